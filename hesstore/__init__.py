@@ -1,0 +1,56 @@
+"""hesstore: Hessian spectra, gradients, weights and class accuracies along an L2 sweep, in one Zarr store.
+
+The public names are loaded when they are first used, so that ``import hesstore`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hesstore.config import SweepConfig
+    from hesstore.curvature import Hessian, HessianOperator
+    from hesstore.errors import HesstoreError
+    from hesstore.export import export_csv
+    from hesstore.linalg import EigenPairs, lanczos
+    from hesstore.store import open
+    from hesstore.sweep import SweepEvent, SweepSummary, run_sweep
+
+_HOMES = {
+    "EigenPairs": "hesstore.linalg",
+    "Hessian": "hesstore.curvature",
+    "HessianOperator": "hesstore.curvature",
+    "HesstoreError": "hesstore.errors",
+    "SweepConfig": "hesstore.config",
+    "SweepEvent": "hesstore.sweep",
+    "SweepSummary": "hesstore.sweep",
+    "export_csv": "hesstore.export",
+    "lanczos": "hesstore.linalg",
+    "open": "hesstore.store",
+    "run_sweep": "hesstore.sweep",
+}
+
+__all__ = [
+    "EigenPairs",
+    "Hessian",
+    "HessianOperator",
+    "HesstoreError",
+    "SweepConfig",
+    "SweepEvent",
+    "SweepSummary",
+    "export_csv",
+    "lanczos",
+    "open",
+    "run_sweep",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

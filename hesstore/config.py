@@ -1,0 +1,342 @@
+"""The configuration of a sweep: every setting, its limits, its presets and its fingerprint.
+
+A setting is declared once, with its default, its parser and its help; the command line, TOML files and
+Python callers all go through the same parser, so they accept the same values and fail with the same words.
+This module imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+import tomllib
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hesstore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+T = TypeVar("T")
+
+L2_DECIMALS = 10
+"""λ are rounded to this many decimals, so that ``.sel(l2=0.0006)`` finds its decimal literal exactly."""
+
+
+def linear_grid(start: float, stop: float, num: int) -> tuple[float, ...]:
+    """``num`` evenly spaced λ from ``start`` to ``stop`` inclusive, rounded to 10 decimals."""
+    if num == 1:
+        return (round(start, L2_DECIMALS),)
+    step = (stop - start) / (num - 1)
+    return tuple(round(start + i * step, L2_DECIMALS) for i in range(num))
+
+
+# -- parsers: object → value, ValueError with the reason --------------------------------------------------
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text")
+    return value
+
+
+def _choice(*choices: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if value not in choices:
+            near = difflib.get_close_matches(str(value), choices, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"{value!r} is not one of {', '.join(choices)}{hint}")
+        return str(value)
+
+    parse.__doc__ = "|".join(choices)
+    return parse
+
+
+def _integer(minimum: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        try:
+            number = int(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
+        except ValueError:
+            number = None
+        if number is None:
+            raise ValueError(f"{value!r} is not a whole number")
+        if number < minimum:
+            raise ValueError(f"{number} is below the least value {minimum}")
+        return number
+
+    return parse
+
+
+def _real(*, above: float = -math.inf, minimum: float = -math.inf, below: float = math.inf) -> Callable[[object], float]:
+    def parse(value: object) -> float:
+        number = _number(value)
+        if not number > above:
+            raise ValueError(f"{number:g} must be above {above:g}")
+        if number < minimum:
+            raise ValueError(f"{number:g} is below the least value {minimum:g}")
+        if not number < below:
+            raise ValueError(f"{number:g} must be below {below:g}")
+        return number
+
+    return parse
+
+
+def _number(value: object) -> float:
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise TypeError  # noqa: TRY301 - one message for both
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{value!r} is not a number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is not a finite number")
+    return number
+
+
+def _items(value: object) -> list[object]:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return [value]
+
+
+def _integers(minimum: int, *, distinct: bool = False) -> Callable[[object], tuple[int, ...]]:
+    parse_one = _integer(minimum)
+
+    def parse(value: object) -> tuple[int, ...]:
+        numbers = tuple(parse_one(item) for item in _items(value))
+        if not numbers:
+            raise ValueError("is empty: give at least one value")
+        if distinct and len(set(numbers)) < len(numbers):
+            raise ValueError(f"{','.join(map(str, numbers))} names a value twice")
+        return numbers
+
+    return parse
+
+
+def parse_l2(value: object) -> tuple[float, ...]:
+    """λ from ``"START:STOP:NUM"``, a comma list, a number or a sequence; rounded to 10 decimals.
+
+    Raises
+    ------
+    ValueError
+        If the grid is empty, malformed, negative, not ascending, or has duplicates after rounding.
+    """
+    if isinstance(value, str) and ":" in value:
+        parts = value.split(":")
+        if len(parts) != 3:  # noqa: PLR2004
+            raise ValueError(f"{value!r} is not START:STOP:NUM")
+        start, stop, num = _number(parts[0]), _number(parts[1]), _integer(1)(parts[2])
+        if num > 1 and not stop > start:
+            raise ValueError(f"{value!r} does not ascend: STOP must be above START")
+        grid = linear_grid(start, stop, num)
+    else:
+        grid = tuple(round(_number(item), L2_DECIMALS) for item in _items(value))
+    if not grid:
+        raise ValueError("is empty: give START:STOP:NUM or a comma list")
+    if grid[0] < 0 or min(grid) < 0:
+        raise ValueError(f"{min(grid):g} is negative: λ starts at 0")
+    for previous, current in zip(grid, grid[1:], strict=False):
+        if current == previous:
+            raise ValueError(f"{current:.10g} appears twice (λ are told apart by {L2_DECIMALS} decimals)")
+        if current < previous:
+            raise ValueError(f"{current:.10g} comes after {previous:.10g}: list λ in ascending order")
+    return tuple(value + 0.0 for value in grid)  # -0.0 becomes 0.0
+
+
+def format_l2(grid: tuple[float, ...]) -> str | list[float]:
+    """The shortest setting that :func:`parse_l2` turns back into ``grid``."""
+    if len(grid) > 2 and linear_grid(grid[0], grid[-1], len(grid)) == grid:  # noqa: PLR2004
+        return f"{grid[0]:.10g}:{grid[-1]:.10g}:{len(grid)}"
+    return list(grid)
+
+
+# -- the settings -----------------------------------------------------------------------------------------
+
+
+def _setting(default: T, parse: Callable[[object], T], help: str, *, identity: bool = True) -> T:  # noqa: A002
+    return field(default=default, metadata={"parse": parse, "help": help, "identity": identity})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """All settings of a sweep, validated; the defaults are the preset ``paper``.
+
+    Raises
+    ------
+    ConfigError
+        If a value is malformed or out of range; the message names key, value and limit.
+
+    Examples
+    --------
+    >>> SweepConfig(l2="0:0.09:16", k=10).l2[1]
+    0.006
+    """
+
+    dataset: str = _setting(
+        "mnist", _text, "mnist, fashion-mnist, kmnist, mnist-5k, or module:factory of your own"
+    )
+    data_dir: str = _setting(
+        "", _text, "folder with MNIST/raw and so on, as torchvision lays it out [user cache]", identity=False
+    )
+    model: str = _setting("mlp", _text, "mlp, or module:factory of your own")
+    hidden: tuple[int, ...] = _setting((128, 128), _integers(1), "widths of the mlp's hidden layers")
+    l2: tuple[float, ...] = _setting(
+        linear_grid(0, 0.09, 451), parse_l2, "strengths λ: START:STOP:NUM or a comma list"
+    )
+    penalty: str = _setting("half", _choice("half", "full"), "half: (λ/2)‖θ‖², full: λ‖θ‖²")
+    seeds: tuple[int, ...] = _setting((0,), _integers(0, distinct=True), "one run (or two) for each seed")
+    direction: str = _setting("up", _choice("up", "down", "both"), "order of λ; both gives two runs a seed")
+    path: str = _setting(
+        "continuation",
+        _choice("continuation", "independent"),
+        "start from the previous λ's weights, or each λ from the same initial weights",
+    )
+    optimizer: str = _setting("adam", _choice("adam", "sgd"), "fresh at each λ")
+    lr: float = _setting(1.5e-3, _real(above=0), "learning rate")
+    momentum: float = _setting(0.0, _real(minimum=0, below=1), "momentum of sgd")
+    batch_size: int = _setting(64, _integer(1), "rows in a training step")
+    epochs: int = _setting(50, _integer(1), "most epochs at a λ")
+    patience: int = _setting(5, _integer(1), "stop after so many epochs without a lower loss")
+    k: int = _setting(30, _integer(1), "number of Hessian eigenpairs")
+    which: str = _setting("LM", _choice("LM", "LA", "SA"), "largest magnitude, largest, or smallest eigenvalues")
+    solver: str = _setting("lanczos", _choice("lanczos", "eigsh"), "our Lanczos, or SciPy's ARPACK")
+    tol: float = _setting(1e-3, _real(above=0, below=1), "relative residual at which a pair has converged")
+    max_matvecs: int = _setting(1000, _integer(1), "most Hessian products at a λ")
+    hessian_samples: int = _setting(
+        0, _integer(0), "rows of a stratified subset for the spectrum; 0 takes all"
+    )
+    chunk_rows: int = _setting(8192, _integer(1), "rows that pass through the network at once")
+    dtype: str = _setting("float32", _choice("float32", "float64"), "precision of training and analysis")
+    device: str = _setting("auto", _text, "auto, cpu, cuda, cuda:1", identity=False)
+    memory_gib: float = _setting(
+        0.0, _real(minimum=0), "most memory for cached activations, GiB; 0 takes half of what is free", identity=False
+    )
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            try:
+                parsed = setting.metadata["parse"](getattr(self, setting.name))
+            except ValueError as error:
+                raise ConfigError(f"{setting.name}: {error}") from None
+            object.__setattr__(self, setting.name, parsed)
+        if self.max_matvecs <= self.k:
+            raise ConfigError(f"max_matvecs: {self.max_matvecs} must be above k = {self.k}")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> SweepConfig:
+        """A config from a mapping; an unknown key raises :class:`ConfigError` and names its nearest one."""
+        return replace(cls(), **checked_keys(values, "config"))
+
+    def with_values(self, values: Mapping[str, object]) -> SweepConfig:
+        """A copy in which ``values`` take the place of the present ones."""
+        return replace(self, **checked_keys(values, "config"))
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values that survive JSON and TOML, and that :meth:`from_mapping` turns back into the config."""
+        values: dict[str, Any] = {}
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            values[setting.name] = list(value) if isinstance(value, tuple) else value
+        values["l2"] = format_l2(self.l2)
+        return values
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the results: all but where data lie and where the work is done."""
+        names = {setting.name for setting in fields(self) if setting.metadata["identity"]}
+        return {key: value for key, value in self.to_mapping().items() if key in names}
+
+    def runs(self) -> tuple[tuple[int, str], ...]:
+        """(seed, direction) of each run, in the order of their IDs."""
+        directions = ("up", "down") if self.direction == "both" else (self.direction,)
+        return tuple((seed, direction) for seed in self.seeds for direction in directions)
+
+    @property
+    def penalty_scale(self) -> float:
+        """c in the penalty c·λ‖θ‖²: ½ or 1. Its gradient, 2cλθ, is coupled weight decay 2cλ."""
+        return 0.5 if self.penalty == "half" else 1.0
+
+
+def settings() -> tuple[Field[Any], ...]:
+    """The dataclass fields of :class:`SweepConfig`, whose metadata hold ``parse`` and ``help``."""
+    return fields(SweepConfig)
+
+
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of the canonical JSON of what decides a store's results."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+PRESETS: dict[str, dict[str, object]] = {
+    "paper": {},
+    "quickstart": {"dataset": "mnist-5k", "l2": "0:0.09:16"},
+}
+"""Named starting points, as differences from the defaults."""
+
+
+def checked_keys(values: Mapping[str, object], where: str) -> dict[str, Any]:
+    """``values`` if all keys are settings.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first unknown key, where it stands, and the nearest setting.
+    """
+    known = [setting.name for setting in settings()]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+            raise ConfigError(f"{where}: unknown key {key!r}; {hint}")
+    return dict(values)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file (a flat table of keys).
+
+    Raises
+    ------
+    ConfigError
+        If the file can't be read, is not TOML, or has an unknown key.
+    """
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    return checked_keys(values, str(path))
+
+
+def resolve(
+    preset: str = "paper",
+    file: Path | None = None,
+    assignments: Iterable[str] = (),
+    options: Mapping[str, object] | None = None,
+) -> SweepConfig:
+    """The config from a preset, then a TOML file, then ``key=value`` texts, then options; the later wins.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown preset or key, or a value out of range.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"preset: {preset!r} is not one of {', '.join(PRESETS)}")
+    values: dict[str, object] = dict(PRESETS[preset])
+    if file is not None:
+        values |= read_toml(file)
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set: {assignment!r} is not key=value")
+        values |= checked_keys({key.strip(): value.strip()}, "--set")
+    values |= options or {}
+    return SweepConfig.from_mapping(values)

@@ -1,0 +1,42 @@
+"""Where the work is done: resolving a device's name and what memory it has free."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from hesstore.errors import DeviceError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` stands for.
+
+    Raises
+    ------
+    DeviceError
+        If the name is unknown, or CUDA or that CUDA device is absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"device: {name!r} is unknown: use auto, cpu, cuda or cuda:N") from None
+    if device.type not in {"cpu", "cuda"}:
+        raise DeviceError(f"device: {name!r} is not supported: use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise DeviceError(f"device: {name!r} asked for, but this machine has no CUDA device: use --device cpu")
+        if device.index is not None and device.index >= count:
+            raise DeviceError(f"device: {name!r} asked for, but the last CUDA device is cuda:{count - 1}")
+    return device
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of memory that are free on ``device`` now."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

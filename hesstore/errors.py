@@ -1,0 +1,74 @@
+"""Every error that hesstore raises on purpose.
+
+::
+
+    HesstoreError
+    ├── ConfigError            a setting that is unknown, malformed or out of range
+    ├── DataError              a data set that is missing, damaged or malformed
+    ├── ModelError             a model that has no well-defined Hessian here
+    ├── DeviceError            a device that is not there
+    ├── DivergedError          training left the finite numbers
+    ├── StoreError             a path that is not a usable store
+    │   ├── ConfigMismatchError   the store belongs to another config
+    │   └── StoreBusyError        another live process drives this run
+    └── ExportError            an export that would overwrite, or finds nothing to write
+
+Library code raises; only the command line turns an error into a message and an exit status.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class HesstoreError(Exception):
+    """Base of all errors that name a value, a limit and what to do next."""
+
+
+class ConfigError(HesstoreError):
+    """A setting is unknown, malformed or out of range."""
+
+
+class DataError(HesstoreError):
+    """A data set is missing, damaged or malformed."""
+
+
+class ModelError(HesstoreError):
+    """A model can't be built, or E(θ) would not be a function of θ alone."""
+
+
+class DeviceError(HesstoreError):
+    """The device asked for is not there."""
+
+
+class DivergedError(HesstoreError):
+    """Training produced a loss that is not a finite number."""
+
+
+class StoreError(HesstoreError):
+    """A path is not a store, can't be written, or comes from a newer schema."""
+
+
+class ConfigMismatchError(StoreError):
+    """The store was made with another config.
+
+    Attributes
+    ----------
+    differences : mapping of str to (str, str)
+        For each differing key, the value in the store and the value asked for.
+    """
+
+    def __init__(self, message: str, differences: Mapping[str, tuple[str, str]]) -> None:
+        super().__init__(message)
+        self.differences = dict(differences)
+
+
+class StoreBusyError(StoreError):
+    """Another live process drives this run of the store."""
+
+
+class ExportError(HesstoreError):
+    """An export would overwrite files, or there is nothing to export."""

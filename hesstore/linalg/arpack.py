@@ -1,0 +1,82 @@
+"""SciPy's ARPACK on the same operators: the field's usual method, and an independent check of ours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator
+from scipy.sparse.linalg import eigsh as scipy_eigsh
+
+from hesstore.linalg.eigenpairs import EigenPairs, Which, eigenpairs, padded
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hesstore.linalg.operators import SymmetricOperator
+
+_NUMPY_DTYPES = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+
+
+def as_scipy(operator: SymmetricOperator) -> LinearOperator:
+    """The SciPy ``LinearOperator`` (P, P) of ``operator``, in its own precision; vectors cross to its device and back."""
+    dtype = _NUMPY_DTYPES[operator.dtype]
+
+    def matvec(v: NDArray[np.floating]) -> NDArray[np.floating]:
+        vector = torch.from_numpy(np.array(v, dtype=dtype).reshape(-1)).to(operator.device)
+        product: NDArray[np.floating] = operator.matvec(vector).cpu().numpy()
+        return product
+
+    return LinearOperator((operator.size, operator.size), matvec=matvec, rmatvec=matvec, dtype=dtype)
+
+
+def eigsh(
+    operator: SymmetricOperator,
+    k: int,
+    *,
+    which: Which = "LM",
+    tol: float = 1e-3,
+    max_matvecs: int = 1000,
+    generator: torch.Generator | None = None,
+) -> EigenPairs:
+    """The k eigenpairs at one end of the spectrum by ARPACK's restarted Lanczos.
+
+    Arguments as for :func:`~hesstore.linalg.lanczos.lanczos`, and k < P. After ARPACK ends, k more products measure the
+    residuals. Pairs that ARPACK does not deliver within ``max_matvecs`` (in restarts) are NaN and flagged.
+
+    Raises
+    ------
+    ValueError
+        If k is not below P.
+    """
+    if not 1 <= k < operator.size:
+        raise ValueError(f"k: {k} must be between 1 and {operator.size - 1} for eigsh")
+    count = 0
+
+    class _Counted:
+        size, dtype, device = operator.size, operator.dtype, operator.device
+
+        def matvec(self, v: torch.Tensor) -> torch.Tensor:
+            nonlocal count
+            count += 1
+            return operator.matvec(v)
+
+    counted = _Counted()
+    basis_size = min(operator.size, max(2 * k + 1, 20))
+    restarts = max(1, (max_matvecs - basis_size) // max(1, basis_size - k))
+    rng = generator or torch.Generator().manual_seed(0)
+    start = torch.randn(operator.size, generator=rng, dtype=torch.float64).to(operator.dtype).numpy()
+    message = "ARPACK converged"
+    try:
+        _, columns = scipy_eigsh(
+            as_scipy(counted), k, which=which, tol=tol, ncv=basis_size, maxiter=restarts, v0=start
+        )
+    except ArpackNoConvergence as stop:
+        columns = stop.eigenvectors
+        message = f"ARPACK stopped after {count} products with {columns.shape[1]} of {k} pairs"
+    vectors = torch.from_numpy(np.ascontiguousarray(columns.T)).to(operator.device, operator.dtype)
+    products = torch.stack([counted.matvec(v) for v in vectors]) if len(vectors) else torch.empty_like(vectors)
+    pairs = eigenpairs(vectors, products, which=which, tol=tol, num_matvecs=count, message=message)
+    return padded(pairs, k)
+

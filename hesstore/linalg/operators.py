@@ -1,0 +1,65 @@
+"""What a solver needs to know of a matrix: its size and its product with a vector."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@runtime_checkable
+class SymmetricOperator(Protocol):
+    """A real symmetric matrix A (P × P) known by its products."""
+
+    @property
+    def size(self) -> int:
+        """P."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of its vectors."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where its vectors live."""
+        ...
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """A v for ``v`` (P,); the result is a new tensor."""
+        ...
+
+
+class DenseOperator:
+    """A symmetric matrix that is held in full.
+
+    Parameters
+    ----------
+    matrix : Tensor
+        (P, P), symmetric.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+
+    @property
+    def size(self) -> int:
+        """P."""
+        return self.matrix.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the matrix."""
+        return self.matrix.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the matrix lives."""
+        return self.matrix.device
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """A v."""
+        return self.matrix @ v

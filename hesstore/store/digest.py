@@ -1,0 +1,25 @@
+"""The digest that ties the large arrays of one λ to their place in the store."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from hesstore.store.schema import Run
+
+
+def digest(run: Run, l2: float, arrays: Mapping[str, NDArray[np.generic]]) -> int:
+    """64-bit BLAKE2b over seed, direction, λ and each array's name, shape and little-endian bytes, in name order."""
+    state = hashlib.blake2b(f"{run.seed}|{run.direction}|{l2!r}".encode(), digest_size=8)
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name], dtype=arrays[name].dtype.newbyteorder("<"))
+        state.update(f"|{name}|{array.shape}|{array.dtype.str}|".encode())
+        state.update(array.data)
+    return int.from_bytes(state.digest(), "little")

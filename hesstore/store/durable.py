@@ -1,0 +1,34 @@
+"""Zarr writes that are whole and on disk before anything that follows them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from zarr.storage import LocalStore
+
+from hesstore.files import write_file
+
+if TYPE_CHECKING:
+    from zarr.core.buffer import Buffer
+
+
+class DurableLocalStore(LocalStore):
+    """Zarr's local store, with every write atomic and flushed to disk.
+
+    Zarr's own writes are atomic, but a power loss can leave the renamed file empty, and an empty chunk reads as NaN
+    without an error.
+    """
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write ``value`` under ``key``; on disk on return."""
+        if not self._is_open:
+            await self._open()
+        self._check_writable()
+        await asyncio.to_thread(write_file, self.root / key, value.to_bytes())
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """Write ``value`` under ``key``; on disk on return."""
+        self._ensure_open_sync()
+        self._check_writable()
+        write_file(self.root / key, value.to_bytes())

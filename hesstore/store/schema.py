@@ -1,0 +1,188 @@
+"""What a store holds: the one table of variables, and what a new store is made from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+SCHEMA_VERSION = 1
+"""Raised by any change that an older hesstore would misread."""
+
+SPLITS = ("train", "test")
+
+
+class Status(IntEnum):
+    """How far one λ of one run is. Values below :attr:`COMPLETE` promise nothing about the spectrum."""
+
+    PENDING = 0
+    FITTED = 1
+    COMPLETE = 2
+    FAILED = 3
+
+
+class Run(NamedTuple):
+    """One pass along λ: its ID, seed and direction."""
+
+    id: int
+    seed: int
+    direction: str
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One array of the store.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    dims : tuple of str
+        Its dimensions; the first two are always run and l2.
+    dtype : str
+        NumPy dtype, or ``string``.
+    fill : object
+        What an entry reads as before it is written.
+    long_name, units : str
+        For people and for plot labels.
+    attrs : mapping
+        Further attributes.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    fill: Any
+    long_name: str
+    units: str = "1"
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_large(self) -> bool:
+        """Large arrays have one file a λ and belong to whoever computed it; small ones one chunk a run."""
+        return self.dims[-1] == "param"
+
+    def chunks(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Chunk shape: large, one row of parameters; small, all of a run."""
+        whole = {"param"} if self.is_large else set(self.dims) - {"run"}
+        return tuple(sizes[dim] if dim in whole else 1 for dim in self.dims)
+
+    def shards(self, sizes: Mapping[str, int]) -> tuple[int, ...] | None:
+        """Shard shape of an array with several chunks a λ: one file a λ."""
+        if not (self.is_large and "mode" in self.dims):
+            return None
+        return tuple(1 if dim in {"run", "l2"} else sizes[dim] for dim in self.dims)
+
+
+_NAN = math.nan
+_RL = ("run", "l2")
+VARIABLES = (
+    Variable(
+        "eigenvalues",
+        (*_RL, "mode"),
+        "f8",
+        _NAN,
+        "eigenvalue of the Hessian of the mean training loss",
+        "nat",
+        {"comment": "the objective's Hessian has the same eigenvectors and eigenvalues mu + 2 * penalty_scale * l2"},
+    ),
+    Variable("residual_norm", (*_RL, "mode"), "f8", _NAN, "2-norm of H v - mu v", "nat"),
+    Variable("converged", (*_RL, "mode"), "bool", False, "residual norm is within the tolerance"),
+    Variable("eigenvectors", (*_RL, "mode", "param"), "f4", _NAN, "unit eigenvector of the Hessian"),
+    Variable("gradient", (*_RL, "param"), "f4", _NAN, "gradient of the mean training loss, without the penalty", "nat"),
+    Variable("weights", (*_RL, "param"), "f4", _NAN, "trained parameter"),
+    Variable("loss", (*_RL, "split"), "f8", _NAN, "mean cross-entropy, without the penalty", "nat"),
+    Variable("accuracy", (*_RL, "split"), "f8", _NAN, "fraction of rows classified right"),
+    Variable("class_accuracy", (*_RL, "split", "label"), "f8", _NAN, "fraction of the class's rows classified right"),
+    Variable("confusion", (*_RL, "split", "label", "pred"), "i4", -1, "rows by true class and predicted class"),
+    Variable("penalty", _RL, "f8", _NAN, "penalty term of the objective, penalty_scale * l2 * |weights|^2", "nat"),
+    Variable("epochs", _RL, "i4", -1, "epochs trained"),
+    Variable("matvecs", _RL, "i4", -1, "Hessian products for the spectrum"),
+    Variable("fit_seconds", _RL, "f8", _NAN, "time to fit", "s"),
+    Variable("analysis_seconds", _RL, "f8", _NAN, "time to analyse", "s"),
+    Variable("solver_message", _RL, "string", "", "how the eigensolver ended"),
+    Variable("failure", _RL, "string", "", "why this strength failed"),
+    Variable("digest", _RL, "u8", 0, "64-bit BLAKE2b of this strength's large arrays"),
+    Variable(
+        "status",
+        _RL,
+        "i1",
+        int(Status.PENDING),
+        "how far this strength is",
+        attrs={
+            "flag_values": [int(status) for status in Status],
+            "flag_meanings": " ".join(status.name.lower() for status in Status),
+        },
+    ),
+)
+BY_NAME = {variable.name: variable for variable in VARIABLES}
+
+LARGE_AT = {
+    Status.FITTED: ("weights",),
+    Status.COMPLETE: ("weights", "gradient", "eigenvectors"),
+}
+"""The large arrays that a status promises, which its digest covers."""
+
+COORDINATE_ATTRS: dict[str, dict[str, str]] = {
+    "run": {"long_name": "run: one pass along the strengths"},
+    "l2": {"long_name": "L2 regularisation strength λ", "units": "1"},
+    "mode": {"long_name": "eigenpair, in the solver's order"},
+    "split": {"long_name": "part of the data"},
+    "label": {"long_name": "true class"},
+    "pred": {"long_name": "predicted class"},
+    "seed": {"long_name": "seed of the run"},
+    "direction": {"long_name": "order in which the run visits the strengths"},
+    "layer": {"long_name": "layer of the parameter"},
+    "kind": {"long_name": "kind of the parameter, such as weight or bias"},
+    "out_index": {"long_name": "index along the parameter's first axis"},
+    "in_index": {"long_name": "index along its other axes, flattened; -1 if there are none"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreSpec:
+    """What a new store is made from.
+
+    Parameters
+    ----------
+    l2 : tuple of float
+        The grid, ascending.
+    runs : tuple of Run
+        The runs, by ID.
+    k, num_classes : int
+        Eigenpairs a λ, classes.
+    param_coords : mapping of str to ndarray
+        ``layer``, ``kind``, ``out_index``, ``in_index``, each (P,).
+    identity : mapping
+        What decides the results: the settings, the data digest and the parameter layout.
+    attrs : mapping
+        Further root attributes: versions, full config, and so on.
+    """
+
+    l2: tuple[float, ...]
+    runs: tuple[Run, ...]
+    k: int
+    num_classes: int
+    param_coords: Mapping[str, NDArray[np.generic]]
+    identity: Mapping[str, Any]
+    attrs: Mapping[str, Any]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length of each dimension."""
+        return {
+            "run": len(self.runs),
+            "l2": len(self.l2),
+            "mode": self.k,
+            "param": len(self.param_coords["layer"]),
+            "split": len(SPLITS),
+            "label": self.num_classes,
+            "pred": self.num_classes,
+        }

@@ -1,0 +1,266 @@
+"""Creating a store as an empty template, and filling it one λ at a time.
+
+A λ is recorded in this order: its large arrays, its small entries, its digest, each on disk before the next, then its
+status. Whatever a kill interrupts, the status still tells the truth.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.errors import ZarrUserWarning
+
+from hesstore.config import fingerprint
+from hesstore.errors import ConfigMismatchError, StoreError
+from hesstore.files import sync_folder
+from hesstore.store.claim import claim
+from hesstore.store.digest import digest
+from hesstore.store.durable import DurableLocalStore
+from hesstore.store.paths import local_path, open_group
+from hesstore.store.schema import (
+    BY_NAME,
+    COORDINATE_ATTRS,
+    LARGE_AT,
+    SCHEMA_VERSION,
+    SPLITS,
+    VARIABLES,
+    Run,
+    Status,
+    StoreSpec,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
+    from numpy.typing import NDArray
+
+
+class SweepStore:
+    """A store open for writing, by its run's driver.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.group = open_group(path, DurableLocalStore(path))
+        self.l2: NDArray[np.float64] = np.asarray(self._array("l2")[:])
+        seeds, directions = self._array("seed")[:], self._array("direction")[:]
+        self.runs = tuple(
+            Run(index, int(seed), str(direction))
+            for index, (seed, direction) in enumerate(zip(seeds, directions, strict=True))
+        )
+
+    @classmethod
+    def create(cls, location: str | os.PathLike[str], spec: StoreSpec) -> SweepStore:
+        """A new, empty store; it appears under its name whole or not at all.
+
+        Raises
+        ------
+        StoreError
+            If the path is taken or can't be written.
+        """
+        path = local_path(location)
+        check_creatable(path)
+        template = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
+        try:
+            template.chmod(0o777 & ~_umask())
+            _write_template(template, spec)
+            template.rename(path)
+        except BaseException:
+            shutil.rmtree(template, ignore_errors=True)
+            raise
+        sync_folder(path.absolute().parent)
+        return cls(path)
+
+    @classmethod
+    def open_matching(cls, location: str | os.PathLike[str], identity: Mapping[str, Any]) -> SweepStore:
+        """An existing store that was made with ``identity``.
+
+        Raises
+        ------
+        ConfigMismatchError
+            If it was made with another one; it names the keys and both values.
+        StoreError
+            If it is not a store or can't be written.
+        """
+        path = local_path(location)
+        stored: dict[str, Any] = json.loads(open_group(path).attrs["identity"])  # type: ignore[arg-type]
+        if not os.access(path, os.W_OK):
+            raise StoreError(f"{path}: no permission to write")
+        if fingerprint(stored) != fingerprint(identity):
+            keys = [key for key in {**stored, **identity} if stored.get(key) != identity.get(key)]
+            differences = {key: (str(stored.get(key)), str(identity.get(key))) for key in keys}
+            described = "; ".join(f"{key} is {old} there, {new} here" for key, (old, new) in differences.items())
+            raise ConfigMismatchError(
+                f"{path}: made with another config: {described}. Give the same options or another path", differences
+            )
+        return cls(path)
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        array = self.group[name]
+        if not isinstance(array, zarr.Array):
+            raise StoreError(f"{self.path}: {name} is not an array")
+        return array
+
+    def claim(self, run: Run) -> AbstractContextManager[None]:
+        """Hold ``run`` against other drivers; see :func:`hesstore.store.claim.claim`."""
+        return claim(self.path / "status", run.id)
+
+    def status(self, run: Run) -> NDArray[np.int8]:
+        """(L,) the status of each λ of a run."""
+        return np.asarray(self._array("status")[run.id])
+
+    def read(self, name: str, run: Run, index: int) -> NDArray[np.generic]:
+        """One variable at one λ."""
+        return np.asarray(self._array(name)[run.id, index])
+
+    def record(self, run: Run, index: int, status: Status, values: Mapping[str, Any]) -> None:
+        """Write what became known of one λ and then its status.
+
+        Parameters
+        ----------
+        run, index
+            Which λ.
+        status : Status
+            What it is when all is written. Large arrays that this status promises and ``values`` lacks must be in
+            the store already.
+        values : mapping of str to array or scalar
+            By variable name; shapes without the run and l2 axes, in the schema's dtypes.
+
+        Raises
+        ------
+        ValueError
+            If a value's shape or dtype is not the schema's.
+        """
+        arrays = {name: self._conforming(name, value) for name, value in values.items()}
+        large = [name for name in arrays if BY_NAME[name].is_large]
+        for name in large:
+            self._array(name)[run.id, index] = arrays[name]
+        for name in arrays.keys() - set(large):
+            self._array(name)[run.id, index] = arrays[name]
+        promised = LARGE_AT.get(status, ())
+        if promised:
+            covered = {
+                name: arrays[name] if name in arrays else self.read(name, run, index) for name in promised
+            }
+            self._array("digest")[run.id, index] = np.uint64(digest(run, float(self.l2[index]), covered))
+        self._array("status")[run.id, index] = np.int8(status)
+
+    def _conforming(self, name: str, value: Any) -> NDArray[np.generic]:  # noqa: ANN401 - scalars, arrays, texts
+        variable, shape = BY_NAME[name], self._array(name).shape[2:]
+        if variable.dtype == "string":
+            return np.asarray(value, dtype=object)
+        array = np.asarray(value)
+        if array.shape != shape:
+            raise ValueError(f"{name}: shape {array.shape} is not the store's {shape}")
+        if not np.can_cast(array.dtype, np.dtype(variable.dtype), casting="same_kind"):
+            raise ValueError(f"{name}: dtype {array.dtype} does not fit the store's {variable.dtype}")
+        return array.astype(variable.dtype, copy=False)
+
+
+def check_creatable(path: Path) -> None:
+    """Raise :class:`StoreError` unless a store can be made at ``path``."""
+    if path.is_file():
+        raise StoreError(f"{path}: is a file, not a store: give another path")
+    if path.is_dir() and any(path.iterdir()):
+        raise StoreError(f"{path}: is a folder with other contents, not a store: give another path")
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise StoreError(f"{path}: the folder {parent} does not exist: create it first")
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise StoreError(f"{path}: can't write in {parent} ({error.strerror}): give another path") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _write_template(folder: Path, spec: StoreSpec) -> None:
+    root = zarr.create_group(DurableLocalStore(folder), zarr_format=3)
+    root.attrs.update(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "title": "hesstore: Hessian spectra along an L2 sweep",
+            "fingerprint": fingerprint(spec.identity),
+            "identity": json.dumps(spec.identity),
+            **spec.attrs,
+        }
+    )
+    for variable in VARIABLES:
+        on_dims = " ".join(_auxiliary(variable.dims))
+        root.create_array(
+            variable.name,
+            shape=tuple(spec.sizes[dim] for dim in variable.dims),
+            chunks=variable.chunks(spec.sizes),
+            shards=variable.shards(spec.sizes),
+            dtype=variable.dtype,
+            fill_value=variable.fill,
+            dimension_names=variable.dims,
+            compressors=_codecs(),
+            attributes={
+                "long_name": variable.long_name,
+                "units": variable.units,
+                **variable.attrs,
+                "coordinates": on_dims,
+            },
+        )
+    for name, (dims, values) in _coordinates(spec).items():
+        is_text = values.dtype == object
+        array = root.create_array(
+            name,
+            shape=values.shape,
+            chunks=tuple(max(1, length) for length in values.shape),
+            dtype="string" if is_text else values.dtype,
+            fill_value="" if is_text else None,
+            dimension_names=dims,
+            compressors=_codecs(),
+            attributes=COORDINATE_ATTRS[name],
+        )
+        array[...] = values
+    with warnings.catch_warnings():  # zarr-python says that others may not read it; they then read each array's own
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        zarr.consolidate_metadata(DurableLocalStore(folder), zarr_format=3)
+
+
+def _codecs() -> tuple[BloscCodec, Crc32cCodec]:
+    return BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"), Crc32cCodec()
+
+
+def _auxiliary(dims: tuple[str, ...]) -> list[str]:
+    """Coordinates that label a dimension without being its index."""
+    names = {"run": ("seed", "direction"), "param": ("layer", "kind", "out_index", "in_index")}
+    return [name for dim in dims for name in names.get(dim, ())]
+
+
+def _coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any]]]:
+    classes = np.arange(spec.num_classes, dtype=np.int32)
+    return {
+        "run": (("run",), np.array([run.id for run in spec.runs], dtype=np.int32)),
+        "l2": (("l2",), np.array(spec.l2, dtype=np.float64)),
+        "mode": (("mode",), np.arange(spec.k, dtype=np.int32)),
+        "split": (("split",), np.array(SPLITS, dtype=object)),
+        "label": (("label",), classes),
+        "pred": (("pred",), classes),
+        "seed": (("run",), np.array([run.seed for run in spec.runs], dtype=np.int64)),
+        "direction": (("run",), np.array([run.direction for run in spec.runs], dtype=object)),
+        **{name: (("param",), values) for name, values in spec.param_coords.items()},
+    }
