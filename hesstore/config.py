@@ -13,7 +13,7 @@ import json
 import math
 import tomllib
 from dataclasses import Field, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hesstore.errors import ConfigError
 
@@ -35,16 +35,24 @@ def linear_grid(start: float, stop: float, num: int) -> tuple[float, ...]:
     return tuple(round(start + i * step, L2_DECIMALS) for i in range(num))
 
 
-# -- parsers: object → value, ValueError with the reason --------------------------------------------------
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """A kind of value: how to parse it from text, TOML or Python, and how help pages show it.
+
+    ``parse`` raises :class:`ValueError` with the reason.
+    """
+
+    parse: Callable[[object], T]
+    metavar: str
 
 
-def _text(value: object) -> str:
+def _parse_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not a text")
     return value
 
 
-def _choice(*choices: str) -> Callable[[object], str]:
+def _choice(*choices: str) -> Kind[str]:
     def parse(value: object) -> str:
         if value not in choices:
             near = difflib.get_close_matches(str(value), choices, n=1)
@@ -52,11 +60,10 @@ def _choice(*choices: str) -> Callable[[object], str]:
             raise ValueError(f"{value!r} is not one of {', '.join(choices)}{hint}")
         return str(value)
 
-    parse.__doc__ = "|".join(choices)
-    return parse
+    return Kind(parse, "|".join(choices))
 
 
-def _integer(minimum: int) -> Callable[[object], int]:
+def _integer(minimum: int) -> Kind[int]:
     def parse(value: object) -> int:
         try:
             number = int(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
@@ -68,10 +75,10 @@ def _integer(minimum: int) -> Callable[[object], int]:
             raise ValueError(f"{number} is below the least value {minimum}")
         return number
 
-    return parse
+    return Kind(parse, "N")
 
 
-def _real(*, above: float = -math.inf, minimum: float = -math.inf, below: float = math.inf) -> Callable[[object], float]:
+def _real(*, above: float = -math.inf, minimum: float = -math.inf, below: float = math.inf) -> Kind[float]:
     def parse(value: object) -> float:
         number = _number(value)
         if not number > above:
@@ -82,7 +89,7 @@ def _real(*, above: float = -math.inf, minimum: float = -math.inf, below: float 
             raise ValueError(f"{number:g} must be below {below:g}")
         return number
 
-    return parse
+    return Kind(parse, "X")
 
 
 def _number(value: object) -> float:
@@ -105,8 +112,8 @@ def _items(value: object) -> list[object]:
     return [value]
 
 
-def _integers(minimum: int, *, distinct: bool = False) -> Callable[[object], tuple[int, ...]]:
-    parse_one = _integer(minimum)
+def _integers(minimum: int, *, distinct: bool = False) -> Kind[tuple[int, ...]]:
+    parse_one = _integer(minimum).parse
 
     def parse(value: object) -> tuple[int, ...]:
         numbers = tuple(parse_one(item) for item in _items(value))
@@ -116,7 +123,7 @@ def _integers(minimum: int, *, distinct: bool = False) -> Callable[[object], tup
             raise ValueError(f"{','.join(map(str, numbers))} names a value twice")
         return numbers
 
-    return parse
+    return Kind(parse, "A,B,…")
 
 
 def parse_l2(value: object) -> tuple[float, ...]:
@@ -131,7 +138,7 @@ def parse_l2(value: object) -> tuple[float, ...]:
         parts = value.split(":")
         if len(parts) != 3:  # noqa: PLR2004
             raise ValueError(f"{value!r} is not START:STOP:NUM")
-        start, stop, num = _number(parts[0]), _number(parts[1]), _integer(1)(parts[2])
+        start, stop, num = _number(parts[0]), _number(parts[1]), _integer(1).parse(parts[2])
         if num > 1 and not stop > start:
             raise ValueError(f"{value!r} does not ascend: STOP must be above START")
         grid = linear_grid(start, stop, num)
@@ -156,11 +163,12 @@ def format_l2(grid: tuple[float, ...]) -> str | list[float]:
     return list(grid)
 
 
-# -- the settings -----------------------------------------------------------------------------------------
+_TEXT = Kind(_parse_text, "TEXT")
+_L2 = Kind(parse_l2, "START:STOP:NUM|A,B,…")
 
 
-def _setting(default: T, parse: Callable[[object], T], help: str, *, identity: bool = True) -> T:  # noqa: A002
-    return field(default=default, metadata={"parse": parse, "help": help, "identity": identity})
+def _setting(default: T, kind: Kind[T], help: str, *, identity: bool = True) -> T:  # noqa: A002
+    return field(default=default, metadata={"kind": kind, "help": help, "identity": identity})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,54 +182,55 @@ class SweepConfig:
 
     Examples
     --------
-    >>> SweepConfig(l2="0:0.09:16", k=10).l2[1]
+    >>> SweepConfig.from_mapping({"l2": "0:0.09:16", "k": 10}).l2[1]
     0.006
     """
 
     dataset: str = _setting(
-        "mnist", _text, "mnist, fashion-mnist, kmnist, mnist-5k, or module:factory of your own"
+        "mnist", _TEXT, "Data set: mnist, fashion-mnist, kmnist, mnist-5k, or module:factory of your own."
     )
     data_dir: str = _setting(
-        "", _text, "folder with MNIST/raw and so on, as torchvision lays it out [user cache]", identity=False
+        "",
+        _TEXT,
+        "Folder that holds MNIST/raw and so on, as torchvision lays it out. By default the user's cache.",
+        identity=False,
     )
-    model: str = _setting("mlp", _text, "mlp, or module:factory of your own")
-    hidden: tuple[int, ...] = _setting((128, 128), _integers(1), "widths of the mlp's hidden layers")
-    l2: tuple[float, ...] = _setting(
-        linear_grid(0, 0.09, 451), parse_l2, "strengths λ: START:STOP:NUM or a comma list"
-    )
-    penalty: str = _setting("half", _choice("half", "full"), "half: (λ/2)‖θ‖², full: λ‖θ‖²")
-    seeds: tuple[int, ...] = _setting((0,), _integers(0, distinct=True), "one run (or two) for each seed")
-    direction: str = _setting("up", _choice("up", "down", "both"), "order of λ; both gives two runs a seed")
+    model: str = _setting("mlp", _TEXT, "Network: mlp, or module:factory of your own.")
+    hidden: tuple[int, ...] = _setting((128, 128), _integers(1), "Widths of the mlp's hidden layers.")
+    l2: tuple[float, ...] = _setting(linear_grid(0, 0.09, 451), _L2, "Strengths λ, ascending.")
+    penalty: str = _setting("half", _choice("half", "full"), "Penalty: half is (λ/2)‖θ‖², full is λ‖θ‖².")
+    seeds: tuple[int, ...] = _setting((0,), _integers(0, distinct=True), "A run (or two, see --direction) each.")
+    direction: str = _setting("up", _choice("up", "down", "both"), "Order of λ; both makes two runs of each seed.")
     path: str = _setting(
         "continuation",
         _choice("continuation", "independent"),
-        "start from the previous λ's weights, or each λ from the same initial weights",
+        "Start each λ from the weights of the previous one, or from the same initial weights.",
     )
-    optimizer: str = _setting("adam", _choice("adam", "sgd"), "fresh at each λ")
-    lr: float = _setting(1.5e-3, _real(above=0), "learning rate")
-    momentum: float = _setting(0.0, _real(minimum=0, below=1), "momentum of sgd")
-    batch_size: int = _setting(64, _integer(1), "rows in a training step")
-    epochs: int = _setting(50, _integer(1), "most epochs at a λ")
-    patience: int = _setting(5, _integer(1), "stop after so many epochs without a lower loss")
-    k: int = _setting(30, _integer(1), "number of Hessian eigenpairs")
-    which: str = _setting("LM", _choice("LM", "LA", "SA"), "largest magnitude, largest, or smallest eigenvalues")
-    solver: str = _setting("lanczos", _choice("lanczos", "eigsh"), "our Lanczos, or SciPy's ARPACK")
-    tol: float = _setting(1e-3, _real(above=0, below=1), "relative residual at which a pair has converged")
-    max_matvecs: int = _setting(1000, _integer(1), "most Hessian products at a λ")
+    optimizer: str = _setting("adam", _choice("adam", "sgd"), "Optimiser, fresh at each λ.")
+    lr: float = _setting(1.5e-3, _real(above=0), "Learning rate.")
+    momentum: float = _setting(0.0, _real(minimum=0, below=1), "Momentum of sgd.")
+    batch_size: int = _setting(64, _integer(1), "Rows in a training step.")
+    epochs: int = _setting(50, _integer(1), "Most epochs at a λ.")
+    patience: int = _setting(5, _integer(1), "Stop after so many epochs without a lower loss.")
+    k: int = _setting(30, _integer(1), "Number of Hessian eigenpairs.")
+    which: str = _setting("LM", _choice("LM", "LA", "SA"), "Eigenvalues of largest magnitude, largest, or smallest.")
+    solver: str = _setting("lanczos", _choice("lanczos", "eigsh"), "hesstore's Lanczos, or SciPy's ARPACK.")
+    tol: float = _setting(1e-3, _real(above=0, below=1), "Relative residual at which a pair has converged.")
+    max_matvecs: int = _setting(1000, _integer(1), "Most Hessian products at a λ.")
     hessian_samples: int = _setting(
-        0, _integer(0), "rows of a stratified subset for the spectrum; 0 takes all"
+        0, _integer(0), "Rows of a seeded, stratified subset for the spectrum; 0 takes the whole training set."
     )
-    chunk_rows: int = _setting(8192, _integer(1), "rows that pass through the network at once")
-    dtype: str = _setting("float32", _choice("float32", "float64"), "precision of training and analysis")
-    device: str = _setting("auto", _text, "auto, cpu, cuda, cuda:1", identity=False)
+    chunk_rows: int = _setting(8192, _integer(1), "Rows that pass through the network at once.")
+    dtype: str = _setting("float32", _choice("float32", "float64"), "Precision of training and analysis.")
+    device: str = _setting("auto", _TEXT, "auto, cpu, cuda or cuda:N.", identity=False)
     memory_gib: float = _setting(
-        0.0, _real(minimum=0), "most memory for cached activations, GiB; 0 takes half of what is free", identity=False
+        0.0, _real(minimum=0), "Most memory for cached activations, GiB; 0 takes half of what is free.", identity=False
     )
 
     def __post_init__(self) -> None:
         for setting in fields(self):
             try:
-                parsed = setting.metadata["parse"](getattr(self, setting.name))
+                parsed = setting.metadata["kind"].parse(getattr(self, setting.name))
             except ValueError as error:
                 raise ConfigError(f"{setting.name}: {error}") from None
             object.__setattr__(self, setting.name, parsed)
@@ -263,7 +272,7 @@ class SweepConfig:
 
 
 def settings() -> tuple[Field[Any], ...]:
-    """The dataclass fields of :class:`SweepConfig`, whose metadata hold ``parse`` and ``help``."""
+    """The dataclass fields of :class:`SweepConfig`, whose metadata hold ``kind`` and ``help``."""
     return fields(SweepConfig)
 
 

@@ -6,6 +6,7 @@ or a tuple ``(train_x, train_y, test_x, test_y)`` of arrays.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -179,6 +180,7 @@ def _torchvision_split(source: _TorchvisionSource, root: Path, *, train: bool) -
     except (OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and all(file.is_file() for file in files):
             raise _damaged(files, error) from error
+        _remove_empty(folder, root)
         raise DataError(
             f"{source.class_name} is not in {folder} and can't be downloaded ({_first_line(error)}): "
             f"connect to a network and run again, or put its four IDX files into DIR/{source.class_name}/raw "
@@ -190,6 +192,14 @@ def _torchvision_split(source: _TorchvisionSource, root: Path, *, train: bool) -
     if pixels.ndim != 3 or len(pixels) != len(labels):  # noqa: PLR2004 - rows, height, width
         raise _damaged(files, f"images {tuple(pixels.shape)}, labels {tuple(labels.shape)}")
     return Split(_normalised(pixels, source), labels.long())
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Take back the empty folders that a failed download leaves."""
+    with contextlib.suppress(OSError):
+        while folder.is_relative_to(root):
+            folder.rmdir()
+            folder = folder.parent
 
 
 def _damaged(files: Sequence[Path], reason: object) -> DataError:

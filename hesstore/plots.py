@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from hesstore.errors import ExportError
@@ -16,6 +17,7 @@ from hesstore.store.schema import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import xarray as xr
     from matplotlib.axes import Axes
@@ -95,3 +97,9 @@ def _draw_spectrum(axes: Axes, part: xr.Dataset) -> None:
     axes.set(xlabel="L2 strength λ", ylabel="eigenvalue |μ| of the Hessian (nat)", yscale="log")
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.grid(alpha=0.25)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write ``figure`` to ``path`` (.png, .svg or .pdf); the same figure gives the same bytes."""
+    with rc_context({"svg.hashsalt": "hesstore"}):
+        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)

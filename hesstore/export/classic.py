@@ -152,17 +152,21 @@ def _files(ds: xr.Dataset, cells: list[tuple[int, int]], kinds: list[str]) -> It
 
 
 def _accuracy(ds: xr.Dataset, run: int, rows: list[int]) -> bytes:
-    part = ds[["loss", "penalty", "accuracy", "class_accuracy"]].isel(run=run, l2=sorted(rows)).load()
-    train, test = part.sel(split="train"), part.sel(split="test")
+    part = ds[["loss", "penalty", "confusion"]].isel(run=run, l2=sorted(rows)).load()
+    train_loss = part["loss"].sel(split="train").values
+    counts = part["confusion"].sel(split="test").values.astype(np.float64)
+    hits, totals = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2)
+    with np.errstate(invalid="ignore"):  # a class without rows has no accuracy: 0/0 is NaN
+        class_percent = 100 * hits / totals
     columns = {
         "L2_strength": part["l2"].values,
-        "Train_Loss": train["loss"].values,
-        "Train_Reg_Loss": train["loss"].values + part["penalty"].values,
-        "Test_Loss": test["loss"].values,
-        "Test_Accuracy": 100 * test["accuracy"].values,
+        "Train_Loss": train_loss,
+        "Train_Reg_Loss": train_loss + part["penalty"].values,
+        "Test_Loss": part["loss"].sel(split="test").values,
+        "Test_Accuracy": 100 * hits.sum(axis=1) / totals.sum(axis=1),
     }
-    for label in part["label"].values:
-        columns[f"Class_{label}_Accuracy"] = 100 * test["class_accuracy"].sel(label=label).values
+    for position, label in enumerate(part["label"].values):
+        columns[f"Class_{label}_Accuracy"] = class_percent[:, position]
     return pd.DataFrame(columns).to_csv(index=False, na_rep="nan", lineterminator="\n").encode()
 
 

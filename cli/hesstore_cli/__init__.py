@@ -1,0 +1,1 @@
+"""The command line of hesstore: one module a command; it alone talks to terminals."""

@@ -1,0 +1,121 @@
+"""What a sweep looks like while it runs: a live bar on a terminal, a line a λ elsewhere. All on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Self
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from hesstore.sweep import SweepEvent
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``42 s``, ``3 min 05 s``, ``7 h 20 min``."""
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:  # noqa: PLR2004
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes for people: ``512 B``, ``31.2 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:  # noqa: PLR2004
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+class Bar:
+    """A progress bar on a terminal; nothing where there is none."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.live = sys.stderr.isatty()
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        if self.live:
+            from rich import progress
+            from rich.console import Console
+
+            self._progress = progress.Progress(
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(bar_width=None),
+                progress.MofNCompleteColumn(),
+                progress.TimeRemainingColumn(elapsed_when_finished=True),
+                console=Console(stderr=True),
+                expand=False,
+            )
+            self._task = self._progress.add_task(self.label, total=None)
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def advance(self, done: int, total: int, label: str | None = None) -> None:
+        """Show ``done`` of ``total``."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, total=total, description=label or self.label)
+
+
+class SweepReporter:
+    """The observer of a sweep: feeds the bar, and prints a line a λ where there is no terminal."""
+
+    def __init__(self) -> None:
+        self.bar = Bar("starting")
+        self._began = time.monotonic()
+        self._first: int | None = None
+
+    def __enter__(self) -> Self:
+        self.bar.__enter__()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.bar.__exit__(*details)
+
+    def __call__(self, event: SweepEvent) -> None:
+        """Show one event."""
+        if self._first is None:
+            self._first, self._began = event.finished, time.monotonic()
+        self.bar.advance(event.finished, event.total, self._label(event))
+        if event.phase in {"complete", "failed"} and not self.bar.live:
+            click.echo(f"{event.finished}/{event.total}  {self._line(event)}{self._time_left(event)}", err=True)
+
+    def _label(self, event: SweepEvent) -> str:
+        where = f"run {event.run.id}  λ = {event.l2:.10g}"
+        if event.phase == "fitting":
+            return f"{where}  fit: epoch {event.facts['epoch']}, loss {event.facts['loss']:.4f}"
+        if event.phase == "analysing":
+            return f"{where}  spectrum"
+        return where if event.phase == "opened" else self._line(event)
+
+    def _line(self, event: SweepEvent) -> str:
+        where = f"run {event.run.id}  λ = {event.l2:.10g}"
+        if event.phase == "failed":
+            return f"{where}  failed: {event.facts['reason']}"
+        facts = event.facts
+        return (
+            f"{where}  test accuracy {facts['test_accuracy']:.3f}  "
+            f"worst class {facts['worst_class']}: {facts['worst_class_accuracy']:.3f}  "
+            f"μ₁ {facts['eigenvalue']:.4g}"
+        )
+
+    def _time_left(self, event: SweepEvent) -> str:
+        done = event.finished - (self._first or 0)
+        left = event.total - event.finished
+        if not done or not left:
+            return ""
+        return f"  about {duration((time.monotonic() - self._began) / done * left)} left"

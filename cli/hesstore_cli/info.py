@@ -1,0 +1,113 @@
+"""``hesstore info``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hesstore_cli.options import store_argument
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+ROWS = 8
+
+
+@click.command()
+@store_argument
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def info(store: str, *, as_json: bool) -> None:
+    """Say what STORE holds: config, progress by run, sizes, and results at a few λ.
+
+    \b
+    Example:
+      hesstore info quickstart.zarr
+    """
+    import hesstore
+    from hesstore.store.paths import local_path
+
+    facts = describe(hesstore.open(store), local_path(store))
+    click.echo(json.dumps(facts, indent=2, allow_nan=False) if as_json else as_text(facts))
+
+
+def describe(ds: xr.Dataset, path: Path) -> dict[str, Any]:
+    """The facts of ``hesstore info --json``."""
+    import numpy as np
+
+    from hesstore.store.schema import Status
+
+    status = ds["status"].values
+    runs = []
+    for position, run in enumerate(ds["run"].values):
+        at = status[position]
+        complete = np.flatnonzero(at == Status.COMPLETE)
+        chosen = complete[np.unique(np.linspace(0, len(complete) - 1, ROWS).round().astype(int))] if len(complete) else []
+        part = ds.isel(run=position)
+        runs.append(
+            {
+                "run": int(run),
+                "seed": int(part["seed"]),
+                "direction": str(part["direction"].values),
+                **{s.name.lower(): int((at == s).sum()) for s in Status},
+                "failures": {
+                    f"{float(part['l2'][i]):.10g}": str(part["failure"].values[i])
+                    for i in np.flatnonzero(at == Status.FAILED)
+                },
+                "results": [_result(part.isel(l2=int(index))) for index in chosen],
+            }
+        )
+    return {
+        "path": str(path),
+        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "schema_version": ds.attrs["schema_version"],
+        "fingerprint": ds.attrs["fingerprint"],
+        "config": json.loads(ds.attrs["config"]),
+        "environment": json.loads(ds.attrs["environment"]),
+        "sizes": {str(name): int(length) for name, length in ds.sizes.items()},
+        "runs": runs,
+    }
+
+
+def _result(cell: xr.Dataset) -> dict[str, Any]:
+    import numpy as np
+
+    classes = cell["class_accuracy"].sel(split="test").values
+    eigenvalue = float(cell["eigenvalues"][0])
+    return {
+        "l2": float(cell["l2"]),
+        "test_accuracy": float(cell["accuracy"].sel(split="test")),
+        "worst_class": int(cell["label"][int(np.nanargmin(classes))]),
+        "worst_class_accuracy": float(np.nanmin(classes)),
+        "top_eigenvalue": eigenvalue if np.isfinite(eigenvalue) else None,
+        "converged": int(cell["converged"].sum()),
+        "epochs": int(cell["epochs"]),
+        "matvecs": int(cell["matvecs"]),
+    }
+
+
+def as_text(facts: dict[str, Any]) -> str:
+    """The facts for people."""
+    from hesstore_cli.console import size
+
+    sizes = facts["sizes"]
+    lines = [
+        f"{facts['path']}: {sizes['run']} runs × {sizes['l2']} λ, {sizes['mode']} eigenpairs of {sizes['param']:,} "
+        f"parameters, {size(facts['bytes'])}",
+        f"config {facts['fingerprint'][:12]}: " + ", ".join(f"{key}={value}" for key, value in facts["config"].items() if value != ""),
+    ]
+    for run in facts["runs"]:
+        states = ", ".join(f"{run[name]} {name}" for name in ("complete", "fitted", "pending", "failed") if run[name])
+        lines += ["", f"run {run['run']} (seed {run['seed']}, {run['direction']}): {states}"]
+        lines += [f"  λ = {l2} failed: {reason}" for l2, reason in run["failures"].items()]
+        if run["results"]:
+            lines.append("         λ  test acc.  worst class     μ₁ (nat)  converged  epochs  products")
+        for row in run["results"]:
+            eigenvalue = "–" if row["top_eigenvalue"] is None else f"{row['top_eigenvalue']:.4g}"
+            lines.append(
+                f"{row['l2']:>10.10g}  {row['test_accuracy']:>9.3f}  {row['worst_class']:>3}: {row['worst_class_accuracy']:.3f}   "
+                f"{eigenvalue:>12}  {row['converged']:>4}/{sizes['mode']:<4}  {row['epochs']:>6}  {row['matvecs']:>8}"
+            )
+    return "\n".join(lines)
