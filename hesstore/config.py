@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 import math
 import tomllib
@@ -148,7 +149,7 @@ def parse_l2(value: object) -> tuple[float, ...]:
         raise ValueError("is empty: give START:STOP:NUM or a comma list")
     if grid[0] < 0 or min(grid) < 0:
         raise ValueError(f"{min(grid):g} is negative: λ starts at 0")
-    for previous, current in zip(grid, grid[1:], strict=False):
+    for previous, current in itertools.pairwise(grid):
         if current == previous:
             raise ValueError(f"{current:.10g} appears twice (λ are told apart by {L2_DECIMALS} decimals)")
         if current < previous:
@@ -267,7 +268,7 @@ class SweepConfig:
 
     @property
     def penalty_scale(self) -> float:
-        """c in the penalty c·λ‖θ‖²: ½ or 1. Its gradient, 2cλθ, is coupled weight decay 2cλ."""
+        """C in the penalty c·λ‖θ‖²: ½ or 1. Its gradient, 2cλθ, is coupled weight decay 2cλ."""
         return 0.5 if self.penalty == "half" else 1.0
 
 

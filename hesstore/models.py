@@ -86,7 +86,7 @@ class ParameterLayout:
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
         """Views of ``theta`` (P,) as named parameters."""
-        parts = theta.split(list(self.sizes))
+        parts = torch.split(theta, list(self.sizes))
         return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
 
     def coordinates(self) -> dict[str, NDArray[np.generic]]:
@@ -152,10 +152,10 @@ class FlatModel:
         return [parameters[name] for name in self.layout.names]
 
 
-def build(
-    name: str, hidden: Sequence[int], input_shape: tuple[int, ...], num_classes: int, seed: int
-) -> FlatModel:
-    """The model called ``name`` with PyTorch's default initial weights drawn from ``seed``; the global generator is left alone.
+def build(name: str, hidden: Sequence[int], input_shape: tuple[int, ...], num_classes: int, seed: int) -> FlatModel:
+    """The model called ``name``, its initial weights drawn from ``seed`` by its own rule.
+
+    The global generator is left alone.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Pictures of a store: Dataset → Figure.
 
-Colours are Okabe and Ito's, which people with any colour vision tell apart; ten classes need a second
-channel as well, so each has its own marker too.
+Colours are Petroff's ten, chosen to be told apart by people with any colour vision (arXiv 2107.02270); for print,
+each class has a marker of its own as well.
 """
 
 from __future__ import annotations
@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
 
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+COLOURS = (
+    "#3f90da",
+    "#ffa90e",
+    "#bd1f01",
+    "#94a4a2",
+    "#832db6",
+    "#a96b59",
+    "#e76300",
+    "#b9ac70",
+    "#717581",
+    "#92dadd",
+)
 MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "*")
 
 
@@ -80,7 +91,7 @@ def _draw_accuracy(axes: Axes, part: xr.Dataset) -> None:
             linewidth=1,
             label=str(label),
         )
-    axes.plot(test["l2"], test["accuracy"], color="0.5", linewidth=3, alpha=0.6, label="all", zorder=0)
+    axes.plot(test["l2"], test["accuracy"], color="0.2", linewidth=4, alpha=0.35, label="all", zorder=0)
     axes.set(xlabel="L2 strength λ", ylabel="test accuracy of the class", ylim=(-0.03, 1.03))
     axes.legend(title="class", ncols=1, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.grid(alpha=0.25)
@@ -89,13 +100,15 @@ def _draw_accuracy(axes: Axes, part: xr.Dataset) -> None:
 def _draw_spectrum(axes: Axes, part: xr.Dataset) -> None:
     values = part["eigenvalues"].values
     l2 = np.broadcast_to(part["l2"].values[:, None], values.shape)
-    for chosen, style, label in (
-        (values > 0, {"color": COLOURS[5]}, "positive"),
-        (values < 0, {"facecolors": "none", "edgecolors": COLOURS[6]}, "negative (magnitude)"),
+    for chosen, face, edge, label in (
+        (values > 0, COLOURS[0], COLOURS[0], "positive"),
+        (values < 0, "none", COLOURS[2], "negative (magnitude)"),
     ):
-        axes.scatter(l2[chosen], np.abs(values[chosen]), s=14, linewidths=0.8, label=label, **style)
+        axes.scatter(
+            l2[chosen], np.abs(values[chosen]), s=14, facecolors=face, edgecolors=edge, linewidths=0.8, label=label
+        )
     axes.set(xlabel="L2 strength λ", ylabel="eigenvalue |μ| of the Hessian (nat)", yscale="log")
-    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(fontsize="small", loc="best")
     axes.grid(alpha=0.25)
 
 

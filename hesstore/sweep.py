@@ -165,9 +165,7 @@ class Experiment:
             penalty_scale=config.penalty_scale,
         )
         rng = generator("shuffle", run.seed, run.direction, l2)
-        return fit(
-            self.model, start, *self.data.train, l2=l2, settings=settings, rng=rng, on_epoch=on_epoch
-        )
+        return fit(self.model, start, *self.data.train, l2=l2, settings=settings, rng=rng, on_epoch=on_epoch)
 
     def spectrum(self, theta: Tensor, run: Run, l2: float) -> linalg.EigenPairs:
         """The wanted eigenpairs of H at ``theta``."""

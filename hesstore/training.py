@@ -140,7 +140,7 @@ def _epoch(
 ) -> float:
     order = torch.randperm(len(y), generator=rng).to(x.device, non_blocking=True)
     total = torch.zeros((), dtype=torch.float64, device=x.device)
-    for batch in order.split(settings.batch_size):
+    for batch in torch.split(order, settings.batch_size):
         loss = nn.functional.cross_entropy(module(x.index_select(0, batch)), y.index_select(0, batch))
         with torch.no_grad():
             objective = torch.add(loss, theta.dot(theta), alpha=settings.penalty_scale * l2)

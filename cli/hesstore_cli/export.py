@@ -9,7 +9,9 @@ from hesstore_cli.options import store_argument
 
 @click.command()
 @store_argument
-@click.option("--format", "format_", type=click.Choice(["csv"]), default="csv", show_default=True, help="Kind of files.")
+@click.option(
+    "--format", "format_", type=click.Choice(["csv"]), default="csv", show_default=True, help="Kind of files."
+)
 @click.option("-o", "--output", default="test_data", show_default=True, metavar="DIR", help="Folder of the files.")
 @click.option("--l2", metavar="A,B,…", help="Only these λ.  [all complete ones]")
 @click.option("--run", "runs", multiple=True, type=int, metavar="ID", help="Only this run; repeatable.  [all]")
@@ -38,9 +40,7 @@ def export(
         raise click.BadParameter(str(error), param_hint="--l2") from None
     kinds = KINDS if only is None else tuple(kind.strip() for kind in only.split(",") if kind.strip())
     with Bar("writing files") as bar:
-        summary = export_csv(
-            store, output, l2=chosen, runs=runs or None, only=kinds, force=force, progress=bar.advance
-        )
+        summary = export_csv(store, output, l2=chosen, runs=runs or None, only=kinds, force=force, progress=bar.advance)
     message = f"{summary.files} files, {size(summary.bytes)}, in {output}"
     if summary.skipped:
         message += f"; {len(summary.skipped)} λ that are not complete were left out"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +10,8 @@ import click
 from hesstore_cli.options import store_argument
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import xarray as xr
 
 ROWS = 8
@@ -44,7 +45,9 @@ def describe(ds: xr.Dataset, path: Path) -> dict[str, Any]:
     for position, run in enumerate(ds["run"].values):
         at = status[position]
         complete = np.flatnonzero(at == Status.COMPLETE)
-        chosen = complete[np.unique(np.linspace(0, len(complete) - 1, ROWS).round().astype(int))] if len(complete) else []
+        chosen = (
+            complete[np.unique(np.linspace(0, len(complete) - 1, ROWS).round().astype(int))] if len(complete) else []
+        )
         part = ds.isel(run=position)
         runs.append(
             {
@@ -93,10 +96,11 @@ def as_text(facts: dict[str, Any]) -> str:
     from hesstore_cli.console import size
 
     sizes = facts["sizes"]
+    shape = f"{sizes['run']} runs × {sizes['l2']} λ, {sizes['mode']} eigenpairs of {sizes['param']:,} parameters"
+    settings = ", ".join(f"{key}={value}" for key, value in facts["config"].items() if value != "")
     lines = [
-        f"{facts['path']}: {sizes['run']} runs × {sizes['l2']} λ, {sizes['mode']} eigenpairs of {sizes['param']:,} "
-        f"parameters, {size(facts['bytes'])}",
-        f"config {facts['fingerprint'][:12]}: " + ", ".join(f"{key}={value}" for key, value in facts["config"].items() if value != ""),
+        f"{facts['path']}: {shape}, {size(facts['bytes'])}",
+        f"config {facts['fingerprint'][:12]}: {settings}",
     ]
     for run in facts["runs"]:
         states = ", ".join(f"{run[name]} {name}" for name in ("complete", "fitted", "pending", "failed") if run[name])
@@ -107,7 +111,8 @@ def as_text(facts: dict[str, Any]) -> str:
         for row in run["results"]:
             eigenvalue = "–" if row["top_eigenvalue"] is None else f"{row['top_eigenvalue']:.4g}"
             lines.append(
-                f"{row['l2']:>10.10g}  {row['test_accuracy']:>9.3f}  {row['worst_class']:>3}: {row['worst_class_accuracy']:.3f}   "
+                f"{row['l2']:>10.10g}  {row['test_accuracy']:>9.3f}  "
+                f"{row['worst_class']:>3}: {row['worst_class_accuracy']:.3f}   "
                 f"{eigenvalue:>12}  {row['converged']:>4}/{sizes['mode']:<4}  {row['epochs']:>6}  {row['matvecs']:>8}"
             )
     return "\n".join(lines)

@@ -22,28 +22,35 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give ``command`` a ``config`` argument, resolved from --preset, --config, --set and an option a setting."""
 
     @functools.wraps(command)
-    def with_config(
-        *, preset: str, config_file: Path | None, assignments: tuple[str, ...], **options: Any
-    ) -> Any:  # noqa: ANN401 - whatever the command takes and gives
+    def with_config(*, preset: str, config_file: Path | None, assignments: tuple[str, ...], **options: Any) -> Any:
         given = {setting.name: options.pop(setting.name) for setting in settings()}
         values = {name: value for name, value in given.items() if value is not None}
         return command(config=resolve(preset, config_file, assignments, values), **options)
 
+    decorated: Callable[..., Any] = with_config
     for setting in reversed(settings()):
-        with_config = _option(setting)(with_config)
+        decorated = _option(setting)(decorated)
     for option in (
-        click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting by its key; repeatable."),
         click.option(
-            "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE.toml", help="Settings from a TOML file."
+            "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting by its key; repeatable."
+        ),
+        click.option(
+            "--config",
+            "config_file",
+            type=click.Path(path_type=Path),
+            metavar="FILE.toml",
+            help="Settings from a TOML file.",
         ),
         click.option("--preset", default="paper", metavar="|".join(PRESETS), show_default=True, help="Starting point."),
     ):
-        with_config = option(with_config)
-    return with_config
+        decorated = option(decorated)
+    return decorated
 
 
 def _option(setting: Field[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    default = format_l2(setting.default) if setting.name == "l2" else setting.default
+    default: Any = setting.default
+    if setting.name == "l2":
+        default = format_l2(default)
     if isinstance(default, tuple):
         default = ",".join(map(str, default))
     shown = f"  [default: {default}]" if default != "" else ""

@@ -35,7 +35,9 @@ def sweep(store: str, config: SweepConfig) -> int:
         with SweepReporter() as reporter:
             summary = run_sweep(config, store, observer=reporter)
     except KeyboardInterrupt:
-        click.echo(f"hesstore: interrupted; what is complete is in {store}: the same command goes on from there", err=True)
+        click.echo(
+            f"hesstore: interrupted; what is complete is in {store}: the same command goes on from there", err=True
+        )
         return INTERRUPTED
     where = shlex.quote(store)
     click.echo(

@@ -15,7 +15,6 @@ from hesstore.curvature.tangent import TangentProgram, trace
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.types import Device
 
     from hesstore.models import FlatModel
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 def gradient(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, chunk_rows: int = 8192) -> Tensor:
     """∇E(θ) (P,), without the penalty, over all rows of ``x``, ``y``; summed in float64."""
     total = torch.zeros(theta.shape, dtype=torch.float64, device=theta.device)
-    for rows, labels in zip(x.split(chunk_rows), y.split(chunk_rows), strict=True):
+    for rows, labels in zip(torch.split(x, chunk_rows), torch.split(y, chunk_rows), strict=True):
         total += torch.func.grad(model.loss_sum)(theta, rows, labels)
     return (total / len(y)).to(theta.dtype)
 
@@ -59,7 +58,7 @@ class HessianOperator:
         return self.theta.dtype
 
     @property
-    def device(self) -> Device:
+    def device(self) -> torch.device:
         """Where the products are computed."""
         return self.theta.device
 
@@ -106,7 +105,7 @@ class Hessian:
 
     def __init__(self, model: FlatModel, x: Tensor, y: Tensor, *, chunk_rows: int = 8192) -> None:
         self.model = model
-        self._batches = list(zip(x.split(chunk_rows), y.split(chunk_rows), strict=True))
+        self._batches = list(zip(torch.split(x, chunk_rows), torch.split(y, chunk_rows), strict=True))
         self._programs: dict[int, TangentProgram] = {}
 
     def _program(self, theta: Tensor, x: Tensor, y: Tensor) -> TangentProgram:

@@ -1,9 +1,9 @@
 """Splitting a directional derivative into what depends on the point and what depends on the direction.
 
-For f and a point θ, the map v ↦ (∂f/∂θ)(θ)·v is linear. Tracing it once as a graph of tensor operations and cutting the
-graph at its first operations that see v gives two programs: ``primal`` computes all that does not depend on v, ``tangent``
-takes those values and v. At a fixed θ the first runs once and the second for each v; both serve every θ and every
-batch of the same shape, so tracing is paid once, not once a point.
+For f and a point θ, the map v ↦ (∂f/∂θ)(θ)·v is linear. Tracing it once as a graph of tensor operations and cutting
+the graph at its first operations that see v gives two programs: ``primal`` computes all that does not depend on v,
+``tangent`` takes those values and v. At a fixed θ the first runs once and the second for each v; both serve every θ
+and every batch of the same shape, so tracing is paid once, not once a point.
 """
 
 from __future__ import annotations
@@ -42,8 +42,7 @@ def trace(f: Callable[[Tensor, Tensor, Tensor], Tensor], theta: Tensor, x: Tenso
     """The :class:`TangentProgram` of ``f(θ, x, y)`` with respect to θ."""
 
     def derivative(theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        _, tangent = torch.func.jvp(lambda point: f(point, x, y), (theta,), (v,))
-        result: Tensor = tangent
+        result: Tensor = torch.func.jvp(lambda point: f(point, x, y), (theta,), (v,))[1]
         return result
 
     with warnings.catch_warnings():  # PyTorch's own rules for forward mode are built with its deprecated torch.jit

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from hesstore.errors import ExportError
 from hesstore.export.text import joined
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
 
-    import xarray as xr
     from numpy.typing import NDArray
 
 KINDS = ("accuracy", "eigenvalues", "eigenvectors", "gradients", "weights")
@@ -78,7 +78,7 @@ def export_csv(
     ExportError
         Before anything is written: if a λ, run or kind is not there, nothing is complete, or a file is in the way.
     """
-    ds = open_store(store) if not hasattr(store, "data_vars") else store
+    ds = store if isinstance(store, xr.Dataset) else open_store(store)
     folder = Path(out).expanduser()
     unknown = [kind for kind in only if kind not in KINDS]
     if unknown:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def joined(values: NDArray[np.floating], separator: bytes) -> bytes:
     """The values of a vector, in its own precision, with ``separator`` between them.
 
-    polars writes a column, one value a line, faster than anything else writes a row; its newlines then become separators.
+    polars writes a column, one value a line, faster than anything else writes a row; the newlines then become
+    separators.
     """
     buffer = io.BytesIO()
     pl.DataFrame({"": values}).write_csv(buffer, include_header=False)

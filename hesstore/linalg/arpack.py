@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
     from hesstore.linalg.operators import SymmetricOperator
 
-_NUMPY_DTYPES = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+_NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 def as_scipy(operator: SymmetricOperator) -> LinearOperator:
-    """The SciPy ``LinearOperator`` (P, P) of ``operator``, in its own precision; vectors cross to its device and back."""
+    """The SciPy ``LinearOperator`` (P, P) of ``operator``, in its precision; vectors cross to its device and back."""
     dtype = _NUMPY_DTYPES[operator.dtype]
 
     def matvec(v: NDArray[np.floating]) -> NDArray[np.floating]:
-        vector = torch.from_numpy(np.array(v, dtype=dtype).reshape(-1)).to(operator.device)
+        vector = torch.from_numpy(v.reshape(-1).astype(dtype)).to(operator.device)
         product: NDArray[np.floating] = operator.matvec(vector).cpu().numpy()
         return product
 
@@ -69,9 +69,7 @@ def eigsh(
     start = torch.randn(operator.size, generator=rng, dtype=torch.float64).to(operator.dtype).numpy()
     message = "ARPACK converged"
     try:
-        _, columns = scipy_eigsh(
-            as_scipy(counted), k, which=which, tol=tol, ncv=basis_size, maxiter=restarts, v0=start
-        )
+        _, columns = scipy_eigsh(as_scipy(counted), k, which=which, tol=tol, ncv=basis_size, maxiter=restarts, v0=start)
     except ArpackNoConvergence as stop:
         columns = stop.eigenvectors
         message = f"ARPACK stopped after {count} products with {columns.shape[1]} of {k} pairs"
@@ -79,4 +77,3 @@ def eigsh(
     products = torch.stack([counted.matvec(v) for v in vectors]) if len(vectors) else torch.empty_like(vectors)
     pairs = eigenpairs(vectors, products, which=which, tol=tol, num_matvecs=count, message=message)
     return padded(pairs, k)
-

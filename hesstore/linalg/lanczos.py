@@ -8,7 +8,8 @@ With Q_m orthonormal, A Q_m = Q_m T_m + β_m q_{m+1} e_mᵀ, T_m tridiagonal. Ei
 >>> pairs.eigenvalues.shape, pairs.eigenvectors.shape
 (torch.Size([2]), torch.Size([2, 5]))
 
-Source: Golub & Van Loan, *Matrix Computations*, 4th ed., §10.1–10.3; Parlett, *The Symmetric Eigenvalue Problem*, §6, §13.
+Source: Golub & Van Loan, *Matrix Computations*, 4th ed., §10.1–10.3; Parlett, *The Symmetric Eigenvalue Problem*,
+§6, §13.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ class _Lanczos:
         w = (w / torch.linalg.vector_norm(w)).to(self.operator.device, self.operator.dtype)
         for _ in range(3):  # near the whole space little of w is left; each pass restores what the last one lost
             w = self._orthogonalise(w, count)
-            w = w / torch.linalg.vector_norm(w)
+            w /= torch.linalg.vector_norm(w)
         return w
 
     def extend(self, count: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import json
 import os
 import socket
@@ -39,7 +39,7 @@ def claim(folder: Path, run_id: int) -> Iterator[None]:
             f"run {run_id} of this store is being computed by {_describe(holder)}: wait for it or stop it"
         ) from None
     try:
-        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": started}))
         yield
     finally:

@@ -52,7 +52,5 @@ def open_group(path: Path, store: zarr.storage.LocalStore | None = None) -> zarr
     if not isinstance(version, int):
         raise StoreError(f"{path}: is a Zarr store, but not one of hesstore")
     if version > SCHEMA_VERSION:
-        raise StoreError(
-            f"{path}: has schema {version}, this hesstore reads up to {SCHEMA_VERSION}: upgrade hesstore"
-        )
+        raise StoreError(f"{path}: has schema {version}, this hesstore reads up to {SCHEMA_VERSION}: upgrade hesstore")
     return group

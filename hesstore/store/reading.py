@@ -27,4 +27,5 @@ def open_store(location: str | os.PathLike[str]) -> xr.Dataset:
     """
     path = local_path(location)
     open_group(path)
-    return xr.open_zarr(path)
+    ds: xr.Dataset = xr.open_zarr(path)
+    return ds

@@ -94,7 +94,7 @@ VARIABLES = (
         {"comment": "the objective's Hessian has the same eigenvectors and eigenvalues mu + 2 * penalty_scale * l2"},
     ),
     Variable("residual_norm", (*_RL, "mode"), "f8", _NAN, "2-norm of H v - mu v", "nat"),
-    Variable("converged", (*_RL, "mode"), "bool", False, "residual norm is within the tolerance"),
+    Variable("converged", (*_RL, "mode"), "bool", 0, "residual norm is within the tolerance"),
     Variable("eigenvectors", (*_RL, "mode", "param"), "f4", _NAN, "unit eigenvector of the Hessian"),
     Variable("gradient", (*_RL, "param"), "f4", _NAN, "gradient of the mean training loss, without the penalty", "nat"),
     Variable("weights", (*_RL, "param"), "f4", _NAN, "trained parameter"),
@@ -130,7 +130,7 @@ LARGE_AT = {
 }
 """The large arrays that a status promises, which its digest covers."""
 
-COORDINATE_ATTRS: dict[str, dict[str, str]] = {
+COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
     "run": {"long_name": "run: one pass along the strengths"},
     "l2": {"long_name": "L2 regularisation strength λ", "units": "1"},
     "mode": {"long_name": "eigenpair, in the solver's order"},

@@ -58,7 +58,7 @@ class SweepStore:
         self.path = path
         self.group = open_group(path, DurableLocalStore(path))
         self.l2: NDArray[np.float64] = np.asarray(self._array("l2")[:])
-        seeds, directions = self._array("seed")[:], self._array("direction")[:]
+        seeds, directions = np.asarray(self._array("seed")[:]), np.asarray(self._array("direction")[:])
         self.runs = tuple(
             Run(index, int(seed), str(direction))
             for index, (seed, direction) in enumerate(zip(seeds, directions, strict=True))
@@ -154,13 +154,11 @@ class SweepStore:
             self._array(name)[run.id, index] = arrays[name]
         promised = LARGE_AT.get(status, ())
         if promised:
-            covered = {
-                name: arrays[name] if name in arrays else self.read(name, run, index) for name in promised
-            }
+            covered = {name: arrays[name] if name in arrays else self.read(name, run, index) for name in promised}
             self._array("digest")[run.id, index] = np.uint64(digest(run, float(self.l2[index]), covered))
         self._array("status")[run.id, index] = np.int8(status)
 
-    def _conforming(self, name: str, value: Any) -> NDArray[np.generic]:  # noqa: ANN401 - scalars, arrays, texts
+    def _conforming(self, name: str, value: Any) -> NDArray[np.generic]:
         variable, shape = BY_NAME[name], self._array(name).shape[2:]
         if variable.dtype == "string":
             return np.asarray(value, dtype=object)
