@@ -55,12 +55,16 @@ def tolerances(eigenvalues: Tensor, tol: float, dtype: torch.dtype, scale: float
     max(tol · |μᵢ|, tol · ε^⅔ |μ₁|, 16 ε |μ₁|), ε of ``dtype`` and |μ₁| = ``scale``, by default the largest magnitude
     given: relative where the eigenvalue is resolved, absolute where it is zero to rounding.
     """
-    eps = torch.finfo(dtype).eps
     magnitudes = eigenvalues.abs()
     if scale is None:
         scale = float(magnitudes.max()) if len(magnitudes) else 0.0
-    floor = max(tol * eps ** (2 / 3), ROUNDING * eps) * scale
-    return (tol * magnitudes).clamp_min(floor)
+    return (tol * magnitudes).clamp_min(absolute_tolerance(tol, dtype, scale))
+
+
+def absolute_tolerance(tol: float, dtype: torch.dtype, scale: float) -> float:
+    """The residual norm at which an eigenvalue of any size has converged: max(tol · ε^⅔, 16 ε) · ``scale``."""
+    eps = torch.finfo(dtype).eps
+    return max(tol * eps ** (2 / 3), ROUNDING * eps) * scale
 
 
 def distance(eigenvalues: Tensor, which: Which) -> Tensor:
@@ -82,7 +86,14 @@ def order(eigenvalues: Tensor, which: Which) -> Tensor:
 
 
 def eigenpairs(
-    vectors: Tensor, products: Tensor, *, which: Which, tol: float, num_matvecs: int, message: str
+    vectors: Tensor,
+    products: Tensor,
+    *,
+    which: Which,
+    tol: float,
+    num_matvecs: int,
+    message: str,
+    scale: float | None = None,
 ) -> EigenPairs:
     """Pairs from nearly orthonormal Ritz vectors and their products with A, in standard form.
 
@@ -92,7 +103,7 @@ def eigenpairs(
     ----------
     vectors, products : Tensor
         (k, P), V and A V, one vector a row.
-    which, tol, num_matvecs, message
+    which, tol, num_matvecs, message, scale
         As in :class:`EigenPairs` and :func:`tolerances`.
     """
     norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
@@ -109,7 +120,7 @@ def eigenpairs(
         eigenvalues=eigenvalues,
         eigenvectors=vectors[rank.to(vectors.device)],
         residual_norms=residual_norms,
-        converged=residual_norms <= tolerances(eigenvalues, tol, vectors.dtype),
+        converged=residual_norms <= tolerances(eigenvalues, tol, vectors.dtype, scale),
         num_matvecs=num_matvecs,
         message=message,
     )

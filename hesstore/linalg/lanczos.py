@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.linalg.eigenpairs import EigenPairs, Which, distance, eigenpairs, order, padded, tolerances
+from hesstore.linalg.eigenpairs import (
+    EigenPairs,
+    Which,
+    absolute_tolerance,
+    distance,
+    eigenpairs,
+    order,
+    padded,
+    tolerances,
+)
 from hesstore.linalg.operators import DenseOperator  # noqa: F401 - the doctest's
 
 if TYPE_CHECKING:
@@ -46,9 +55,9 @@ def lanczos(
     """The k eigenpairs at one end of the spectrum.
 
     Stops when the k wanted Ritz pairs have residual estimates β_m |s_mi| within
-    :func:`~hesstore.linalg.eigenpairs.tolerances`. When the Krylov space becomes invariant (β → 0) the process goes on
-    with a fresh random direction orthogonal to it, so that further copies of a multiple eigenvalue are found;
-    it then stops only once the newest invariant block adds nothing to the k wanted.
+    :func:`~hesstore.linalg.eigenpairs.tolerances`. One Krylov space holds one copy of each eigenvalue; a small β says
+    that it has become nearly invariant, so that further copies may be missing. The process then goes on in a new block
+    from a fresh random direction orthogonal to all before, until a block brings nothing that belongs to the k wanted.
 
     Parameters
     ----------
@@ -82,23 +91,29 @@ def lanczos(
     if max_matvecs < k:
         raise ValueError(f"max_matvecs: {max_matvecs} is below k = {k}")
     order(torch.zeros(0), which)  # raises on a bad name before any work
-    process = _Lanczos(operator, generator or torch.Generator().manual_seed(0))
+    process = _Lanczos(operator, generator or torch.Generator().manual_seed(0), tol)
     window = SYNC_EVERY
     num_matvecs = 0
     while True:
         num_matvecs += process.extend(min(window, operator.size - process.steps, max_matvecs - num_matvecs))
         window = process.settle(window)
         if process.steps == operator.size:
-            message = "the Krylov space is the whole space: all pairs are exact to rounding"
+            message = "the Krylov space is the whole space"
             break
-        if process.steps >= k and process.has_converged(k, which, tol):
-            message = f"converged to {tol:g} after {num_matvecs} products"
-            break
+        if process.steps >= k and process.has_converged(k, which):
+            if not process.is_nearly_reducible() or process.newest_block_is_spent(k, which):
+                message = f"converged to {tol:g} after {num_matvecs} products"
+                break
+            # What a block drops adds to its pairs' residuals without being estimated again, so it must be small.
+            if process.newest_block_is_resolved(which) and process.has_converged(k, which, margin=0.1):
+                process.open_block()
         if num_matvecs == max_matvecs:
             message = f"stopped at the limit of {max_matvecs} products"
             break
     vectors, products = process.ritz(k, which)
-    pairs = eigenpairs(vectors, products, which=which, tol=tol, num_matvecs=num_matvecs, message=message)
+    pairs = eigenpairs(
+        vectors, products, which=which, tol=tol, num_matvecs=num_matvecs, message=message, scale=process.scale()
+    )
     missing = k - int(pairs.converged.sum())
     if missing and num_matvecs == max_matvecs:
         message += f" with {missing} of {k} pairs not converged: raise max_matvecs or tol"
@@ -110,11 +125,12 @@ def lanczos(
 class _Lanczos:
     """The growing factorisation: Q and A Q on the device, T on the host in float64."""
 
-    def __init__(self, operator: SymmetricOperator, generator: torch.Generator) -> None:
+    def __init__(self, operator: SymmetricOperator, generator: torch.Generator, tol: float) -> None:
         self.operator = operator
+        self.tol = tol
         self.generator = generator
         self.steps = 0
-        self.block_start = 0
+        self._blocks = [0]  # first steps of the invariant blocks
         self._basis = self._empty(64)
         self._products = self._empty(64)
         self._alpha = torch.zeros(0, dtype=torch.float64)
@@ -153,15 +169,15 @@ class _Lanczos:
         until = self.steps + count
         self._reserve(until + 1)
         self._pending = []
-        tiny = torch.finfo(self.operator.dtype).tiny
+        tiny = torch.finfo(self.operator.dtype).tiny ** 0.5  # shorter vectors have squares that underflow
         for j in range(self.steps, until):
             q = self._basis[j]
             w = self.operator.matvec(q)
             self._products[j] = w
             alpha = q.dot(w)
-            w = w - alpha * q
-            if j > self.block_start:  # the part along q_{j-1} is β_{j-1}; the pass below would find it, less exactly
-                w = w - self._basis[j - 1] * self._basis[j - 1].dot(w)
+            w.sub_(q * alpha)
+            if j > self._blocks[-1]:  # the part along q_{j-1} is β_{j-1}; the pass below would find it, less exactly
+                w.sub_(self._basis[j - 1] * self._basis[j - 1].dot(w))
             before = torch.linalg.vector_norm(w)
             w = self._orthogonalise(w, j + 1)
             beta = torch.linalg.vector_norm(w)
@@ -177,8 +193,8 @@ class _Lanczos:
         alpha, beta, before = torch.stack(self._pending).to("cpu", torch.float64).T
         if not bool(torch.isfinite(alpha).all()):
             raise FloatingPointError(f"a product with the operator is not finite (step {self.steps} or later)")
-        scale = float(torch.cat([self._alpha.abs(), self._beta.abs(), alpha.abs(), beta]).max())
-        breakdown = torch.finfo(self.operator.dtype).eps * scale
+        scale = max(self.scale(), float(torch.cat([alpha.abs(), beta]).max()))
+        breakdown = absolute_tolerance(self.tol, self.operator.dtype, scale)
         suspects = torch.nonzero((beta <= breakdown) | (beta < LOST_ACCURACY * before) | ~torch.isfinite(beta))
         taken = int(suspects[0]) + 1 if len(suspects) else len(beta)
         self._alpha = torch.cat([self._alpha, alpha[:taken]])
@@ -200,9 +216,17 @@ class _Lanczos:
             self._basis[count] = self._orthogonalise(w / kept, count)
             self._beta[-1] = beta
             return
+        self.open_block()
+
+    def open_block(self) -> None:
+        """Go on from a fresh direction. The β that is dropped is small, or belongs to Ritz pairs that have converged."""
         self._beta[-1] = 0.0
-        self.block_start = count
-        self._basis[count] = self._fresh_direction(count)
+        self._blocks.append(self.steps)
+        self._basis[self.steps] = self._fresh_direction(self.steps)
+
+    def scale(self) -> float:
+        """The largest entry of T, within a factor 3 of its largest eigenvalue in magnitude."""
+        return float(torch.cat([self._alpha.abs(), self._beta]).max()) if self.steps else 0.0
 
     def _tridiagonal_eigh(self, start: int = 0) -> tuple[Tensor, Tensor]:
         off = self._beta[start:-1]
@@ -210,33 +234,56 @@ class _Lanczos:
         theta, s = torch.linalg.eigh(t)
         return theta, s
 
-    def has_converged(self, k: int, which: Which, tol: float) -> bool:
-        """Whether the k wanted Ritz pairs are within tolerance and the newest block brings no more of them."""
+    def has_converged(self, k: int, which: Which, margin: float = 1.0) -> bool:
+        """Whether the residual estimates of the k wanted Ritz pairs are within ``margin`` times their tolerances."""
         theta, s = self._tridiagonal_eigh()
         rank = order(theta, which)
         wanted = rank[:k]
         estimates = self._beta[-1] * s[-1, wanted].abs()
-        limits = tolerances(theta[wanted], tol, self.operator.dtype, scale=float(theta.abs().max()))
-        if bool((estimates > limits).any()):
-            return False
-        return self.block_start == 0 or self._newest_block_is_spent(theta[wanted], float(limits[-1]), which)
+        limits = tolerances(theta[wanted], self.tol, self.operator.dtype, scale=self.scale())
+        return bool((estimates <= margin * limits).all())
 
-    def _newest_block_is_spent(self, wanted: Tensor, floor: float, which: Which) -> bool:
-        """Whether the newest block's outermost eigenvalue is known and the wanted ones are all at least as far out.
+    def is_nearly_reducible(self) -> bool:
+        """Whether some β is so small that rounding may have kept copies of an eigenvalue out: below √ε · ‖T‖."""
+        weak = self.scale() * torch.finfo(self.operator.dtype).eps ** 0.5
+        return bool((self._beta[:-1] <= weak).any()) or float(self._beta[-1]) <= weak
 
-        A block started at random finds the outermost eigenvalue of all that earlier blocks left, so nothing that
-        remains lies further out than this one.
-        """
-        if self.block_start == self.steps:
-            return False
-        theta, s = self._tridiagonal_eigh(self.block_start)
+    def _newest_block(self, which: Which) -> tuple[Tensor, Tensor, Tensor]:
+        """The outermost Ritz value of the newest block that has steps, its residual estimate, and its tolerance."""
+        start = [start for start in self._blocks if start < self.steps][-1]
+        theta, s = self._tridiagonal_eigh(start)
         outermost = order(theta, which)[0]
-        if float(self._beta[-1] * s[-1, outermost].abs()) > floor:
+        limit = tolerances(theta[outermost], self.tol, self.operator.dtype, scale=self.scale())
+        return theta[outermost], self._beta[-1] * s[-1, outermost].abs(), limit
+
+    def newest_block_is_resolved(self, which: Which) -> bool:
+        """Whether the newest block has steps, and its outermost eigenvalue has converged."""
+        _, estimate, limit = self._newest_block(which)
+        return self._blocks[-1] < self.steps and bool(estimate <= limit)
+
+    def newest_block_is_spent(self, k: int, which: Which) -> bool:
+        """Whether the newest block's outermost eigenvalue has converged and lies no further out than the k wanted.
+
+        A block that starts at random finds the outermost eigenvalue of all that earlier blocks left, so then nothing
+        further out remains. The first block has no earlier one to tell it from.
+        """
+        if self._blocks[-1] == 0 or self._blocks[1] == self.steps:
             return False
-        return float(distance(theta[outermost], which)) <= float(distance(wanted[-1], which)) + floor
+        theta, _ = self._tridiagonal_eigh()
+        weakest = theta[order(theta, which)[k - 1]]
+        outermost, estimate, limit = self._newest_block(which)
+        return bool(estimate <= limit) and bool(distance(outermost, which) <= distance(weakest, which) + limit)
 
     def ritz(self, k: int, which: Which) -> tuple[Tensor, Tensor]:
-        """V and A V, (k, P) each, for the k wanted Ritz vectors."""
-        theta, s = self._tridiagonal_eigh()
+        """V and A V, (k, P) each, for the k wanted Ritz vectors.
+
+        With several blocks T lacks what :meth:`open_block` dropped, so the projection Q A Qᵀ itself takes its place.
+        """
+        basis, products = self._basis[: self.steps], self._products[: self.steps]
+        if len(self._blocks) == 1:
+            theta, s = self._tridiagonal_eigh()
+        else:
+            projection = (basis @ products.T).to("cpu", torch.float64)
+            theta, s = torch.linalg.eigh((projection + projection.T) / 2)
         coefficients = s[:, order(theta, which)[:k]].T.to(self.operator.device, self.operator.dtype)
-        return coefficients @ self._basis[: self.steps], coefficients @ self._products[: self.steps]
+        return coefficients @ basis, coefficients @ products

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import curvlinops
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hesstore import datasets
+from hesstore.curvature import Hessian, gradient
+from hesstore.linalg import eigsh, lanczos
+from hesstore.models import FlatModel, build
+from tests import toy
+
+
+def dense(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """∇²E by nested autodiff in float64, all rows at once."""
+    matrix: Tensor = torch.func.hessian(
+        lambda t: nn.functional.cross_entropy(model.logits(t, x.double()), y, reduction="mean")
+    )(theta.double())
+    return matrix
+
+
+def small_model(hidden: tuple[int, ...], features: int, classes: int, dtype: torch.dtype) -> FlatModel:
+    model = build("mlp", hidden, (features,), classes, seed=1)
+    model.module.to(dtype)
+    return model
+
+
+SHAPES = [((), 3, 2), ((4,), 5, 3), ((3, 2), 4, 4), ((5, 4, 3), 6, 2)]
+
+
+@pytest.mark.parametrize(("hidden", "features", "classes"), SHAPES)
+@pytest.mark.parametrize("chunk_rows", [7, 10, 50, 1000])
+def test_products_equal_the_dense_hessian(
+    hidden: tuple[int, ...], features: int, classes: int, chunk_rows: int, device: torch.device
+) -> None:
+    model = small_model(hidden, features, classes, torch.float64)
+    x, y = toy.blobs(50, features, classes)
+    theta = model.theta()
+    h = dense(model, theta, x, y)
+    model.module.to(device)
+    operator = Hessian(model, x.to(device), y.to(device), chunk_rows=chunk_rows).at(theta.to(device))
+    columns = torch.stack([operator.matvec(e) for e in torch.eye(len(theta), dtype=torch.float64, device=device)])
+    assert float((columns.cpu() - h).abs().max()) <= 1e-12 * max(1.0, float(h.abs().max()))
+
+
+@pytest.mark.parametrize(("hidden", "features", "classes"), SHAPES)
+def test_float32_products(hidden: tuple[int, ...], features: int, classes: int) -> None:
+    model = small_model(hidden, features, classes, torch.float32)
+    x, y = toy.blobs(50, features, classes)
+    theta = model.theta()
+    operator = Hessian(model, x.float(), y, chunk_rows=16).at(theta)
+    h = dense(model, theta, x.float(), y)
+    v = torch.randn(len(theta), generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(operator.matvec(v).double(), h @ v.double(), atol=1e-5 * float(h.abs().max() * v.norm()))
+
+
+def test_a_short_last_chunk_has_its_due_weight() -> None:
+    """A mean of chunk means would differ: the last chunk's rows are of one class and far out."""
+    model = small_model((3,), 4, 3, torch.float64)
+    x, y = toy.blobs(22, 4, 3)
+    x[-2:], y[-2:] = 5.0, 2
+    theta = model.theta()
+    operator = Hessian(model, x, y, chunk_rows=10).at(theta)
+    v = torch.ones(len(theta), dtype=torch.float64)
+    assert torch.allclose(operator.matvec(v), dense(model, theta, x, y) @ v, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize(("cache_bytes", "share"), [(0, 0.0), (9_000, 2 / 9), (float("inf"), 1.0)])
+def test_memory_budget_changes_speed_not_bits(cache_bytes: float, share: float) -> None:
+    model = small_model((6, 5), 8, 4, torch.float32)
+    x, y = toy.blobs(90, 8, 4)
+    theta, v = model.theta(), torch.randn(model.layout.size, generator=torch.Generator().manual_seed(0))
+    hessian = Hessian(model, x.float(), y, chunk_rows=20)
+    operator = hessian.at(theta, cache_bytes=cache_bytes)
+    assert operator.cached_share == pytest.approx(share)
+    assert torch.equal(operator.matvec(v), hessian.at(theta).matvec(v))
+
+
+def test_one_trace_serves_every_theta() -> None:
+    model = small_model((4,), 5, 3, torch.float64)
+    x, y = toy.blobs()
+    hessian = Hessian(model, x, y, chunk_rows=20)
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(3):
+        theta = torch.randn(model.layout.size, generator=generator, dtype=torch.float64)
+        v = torch.randn(model.layout.size, generator=generator, dtype=torch.float64)
+        assert torch.allclose(hessian.at(theta).matvec(v), dense(model, theta, x, y) @ v, rtol=1e-11, atol=1e-13)
+    assert len(hessian._programs) == 2  # full chunks and the short one
+
+
+def test_any_smooth_module() -> None:
+    model = build("tests.toy:cnn", (), (64,), 10, seed=0)
+    model.module.double()
+    x_train, y_train, _, _ = toy.digits()
+    x, y = torch.from_numpy(x_train[:40]).double(), torch.from_numpy(y_train[:40]).long()
+    theta = model.theta()
+    v = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    product = Hessian(model, x, y, chunk_rows=16).at(theta).matvec(v)
+    assert torch.allclose(product, dense(model, theta, x, y) @ v, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("chunk_rows", [7, 1000])
+def test_gradient_is_that_of_the_mean_loss(chunk_rows: int) -> None:
+    model = small_model((4,), 5, 3, torch.float64)
+    x, y = toy.blobs()
+    theta = model.theta().requires_grad_()
+    (expected,) = torch.autograd.grad(nn.functional.cross_entropy(model.logits(theta, x), y), theta)
+    assert torch.allclose(gradient(model, theta.detach(), x, y, chunk_rows), expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.0])
+@pytest.mark.parametrize("which", ["LM", "LA", "SA"])
+def test_eigenpairs_equal_the_dense_ones(which: str, scale: float) -> None:
+    """An untrained network has negative eigenvalues; at θ = 0 the spectrum is degenerate."""
+    model = small_model((4,), 5, 3, torch.float64)
+    x, y = toy.blobs(51)
+    theta = model.theta() * scale
+    exact = torch.linalg.eigvalsh(dense(model, theta, x, y))
+    pairs = lanczos(Hessian(model, x, y, chunk_rows=20).at(theta), 8, which=which, tol=1e-10)  # type: ignore[arg-type]
+    key = {"LM": exact.abs(), "LA": exact, "SA": -exact}[which]
+    expected = exact[key.argsort(descending=True)[:8]]
+    found = pairs.eigenvalues
+    if which == "LM":  # +μ and −μ may swap places
+        found, expected = found.abs(), expected.abs()
+    assert float((found - expected).abs().max()) < 1e-12
+    assert bool(pairs.converged.all())
+    if scale:
+        assert float(exact.min()) < -1e-3
+
+
+@pytest.fixture(scope="module")
+def digits() -> datasets.Split:
+    """1,000 of the real digits, 100 a class, for the default network."""
+    data = datasets.load("mnist-5k")
+    rows = datasets.stratified_indices(data.train.y, 1000)
+    return datasets.Split(data.train.x[rows], data.train.y[rows])
+
+
+def test_default_network_agrees_with_curvlinops_and_arpack(digits: datasets.Split) -> None:
+    model = build("mlp", (128, 128), (1, 28, 28), 10, seed=0)
+    theta = model.theta()
+    operator = Hessian(model, digits.x, digits.y, chunk_rows=384).at(theta)
+    module = model.module
+    theirs = curvlinops.HessianLinearOperator(
+        module, nn.CrossEntropyLoss(), list(module.parameters()), [(digits.x, digits.y)]
+    )
+    v = torch.randn(len(theta), generator=torch.Generator().manual_seed(0))
+    parts = [part.reshape(shape) for part, shape in zip(v.split(model.layout.sizes), model.layout.shapes, strict=True)]
+    expected = torch.cat([part.reshape(-1) for part in theirs @ parts]).detach()
+    mine = operator.matvec(v)
+    assert float((mine - expected).norm() / expected.norm()) < 1e-5
+    ours, arpack = lanczos(operator, 10, tol=1e-5), eigsh(operator, 10, tol=1e-5)
+    assert torch.allclose(ours.eigenvalues, arpack.eigenvalues, rtol=2e-5)
+    assert bool(ours.converged.all())
+    assert ours.num_matvecs <= arpack.num_matvecs
+
+
+def test_collapsed_default_network(digits: datasets.Split) -> None:
+    """θ = 0, balanced classes: H = (I/10 − 11ᵀ/100) ⊗ φφᵀ with |φ|² = 128/4 + 1, so nine times 3.3, then zero."""
+    model = build("mlp", (128, 128), (1, 28, 28), 10, seed=0)
+    pairs = lanczos(Hessian(model, digits.x, digits.y).at(torch.zeros(model.layout.size)), 30)
+    assert torch.allclose(pairs.eigenvalues[:9], torch.full((9,), 3.3, dtype=torch.float64), rtol=1e-4)
+    assert float(pairs.eigenvalues[9:].abs().max()) < 1e-4
+    gram = pairs.eigenvectors @ pairs.eigenvectors.T
+    assert float((gram - torch.eye(30)).abs().max()) < 1e-5
+    assert float(pairs.residual_norms.max()) < 1e-3
+    assert pairs.num_matvecs < 100
+    assert np.isfinite(pairs.eigenvectors.numpy()).all()

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hesstore.linalg import DenseOperator, as_scipy, eigsh, lanczos
+from tests.linalg.test_lanczos import symmetric
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_as_scipy_is_the_matrix(dtype: torch.dtype) -> None:
+    matrix = symmetric(torch.linspace(-1, 2, 30)).to(dtype)
+    operator = as_scipy(DenseOperator(matrix))
+    assert operator.dtype == matrix.numpy().dtype
+    assert np.allclose(operator @ np.eye(30, dtype=operator.dtype), matrix.numpy())
+
+
+@pytest.mark.parametrize("which", ["LM", "LA", "SA"])
+def test_agrees_with_lanczos(which: str) -> None:
+    matrix = symmetric(torch.randn(200, generator=torch.Generator().manual_seed(0)).exp())
+    theirs = eigsh(DenseOperator(matrix), 8, which=which, tol=1e-9)  # type: ignore[arg-type]
+    ours = lanczos(DenseOperator(matrix), 8, which=which, tol=1e-9)  # type: ignore[arg-type]
+    assert bool(theirs.converged.all())
+    assert torch.allclose(theirs.eigenvalues, ours.eigenvalues, rtol=1e-9)
+    assert torch.allclose((theirs.eigenvectors * ours.eigenvectors).sum(1), torch.ones(8, dtype=torch.float64))
+
+
+def test_pairs_that_arpack_does_not_deliver_are_nan_and_flagged() -> None:
+    matrix = symmetric(torch.linspace(1, 2, 400))
+    pairs = eigsh(DenseOperator(matrix), 10, tol=1e-12, max_matvecs=30)
+    assert pairs.eigenvalues.shape == (10,)
+    assert pairs.eigenvectors.shape == (10, 400)
+    missing = torch.isnan(pairs.eigenvalues)
+    assert bool(missing.any())
+    assert not bool(pairs.converged[missing].any())
+    assert "stopped" in pairs.message
+
+
+def test_k_must_be_below_the_size() -> None:
+    with pytest.raises(ValueError, match="between 1 and 19"):
+        eigsh(DenseOperator(torch.eye(20)), 20)

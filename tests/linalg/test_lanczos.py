@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hesstore.linalg import DenseOperator, EigenPairs, lanczos
+from hesstore.linalg.eigenpairs import Which, order, tolerances
+from hesstore.linalg.lanczos import _Lanczos
+
+WHICH: list[Which] = ["LM", "LA", "SA"]
+
+
+def symmetric(eigenvalues: Tensor, seed: int = 0) -> Tensor:
+    """A matrix with these eigenvalues and random eigenvectors."""
+    n = len(eigenvalues)
+    generator = torch.Generator().manual_seed(seed)
+    q, _ = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
+    a = (q * eigenvalues.double()) @ q.T
+    return (a + a.T) / 2
+
+
+def check(pairs: EigenPairs, matrix: Tensor, which: Which, tol: float) -> None:
+    """The pairs are the wanted ones, orthonormal, in standard form, and say the truth of themselves."""
+    k, eps = len(pairs.eigenvalues), torch.finfo(matrix.dtype).eps
+    exact = torch.linalg.eigvalsh(matrix.double())
+    scale = float(exact.abs().max())
+    wanted = exact[order(exact, which)[:k]]
+    gap = tolerances(wanted, tol, matrix.dtype, scale=scale)
+    if which == "LM":  # +μ and −μ may swap places
+        assert torch.all((pairs.eigenvalues.abs() - wanted.abs()).abs() <= gap + 50 * eps * scale)
+    else:
+        assert torch.all((pairs.eigenvalues - wanted).abs() <= gap + 50 * eps * scale)
+    v = pairs.eigenvectors
+    assert torch.allclose(v @ v.T, torch.eye(k, dtype=v.dtype), atol=100 * eps)
+    peaks = v.gather(1, v.abs().argmax(1, keepdim=True))
+    assert torch.all(peaks > 0)
+    v64 = v.double()
+    true = torch.linalg.vector_norm(v64 @ matrix.double() - pairs.eigenvalues[:, None] * v64, dim=1)
+    assert torch.allclose(true, pairs.residual_norms, rtol=1e-3, atol=100 * eps * scale)
+    assert bool(pairs.converged.all())
+
+
+@pytest.mark.parametrize("which", WHICH)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (7, 7), (40, 5), (300, 30)])
+def test_agrees_with_dense_eigenvalues(n: int, k: int, dtype: torch.dtype, which: Which) -> None:
+    generator = torch.Generator().manual_seed(n)
+    matrix = symmetric(torch.randn(n, generator=generator).exp() * torch.randn(n, generator=generator).sign()).to(dtype)
+    check(lanczos(DenseOperator(matrix), k, which=which), matrix, which, 1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_defining_identity(dtype: torch.dtype) -> None:
+    """A Q − Q T = β q eᵀ and Q Qᵀ = I, to rounding."""
+    matrix = symmetric(torch.linspace(-3, 10, 200)).to(dtype)
+    process = _Lanczos(DenseOperator(matrix), torch.Generator().manual_seed(1), 1e-3)
+    for _ in range(8):
+        process.extend(8)
+        process.settle(8)
+    m = process.steps
+    q = process._basis[:m]
+    t = torch.diag(process._alpha) + torch.diag(process._beta[:-1], 1) + torch.diag(process._beta[:-1], -1)
+    remainder = (q @ matrix).double() - t @ q.double()
+    remainder[-1] -= process._beta[-1] * process._basis[m].double()
+    eps = torch.finfo(dtype).eps
+    assert m == 64
+    assert float(remainder.abs().max()) < 50 * eps * 10
+    assert torch.allclose(q @ q.T, torch.eye(m, dtype=dtype), atol=50 * eps)
+
+
+DEGENERATE = {
+    "zero": torch.zeros(60),
+    "identity": torch.ones(60),
+    "nine equal, then zero": torch.cat([torch.full((9,), 3.3), torch.zeros(111)]),
+    "triple at the top": torch.cat([torch.full((3,), 5.0), torch.linspace(0.1, 1, 12).repeat(8)]),
+    "plus and minus pairs": torch.cat([torch.tensor([2.0, -2.0, 1.0, -1.0]), torch.zeros(60)]),
+    "close cluster": torch.cat([3 + 1e-6 * torch.arange(9), 1e-4 * torch.arange(50)]),
+    "tiny": 1e-12 * torch.cat([torch.arange(5.0), torch.zeros(40)]),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("k", [1, 4, 30])
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_spectra(name: str, k: int, dtype: torch.dtype) -> None:
+    eigenvalues = DEGENERATE[name]
+    matrix = (torch.diag(eigenvalues.double()) if name != "close cluster" else symmetric(eigenvalues)).to(dtype)
+    pairs = lanczos(DenseOperator(matrix), k)
+    check(pairs, matrix, "LM", 1e-3)
+    assert pairs.num_matvecs <= 200
+
+
+def test_copies_of_a_multiple_eigenvalue_are_found_after_an_invariant_space() -> None:
+    """The first Krylov space ends after 13 dimensions with one copy of 5; the others lie in later blocks."""
+    matrix = torch.diag(DEGENERATE["triple at the top"].double())
+    pairs = lanczos(DenseOperator(matrix), 4, tol=1e-6)
+    assert torch.allclose(pairs.eigenvalues, torch.tensor([5.0, 5.0, 5.0, 1.0], dtype=torch.float64))
+
+
+def test_limit_on_products_ends_with_flags() -> None:
+    matrix = symmetric(torch.linspace(1, 2, 400))
+    pairs = lanczos(DenseOperator(matrix), 10, tol=1e-8, max_matvecs=12)
+    assert pairs.num_matvecs == 12
+    assert not bool(pairs.converged.all())
+    assert "limit of 12 products" in pairs.message
+    assert "not converged" in pairs.message
+    v = pairs.eigenvectors
+    true = torch.linalg.vector_norm(v @ matrix - pairs.eigenvalues[:, None] * v, dim=1)
+    assert torch.allclose(true, pairs.residual_norms, rtol=1e-6)
+
+
+def test_same_generator_same_bits() -> None:
+    matrix = symmetric(torch.linspace(-1, 2, 100))
+    first, second = (
+        lanczos(DenseOperator(matrix), 5, generator=torch.Generator().manual_seed(3)).eigenvectors for _ in range(2)
+    )
+    assert torch.equal(first, second)
+
+
+def test_products_that_are_not_finite_are_refused() -> None:
+    matrix = torch.full((20, 20), torch.nan, dtype=torch.float64)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        lanczos(DenseOperator(matrix), 3)
+
+
+@pytest.mark.parametrize(
+    ("k", "options", "message"),
+    [(0, {}, "between 1 and"), (21, {}, "between 1 and"), (5, {"max_matvecs": 4}, "below k"), (2, {"which": "BE"}, "LM")],
+)
+def test_arguments_out_of_range(k: int, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        lanczos(DenseOperator(torch.eye(20)), k, **options)  # type: ignore[arg-type]  # on purpose
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_spectrum(data: st.DataObject) -> None:
+    """Repeated, zero, negative and tiny eigenvalues in any number."""
+    values = data.draw(st.lists(st.sampled_from([0.0, 1.0, -1.0, 0.5, 1e-9, 3.0, -2.0, 7.0]), min_size=2, max_size=40))
+    k = data.draw(st.integers(1, len(values)))
+    which = data.draw(st.sampled_from(WHICH))
+    matrix = symmetric(torch.tensor(values, dtype=torch.float64), seed=len(values))
+    check(lanczos(DenseOperator(matrix), k, which=which, tol=1e-6), matrix, which, 1e-6)
+
+
+def test_device(device: torch.device) -> None:
+    matrix = symmetric(torch.linspace(-1, 2, 100))
+    pairs = lanczos(DenseOperator(matrix.to(device)), 5)
+    assert pairs.eigenvectors.device.type == device.type
+    expected = lanczos(DenseOperator(matrix), 5).eigenvalues
+    assert torch.allclose(pairs.eigenvalues, expected, rtol=1e-10)
