@@ -160,7 +160,8 @@ def parse_l2(value: object) -> tuple[float, ...]:
 def format_l2(grid: tuple[float, ...]) -> str | list[float]:
     """The shortest setting that :func:`parse_l2` turns back into ``grid``."""
     if len(grid) > 2 and linear_grid(grid[0], grid[-1], len(grid)) == grid:  # noqa: PLR2004
-        return f"{grid[0]:.10g}:{grid[-1]:.10g}:{len(grid)}"
+        start, stop = (repr(value).removesuffix(".0") for value in (grid[0], grid[-1]))
+        return f"{start}:{stop}:{len(grid)}"
     return list(grid)
 
 

@@ -36,12 +36,6 @@ def bad_label() -> Arrays:
     return x, y, test_x, np.where(test_y == 9, 12, test_y)
 
 
-def huge() -> Arrays:
-    """Inputs at which SGD with a large step leaves the finite numbers."""
-    x, y, test_x, test_y = digits()
-    return x * np.float32(1e18), y, test_x, test_y
-
-
 class SmoothCNN(nn.Module):
     """A small convolutional network with smooth activations, for (1, 8, 8) or flat inputs."""
 
@@ -61,6 +55,10 @@ def cnn(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
 
 def with_dropout(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, num_classes))
+
+
+def blobs_for_model(input_shape: tuple[int, ...], num_classes: int) -> object:
+    return blobs()
 
 
 def wrong_output(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:

@@ -63,8 +63,8 @@ def tolerances(eigenvalues: Tensor, tol: float, dtype: torch.dtype, scale: float
 
 def absolute_tolerance(tol: float, dtype: torch.dtype, scale: float) -> float:
     """The residual norm at which an eigenvalue of any size has converged: max(tol · ε^⅔, 16 ε) · ``scale``."""
-    eps = torch.finfo(dtype).eps
-    return max(tol * eps ** (2 / 3), ROUNDING * eps) * scale
+    eps: float = torch.finfo(dtype).eps
+    return max(tol * float(eps ** (2 / 3)), ROUNDING * eps) * scale
 
 
 def distance(eigenvalues: Tensor, which: Which) -> Tensor:

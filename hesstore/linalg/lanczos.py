@@ -92,24 +92,7 @@ def lanczos(
         raise ValueError(f"max_matvecs: {max_matvecs} is below k = {k}")
     order(torch.zeros(0), which)  # raises on a bad name before any work
     process = _Lanczos(operator, generator or torch.Generator().manual_seed(0), tol)
-    window = SYNC_EVERY
-    num_matvecs = 0
-    while True:
-        num_matvecs += process.extend(min(window, operator.size - process.steps, max_matvecs - num_matvecs))
-        window = process.settle(window)
-        if process.steps == operator.size:
-            message = "the Krylov space is the whole space"
-            break
-        if process.steps >= k and process.has_converged(k, which):
-            if not process.is_nearly_reducible() or process.newest_block_is_spent(k, which):
-                message = f"converged to {tol:g} after {num_matvecs} products"
-                break
-            # What a block drops adds to its pairs' residuals without being estimated again, so it must be small.
-            if process.newest_block_is_resolved(which) and process.has_converged(k, which, margin=0.1):
-                process.open_block()
-        if num_matvecs == max_matvecs:
-            message = f"stopped at the limit of {max_matvecs} products"
-            break
+    num_matvecs, message = _grow(process, k, which, max_matvecs)
     vectors, products = process.ritz(k, which)
     pairs = eigenpairs(
         vectors, products, which=which, tol=tol, num_matvecs=num_matvecs, message=message, scale=process.scale()
@@ -120,6 +103,25 @@ def lanczos(
     elif missing:
         message += f"; rounding in the products keeps the residuals of {missing} of {k} pairs above tolerance"
     return replace(padded(pairs, k), message=message)
+
+
+def _grow(process: _Lanczos, k: int, which: Which, max_matvecs: int) -> tuple[int, str]:
+    """Extend the factorisation until the k wanted pairs are known; the number of products, and why it ended."""
+    window, num_matvecs = SYNC_EVERY, 0
+    while num_matvecs < max_matvecs:
+        size = process.operator.size
+        num_matvecs += process.extend(min(window, size - process.steps, max_matvecs - num_matvecs))
+        window = process.settle(window)
+        if process.steps == size:
+            return num_matvecs, "the Krylov space is the whole space"
+        if process.steps < k or not process.has_converged(k, which):
+            continue
+        if not process.is_nearly_reducible() or process.newest_block_is_spent(k, which):
+            return num_matvecs, f"converged to {process.tol:g} after {num_matvecs} products"
+        # What a block drops adds to its pairs' residuals without being estimated again, so it must be small.
+        if process.newest_block_is_resolved(which) and process.has_converged(k, which, margin=0.1):
+            process.open_block()
+    return num_matvecs, f"stopped at the limit of {max_matvecs} products"
 
 
 class _Lanczos:
@@ -219,7 +221,7 @@ class _Lanczos:
         self.open_block()
 
     def open_block(self) -> None:
-        """Go on from a fresh direction. The β that is dropped is small, or belongs to Ritz pairs that have converged."""
+        """Go on from a fresh direction; the β that is dropped is small, or belongs to pairs that have converged."""
         self._beta[-1] = 0.0
         self._blocks.append(self.steps)
         self._basis[self.steps] = self._fresh_direction(self.steps)

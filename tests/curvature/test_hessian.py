@@ -147,7 +147,10 @@ def test_default_network_agrees_with_curvlinops_and_arpack(digits: datasets.Spli
         module, nn.CrossEntropyLoss(), list(module.parameters()), [(digits.x, digits.y)]
     )
     v = torch.randn(len(theta), generator=torch.Generator().manual_seed(0))
-    parts = [part.reshape(shape) for part, shape in zip(v.split(model.layout.sizes), model.layout.shapes, strict=True)]
+    parts = [
+        part.reshape(shape)
+        for part, shape in zip(torch.split(v, list(model.layout.sizes)), model.layout.shapes, strict=True)
+    ]
     expected = torch.cat([part.reshape(-1) for part in theirs @ parts]).detach()
     mine = operator.matvec(v)
     assert float((mine - expected).norm() / expected.norm()) < 1e-5

@@ -18,7 +18,7 @@ def symmetric(eigenvalues: Tensor, seed: int = 0) -> Tensor:
     n = len(eigenvalues)
     generator = torch.Generator().manual_seed(seed)
     q, _ = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
-    a = (q * eigenvalues.double()) @ q.T
+    a: Tensor = (q * eigenvalues.double()) @ q.T
     return (a + a.T) / 2
 
 
@@ -128,7 +128,12 @@ def test_products_that_are_not_finite_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("k", "options", "message"),
-    [(0, {}, "between 1 and"), (21, {}, "between 1 and"), (5, {"max_matvecs": 4}, "below k"), (2, {"which": "BE"}, "LM")],
+    [
+        (0, {}, "between 1 and"),
+        (21, {}, "between 1 and"),
+        (5, {"max_matvecs": 4}, "below k"),
+        (2, {"which": "BE"}, "LM"),
+    ],
 )
 def test_arguments_out_of_range(k: int, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):

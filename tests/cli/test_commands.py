@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from tests.conftest import Done
+from tests.test_sweep import results
+
+Hesstore = Callable[..., Done]
+SCRIPT = "import sys; from hesstore_cli.main import main; sys.exit(main())"
+
+
+def test_sweep_info_export_plot(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
+    """The main path as a user types it; data on stdout, talk on stderr."""
+    swept = hesstore("sweep", "s.zarr", *toy_arguments)
+    assert swept.returncode == 0, swept.stderr
+    assert swept.stdout == ""
+    lines = swept.stderr.splitlines()
+    assert len(lines) == 5  # a line a λ, and the closing one
+    assert re.match(r"1/4  run 0  λ = 0  test accuracy 0\.\d+  worst class \d: .* left$", lines[0])
+    assert re.match(r"4 λ complete in s\.zarr; 4 computed now, in .*Next: hesstore export s\.zarr", lines[-1])
+
+    told = hesstore("info", "s.zarr")
+    assert told.returncode == 0
+    assert told.stderr == ""
+    assert "run 0 (seed 0, up): 4 complete" in told.stdout
+    facts = json.loads(hesstore("info", "s.zarr", "--json").stdout)
+    assert facts["config"]["k"] == 6
+    assert facts["sizes"]["param"] == 485
+    assert facts["bytes"] == sum(f.stat().st_size for f in (tmp_path / "s.zarr").rglob("*") if f.is_file())
+    (run,) = facts["runs"]
+    ds = xr.open_zarr(tmp_path / "s.zarr").sel(run=0)
+    assert [row["l2"] for row in run["results"]] == [0.0, 0.001, 0.01, 0.05]
+    assert [row["top_eigenvalue"] for row in run["results"]] == ds["eigenvalues"].sel(mode=0).values.tolist()
+    assert [row["test_accuracy"] for row in run["results"]] == ds["accuracy"].sel(split="test").values.tolist()
+
+    exported = hesstore("export", "s.zarr", "--format", "csv")
+    assert exported.returncode == 0
+    assert re.match(r"17 files, .* in test_data$", exported.stderr.strip())
+    assert len(list((tmp_path / "test_data").iterdir())) == 17
+    again = hesstore("export", "s.zarr")
+    assert again.returncode == 2
+    assert "--force" in again.stderr
+    chosen = hesstore("export", "s.zarr", "-o", "o", "--l2", "0.01", "--run", "0", "--only", "eigenvalues,gradients")
+    assert chosen.returncode == 0
+    assert len(list((tmp_path / "o").iterdir())) == 2
+
+    for kind in ("accuracy", "spectrum", "summary"):
+        drawn = hesstore("plot", kind, "s.zarr", "-o", f"{kind}.svg")
+        assert drawn.returncode == 0, drawn.stderr
+        assert "<svg" in (tmp_path / f"{kind}.svg").read_text()
+
+
+def test_config_prints_what_runs(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
+    printed = hesstore("config", *toy_arguments)
+    assert printed.returncode == 0
+    (tmp_path / "c.toml").write_text(printed.stdout)
+    assert hesstore("config", "--config", "c.toml").stdout == printed.stdout
+    assert hesstore("sweep", "a.zarr", "--config", "c.toml").returncode == 0
+    same = hesstore("sweep", "a.zarr", *toy_arguments)
+    assert same.returncode == 0
+    assert "0 computed now" in same.stderr
+    assert "lr = 0.25" in hesstore("config", "--config", "c.toml", "--set", "lr=0.25").stdout
+    assert "lr = 0.5" in hesstore("config", "--config", "c.toml", "--set", "lr=0.25", "--lr", "0.5").stdout
+
+
+def test_a_different_config_is_exit_status_3(hesstore: Hesstore, toy_arguments: list[str]) -> None:
+    hesstore("sweep", "a.zarr", *toy_arguments)
+    other = hesstore("sweep", "a.zarr", *toy_arguments, "--k", "5")
+    assert other.returncode == 3
+    assert other.stderr.strip().splitlines() == [other.stderr.strip()]
+    assert "k is 6 there, 5 here" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bogus"], "No such option"),
+        (["--k", "0"], "k: 0 is below the least value 1"),
+        (["--k", "485"], "k: 485 must be below the number of parameters, 485"),
+        (["--l2", ""], "l2: is empty"),
+        (["--l2", "0.2,0.1"], "ascending"),
+        (["--l2", "-1:1:3"], "negative"),
+        (["--set", "kk=1"], "unknown key 'kk'; did you mean k?"),
+        (["--dataset", "mnits"], "not one of mnist"),
+        (["--dataset", "tests.toy:with_nan"], "NaN or infinite"),
+        (["--dataset", "tests.toy:bad_label"], "outside the classes 0 … 9"),
+        (["--model", "cnn"], "is not mlp"),
+        (["--preset", "papr"], "preset: 'papr'"),
+        (["--config", "none.toml"], "No such file"),
+        (["--device", "cuda:99"], "cuda"),
+        (["--solver", "qr"], "not one of lanczos, eigsh"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(
+    hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = hesstore("sweep", "s.zarr", *toy_arguments, *arguments)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("hesstore: ")
+    assert message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_mnist_names_both_ways_out(hesstore: Hesstore, tmp_path: Path) -> None:
+    done = hesstore("sweep", "s.zarr", "--data-dir", "nowhere")
+    if done.returncode == 0:
+        pytest.skip("this machine has a network")
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "connect to a network" in line
+    assert "--data-dir DIR" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["info"], ["export"], ["plot", "summary", "-o", "x.png"]])
+def test_stores_that_are_not_there(hesstore: Hesstore, tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "file").write_text("x")
+    for name, message in (("none.zarr", "no such store"), ("file", "is a file, not a store")):
+        done = hesstore(*command, name)
+        assert done.returncode == 2
+        assert message in done.stderr
+
+
+def test_sweep_on_a_path_that_is_taken(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    done = hesstore("sweep", "file", *toy_arguments)
+    assert done.returncode == 2
+    assert "is a file" in done.stderr
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_failed_strengths_are_exit_status_4(hesstore: Hesstore, toy_arguments: list[str]) -> None:
+    options = ["--optimizer", "sgd", "--lr", "0.02", "--l2", "0,1000", "--epochs", "12", "--patience", "12"]
+    done = hesstore("sweep", "s.zarr", *toy_arguments, *options)
+    assert done.returncode == 4
+    assert "1 failed (hesstore info s.zarr says why)" in done.stderr
+    assert "λ = 1000 failed: the training loss became" in hesstore("info", "s.zarr").stdout
+
+
+def test_help_answers_without_torch(environment: dict[str, str]) -> None:
+    for arguments in ([], ["sweep"], ["export"], ["info"], ["config"], ["plot"]):
+        code = (
+            "import sys\nfrom hesstore_cli.main import run\n"
+            f"assert run({[*arguments, '--help']!r}) == 0\n"
+            "heavy = {'torch', 'numpy', 'xarray', 'zarr', 'pandas', 'matplotlib', 'rich'} & set(sys.modules)\n"
+            "assert not heavy, heavy"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Usage: hesstore" in done.stdout
+
+
+def test_config_alone_needs_no_torch(environment: dict[str, str]) -> None:
+    code = "import sys\nfrom hesstore_cli.main import run\nrun(['config'])\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
+
+
+def test_kill_at_any_moment_and_resume(
+    hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """kill -9 again and again; readers never see wrong values as complete, and the end is the uninterrupted store."""
+    assert hesstore("sweep", "whole.zarr", *toy_arguments).returncode == 0
+    expected = results(tmp_path / "whole.zarr")
+    command = [sys.executable, "-c", SCRIPT, "sweep", "parts.zarr", *toy_arguments]
+    for attempt in range(5):
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=3.0 + 0.3 * attempt)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        if (tmp_path / "parts.zarr").exists():
+            found = results(tmp_path / "parts.zarr")
+            done = found["status"].values == 2
+            for name in ("eigenvalues", "eigenvectors", "weights", "gradient", "confusion", "digest"):
+                assert (found[name].values[done] == expected[name].values[done]).all(), name
+            if done.all():
+                break
+    assert hesstore("sweep", "parts.zarr", *toy_arguments).returncode == 0
+    xr.testing.assert_identical(results(tmp_path / "parts.zarr"), expected)
+
+
+def test_ctrl_c_says_how_to_go_on(toy_arguments: list[str], tmp_path: Path, environment: dict[str, str]) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        SCRIPT,
+        "sweep",
+        "s.zarr",
+        *toy_arguments,
+        "--epochs",
+        "2000",
+        "--patience",
+        "2000",
+    ]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "s.zarr").exists():
+        time.sleep(0.05)
+        assert process.poll() is None
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    (line,) = error.strip().splitlines()
+    assert "the same command goes on from there" in line
+
+
+def test_a_bar_with_time_left_on_a_terminal(
+    toy_arguments: list[str], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-c", SCRIPT, "sweep", "s.zarr", *toy_arguments]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env={**environment, "TERM": "xterm", "COLUMNS": "100"}, stderr=terminal
+    )
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            part = os.read(controller, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    os.close(controller)
+    assert process.wait(timeout=60) == 0
+    text = shown.decode()
+    assert "4/4" in text
+    assert re.search(r"\d:\d\d:\d\d", text)
+    assert "━" in text

@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+import hesstore
+from hesstore import files
+from hesstore.errors import ConfigMismatchError, StoreBusyError, StoreError
+from hesstore.store import Run, Status, StoreSpec, SweepStore
+from hesstore.store.digest import digest
+from hesstore.store.schema import BY_NAME, VARIABLES
+
+P, K = 12, 3
+
+
+def spec(**changes: Any) -> StoreSpec:
+    coordinates = {
+        "layer": np.array(["fc1"] * 8 + ["fc2"] * 4, dtype=object),
+        "kind": np.array((["weight"] * 6 + ["bias"] * 2) + ["weight"] * 3 + ["bias"], dtype=object),
+        "out_index": np.arange(P, dtype=np.int32),
+        "in_index": np.arange(P, dtype=np.int32),
+    }
+    values: dict[str, Any] = {
+        "l2": (0.0, 0.0006, 0.01),
+        "runs": (Run(0, 4, "up"), Run(1, 4, "down")),
+        "k": K,
+        "num_classes": 2,
+        "param_coords": coordinates,
+        "identity": {"k": K, "lr": 0.1},
+        "attrs": {"config": "{}", "environment": "{}", "penalty_scale": 0.5},
+    }
+    return StoreSpec(**{**values, **changes})
+
+
+def fitted(seed: int) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    return {
+        "weights": rng.normal(size=P).astype(np.float32),
+        "loss": rng.random(2),
+        "accuracy": rng.random(2),
+        "class_accuracy": rng.random((2, 2)),
+        "confusion": rng.integers(0, 9, (2, 2, 2)).astype(np.int32),
+        "penalty": 0.25,
+        "epochs": 3,
+        "fit_seconds": 0.5,
+    }
+
+
+def analysed(seed: int) -> dict[str, Any]:
+    rng = np.random.default_rng(seed + 100)
+    return {
+        "gradient": rng.normal(size=P).astype(np.float32),
+        "eigenvectors": rng.normal(size=(K, P)).astype(np.float32),
+        "eigenvalues": rng.normal(size=K),
+        "residual_norm": rng.random(K),
+        "converged": np.array([True, False, True]),
+        "matvecs": 17,
+        "solver_message": "converged",
+        "analysis_seconds": 1.5,
+    }
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "s.zarr"
+
+
+@pytest.fixture
+def store(path: Path) -> SweepStore:
+    return SweepStore.create(path, spec())
+
+
+def test_an_empty_template_reads_as_nothing_done(store: SweepStore, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ds = xr.open_zarr(path)
+    assert set(ds.data_vars) == {variable.name for variable in VARIABLES}
+    assert (ds["status"] == Status.PENDING).all()
+    assert ds["eigenvalues"].isnull().all()
+    assert ds["eigenvectors"].isnull().all()
+    assert (ds["confusion"] == -1).all()
+    assert "_FillValue" not in ds["confusion"].encoding
+    assert "_FillValue" not in ds["confusion"].attrs
+    assert ds["status"].attrs["flag_meanings"] == "pending fitted complete failed"
+    assert ds["status"].attrs["flag_values"] == [0, 1, 2, 3]
+    for variable in VARIABLES:
+        assert ds[variable.name].dims == variable.dims
+        assert ds[variable.name].attrs["long_name"]
+
+
+def test_what_is_recorded_is_read_by_label(store: SweepStore, path: Path) -> None:
+    run = store.runs[1]
+    store.record(run, 1, Status.FITTED, fitted(0))
+    store.record(run, 1, Status.COMPLETE, analysed(0))
+    ds = hesstore.open(path)
+    xr.testing.assert_identical(ds.load(), xr.open_zarr(path).load())
+    cell = ds.sel(run=1, l2=0.0006)
+    for name, value in {**fitted(0), **analysed(0)}.items():
+        assert np.array_equal(cell[name].values, np.asarray(value)), name
+    assert int(cell["status"]) == Status.COMPLETE
+    assert (ds["status"].sum()) == Status.COMPLETE
+    assert str(cell["direction"].values) == "down"
+    assert int(cell["seed"]) == 4
+    halves = cell["eigenvectors"].sel(mode=0).groupby("layer").map(lambda part: (part**2).sum())
+    vector = analysed(0)["eigenvectors"][0]
+    assert halves.sel(layer="fc1") == pytest.approx(float((vector[:8] ** 2).sum()))
+
+
+def test_one_file_a_strength_for_large_arrays_and_one_a_run_for_small(store: SweepStore, path: Path) -> None:
+    for index in range(3):
+        store.record(store.runs[0], index, Status.FITTED, fitted(index))
+        store.record(store.runs[0], index, Status.COMPLETE, analysed(index))
+    for name in ("eigenvectors", "weights", "gradient"):
+        assert len([file for file in (path / name / "c").rglob("*") if file.is_file()]) == 3
+    for name in ("eigenvalues", "confusion", "loss", "digest"):
+        assert len([file for file in (path / name / "c").rglob("*") if file.is_file()]) == 1
+    array = zarr.open_group(path, mode="r")["eigenvectors"]
+    assert isinstance(array, zarr.Array)
+    assert array.shards == (1, 1, K, P)
+    assert array.chunks == (1, 1, 1, P)
+
+
+def test_a_flipped_bit_never_reads_as_a_number(store: SweepStore, path: Path) -> None:
+    store.record(store.runs[0], 0, Status.FITTED, fitted(0))
+    store.record(store.runs[0], 0, Status.COMPLETE, analysed(0))
+    rng = np.random.default_rng(0)
+    for name in ("eigenvectors", "weights", "eigenvalues", "confusion"):
+        (file,) = [file for file in (path / name / "c" / "0").rglob("*") if file.is_file()] or [path / name / "c" / "0"]
+        good = file.read_bytes()
+        for position in rng.integers(0, len(good), 20):
+            bad = bytearray(good)
+            bad[position] ^= 1 << int(rng.integers(8))
+            file.write_bytes(bad)
+            with pytest.raises((ValueError, RuntimeError)):
+                xr.open_zarr(path)[name].isel(run=0, l2=0).load()
+        file.write_bytes(good)
+
+
+def test_the_status_follows_everything_else(store: SweepStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file is on disk before the next is begun; the status is the last one."""
+    written: list[str] = []
+    real = files.write_file
+
+    def spy(target: Path, data: bytes) -> None:
+        real(target, data)
+        written.append(target.relative_to(path).parts[0])
+
+    monkeypatch.setattr("hesstore.store.durable.write_file", spy)
+    store.record(store.runs[0], 0, Status.FITTED, fitted(0))
+    store.record(store.runs[0], 0, Status.COMPLETE, analysed(0))
+    cut = written.index("status") + 1
+    for phase, large in ((written[:cut], {"weights"}), (written[cut:], {"gradient", "eigenvectors"})):
+        assert phase[-2:] == ["digest", "status"]
+        assert set(phase[: len(large)]) == large
+
+
+@pytest.mark.parametrize("stop_at", range(10))
+def test_a_write_that_fails_half_way_leaves_the_old_status(
+    store: SweepStore, path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    store.record(store.runs[0], 0, Status.FITTED, fitted(0))
+    real, count = files.write_file, 0
+
+    def failing(target: Path, data: bytes) -> None:
+        nonlocal count
+        if count == stop_at:
+            raise OSError(28, "No space left on device", str(target))
+        count += 1
+        real(target, data)
+
+    monkeypatch.setattr("hesstore.store.durable.write_file", failing)
+    with pytest.raises(OSError, match="No space"):
+        store.record(store.runs[0], 0, Status.COMPLETE, analysed(0))
+    monkeypatch.setattr("hesstore.store.durable.write_file", real)
+    assert int(xr.open_zarr(path)["status"][0, 0]) == Status.FITTED
+    SweepStore(path).record(store.runs[0], 0, Status.COMPLETE, analysed(0))
+    ds = xr.open_zarr(path)
+    assert int(ds["status"][0, 0]) == Status.COMPLETE
+    assert np.array_equal(ds["eigenvectors"][0, 0], analysed(0)["eigenvectors"])
+
+
+def test_digest_is_that_of_the_large_arrays_in_their_place(store: SweepStore) -> None:
+    run = store.runs[0]
+    store.record(run, 1, Status.FITTED, fitted(0))
+    weights = {"weights": fitted(0)["weights"]}
+    assert store.read("digest", run, 1) == digest(run, 0.0006, weights)
+    store.record(run, 1, Status.COMPLETE, analysed(0))
+    arrays = {**weights, **{name: analysed(0)[name] for name in ("gradient", "eigenvectors")}}
+    stored = int(store.read("digest", run, 1))
+    assert stored == digest(run, 0.0006, arrays)
+    assert stored != digest(run, 0.01, arrays)
+    assert stored != digest(store.runs[1], 0.0006, arrays)
+    arrays["gradient"] = np.nextafter(arrays["gradient"], np.float32(1))
+    assert stored != digest(run, 0.0006, arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("weights", np.zeros(P + 1, np.float32), r"shape \(13,\) is not the store's \(12,\)"),
+        ("weights", np.zeros(P, np.complex64), "dtype complex64 does not fit"),
+        ("confusion", np.zeros((2, 2, 2)), "dtype float64 does not fit"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(store: SweepStore, name: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        store.record(store.runs[0], 0, Status.FITTED, {**fitted(0), name: value})
+    assert int(store.status(store.runs[0])[0]) == Status.PENDING
+
+
+def test_another_config_is_refused_with_the_differing_keys(store: SweepStore, path: Path) -> None:
+    SweepStore.open_matching(path, {"lr": 0.1, "k": K})
+    with pytest.raises(ConfigMismatchError, match=r"lr is 0\.1 there, 0\.2 here; new is None there, 1 here") as caught:
+        SweepStore.open_matching(path, {"lr": 0.2, "k": K, "new": 1})
+    assert caught.value.differences == {"lr": ("0.1", "0.2"), "new": ("None", "1")}
+
+
+def test_paths_that_are_not_stores(tmp_path: Path, store: SweepStore, path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "x").touch()
+    zarr.create_group(tmp_path / "other.zarr")
+    for location, message in (
+        (tmp_path / "none.zarr", "no such store"),
+        (file, "is a file"),
+        (folder, "not a Zarr store"),
+        (tmp_path / "other.zarr", "not one of hesstore"),
+        ("s3://bucket/x.zarr", "stores are local folders"),
+    ):
+        with pytest.raises(StoreError, match=message):
+            hesstore.open(location)
+    for location, message in (
+        (file, "is a file"),
+        (folder, "other contents"),
+        (path, "other contents"),
+        (tmp_path / "a" / "b.zarr", "does not exist"),
+        (Path("/proc/x.zarr"), "can't write in /proc"),
+    ):
+        with pytest.raises(StoreError, match=message):
+            SweepStore.create(location, spec())
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder", "other.zarr", "s.zarr"]
+
+
+def test_file_urls_are_paths(store: SweepStore, path: Path) -> None:
+    xr.testing.assert_identical(hesstore.open(path.as_uri()).load(), xr.open_zarr(path).load())
+
+
+def test_newer_schema_is_refused(store: SweepStore, path: Path) -> None:
+    metadata = json.loads((path / "zarr.json").read_text())
+    metadata["attributes"]["schema_version"] = 99
+    (path / "zarr.json").write_text(json.dumps(metadata))
+    with pytest.raises(StoreError, match="has schema 99, this hesstore reads up to 1: upgrade"):
+        hesstore.open(path)
+
+
+def test_broken_metadata_is_named(store: SweepStore, path: Path) -> None:
+    (path / "zarr.json").write_text("{")
+    with pytest.raises(StoreError, match=r"zarr\.json can't be read"):
+        hesstore.open(path)
+
+
+def test_one_driver_a_run(store: SweepStore) -> None:
+    first, second = store.runs
+    with store.claim(first), store.claim(second):
+        with pytest.raises(StoreBusyError, match=f"run 0 .* by process {os.getpid()} on"), store.claim(first):
+            pass
+    with store.claim(first):
+        pass
+
+
+def test_a_dead_driver_does_not_hold_its_run(store: SweepStore, path: Path, environment: dict[str, str]) -> None:
+    code = (
+        "import sys, time, pathlib; from hesstore.store import SweepStore\n"
+        "store = SweepStore(pathlib.Path(sys.argv[1]))\n"
+        "with store.claim(store.runs[0]):\n    print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, env=environment)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(StoreBusyError, match=f"process {process.pid} on"), store.claim(store.runs[0]):
+            pass
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+    with store.claim(store.runs[0]):
+        pass
+
+
+def test_schema_table_is_sound() -> None:
+    assert len(BY_NAME) == len(VARIABLES)
+    for variable in VARIABLES:
+        assert variable.dims[:2] == ("run", "l2")

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from hesstore import datasets
+from hesstore.datasets import stratified_indices
+from hesstore.errors import DataError
+
+
+def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    path.write_bytes(header + array.tobytes())
+
+
+@pytest.fixture
+def idx_folder(tmp_path: Path) -> Path:
+    """torchvision's own layout for three data sets: 20 training and 10 test images each."""
+    rng = np.random.default_rng(0)
+    for name in ("MNIST", "FashionMNIST", "KMNIST"):
+        raw = tmp_path / name / "raw"
+        raw.mkdir(parents=True)
+        for prefix, rows in (("train", 20), ("t10k", 10)):
+            write_idx(raw / f"{prefix}-images-idx3-ubyte", rng.integers(0, 256, (rows, 28, 28), dtype=np.uint8))
+            write_idx(raw / f"{prefix}-labels-idx1-ubyte", (np.arange(rows) % 10).astype(np.uint8))
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download fails at once, as it does without a network."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("network is unreachable")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+
+
+@pytest.mark.parametrize(("name", "mean", "std"), [(n, s.mean, s.std) for n, s in datasets.TORCHVISION.items()])
+def test_torchvision_layout(idx_folder: Path, name: str, mean: float, std: float) -> None:
+    data = datasets.load(name, str(idx_folder))
+    assert data.input_shape == (1, 28, 28)
+    assert data.num_classes == 10
+    assert (len(data.train.y), len(data.test.y)) == (20, 10)
+    raw = (idx_folder / datasets.TORCHVISION[name].class_name / "raw" / "train-images-idx3-ubyte").read_bytes()[16:]
+    pixels = np.frombuffer(raw, np.uint8).reshape(20, 1, 28, 28)
+    assert np.allclose(data.train.x.numpy(), (pixels / 255 - mean) / std, atol=1e-6)
+
+
+def test_missing_files_name_both_ways_out(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"connect to a network.*--data-dir DIR"):
+        datasets.load("mnist", str(tmp_path / "nowhere"))
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"])
+@pytest.mark.parametrize("keep", [0, 3, 15, 500])
+def test_truncated_files(idx_folder: Path, name: str, keep: int) -> None:
+    file = idx_folder / "MNIST" / "raw" / name
+    content = file.read_bytes()
+    if keep >= len(content):
+        pytest.skip("the file is shorter")
+    file.write_bytes(content[:keep])
+    with pytest.raises(DataError, match="truncated or not IDX"):
+        datasets.load("mnist", str(idx_folder))
+
+
+def test_images_and_labels_must_match(idx_folder: Path) -> None:
+    write_idx(idx_folder / "MNIST" / "raw" / "train-labels-idx1-ubyte", np.zeros(19, np.uint8))
+    with pytest.raises(DataError, match="truncated or not IDX"):
+        datasets.load("mnist", str(idx_folder))
+
+
+def test_labels_outside_the_classes(idx_folder: Path) -> None:
+    write_idx(idx_folder / "MNIST" / "raw" / "t10k-labels-idx1-ubyte", np.full(10, 11, np.uint8))
+    with pytest.raises(DataError, match="test label 11 is outside the classes 0 … 9"):
+        datasets.load("mnist", str(idx_folder))
+
+
+def test_mnist_5k_is_stratified_and_fixed() -> None:
+    data = datasets.load("mnist-5k")
+    assert data.train.y.bincount().tolist() == [400] * 10
+    assert data.test.y.bincount().tolist() == [100] * 10
+    assert data.input_shape == (1, 28, 28)
+    assert data.digest == datasets.load("mnist-5k").digest
+    train = {row.numpy().tobytes() for row in data.train.x}
+    shared = sum(row.numpy().tobytes() in train for row in data.test.x)
+    assert shared == 0
+
+
+def test_factory() -> None:
+    data = datasets.load("tests.toy:digits")
+    assert data.num_classes == 10
+    assert data.input_shape == (64,)
+    assert data.train.y.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mnistt", "not one of mnist"),
+        ("tests.toy:with_nan", "1 values of the training inputs are NaN"),
+        ("tests.toy:bad_label", "test label 12 is outside the classes 0 … 9"),
+        ("tests.toy:nope", "no callable 'nope'"),
+        ("tests.toy:TYPE_CHECKING", "no callable"),
+    ],
+)
+def test_unusable_data(name: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        datasets.load(name)
+
+
+def test_digest_sees_every_part() -> None:
+    data = datasets.load("tests.toy:digits")
+    seen = {data.digest}
+    for split in ("train", "test"):
+        for part in ("x", "y"):
+            changed = datasets.load("tests.toy:digits")
+            tensor = getattr(getattr(changed, split), part)
+            tensor.view(-1)[-1] += 1
+            seen.add(changed.digest)
+    assert len(seen) == 5
+
+
+def test_stratified_indices_keep_the_shares() -> None:
+    labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
+    rows = stratified_indices(labels, 50)
+    assert labels[rows].bincount().tolist() == [30, 15, 5]
+    assert rows.tolist() == sorted(set(rows.tolist()))
+    assert torch.equal(rows, stratified_indices(labels, 50))
+    assert not torch.equal(rows, stratified_indices(labels, 50, seed=1))
+    assert labels[stratified_indices(labels, 7)].bincount().tolist() == [4, 2, 1]
+
+
+@pytest.mark.parametrize("num", [0, 101])
+def test_stratified_indices_out_of_range(num: int) -> None:
+    with pytest.raises(DataError, match=f"subset of {num} rows"):
+        stratified_indices(torch.zeros(100, dtype=torch.int64), num)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hesstore
+import hesstore_cli
+from hesstore_cli.main import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def modules() -> list[str]:
+    names = []
+    for package in (hesstore, hesstore_cli):
+        names.append(package.__name__)
+        names += [module.name for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+    return names
+
+
+def test_public_names() -> None:
+    assert sorted(hesstore.__all__) == hesstore.__all__ == dir(hesstore)
+    for name in hesstore.__all__:
+        assert getattr(hesstore, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = hesstore.nothing
+
+
+def test_importing_costs_nothing(environment: dict[str, str]) -> None:
+    code = "import sys, hesstore; assert not {'torch', 'numpy', 'xarray'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_examples_in_docstrings(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__doc__
+    assert doctest.testmod(module).failed == 0
+
+
+def test_layers() -> None:
+    """The import rules of pyproject.toml."""
+    script = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([script, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "0 broken" in done.stdout
+
+
+def test_readme_commands_and_names() -> None:
+    """Options and public names that the README mentions exist."""
+    text = (ROOT / "README.md").read_text()
+    known = {option for command in cli.commands.values() for parameter in command.params for option in parameter.opts}
+    known |= {"--help", "--version"}
+    for line in re.findall(r"hesstore (?:sweep|export|info|plot|config).*", text):
+        for option in re.findall(r"(--[a-z0-9-]+)", line):
+            assert option in known, option
+    for name in re.findall(r"hesstore\.([a-z_A-Z]+)\(", text):
+        assert name in hesstore.__all__, name

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from torch import nn
+
+import hesstore
+from hesstore import datasets
+from hesstore.config import SweepConfig
+from hesstore.errors import ConfigError, ConfigMismatchError, DataError, DeviceError, HesstoreError
+from hesstore.models import build
+from hesstore.randomness import derived_seed
+from hesstore.store import Status
+from hesstore.sweep import SweepEvent, run_sweep
+
+MakeConfig = Callable[..., SweepConfig]
+TIMES = ["fit_seconds", "analysis_seconds"]
+
+
+def results(path: Path) -> xr.Dataset:
+    """All that must be the same however a sweep was interrupted."""
+    ds: xr.Dataset = xr.open_zarr(path).drop_vars(TIMES).load()
+    return ds.drop_attrs(deep=False)
+
+
+class Stop(Exception):  # noqa: N818 - an interruption
+    pass
+
+
+def stop_at(count: int) -> Callable[[SweepEvent], None]:
+    """An observer that interrupts the sweep at its ``count``-th event."""
+    seen = 0
+
+    def observe(_: SweepEvent) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == count:
+            raise Stop
+
+    return observe
+
+
+def test_numbers_equal_an_independent_calculation(toy_config: MakeConfig, tmp_path: Path) -> None:
+    """Every stored number of every λ, from the stored weights, in float64 and by other means."""
+    config = toy_config(hessian_samples=0)
+    summary = run_sweep(config, tmp_path / "s.zarr")
+    assert (summary.complete, summary.failed, summary.computed) == (4, 0, 4)
+    ds = hesstore.open(tmp_path / "s.zarr").sel(run=0).load()
+    data = datasets.load("tests.toy:digits")
+    model = build("mlp", (6, 5), (64,), 10, seed=0)
+    module = model.module.double()
+    for l2 in config.l2:
+        cell = ds.sel(l2=l2)
+        theta = torch.from_numpy(cell["weights"].values).double()
+        nn.utils.vector_to_parameters(theta, module.parameters())
+
+        def mean_loss(point: torch.Tensor) -> torch.Tensor:
+            return nn.functional.cross_entropy(model.logits(point, data.train.x.double()), data.train.y)
+
+        dense: torch.Tensor = torch.func.hessian(mean_loss)(theta)
+        exact = torch.linalg.eigvalsh(dense)
+        exact = exact[exact.abs().argsort(descending=True)[:6]].numpy()
+        vectors = torch.from_numpy(cell["eigenvectors"].values).double()
+        scale = np.abs(exact[0])
+        assert np.allclose(np.abs(cell["eigenvalues"]), np.abs(exact), rtol=2e-3, atol=1e-5 * scale)
+        residual = torch.linalg.vector_norm(
+            vectors @ dense - torch.tensor(cell["eigenvalues"].values)[:, None] * vectors, dim=1
+        )
+        assert np.allclose(residual, cell["residual_norm"], rtol=0.1, atol=2e-6 * scale)
+        assert np.allclose(vectors @ vectors.T, np.eye(6), atol=1e-5)
+        assert np.allclose(torch.func.grad(mean_loss)(theta), cell["gradient"], atol=1e-6)
+        for split, (x, y) in (("train", data.train), ("test", data.test)):
+            logits = module(x.double()).detach()
+            predicted = logits.argmax(1)
+            part = cell.sel(split=split)
+            assert float(part["loss"]) == pytest.approx(float(nn.functional.cross_entropy(logits, y)), rel=1e-5)
+            assert float(part["accuracy"]) == pytest.approx(float((predicted == y).double().mean()), abs=1e-12)
+            for label in range(10):
+                of_class = y == label
+                assert float(part["class_accuracy"].sel(label=label)) == pytest.approx(
+                    float((predicted[of_class] == label).double().mean()), abs=1e-12
+                )
+                counts = predicted[of_class].bincount(minlength=10)
+                assert part["confusion"].sel(label=label).values.tolist() == counts.tolist()
+        assert float(cell["penalty"]) == pytest.approx(l2 / 2 * float(theta.square().sum()), rel=1e-6)
+        assert int(cell["status"]) == Status.COMPLETE
+        assert bool(cell["converged"].all())
+
+
+@pytest.mark.parametrize(("path", "direction"), [("continuation", "both"), ("independent", "down")])
+def test_interrupted_and_resumed_is_uninterrupted(
+    toy_config: MakeConfig, tmp_path: Path, path: str, direction: str
+) -> None:
+    config = toy_config(path=path, direction=direction, seeds="3,1")
+    run_sweep(config, tmp_path / "whole.zarr")
+    for attempt in range(2, 60):
+        try:
+            run_sweep(config, tmp_path / "parts.zarr", observer=stop_at(attempt))
+        except Stop:
+            continue
+        break
+    expected, found = results(tmp_path / "whole.zarr"), results(tmp_path / "parts.zarr")
+    xr.testing.assert_identical(found, expected)
+    assert (found["status"] == Status.COMPLETE).all()
+    files = {f.relative_to(tmp_path / "whole.zarr") for f in (tmp_path / "whole.zarr").rglob("c/**/*") if f.is_file()}
+    assert len(files) > 20
+    for file in files:
+        if file.parts[0] not in TIMES:
+            assert (tmp_path / "whole.zarr" / file).read_bytes() == (tmp_path / "parts.zarr" / file).read_bytes(), file
+
+
+def test_a_complete_sweep_computes_nothing_again(toy_config: MakeConfig, tmp_path: Path) -> None:
+    run_sweep(toy_config(), tmp_path / "s.zarr")
+    before = {f: f.stat().st_mtime_ns for f in (tmp_path / "s.zarr").rglob("c/**/*")}
+    summary = run_sweep(toy_config(device="auto"), tmp_path / "s.zarr")
+    assert summary.computed == 0
+    assert before == {f: f.stat().st_mtime_ns for f in (tmp_path / "s.zarr").rglob("c/**/*")}
+
+
+def test_another_config_is_refused_and_changes_nothing(toy_config: MakeConfig, tmp_path: Path) -> None:
+    run_sweep(toy_config(), tmp_path / "s.zarr")
+    before = results(tmp_path / "s.zarr")
+    with pytest.raises(ConfigMismatchError) as caught:
+        run_sweep(toy_config(lr=0.5, l2="0,1"), tmp_path / "s.zarr")
+    assert set(caught.value.differences) == {"lr", "l2"}
+    xr.testing.assert_identical(results(tmp_path / "s.zarr"), before)
+
+
+def test_continuation_starts_from_the_previous_strength(toy_config: MakeConfig, tmp_path: Path) -> None:
+    """With a step of almost nothing the weights stay where the run, not the seed, brought them."""
+    config = toy_config(optimizer="sgd", lr=1e-12, direction="both")
+    run_sweep(config, tmp_path / "still.zarr")
+    weights = hesstore.open(tmp_path / "still.zarr")["weights"].values
+    start = build("mlp", (6, 5), (64,), 10, derived_seed("init", 0)).theta().numpy()
+    assert np.allclose(weights, start, atol=1e-9)
+    run_sweep(toy_config(direction="both"), tmp_path / "up.zarr")
+    run_sweep(toy_config(direction="both", path="independent"), tmp_path / "ind.zarr")
+    chain, alone = (hesstore.open(tmp_path / name)["weights"].values for name in ("up.zarr", "ind.zarr"))
+    assert np.array_equal(chain[0, 0], alone[0, 0])  # the first λ of the up run starts fresh in both
+    assert np.array_equal(chain[1, -1], alone[1, -1])
+    assert not np.array_equal(chain[0, -1], alone[0, -1])
+    assert not np.array_equal(chain[0, 1], chain[1, 1])
+
+
+def test_seeds_differ_and_a_run_does_not_depend_on_the_others(toy_config: MakeConfig, tmp_path: Path) -> None:
+    run_sweep(toy_config(seeds="0,1"), tmp_path / "two.zarr")
+    run_sweep(toy_config(seeds="1"), tmp_path / "one.zarr")
+    two, one = hesstore.open(tmp_path / "two.zarr"), hesstore.open(tmp_path / "one.zarr")
+    assert np.array_equal(two["eigenvectors"].sel(run=1), one["eigenvectors"].sel(run=0))
+    assert not np.array_equal(two["weights"].sel(run=0), two["weights"].sel(run=1))
+
+
+def test_a_refined_grid_keeps_the_random_numbers_of_its_points(toy_config: MakeConfig, tmp_path: Path) -> None:
+    run_sweep(toy_config(path="independent"), tmp_path / "a.zarr")
+    run_sweep(toy_config(path="independent", l2="0,0.0005,0.001,0.002,0.01,0.05"), tmp_path / "b.zarr")
+    coarse, fine = hesstore.open(tmp_path / "a.zarr"), hesstore.open(tmp_path / "b.zarr")
+    assert np.array_equal(fine["eigenvectors"].sel(l2=coarse["l2"]), coarse["eigenvectors"])
+
+
+def test_diverged_strengths_fail_with_their_reason_and_the_chain_goes_on(
+    toy_config: MakeConfig, tmp_path: Path
+) -> None:
+    """λ = 1000 at this step multiplies the weights by −19 each step; its neighbours are fine."""
+    config = toy_config(optimizer="sgd", lr=0.02, l2="0,0.001,1000,2000", epochs=12, patience=12)
+    events: list[SweepEvent] = []
+    summary = run_sweep(config, tmp_path / "s.zarr", observer=events.append)
+    ds = hesstore.open(tmp_path / "s.zarr").sel(run=0)
+    assert ds["status"].values.tolist() == [2, 2, 3, 3]
+    assert (summary.complete, summary.failed) == (2, 2)
+    assert "at λ = 1000" in str(ds["failure"].values[2])
+    assert ds["weights"].sel(l2=1000).isnull().all()
+    assert [event.phase for event in events if event.phase in {"complete", "failed"}] == ["complete"] * 2 + [
+        "failed"
+    ] * 2
+    down = toy_config(optimizer="sgd", lr=0.02, l2="0,0.001,1000", epochs=12, patience=12, direction="down")
+    run_sweep(down, tmp_path / "d.zarr")
+    assert hesstore.open(tmp_path / "d.zarr")["status"].values.tolist() == [[2, 2, 3]]
+    again = run_sweep(config, tmp_path / "s.zarr")
+    assert again.computed == 0
+
+
+def test_the_collapsed_phase(toy_config: MakeConfig, tmp_path: Path) -> None:
+    """At a λ that drives θ to zero all k pairs are there, orthonormal, in few products."""
+    config = toy_config(l2="0.3,3", k=30, epochs=40, lr=0.01, batch_size=16)
+    run_sweep(config, tmp_path / "s.zarr")
+    ds = hesstore.open(tmp_path / "s.zarr").sel(run=0)
+    assert float(np.abs(ds["weights"].sel(l2=3)).max()) < 0.1
+    for l2 in config.l2:
+        vectors = ds["eigenvectors"].sel(l2=l2).values
+        assert np.allclose(vectors @ vectors.T, np.eye(30), atol=1e-5)
+        assert int(ds["matvecs"].sel(l2=l2)) < 300
+        values = np.abs(ds["eigenvalues"].sel(l2=l2).values)
+        assert values[8] > 10 * values[9]
+
+
+@pytest.mark.parametrize("options", [{"solver": "eigsh"}, {"dtype": "float64"}, {"hessian_samples": 100}])
+def test_variants(toy_config: MakeConfig, tmp_path: Path, options: dict[str, object]) -> None:
+    run_sweep(toy_config(tol=1e-4), tmp_path / "base.zarr")
+    run_sweep(toy_config(tol=1e-4, **options), tmp_path / "other.zarr")
+    base, other = (hesstore.open(tmp_path / name).sel(run=0, l2=0.01).load() for name in ("base.zarr", "other.zarr"))
+    assert bool(other["converged"].all())
+    close = np.allclose(other["eigenvalues"], base["eigenvalues"], rtol=1e-3)
+    assert close == ("hessian_samples" not in options)  # a subset of the rows has another Hessian
+    assert np.allclose(other["gradient"], base["gradient"], atol=1e-4)  # the gradient is always of all rows
+
+
+@pytest.mark.parametrize("which", ["LA", "SA"])
+def test_other_ends_of_the_spectrum(toy_config: MakeConfig, tmp_path: Path, which: str) -> None:
+    run_sweep(toy_config(which=which, l2="0", epochs=1), tmp_path / "s.zarr")
+    values = hesstore.open(tmp_path / "s.zarr")["eigenvalues"].values[0, 0]
+    assert np.array_equal(values, np.sort(values)[:: 1 if which == "SA" else -1])
+    assert (values[0] < 0) == (which == "SA")
+
+
+def test_custom_model(toy_config: MakeConfig, tmp_path: Path) -> None:
+    run_sweep(toy_config(model="tests.toy:cnn", l2="0.001"), tmp_path / "s.zarr")
+    ds = hesstore.open(tmp_path / "s.zarr")
+    assert set(ds["layer"].values.tolist()) == {"conv", "head"}
+    assert (ds["status"] == Status.COMPLETE).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ({"k": 500, "max_matvecs": 600}, ConfigError, "k: 500 must be below the number of parameters, 485"),
+        ({"hessian_samples": 301}, DataError, "subset of 301 rows"),
+        ({"dataset": "tests.toy:with_nan"}, DataError, "NaN"),
+        ({"device": "tpu"}, DeviceError, "use auto, cpu"),
+        ({"device": "mps"}, DeviceError, "not supported"),
+    ],
+)
+def test_nothing_is_written_for_bad_input(
+    toy_config: MakeConfig, tmp_path: Path, values: dict[str, object], error: type[HesstoreError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        run_sweep(toy_config(**values), tmp_path / "s.zarr")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_absent(toy_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="no CUDA device: use --device cpu"):
+        run_sweep(toy_config(device="cuda"), tmp_path / "s.zarr")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_sweep_agrees_with_cpu(toy_config: MakeConfig, tmp_path: Path) -> None:
+    for device in ("cpu", "cuda"):
+        run_sweep(toy_config(device=device, dtype="float64"), tmp_path / f"{device}.zarr")
+    cpu, cuda = (hesstore.open(tmp_path / f"{device}.zarr") for device in ("cpu", "cuda"))
+    assert np.allclose(cpu["eigenvalues"], cuda["eigenvalues"], rtol=1e-3)
+    assert np.allclose(cpu["weights"], cuda["weights"], atol=1e-5)
