@@ -218,7 +218,7 @@ class SweepConfig:
     which: str = _setting("LM", _choice("LM", "LA", "SA"), "Eigenvalues of largest magnitude, largest, or smallest.")
     solver: str = _setting("lanczos", _choice("lanczos", "eigsh"), "hesstore's Lanczos, or SciPy's ARPACK.")
     tol: float = _setting(1e-3, _real(above=0, below=1), "Relative residual at which a pair has converged.")
-    max_matvecs: int = _setting(1000, _integer(1), "Most Hessian products at a λ.")
+    max_matvecs: int = _setting(2000, _integer(1), "Most Hessian products at a λ.")
     hessian_samples: int = _setting(
         0, _integer(0), "Rows of a seeded, stratified subset for the spectrum; 0 takes the whole training set."
     )

@@ -79,7 +79,7 @@ def test_bad_l2(text: str, message: str) -> None:
         ("k", 0, "below the least value 1"),
         ("k", True, "not a whole number"),
         ("k", 2.5, "not a whole number"),
-        ("k", 1000, "max_matvecs: 1000 must be above k = 1000"),
+        ("k", 2000, "max_matvecs: 2000 must be above k = 2000"),
         ("tol", 0, "above 0"),
         ("tol", 1, "below 1"),
         ("lr", "-1", "above 0"),

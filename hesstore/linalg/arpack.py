@@ -37,12 +37,13 @@ def eigsh(
     *,
     which: Which = "LM",
     tol: float = 1e-3,
-    max_matvecs: int = 1000,
+    max_matvecs: int = 2000,
     generator: torch.Generator | None = None,
 ) -> EigenPairs:
     """The k eigenpairs at one end of the spectrum by ARPACK's restarted Lanczos.
 
-    Arguments as for :func:`~hesstore.linalg.lanczos.lanczos`, and k < P. After ARPACK ends, k more products measure the
+    Copies of a multiple eigenvalue may be missing, as always with ARPACK. Arguments as for
+    :func:`~hesstore.linalg.lanczos.lanczos`, and k < P. After ARPACK ends, k more products measure the
     residuals. Pairs that ARPACK does not deliver within ``max_matvecs`` (in restarts) are NaN and flagged.
 
     Raises

@@ -1,4 +1,4 @@
-"""Unrestarted Lanczos with full reorthogonalisation, for a few eigenpairs at the ends of a spectrum.
+"""Lanczos with full reorthogonalisation, for a few eigenpairs at one end of a spectrum, multiple ones included.
 
 With Q_m orthonormal, A Q_m = Q_m T_m + β_m q_{m+1} e_mᵀ, T_m tridiagonal. Eigenpairs of T_m give Ritz pairs of A.
 
@@ -9,12 +9,12 @@ With Q_m orthonormal, A Q_m = Q_m T_m + β_m q_{m+1} e_mᵀ, T_m tridiagonal. Ei
 (torch.Size([2]), torch.Size([2, 5]))
 
 Source: Golub & Van Loan, *Matrix Computations*, 4th ed., §10.1–10.3; Parlett, *The Symmetric Eigenvalue Problem*,
-§6, §13.
+§6, §13; locking: Bai et al., *Templates for the Solution of Algebraic Eigenvalue Problems*, §4.5.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -42,6 +42,9 @@ SYNC_EVERY = 8
 LOST_ACCURACY = 0.1
 """Reorthogonalisation that shrinks a vector below this share of its length wants a second pass."""
 
+NEARLY_EQUAL = 1e-4
+"""Relative distance at which two eigenvalues may be copies of one."""
+
 
 def lanczos(
     operator: SymmetricOperator,
@@ -49,15 +52,16 @@ def lanczos(
     *,
     which: Which = "LM",
     tol: float = 1e-3,
-    max_matvecs: int = 1000,
+    max_matvecs: int = 2000,
     generator: torch.Generator | None = None,
 ) -> EigenPairs:
     """The k eigenpairs at one end of the spectrum.
 
-    Stops when the k wanted Ritz pairs have residual estimates β_m |s_mi| within
-    :func:`~hesstore.linalg.eigenpairs.tolerances`. One Krylov space holds one copy of each eigenvalue; a small β says
-    that it has become nearly invariant, so that further copies may be missing. The process then goes on in a new block
-    from a fresh random direction orthogonal to all before, until a block brings nothing that belongs to the k wanted.
+    The first chain of Lanczos vectors ends when the k wanted Ritz pairs have residual estimates β_m |s_mi| within
+    :func:`~hesstore.linalg.eigenpairs.tolerances`. In exact arithmetic a chain holds one copy of each eigenvalue. Where
+    there are signs that one is multiple (a β that almost vanishes, or two Ritz values that almost agree) the converged
+    pairs are locked, and further chains start from random directions orthogonal to them, each until its outermost
+    Ritz pair has converged, until one brings nothing further out than the k that are locked.
 
     Parameters
     ----------
@@ -72,7 +76,7 @@ def lanczos(
     max_matvecs : int
         Most products with A, at least k. When they are used up, the pairs come back as they are, flagged.
     generator : torch.Generator, optional
-        CPU generator of the start vector and of fresh directions; seed 0 by default.
+        CPU generator of the start vectors; seed 0 by default.
 
     Raises
     ------
@@ -83,62 +87,126 @@ def lanczos(
 
     Notes
     -----
-    Without a breakdown, a multiple eigenvalue is found once for each time that rounding brings in another copy, as
-    in every Krylov method that starts from one vector.
+    A multiple eigenvalue of which rounding has brought in no second copy yet leaves no sign and is found once, as in
+    every Krylov method that starts from one vector.
     """
     if not 1 <= k <= operator.size:
         raise ValueError(f"k: {k} must be between 1 and the operator's size {operator.size}")
     if max_matvecs < k:
         raise ValueError(f"max_matvecs: {max_matvecs} is below k = {k}")
     order(torch.zeros(0), which)  # raises on a bad name before any work
-    process = _Lanczos(operator, generator or torch.Generator().manual_seed(0), tol)
-    num_matvecs, message = _grow(process, k, which, max_matvecs)
-    vectors, products = process.ritz(k, which)
+    search = _Search(operator, k, which, tol, generator or torch.Generator().manual_seed(0))
+    message = search.run(max_matvecs)
     pairs = eigenpairs(
-        vectors, products, which=which, tol=tol, num_matvecs=num_matvecs, message=message, scale=process.scale()
+        *search.ritz(),
+        which=which,
+        tol=tol,
+        num_matvecs=search.num_matvecs,
+        message=message,
+        scale=search.scale,
     )
     missing = k - int(pairs.converged.sum())
-    if missing and num_matvecs == max_matvecs:
-        message += f" with {missing} of {k} pairs not converged: raise max_matvecs or tol"
-    elif missing:
-        message += f"; rounding in the products keeps the residuals of {missing} of {k} pairs above tolerance"
+    if missing:
+        message += f"; {missing} of {k} pairs have not converged"
+    if missing and search.num_matvecs == max_matvecs:
+        message += ": raise max_matvecs or tol"
     return replace(padded(pairs, k), message=message)
 
 
-def _grow(process: _Lanczos, k: int, which: Which, max_matvecs: int) -> tuple[int, str]:
-    """Extend the factorisation until the k wanted pairs are known; the number of products, and why it ended."""
-    window, num_matvecs = SYNC_EVERY, 0
-    while num_matvecs < max_matvecs:
-        size = process.operator.size
-        num_matvecs += process.extend(min(window, size - process.steps, max_matvecs - num_matvecs))
-        window = process.settle(window)
-        if process.steps == size:
-            return num_matvecs, "the Krylov space is the whole space"
-        if process.steps < k or not process.has_converged(k, which):
-            continue
-        if not process.is_nearly_reducible() or process.newest_block_is_spent(k, which):
-            return num_matvecs, f"converged to {process.tol:g} after {num_matvecs} products"
-        # What a block drops adds to its pairs' residuals without being estimated again, so it must be small.
-        if process.newest_block_is_resolved(which) and process.has_converged(k, which, margin=0.1):
-            process.open_block()
-    return num_matvecs, f"stopped at the limit of {max_matvecs} products"
+@dataclass
+class _Chain:
+    """T of one chain of Lanczos vectors, on the host in float64."""
+
+    alpha: Tensor
+    beta: Tensor
+
+    @property
+    def steps(self) -> int:
+        return len(self.alpha)
+
+    def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Ritz values θ, coefficients S (a column each), and residual estimates β_m |s_mi|."""
+        off = self.beta[:-1]
+        theta, s = torch.linalg.eigh(torch.diag(self.alpha) + torch.diag(off, 1) + torch.diag(off, -1))
+        return theta, s, self.beta[-1] * s[-1].abs()
 
 
-class _Lanczos:
-    """The growing factorisation: Q and A Q on the device, T on the host in float64."""
+class _Search:
+    """Locked pairs and the chain that grows beside them: vectors and their products with A, one a row, on the device.
 
-    def __init__(self, operator: SymmetricOperator, generator: torch.Generator, tol: float) -> None:
-        self.operator = operator
-        self.tol = tol
-        self.generator = generator
-        self.steps = 0
-        self._blocks = [0]  # first steps of the invariant blocks
-        self._basis = self._empty(64)
-        self._products = self._empty(64)
-        self._alpha = torch.zeros(0, dtype=torch.float64)
-        self._beta = torch.zeros(0, dtype=torch.float64)
-        self._pending: list[Tensor] = []
-        self._basis[0] = self._fresh_direction(0)
+    Rows 0 … locked − 1 are locked Ritz vectors, the chain follows.
+    """
+
+    def __init__(
+        self, operator: SymmetricOperator, k: int, which: Which, tol: float, generator: torch.Generator
+    ) -> None:
+        self.operator, self.k, self.which, self.tol, self.generator = operator, k, which, tol, generator
+        self.num_matvecs = 0
+        self.scale = 0.0  # the largest entry of any T so far: within a factor 3 of |μ₁|
+        self.locked = torch.zeros(0, dtype=torch.float64)  # their Rayleigh quotients
+        self.chain = _Chain(torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
+        self._basis, self._products = self._empty(64), self._empty(64)
+
+    # -- the search ---------------------------------------------------------------------------------------
+
+    def run(self, max_matvecs: int) -> str:
+        """Grow and lock until the k wanted pairs are known; says how it ended."""
+        self._start_chain()
+        window = SYNC_EVERY
+        while self.num_matvecs < max_matvecs:
+            left = self.operator.size - self._rows
+            window = self._extend(min(window, left, max_matvecs - self.num_matvecs))
+            converged = f"converged to {self.tol:g} after {self.num_matvecs} products"
+            if self._rows == self.operator.size:
+                return "the Krylov space is the whole space"
+            if not self._chain_is_done():
+                continue
+            if len(self.locked) + self.chain.steps >= self.k and self._is_complete():
+                return converged
+            window = min(self.chain.steps, SYNC_EVERY)  # after an invariant space of few dimensions more such follow
+            self._lock()
+            self._start_chain()
+        return f"stopped at the limit of {max_matvecs} products"
+
+    def _chain_is_done(self) -> bool:
+        """Whether the chain is invariant, or has converged in what it is for."""
+        if self.chain.beta[-1] == 0:
+            return True
+        theta, _, estimates = self.chain.ritz()
+        for_ = self.k if not len(self.locked) else 1
+        if len(theta) < for_:
+            return False
+        wanted = order(theta, self.which)[:for_]
+        return bool((estimates[wanted] <= self._tolerances(theta[wanted])).all())
+
+    def _is_complete(self) -> bool:
+        """Whether nothing further out than the k best is left to find."""
+        theta, _, _ = self.chain.ritz()
+        if not len(self.locked):
+            return not self._has_signs_of_copies(theta)
+        if len(self.locked) < self.k:
+            return False
+        # A random start finds the outermost eigenvalue of all that is not locked: nothing further out remains.
+        outermost = theta[order(theta, self.which)[0]]
+        weakest = self.locked[order(self.locked, self.which)[self.k - 1]]
+        slack = self._tolerances(outermost)
+        return bool(distance(outermost, self.which) <= distance(weakest, self.which) + slack)
+
+    def _has_signs_of_copies(self, theta: Tensor) -> bool:
+        eps = torch.finfo(self.operator.dtype).eps
+        if bool((self.chain.beta <= self.scale * eps**0.5).any()):
+            return True
+        wanted = theta[order(theta, self.which)[: self.k]].sort().values
+        return bool((wanted.diff() <= NEARLY_EQUAL * wanted[1:].abs()).any())
+
+    def _tolerances(self, theta: Tensor) -> Tensor:
+        return tolerances(theta, self.tol, self.operator.dtype, scale=self.scale)
+
+    # -- vectors ------------------------------------------------------------------------------------------
+
+    @property
+    def _rows(self) -> int:
+        return len(self.locked) + self.chain.steps
 
     def _empty(self, rows: int) -> Tensor:
         return torch.empty(rows, self.operator.size, dtype=self.operator.dtype, device=self.operator.device)
@@ -152,140 +220,111 @@ class _Lanczos:
             grown[:capacity] = getattr(self, name)
             setattr(self, name, grown)
 
-    def _orthogonalise(self, w: Tensor, count: int) -> Tensor:
-        """One pass of classical Gram–Schmidt against the first ``count`` basis vectors, in place."""
-        basis = self._basis[:count]
+    def _orthogonalise(self, w: Tensor, rows: int) -> Tensor:
+        """One pass of classical Gram–Schmidt against the first ``rows`` rows, in place."""
+        basis = self._basis[:rows]
         return w.addmv_(basis.T, basis @ w, alpha=-1)
 
-    def _fresh_direction(self, count: int) -> Tensor:
-        """A random unit vector orthogonal to the first ``count`` basis vectors."""
+    def _start_chain(self) -> None:
+        """A random unit vector orthogonal to what is locked begins a new chain."""
+        rows = len(self.locked)
+        self._reserve(rows + 1)
         w = torch.randn(self.operator.size, generator=self.generator, dtype=torch.float64)
-        w = (w / torch.linalg.vector_norm(w)).to(self.operator.device, self.operator.dtype)
+        w = w.to(self.operator.device, self.operator.dtype)
+        w /= torch.linalg.vector_norm(w)
         for _ in range(3):  # near the whole space little of w is left; each pass restores what the last one lost
-            w = self._orthogonalise(w, count)
+            w = self._orthogonalise(w, rows)
             w /= torch.linalg.vector_norm(w)
-        return w
+        self._basis[rows] = w
+        self.chain = _Chain(torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
 
-    def extend(self, count: int) -> int:
-        """Take ``count`` steps without a host sync; returns the number of products."""
-        until = self.steps + count
-        self._reserve(until + 1)
-        self._pending = []
+    def _extend(self, steps: int) -> int:
+        """Take up to ``steps`` steps, with one host sync at their end; returns how many to take next.
+
+        They are cut back to the first after which nothing is left (β → 0: the chain ends) or orthogonality suffered
+        (mended there). After a mend the next look is after one step, then two, four, eight.
+        """
+        start = self._rows
+        self._reserve(start + steps + 1)
         tiny = torch.finfo(self.operator.dtype).tiny ** 0.5  # shorter vectors have squares that underflow
-        for j in range(self.steps, until):
-            q = self._basis[j]
+        scalars = []
+        for row in range(start, start + steps):
+            q = self._basis[row]
             w = self.operator.matvec(q)
-            self._products[j] = w
+            self._products[row] = w
             alpha = q.dot(w)
             w.sub_(q * alpha)
-            if j > self._blocks[-1]:  # the part along q_{j-1} is β_{j-1}; the pass below would find it, less exactly
-                w.sub_(self._basis[j - 1] * self._basis[j - 1].dot(w))
+            if row > len(self.locked):  # β q_{m-1}, measured; with it the one full pass below is a second pass
+                w.sub_(self._basis[row - 1] * self._basis[row - 1].dot(w))
             before = torch.linalg.vector_norm(w)
-            w = self._orthogonalise(w, j + 1)
+            w = self._orthogonalise(w, row + 1)
             beta = torch.linalg.vector_norm(w)
-            self._basis[j + 1] = w / beta.clamp_min(tiny)
-            self._pending.append(torch.stack([alpha, beta, before]))
-        return count
+            self._basis[row + 1] = w / beta.clamp_min(tiny)
+            scalars.append(torch.stack([alpha, beta, before]))
+        self.num_matvecs += steps
+        return self._settle(torch.stack(scalars).to("cpu", torch.float64), steps)
 
-    def settle(self, window: int) -> int:
-        """Bring α and β to the host; cut back to the first step that broke down or lost accuracy and mend it there.
-
-        Returns the number of steps to take before the next look: 1 after a mend, then doubling.
-        """
-        alpha, beta, before = torch.stack(self._pending).to("cpu", torch.float64).T
+    def _settle(self, scalars: Tensor, steps: int) -> int:
+        alpha, beta, before = scalars.T
         if not bool(torch.isfinite(alpha).all()):
-            raise FloatingPointError(f"a product with the operator is not finite (step {self.steps} or later)")
-        scale = max(self.scale(), float(torch.cat([alpha.abs(), beta]).max()))
-        breakdown = absolute_tolerance(self.tol, self.operator.dtype, scale)
-        suspects = torch.nonzero((beta <= breakdown) | (beta < LOST_ACCURACY * before) | ~torch.isfinite(beta))
-        taken = int(suspects[0]) + 1 if len(suspects) else len(beta)
-        self._alpha = torch.cat([self._alpha, alpha[:taken]])
-        self._beta = torch.cat([self._beta, beta[:taken]])
-        self.steps += taken
+            raise FloatingPointError(
+                f"a product with the operator is not finite (product {self.num_matvecs} or before)"
+            )
+        self.scale = max(self.scale, float(torch.cat([alpha.abs(), beta]).max()))
+        nothing = absolute_tolerance(self.tol, self.operator.dtype, self.scale)
+        suspects = torch.nonzero((beta <= nothing) | (beta < LOST_ACCURACY * before) | ~torch.isfinite(beta))
+        taken = int(suspects[0]) + 1 if len(suspects) else steps
+        self.chain = _Chain(torch.cat([self.chain.alpha, alpha[:taken]]), torch.cat([self.chain.beta, beta[:taken]]))
         if not len(suspects):
-            return min(2 * window, SYNC_EVERY)
-        if self.steps < self.operator.size:
-            self._mend(breakdown)
+            return min(2 * steps, SYNC_EVERY)
+        self._mend(nothing)
         return 1
 
-    def _mend(self, breakdown: float) -> None:
-        """A second pass for the newest basis vector or, if nothing is left of it, a fresh direction and β = 0."""
-        count = self.steps
-        w = self._orthogonalise(self._basis[count].clone(), count)
+    def _mend(self, nothing: float) -> None:
+        """A second pass for the newest vector; where nothing is left of it, β = 0 ends the chain."""
+        row = self._rows
+        w = self._orthogonalise(self._basis[row].clone(), row)
         kept = float(torch.linalg.vector_norm(w))
-        beta = float(self._beta[-1]) * kept
-        if beta > breakdown:
-            self._basis[count] = self._orthogonalise(w / kept, count)
-            self._beta[-1] = beta
-            return
-        self.open_block()
+        beta = float(self.chain.beta[-1]) * kept
+        self.chain.beta[-1] = beta if beta > nothing else 0.0
+        if beta > nothing:
+            self._basis[row] = self._orthogonalise(w / kept, row)
 
-    def open_block(self) -> None:
-        """Go on from a fresh direction; the β that is dropped is small, or belongs to pairs that have converged."""
-        self._beta[-1] = 0.0
-        self._blocks.append(self.steps)
-        self._basis[self.steps] = self._fresh_direction(self.steps)
+    # -- Ritz pairs ---------------------------------------------------------------------------------------
 
-    def scale(self) -> float:
-        """The largest entry of T, within a factor 3 of its largest eigenvalue in magnitude."""
-        return float(torch.cat([self._alpha.abs(), self._beta]).max()) if self.steps else 0.0
+    def ritz(self) -> tuple[Tensor, Tensor]:
+        """V and A V, (≤ k, P) each, for the k best of all pairs, locked or not, converged or not."""
+        return self._combine(self._coefficients(converged_only=False))
 
-    def _tridiagonal_eigh(self, start: int = 0) -> tuple[Tensor, Tensor]:
-        off = self._beta[start:-1]
-        t = torch.diag(self._alpha[start:]) + torch.diag(off, 1) + torch.diag(off, -1)
-        theta, s = torch.linalg.eigh(t)
-        return theta, s
+    def _lock(self) -> None:
+        """Keep the k best of the locked pairs and the converged ones of the chain; drop all else."""
+        vectors, products = self._combine(self._coefficients(converged_only=True))
+        rows = len(vectors)
+        self._basis[:rows], self._products[:rows] = vectors, products
+        self.locked = (vectors * products).sum(1, dtype=torch.float64).cpu()
 
-    def has_converged(self, k: int, which: Which, margin: float = 1.0) -> bool:
-        """Whether the residual estimates of the k wanted Ritz pairs are within ``margin`` times their tolerances."""
-        theta, s = self._tridiagonal_eigh()
-        rank = order(theta, which)
-        wanted = rank[:k]
-        estimates = self._beta[-1] * s[-1, wanted].abs()
-        limits = tolerances(theta[wanted], self.tol, self.operator.dtype, scale=self.scale())
-        return bool((estimates <= margin * limits).all())
+    def _coefficients(self, *, converged_only: bool) -> Tensor:
+        """Orthonormal combinations (≤ k, rows) of the rows that are Ritz pairs of A on their span.
 
-    def is_nearly_reducible(self) -> bool:
-        """Whether some β is so small that rounding may have kept copies of an eigenvalue out: below √ε · ‖T‖."""
-        weak = self.scale() * torch.finfo(self.operator.dtype).eps ** 0.5
-        return bool((self._beta[:-1] <= weak).any()) or float(self._beta[-1]) <= weak
-
-    def _newest_block(self, which: Which) -> tuple[Tensor, Tensor, Tensor]:
-        """The outermost Ritz value of the newest block that has steps, its residual estimate, and its tolerance."""
-        start = [start for start in self._blocks if start < self.steps][-1]
-        theta, s = self._tridiagonal_eigh(start)
-        outermost = order(theta, which)[0]
-        limit = tolerances(theta[outermost], self.tol, self.operator.dtype, scale=self.scale())
-        return theta[outermost], self._beta[-1] * s[-1, outermost].abs(), limit
-
-    def newest_block_is_resolved(self, which: Which) -> bool:
-        """Whether the newest block has steps, and its outermost eigenvalue has converged."""
-        _, estimate, limit = self._newest_block(which)
-        return self._blocks[-1] < self.steps and bool(estimate <= limit)
-
-    def newest_block_is_spent(self, k: int, which: Which) -> bool:
-        """Whether the newest block's outermost eigenvalue has converged and lies no further out than the k wanted.
-
-        A block that starts at random finds the outermost eigenvalue of all that earlier blocks left, so then nothing
-        further out remains. The first block has no earlier one to tell it from.
+        The chain's own Ritz pairs come from T. What couples them to locked ones is only in A's projection onto both.
         """
-        if self._blocks[-1] == 0 or self._blocks[1] == self.steps:
-            return False
-        theta, _ = self._tridiagonal_eigh()
-        weakest = theta[order(theta, which)[k - 1]]
-        outermost, estimate, limit = self._newest_block(which)
-        return bool(estimate <= limit) and bool(distance(outermost, which) <= distance(weakest, which) + limit)
-
-    def ritz(self, k: int, which: Which) -> tuple[Tensor, Tensor]:
-        """V and A V, (k, P) each, for the k wanted Ritz vectors.
-
-        With several blocks T lacks what :meth:`open_block` dropped, so the projection Q A Qᵀ itself takes its place.
-        """
-        basis, products = self._basis[: self.steps], self._products[: self.steps]
-        if len(self._blocks) == 1:
-            theta, s = self._tridiagonal_eigh()
+        theta, s, estimates = self.chain.ritz()
+        if converged_only:
+            s = s[:, estimates <= self._tolerances(theta)]
+        locked = len(self.locked)
+        basis = torch.block_diag(torch.eye(locked, dtype=torch.float64), s).to(self.operator.device)
+        rows = self._rows
+        if locked:
+            small = basis.to(self.operator.dtype)
+            projection = (small.T @ (self._basis[:rows] @ self._products[:rows].T) @ small).double()
+            values, mix = torch.linalg.eigh((projection + projection.T) / 2)
+            basis = basis @ mix
         else:
-            projection = (basis @ products.T).to("cpu", torch.float64)
-            theta, s = torch.linalg.eigh((projection + projection.T) / 2)
-        coefficients = s[:, order(theta, which)[:k]].T.to(self.operator.device, self.operator.dtype)
-        return coefficients @ basis, coefficients @ products
+            values = theta if not converged_only else theta[estimates <= self._tolerances(theta)]
+        best = order(values, self.which)[: self.k].to(basis.device)
+        return basis[:, best].T
+
+    def _combine(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        rows = coefficients.shape[1]
+        mix = coefficients.to(self.operator.dtype)
+        return mix @ self._basis[:rows], mix @ self._products[:rows]

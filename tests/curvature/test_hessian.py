@@ -110,13 +110,18 @@ def test_gradient_is_that_of_the_mean_loss(chunk_rows: int) -> None:
     assert torch.allclose(gradient(model, theta.detach(), x, y, chunk_rows), expected, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.0])
+@pytest.mark.parametrize("state", ["untrained", "zero", "twin units"])
 @pytest.mark.parametrize("which", ["LM", "LA", "SA"])
-def test_eigenpairs_equal_the_dense_ones(which: str, scale: float) -> None:
-    """An untrained network has negative eigenvalues; at θ = 0 the spectrum is degenerate."""
-    model = small_model((4,), 5, 3, torch.float64)
+def test_eigenpairs_equal_the_dense_ones(which: str, state: str) -> None:
+    """Untrained there are negative eigenvalues; at θ = 0, and where hidden units are the same, multiple ones."""
+    model = small_model((8,), 5, 3, torch.float64)
     x, y = toy.blobs(51)
-    theta = model.theta() * scale
+    theta = model.theta() * (state != "zero")
+    if state == "twin units":
+        parts = model.layout.unflatten(theta)
+        for name in ("fc1.weight", "fc1.bias"):
+            parts[name].copy_(parts[name][:1].clone().expand_as(parts[name]))
+        parts["fc2.weight"].copy_(parts["fc2.weight"][:, :1].clone().expand_as(parts["fc2.weight"]))
     exact = torch.linalg.eigvalsh(dense(model, theta, x, y))
     pairs = lanczos(Hessian(model, x, y, chunk_rows=20).at(theta), 8, which=which, tol=1e-10)  # type: ignore[arg-type]
     key = {"LM": exact.abs(), "LA": exact, "SA": -exact}[which]
@@ -126,8 +131,10 @@ def test_eigenpairs_equal_the_dense_ones(which: str, scale: float) -> None:
         found, expected = found.abs(), expected.abs()
     assert float((found - expected).abs().max()) < 1e-12
     assert bool(pairs.converged.all())
-    if scale:
+    if state == "untrained":
         assert float(exact.min()) < -1e-3
+    if state == "twin units":
+        assert float((exact[1:] - exact[:-1])[:6].min()) < 1e-12  # the most negative one is sevenfold
 
 
 @pytest.fixture(scope="module")

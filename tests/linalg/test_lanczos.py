@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hesstore.linalg import DenseOperator, EigenPairs, lanczos
 from hesstore.linalg.eigenpairs import Which, order, tolerances
-from hesstore.linalg.lanczos import _Lanczos
+from hesstore.linalg.lanczos import _Search
 
 WHICH: list[Which] = ["LM", "LA", "SA"]
 
@@ -56,15 +56,15 @@ def test_agrees_with_dense_eigenvalues(n: int, k: int, dtype: torch.dtype, which
 def test_defining_identity(dtype: torch.dtype) -> None:
     """A Q − Q T = β q eᵀ and Q Qᵀ = I, to rounding."""
     matrix = symmetric(torch.linspace(-3, 10, 200)).to(dtype)
-    process = _Lanczos(DenseOperator(matrix), torch.Generator().manual_seed(1), 1e-3)
+    search = _Search(DenseOperator(matrix), 5, "LM", 1e-3, torch.Generator().manual_seed(1))
+    search._start_chain()
     for _ in range(8):
-        process.extend(8)
-        process.settle(8)
-    m = process.steps
-    q = process._basis[:m]
-    t = torch.diag(process._alpha) + torch.diag(process._beta[:-1], 1) + torch.diag(process._beta[:-1], -1)
+        search._extend(8)
+    alpha, beta, m = search.chain.alpha, search.chain.beta, search.chain.steps
+    q = search._basis[:m]
+    t = torch.diag(alpha) + torch.diag(beta[:-1], 1) + torch.diag(beta[:-1], -1)
     remainder = (q @ matrix).double() - t @ q.double()
-    remainder[-1] -= process._beta[-1] * process._basis[m].double()
+    remainder[-1] -= beta[-1] * search._basis[m].double()
     eps = torch.finfo(dtype).eps
     assert m == 64
     assert float(remainder.abs().max()) < 50 * eps * 10
@@ -98,6 +98,16 @@ def test_copies_of_a_multiple_eigenvalue_are_found_after_an_invariant_space() ->
     matrix = torch.diag(DEGENERATE["triple at the top"].double())
     pairs = lanczos(DenseOperator(matrix), 4, tol=1e-6)
     assert torch.allclose(pairs.eigenvalues, torch.tensor([5.0, 5.0, 5.0, 1.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("k", [5, 12, 30])
+def test_a_cluster_that_the_kth_eigenvalue_cuts(k: int, dtype: torch.dtype) -> None:
+    """As in a partly collapsed network: a few large, then dozens of copies, amid a dense bulk. ARPACK skips copies."""
+    cluster = torch.cat([torch.full((20,), 0.32), torch.full((20,), 0.31), torch.full((20,), -0.305)])
+    matrix = symmetric(torch.cat([torch.tensor([4.0, 3.0, 2.5]), cluster, torch.linspace(-0.3, 0.3, 700)])).to(dtype)
+    pairs = lanczos(DenseOperator(matrix), k)
+    check(pairs, matrix, "LM", 1e-3)
 
 
 def test_limit_on_products_ends_with_flags() -> None:
