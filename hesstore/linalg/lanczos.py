@@ -308,19 +308,16 @@ class _Search:
 
         The chain's own Ritz pairs come from T. What couples them to locked ones is only in A's projection onto both.
         """
-        theta, s, estimates = self.chain.ritz()
+        values, s, estimates = self.chain.ritz()
         if converged_only:
-            s = s[:, estimates <= self._tolerances(theta)]
-        locked = len(self.locked)
-        basis = torch.block_diag(torch.eye(locked, dtype=torch.float64), s).to(self.operator.device)
-        rows = self._rows
-        if locked:
-            small = basis.to(self.operator.dtype)
+            converged = estimates <= self._tolerances(values)
+            values, s = values[converged], s[:, converged]
+        basis = _block_diagonal(len(self.locked), s).to(self.operator.device)
+        if len(self.locked):
+            rows, small = self._rows, basis.to(self.operator.dtype)
             projection = (small.T @ (self._basis[:rows] @ self._products[:rows].T) @ small).double()
             values, mix = torch.linalg.eigh((projection + projection.T) / 2)
             basis = basis @ mix
-        else:
-            values = theta if not converged_only else theta[estimates <= self._tolerances(theta)]
         best = order(values, self.which)[: self.k].to(basis.device)
         return basis[:, best].T
 
@@ -328,3 +325,11 @@ class _Search:
         rows = coefficients.shape[1]
         mix = coefficients.to(self.operator.dtype)
         return mix @ self._basis[:rows], mix @ self._products[:rows]
+
+
+def _block_diagonal(ones: int, block: Tensor) -> Tensor:
+    """The identity of size ``ones`` and then ``block`` along the diagonal."""
+    full = torch.zeros(ones + block.shape[0], ones + block.shape[1], dtype=block.dtype)
+    full[:ones, :ones] = torch.eye(ones, dtype=block.dtype)
+    full[ones:, ones:] = block
+    return full
