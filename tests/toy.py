@@ -49,6 +49,33 @@ class SmoothCNN(nn.Module):
         return out
 
 
+class Residual(nn.Module):
+    """A skip connection, and an activation used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(64, 5), nn.Linear(5, 5), nn.Linear(5, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.first(x))
+        out: Tensor = self.head(h + torch.tanh(self.second(h)) * h)
+        return out
+
+
+class Tied(nn.Module):
+    """One parameter in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.Linear(64, 64), nn.Linear(64, 10)
+        self.head.weight = nn.Parameter(self.inner.weight[:10].detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.head.weight
+        out: Tensor = torch.sigmoid(x @ w.T) @ (w @ w.T) + self.head(x)
+        return out
+
+
 def cnn(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     return SmoothCNN(num_classes)
 

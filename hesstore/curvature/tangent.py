@@ -16,6 +16,8 @@ import torch
 from torch import fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from hesstore.curvature.simplify import dependents, simplify
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -48,17 +50,14 @@ def trace(f: Callable[[Tensor, Tensor, Tensor], Tensor], theta: Tensor, x: Tenso
     with warnings.catch_warnings():  # PyTorch's own rules for forward mode are built with its deprecated torch.jit
         warnings.simplefilter("ignore", FutureWarning)
         graph = make_fx(derivative)(theta, x, y, torch.zeros_like(theta)).graph
+    direction = [node for node in graph.nodes if node.op == "placeholder"][-1]
     graph.eliminate_dead_code()
-    return _cut(graph)
+    simplify(graph, direction)
+    return _cut(graph, direction)
 
 
-def _cut(graph: fx.Graph) -> TangentProgram:
-    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
-    direction = placeholders[-1]
-    depends = {direction}
-    for node in graph.nodes:
-        if not depends.isdisjoint(node.all_input_nodes):
-            depends.add(node)
+def _cut(graph: fx.Graph, direction: fx.Node) -> TangentProgram:
+    depends = dependents(graph, direction)
     shared = [
         node
         for node in graph.nodes

@@ -1,0 +1,136 @@
+"""Rewriting a traced tangent graph so that each product does less, with the same result up to rounding.
+
+What forward-over-reverse differentiation leaves behind: tangents that are zero because an input is constant, copies
+that copy nothing, sums of a matrix product and something else, and runs of factors that do not depend on v.
+Every rule is exact algebra on tensors of known shape; a graph that no rule fits stays as it is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+aten = torch.ops.aten
+
+_ZEROS = {aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default}
+_KEEP_ZERO = {aten.expand.default, aten.view.default, aten.t.default, aten.alias.default, aten._to_copy.default}  # noqa: SLF001
+_PRODUCTS = {aten.mm.default, aten.bmm.default, aten.mul.Tensor}
+
+
+def simplify(graph: fx.Graph, direction: fx.Node) -> None:
+    """Rewrite ``graph`` in place; ``direction`` is its placeholder for v.
+
+    A graph with an in-place operation on anything but a value of its own making could tell a tensor from its copy:
+    nodes that an in-place operation touches are left alone.
+    """
+    touched = {node.args[0] for node in graph.nodes if _is_in_place(node)}
+    _drop_copies(graph, touched)
+    _drop_zeros(graph, touched)
+    graph.eliminate_dead_code()
+    depends = dependents(graph, direction)
+    _gather_factors(graph, depends)
+    _fuse_products_into_sums(graph, dependents(graph, direction))
+    graph.eliminate_dead_code()
+
+
+def dependents(graph: fx.Graph, direction: fx.Node) -> set[fx.Node]:
+    """The nodes whose value depends on ``direction``, itself included."""
+    depends = {direction}
+    for node in graph.nodes:
+        if not depends.isdisjoint(node.all_input_nodes):
+            depends.add(node)
+    return depends
+
+
+def _is_in_place(node: fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable  # noqa: SLF001
+
+
+def _same(a: fx.Node, b: fx.Node) -> bool:
+    """Whether two nodes' values agree in shape, dtype and device."""
+    first, second = a.meta.get("val"), b.meta.get("val")
+    if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
+        return False
+    return first.shape == second.shape and first.dtype == second.dtype and first.device == second.device
+
+
+def _replace(graph: fx.Graph, node: fx.Node, by: fx.Node) -> None:
+    node.replace_all_uses_with(by)
+    graph.erase_node(node)
+
+
+def _drop_copies(graph: fx.Graph, touched: set[fx.Node]) -> None:
+    """Alias, expand to the same shape, cast to the same type: their input takes their place."""
+    for node in list(graph.nodes):
+        if node.target in {aten.alias.default, aten.expand.default, aten._to_copy.default}:  # noqa: SLF001
+            source = node.args[0]
+            if _same(node, source) and node not in touched and source not in touched:
+                _replace(graph, node, source)
+        elif node.target is aten.t.default and node.args[0].target is aten.t.default and node not in touched:
+            _replace(graph, node, node.args[0].args[0])
+
+
+def _drop_zeros(graph: fx.Graph, touched: set[fx.Node]) -> None:
+    """Sums with 0 are their other term, where the 0 is known from how it is made."""
+    zero: set[fx.Node] = set()
+    for node in list(graph.nodes):
+        if node in touched:
+            continue
+        made_zero = node.target in _ZEROS
+        stays_zero = node.target in _KEEP_ZERO and node.args[0] in zero
+        times_zero = node.target in _PRODUCTS and not zero.isdisjoint(node.args[:2])
+        if made_zero or stays_zero or times_zero:
+            zero.add(node)
+        elif node.target is aten.add.Tensor and not node.kwargs:
+            for term, other in (node.args, node.args[::-1]):
+                if other in zero and isinstance(term, fx.Node):
+                    _replace(graph, node, _expanded(graph, term, node))
+                    break
+
+
+def _expanded(graph: fx.Graph, term: fx.Node, like: fx.Node) -> fx.Node:
+    """``term``, broadcast to the shape of ``like`` where it has another."""
+    if _same(term, like):
+        return term
+    with graph.inserting_before(like):
+        view = graph.call_function(aten.expand.default, (term, list(like.meta["val"].shape)))
+    view.meta["val"] = like.meta["val"]
+    return view
+
+
+def _gather_factors(graph: fx.Graph, depends: set[fx.Node]) -> None:
+    """(v · a) · b is v · (a · b), whose right factor is computed once."""
+    for node in list(graph.nodes):
+        if node.target is not aten.mul.Tensor or node not in depends:
+            continue
+        inner, outer = node.args
+        if not (isinstance(inner, fx.Node) and isinstance(outer, fx.Node)) or outer in depends:
+            continue
+        if inner.target is not aten.mul.Tensor or len(inner.users) > 1 or not _same(node, inner):
+            continue
+        moving, fixed = inner.args
+        if moving not in depends:
+            moving, fixed = fixed, moving
+        if not isinstance(fixed, fx.Node) or fixed in depends or not _same(fixed, outer):
+            continue
+        with graph.inserting_before(node):
+            factor = graph.call_function(aten.mul.Tensor, (fixed, outer))
+            factor.meta["val"] = fixed.meta["val"]
+        node.args = (moving, factor)
+
+
+def _fuse_products_into_sums(graph: fx.Graph, depends: set[fx.Node]) -> None:
+    """One matrix product that adds to x for x + a b; one pass for x + a · b elementwise."""
+    fused = {aten.mm.default: aten.addmm.default, aten.mul.Tensor: aten.addcmul.default}
+    for node in list(graph.nodes):
+        if node.target is not aten.add.Tensor or node.kwargs or node not in depends:
+            continue
+        for product, other in (node.args, node.args[::-1]):
+            if not isinstance(product, fx.Node) or not isinstance(other, fx.Node):
+                continue
+            if product.target in fused and product in depends and len(product.users) == 1 and _same(node, product):
+                with graph.inserting_before(node):
+                    call = graph.call_function(fused[product.target], (other, *product.args))
+                    call.meta["val"] = node.meta["val"]
+                _replace(graph, node, call)
+                break
