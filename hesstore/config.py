@@ -64,6 +64,9 @@ def _choice(*choices: str) -> Kind[str]:
     return Kind(parse, "|".join(choices))
 
 
+_LARGEST = 2**63 - 1  # a store's integers have 64 bits
+
+
 def _integer(minimum: int) -> Kind[int]:
     def parse(value: object) -> int:
         try:
@@ -74,6 +77,8 @@ def _integer(minimum: int) -> Kind[int]:
             raise ValueError(f"{value!r} is not a whole number")
         if number < minimum:
             raise ValueError(f"{number} is below the least value {minimum}")
+        if number > _LARGEST:
+            raise ValueError(f"{number} is above the largest value {_LARGEST}")
         return number
 
     return Kind(parse, "N")
@@ -243,10 +248,6 @@ class SweepConfig:
     def from_mapping(cls, values: Mapping[str, object]) -> SweepConfig:
         """A config from a mapping; an unknown key raises :class:`ConfigError` and names its nearest one."""
         return replace(cls(), **checked_keys(values, "config"))
-
-    def with_values(self, values: Mapping[str, object]) -> SweepConfig:
-        """A copy in which ``values`` take the place of the present ones."""
-        return replace(self, **checked_keys(values, "config"))
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values that survive JSON and TOML, and that :meth:`from_mapping` turns back into the config."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hesstore.errors import DataError
-from hesstore.plugins import load_factory
+from hesstore.plugins import call_factory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -212,12 +212,15 @@ def _first_line(reason: object) -> str:
 
 
 def _from_factory(name: str) -> ClassificationData:
-    made: Any = load_factory(name, DataError)()
+    made: Any = call_factory(name, DataError)
     if isinstance(made, ClassificationData):
         return checked(made, name)
     if not isinstance(made, (tuple, list)) or len(made) != 4:  # noqa: PLR2004 - the four arrays of the contract
         raise DataError(f"{name!r}: gave {type(made).__name__}, not (train_x, train_y, test_x, test_y)")
-    train_x, train_y, test_x, test_y = (torch.as_tensor(np.asarray(part)) for part in made)
+    try:
+        train_x, train_y, test_x, test_y = (torch.as_tensor(np.asarray(part)) for part in made)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name!r}: gave something that is not an array of numbers ({_first_line(error)})") from error
     if train_y.is_floating_point() or test_y.is_floating_point():
         raise DataError(f"{name!r}: labels must be whole numbers, not {train_y.dtype}")
     if not len(train_y):

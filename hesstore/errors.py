@@ -10,6 +10,7 @@
     ├── DivergedError          training left the finite numbers
     ├── StoreError             a path that is not a usable store
     │   ├── ConfigMismatchError   the store belongs to another config
+    │   ├── CorruptStoreError     what is stored is missing or damaged
     │   └── StoreBusyError        another live process drives this run
     └── ExportError            an export that would overwrite, or finds nothing to write
 
@@ -64,6 +65,10 @@ class ConfigMismatchError(StoreError):
     def __init__(self, message: str, differences: Mapping[str, tuple[str, str]]) -> None:
         super().__init__(message)
         self.differences = dict(differences)
+
+
+class CorruptStoreError(StoreError):
+    """Something that the store says is there is missing or damaged."""
 
 
 class StoreBusyError(StoreError):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hesstore.errors import ModelError
-from hesstore.plugins import load_factory
+from hesstore.plugins import call_factory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,41 +161,47 @@ def build(name: str, hidden: Sequence[int], input_shape: tuple[int, ...], num_cl
     ------
     ModelError
         If the name is unknown, the module's output is not (N, num_classes), or E(θ) would depend on more
-        than θ (dropout, batch norm).
+        than θ (dropout, batch norm, buffers).
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = _module(name, hidden, input_shape, num_classes)
-    _check(module, name, input_shape, num_classes)
+        _check(module, name, input_shape, num_classes)
     return FlatModel(module.requires_grad_(requires_grad=True))
 
 
 def _module(name: str, hidden: Sequence[int], input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     if name == "mlp":
-        return MLP(math.prod(input_shape), hidden, num_classes)
+        try:
+            return MLP(math.prod(input_shape), hidden, num_classes)
+        except RuntimeError as error:
+            raise ModelError(f"model: mlp with hidden widths {list(hidden)} can't be made: {error}") from error
     if ":" not in name:
         raise ModelError(f"model: {name!r} is not mlp, nor module:factory")
-    module = load_factory(name, ModelError)(input_shape, num_classes)
+    module = call_factory(name, ModelError, input_shape, num_classes)
     if not isinstance(module, nn.Module):
         raise ModelError(f"model: {name!r} gave {type(module).__name__}, not an nn.Module")
     return module
 
 
 def _check(module: nn.Module, name: str, input_shape: tuple[int, ...], num_classes: int) -> None:
-    for layer in module.modules():
-        if isinstance(layer, (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)):  # noqa: SLF001
-            raise ModelError(
-                f"model: {name!r} has {type(layer).__name__}: E(θ) must be a function of θ alone; "
-                "take out dropout and batch norm"
-            )
     parameters = list(module.parameters())
     if not parameters or any(not p.is_floating_point() for p in parameters):
         raise ModelError(f"model: {name!r} needs real-valued parameters")
+    extra = module.state_dict().keys() - dict(module.named_parameters()).keys()
+    if extra:
+        raise ModelError(
+            f"model: {name!r} keeps {min(extra)!r} beside its parameters (a buffer, as batch norm has, or a shared "
+            "parameter): E(θ) must be a function of θ alone"
+        )
+    x = torch.randn(2, *input_shape, dtype=parameters[0].dtype)
     try:
         with torch.no_grad():
-            out = module(torch.zeros(2, *input_shape, dtype=parameters[0].dtype))
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise ModelError(f"model: {name!r} fails on inputs (2, {input_shape}): {error}") from error
+            out, again = module(x), module(x)
+    except Exception as error:
+        raise ModelError(f"model: {name!r} fails on inputs {(2, *input_shape)}: {error}") from error
     if not isinstance(out, Tensor) or out.shape != (2, num_classes):
         shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ModelError(f"model: {name!r} maps 2 inputs to {shape}, not to logits (2, {num_classes})")
+    if not torch.equal(out, again):
+        raise ModelError(f"model: {name!r} gives other outputs for the same input, as dropout does: take it out")

@@ -13,6 +13,21 @@ if TYPE_CHECKING:
     from hesstore.errors import HesstoreError
 
 
+def call_factory(name: str, error: type[HesstoreError], *arguments: object) -> Any:
+    """What the factory that ``name`` names gives for ``arguments``.
+
+    Raises
+    ------
+    error
+        If there is no such factory, or it raises; its own exception is the cause.
+    """
+    factory = load_factory(name, error)
+    try:
+        return factory(*arguments)
+    except Exception as cause:
+        raise error(f"{name!r} raised {type(cause).__name__}: {cause}") from cause
+
+
 def load_factory(name: str, error: type[HesstoreError]) -> Callable[..., Any]:
     """The callable that ``module:factory`` names; modules in the working directory are found too.
 
@@ -22,13 +37,15 @@ def load_factory(name: str, error: type[HesstoreError]) -> Callable[..., Any]:
         If the module can't be imported or has no such callable.
     """
     module_name, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
+        raise error(f"{name!r} is not module:factory")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except ImportError as cause:
-        raise error(f"{name!r}: can't import {module_name!r} ({cause})") from cause
+    except Exception as cause:
+        raise error(f"{name!r}: can't import {module_name!r} ({type(cause).__name__}: {cause})") from cause
     factory = getattr(module, attribute, None)
     if not callable(factory):
         raise error(f"{name!r}: module {module_name!r} has no callable {attribute!r}")

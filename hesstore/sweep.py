@@ -17,12 +17,12 @@ import torch
 from hesstore import datasets, environment, linalg, models
 from hesstore.curvature import Hessian, gradient
 from hesstore.devices import free_memory, resolve_device
-from hesstore.errors import ConfigError, DivergedError
+from hesstore.errors import ConfigError, CorruptStoreError, DivergedError
 from hesstore.metrics import SplitMetrics, evaluate
 from hesstore.randomness import derived_seed, generator
 from hesstore.store.paths import local_path
 from hesstore.store.schema import Run, Status, StoreSpec
-from hesstore.store.writing import SweepStore, check_creatable
+from hesstore.store.writing import SweepStore, check_creatable, check_matching
 from hesstore.training import Fit, FitSettings, fit
 
 if TYPE_CHECKING:
@@ -105,7 +105,10 @@ class Experiment:
         if config.hessian_samples:
             rows = datasets.stratified_indices(y, config.hessian_samples)
             x, y = x[rows], y[rows]
+        given = data.train.x.dtype
         data = data.to(device, dtype)
+        if given != dtype:
+            datasets.checked(data, f"{config.dataset} in {config.dtype}")  # what was finite may have overflowed
         model.module.to(device, dtype)
         if config.hessian_samples:
             x, y = x.to(device, dtype), y.to(device)
@@ -209,12 +212,16 @@ def run_sweep(
     is_new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     if is_new:
         check_creatable(path)
+    else:
+        check_matching(path, config.identity(), partly=True)  # before data are loaded, or even downloaded
     experiment = Experiment.prepare(config)
     store = (
         SweepStore.create(path, experiment.spec()) if is_new else SweepStore.open_matching(path, experiment.identity())
     )
     computed = 0
     for run in store.runs:
+        if (store.status(run) >= Status.COMPLETE).all():
+            continue
         with store.claim(run):
             computed += _RunDriver(experiment, store, run, observer or (lambda _: None)).drive()
     statuses = np.stack([store.status(run) for run in store.runs])
@@ -341,6 +348,9 @@ class _RunDriver:
 
     def _stored_weights(self, index: int) -> Tensor:
         weights = torch.from_numpy(self.store.read("weights", self.run, index))
+        if not bool(torch.isfinite(weights).all()):
+            where = f"run {self.run.id} at λ = {self._l2(index):.10g}"
+            raise CorruptStoreError(f"{self.store.path}: the weights of {where} are missing or damaged")
         return weights.to(self.experiment.device, self.experiment.data.train.x.dtype)
 
     def _record(self, index: int, status: Status, values: dict[str, Any]) -> None:

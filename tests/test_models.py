@@ -78,7 +78,10 @@ def test_loss_sum_adds_up() -> None:
         ("tests.toy:nothing", "has no callable 'nothing'"),
         ("no_such_module:f", "can't import 'no_such_module'"),
         ("tests.toy:blobs_for_model", "gave tuple, not an nn.Module"),
-        ("tests.toy:with_dropout", "has Dropout"),
+        ("tests.toy:with_dropout", "other outputs for the same input"),
+        ("tests.toy:with_batch_norm", "a buffer, as batch norm has"),
+        ("tests.toy:digits", "raised TypeError"),
+        (":f", "is not module:factory"),
         ("tests.toy:wrong_output", r"not to logits \(2, 10\)"),
     ],
 )

@@ -12,7 +12,15 @@ from torch import nn
 import hesstore
 from hesstore import datasets
 from hesstore.config import SweepConfig
-from hesstore.errors import ConfigError, ConfigMismatchError, DataError, DeviceError, HesstoreError
+from hesstore.errors import (
+    ConfigError,
+    ConfigMismatchError,
+    CorruptStoreError,
+    DataError,
+    DeviceError,
+    HesstoreError,
+    ModelError,
+)
 from hesstore.models import build
 from hesstore.randomness import derived_seed
 from hesstore.store import Status
@@ -184,6 +192,36 @@ def test_diverged_strengths_fail_with_their_reason_and_the_chain_goes_on(
     assert again.computed == 0
 
 
+@pytest.mark.parametrize("solver", ["lanczos", "eigsh"])
+def test_weights_that_left_the_finite_numbers_in_the_last_step_are_a_failed_fit(
+    toy_config: MakeConfig, tmp_path: Path, solver: str
+) -> None:
+    config = toy_config(optimizer="sgd", lr=1e30, epochs=1, batch_size=300, l2="0,1", solver=solver)
+    assert run_sweep(config, tmp_path / "s.zarr").failed == 2
+    assert hesstore.open(tmp_path / "s.zarr")["weights"].isnull().all()
+
+
+def test_missing_weights_stop_a_resumed_sweep_and_fail_no_strength(toy_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        run_sweep(toy_config(), tmp_path / "s.zarr", observer=stop_at(8))
+    (weights, *_) = sorted(f for f in (tmp_path / "s.zarr" / "weights" / "c").rglob("*") if f.is_file())
+    kept = weights.read_bytes()
+    for content in (None, b"", kept[:-1]):
+        weights.unlink()
+        if content is not None:
+            weights.write_bytes(content)
+        with pytest.raises(CorruptStoreError, match="damaged"):
+            run_sweep(toy_config(), tmp_path / "s.zarr")
+        weights.write_bytes(kept)
+    assert run_sweep(toy_config(), tmp_path / "s.zarr").complete == 4
+
+
+def test_a_wrong_store_is_named_before_data_are_loaded(toy_config: MakeConfig, tmp_path: Path) -> None:
+    run_sweep(toy_config(l2="0"), tmp_path / "s.zarr")
+    with pytest.raises(ConfigMismatchError, match=r"dataset is tests\.toy:digits there, mnist here"):
+        run_sweep(SweepConfig.from_mapping({"data_dir": "/nowhere"}), tmp_path / "s.zarr")
+
+
 def test_the_collapsed_phase(toy_config: MakeConfig, tmp_path: Path) -> None:
     """At a λ that drives θ to zero all k pairs are there, orthonormal, in few products."""
     config = toy_config(l2="0.3,3", k=30, epochs=40, lr=0.01, batch_size=16)
@@ -230,6 +268,8 @@ def test_custom_model(toy_config: MakeConfig, tmp_path: Path) -> None:
         ({"k": 500, "max_matvecs": 600}, ConfigError, "k: 500 must be below the number of parameters, 485"),
         ({"hessian_samples": 301}, DataError, "subset of 301 rows"),
         ({"dataset": "tests.toy:with_nan"}, DataError, "NaN"),
+        ({"dataset": "tests.toy:overflowing"}, DataError, "in float32: .* NaN or infinite"),
+        ({"hidden": "100000000000"}, ModelError, "can't be made"),
         ({"device": "tpu"}, DeviceError, "use auto, cpu"),
         ({"device": "mps"}, DeviceError, "not supported"),
     ],

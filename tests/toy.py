@@ -88,5 +88,24 @@ def blobs_for_model(input_shape: tuple[int, ...], num_classes: int) -> object:
     return blobs()
 
 
+def with_batch_norm(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(64, 4), nn.BatchNorm1d(4), nn.Linear(4, num_classes))
+
+
+def text_labels() -> Arrays:
+    x, y, test_x, test_y = digits()
+    return x, y.astype(str), test_x, test_y.astype(str)
+
+
+def overflowing() -> Arrays:
+    """Finite in float64, not in float32."""
+    x, y, test_x, test_y = digits()
+    return x.astype(np.float64) * 1e300, y, test_x, test_y
+
+
+def raising() -> Arrays:
+    raise FileNotFoundError("my.csv")
+
+
 def wrong_output(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     return nn.Linear(64, num_classes + 1)

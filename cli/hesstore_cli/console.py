@@ -43,6 +43,8 @@ class Bar:
         self.live = sys.stderr.isatty()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._began: float | None = None
+        self._first = 0
 
     def __enter__(self) -> Self:
         if self.live:
@@ -53,11 +55,11 @@ class Bar:
                 progress.TextColumn("{task.description}"),
                 progress.BarColumn(bar_width=None),
                 progress.MofNCompleteColumn(),
-                progress.TimeRemainingColumn(elapsed_when_finished=True),
+                progress.TextColumn("{task.fields[left]}"),
                 console=Console(stderr=True),
                 expand=False,
             )
-            self._task = self._progress.add_task(self.label, total=None)
+            self._task = self._progress.add_task(self.label, total=None, left="")
             self._progress.start()
         return self
 
@@ -66,9 +68,18 @@ class Bar:
             self._progress.stop()
 
     def advance(self, done: int, total: int, label: str | None = None) -> None:
-        """Show ``done`` of ``total``."""
+        """Show ``done`` of ``total``; time is counted from the first call."""
+        if self._began is None:
+            self._began, self._first = time.monotonic(), done
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=done, total=total, description=label or self.label)
+            left = self.time_left(done, total)
+            self._progress.update(self._task, completed=done, total=total, description=label or self.label, left=left)
+
+    def time_left(self, done: int, total: int) -> str:
+        """«about 3 min 05 s left» at the mean pace so far, or nothing while there is none."""
+        if self._began is None or done <= self._first or done == total:
+            return ""
+        return f"about {duration((time.monotonic() - self._began) / (done - self._first) * (total - done))} left"
 
 
 class SweepReporter:
@@ -76,8 +87,6 @@ class SweepReporter:
 
     def __init__(self) -> None:
         self.bar = Bar("starting")
-        self._began = time.monotonic()
-        self._first: int | None = None
 
     def __enter__(self) -> Self:
         self.bar.__enter__()
@@ -88,11 +97,10 @@ class SweepReporter:
 
     def __call__(self, event: SweepEvent) -> None:
         """Show one event."""
-        if self._first is None:
-            self._first, self._began = event.finished, time.monotonic()
         self.bar.advance(event.finished, event.total, self._label(event))
         if event.phase in {"complete", "failed"} and not self.bar.live:
-            click.echo(f"{event.finished}/{event.total}  {self._line(event)}{self._time_left(event)}", err=True)
+            left = self.bar.time_left(event.finished, event.total)
+            click.echo(f"{event.finished}/{event.total}  {self._line(event)}  {left}".rstrip(), err=True)
 
     def _label(self, event: SweepEvent) -> str:
         where = f"run {event.run.id}  λ = {event.l2:.10g}"
@@ -112,10 +120,3 @@ class SweepReporter:
             f"worst class {facts['worst_class']}: {facts['worst_class_accuracy']:.3f}  "
             f"μ₁ {facts['eigenvalue']:.4g}"
         )
-
-    def _time_left(self, event: SweepEvent) -> str:
-        done = event.finished - (self._first or 0)
-        left = event.total - event.finished
-        if not done or not left:
-            return ""
-        return f"  about {duration((time.monotonic() - self._began) / done * left)} left"

@@ -38,8 +38,14 @@ def describe(ds: xr.Dataset, path: Path) -> dict[str, Any]:
     """The facts of ``hesstore info --json``."""
     import numpy as np
 
+    from hesstore.errors import CorruptStoreError
     from hesstore.store.schema import Status
 
+    sizes = {str(name): int(length) for name, length in ds.sizes.items()}
+    try:
+        ds = ds.drop_dims("param").load()
+    except (ValueError, RuntimeError) as error:
+        raise CorruptStoreError(f"{path}: {error}") from error
     status = ds["status"].values
     runs = []
     for position, run in enumerate(ds["run"].values):
@@ -64,14 +70,22 @@ def describe(ds: xr.Dataset, path: Path) -> dict[str, Any]:
         )
     return {
         "path": str(path),
-        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "bytes": sum(_size(file) for file in path.rglob("*")),
         "schema_version": ds.attrs["schema_version"],
         "fingerprint": ds.attrs["fingerprint"],
         "config": json.loads(ds.attrs["config"]),
         "environment": json.loads(ds.attrs["environment"]),
-        "sizes": {str(name): int(length) for name, length in ds.sizes.items()},
+        "sizes": sizes,
         "runs": runs,
     }
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file; 0 for a folder, or for a file that a running sweep has just replaced."""
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except FileNotFoundError:
+        return 0
 
 
 def _result(cell: xr.Dataset) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from hesstore.errors import ConfigMismatchError, HesstoreError
+from hesstore.errors import ConfigMismatchError, CorruptStoreError, HesstoreError, StoreBusyError
 from hesstore_cli.config import config
 from hesstore_cli.export import export
 from hesstore_cli.info import info
@@ -17,13 +17,15 @@ from hesstore_cli.sweep import sweep
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FAILED, USAGE, MISMATCH, INTERRUPTED = 1, 2, 3, 130
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+STATUS: dict[type[HesstoreError], int] = {ConfigMismatchError: 3, CorruptStoreError: 5, StoreBusyError: FAILED}
 
 EPILOG = """\b
 Exit status:
   0    done                3    the store has another config
   1    failed              4    done, but some λ failed
-  2    bad input           130  interrupted
+  2    bad input           5    the store is damaged
+                           130  interrupted
 """
 
 
@@ -48,15 +50,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit status."""
     try:
         status = cli.main(args=arguments, prog_name="hesstore", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        return USAGE
     except click.UsageError as error:
         context = error.ctx.command_path if error.ctx else "hesstore"
         return _fail(f"{error.format_message()} (see {context} --help)", USAGE)
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
-    except ConfigMismatchError as error:
-        return _fail(str(error), MISMATCH)
     except HesstoreError as error:
-        return _fail(str(error), USAGE)
+        return _fail(str(error), STATUS.get(type(error), USAGE))
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has left: nothing to say, nowhere to say it
         return FAILED

@@ -26,6 +26,8 @@ def plot(kind: str, store: str, output: str, run: int) -> None:
 
     if Path(output).suffix.lower() not in {".png", ".svg", ".pdf"}:
         raise click.BadParameter(f"{output!r} does not end in .png, .svg or .pdf", param_hint="--output")
+    if not Path(output).absolute().parent.is_dir():
+        raise click.BadParameter(f"the folder of {output!r} does not exist", param_hint="--output")
     figure = plots.KINDS[kind](hesstore.open(store), run)
     plots.save(figure, Path(output))
     click.echo(f"{kind} of run {run} in {output}", err=True)

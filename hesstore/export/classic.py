@@ -15,13 +15,14 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hesstore.errors import ExportError
+from hesstore.config import L2_DECIMALS
+from hesstore.errors import CorruptStoreError, ExportError
 from hesstore.export.text import joined
 from hesstore.files import write_file
 from hesstore.store import open as open_store
@@ -80,13 +81,16 @@ def export_csv(
     """
     ds = store if isinstance(store, xr.Dataset) else open_store(store)
     folder = Path(out).expanduser()
+    if not only:
+        raise ExportError(f"only: is empty: name some of {', '.join(KINDS)}")
     unknown = [kind for kind in only if kind not in KINDS]
     if unknown:
         raise ExportError(f"only: {unknown[0]!r} is not one of {', '.join(KINDS)}")
     chosen_runs, chosen = _chosen_runs(ds, runs), _chosen_l2(ds, l2)
-    status = ds["status"].values
+    status = _read(ds["status"])
+    position = {int(run): place for place, run in enumerate(ds["run"].values)}
     cells = [(run, index) for run in chosen_runs for index in chosen]
-    complete = [(run, index) for run, index in cells if status[run, index] == Status.COMPLETE]
+    complete = [(run, index) for run, index in cells if status[position[run], index] == Status.COMPLETE]
     skipped = tuple((run, float(ds["l2"].values[index])) for run, index in cells if (run, index) not in set(complete))
     if not complete:
         raise ExportError(f"none of the {len(cells)} chosen λ is complete: run the sweep first")
@@ -99,7 +103,10 @@ def export_csv(
             f"{folder}: {len(present)} of {len(files)} files are there already (such as {present[0]}): "
             "pass --force to overwrite them, or -o for another folder"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"{folder}: can't be made ({error.strerror}): give another folder with -o") from None
     written = 0
     for count, file in enumerate(files, start=1):
         content = file.content()
@@ -152,17 +159,18 @@ def _files(ds: xr.Dataset, cells: list[tuple[int, int]], kinds: list[str]) -> It
 
 
 def _accuracy(ds: xr.Dataset, run: int, rows: list[int]) -> bytes:
-    part = ds[["loss", "penalty", "confusion"]].isel(run=run, l2=sorted(rows)).load()
-    train_loss = part["loss"].sel(split="train").values
-    counts = part["confusion"].sel(split="test").values.astype(np.float64)
+    part = ds.sel(run=run).isel(l2=sorted(rows))
+    loss, penalty, confusion = (_read(part[name]) for name in ("loss", "penalty", "confusion"))
+    train_loss, test_loss = loss.T
+    counts = confusion[:, 1].astype(np.float64)
     hits, totals = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2)
     with np.errstate(invalid="ignore"):  # a class without rows has no accuracy: 0/0 is NaN
         class_percent = 100 * hits / totals
     columns = {
         "L2_strength": part["l2"].values,
         "Train_Loss": train_loss,
-        "Train_Reg_Loss": train_loss + part["penalty"].values,
-        "Test_Loss": part["loss"].sel(split="test").values,
+        "Train_Reg_Loss": train_loss + penalty,
+        "Test_Loss": test_loss,
         "Test_Accuracy": 100 * hits.sum(axis=1) / totals.sum(axis=1),
     }
     for position, label in enumerate(part["label"].values):
@@ -170,17 +178,29 @@ def _accuracy(ds: xr.Dataset, run: int, rows: list[int]) -> bytes:
     return pd.DataFrame(columns).to_csv(index=False, na_rep="nan", lineterminator="\n").encode()
 
 
+def _read(array: xr.DataArray) -> NDArray[Any]:
+    """The values of ``array``; a damaged chunk, or a missing one of what must be finite, is an error of its own."""
+    try:
+        values: NDArray[Any] = array.values
+    except (ValueError, RuntimeError) as error:
+        raise CorruptStoreError(f"{array.name}: {error}") from error
+    if array.name in {"weights", "gradient", "loss", "penalty"} and not np.isfinite(values).all():
+        where = ", ".join(f"{name} {array[name].values}" for name in ("run", "l2") if name in array.coords)
+        raise CorruptStoreError(f"{array.name} at {where}: missing or damaged")
+    return values
+
+
 def _eigenvalues(ds: xr.Dataset, run: int, index: int) -> bytes:
-    return joined(ds["eigenvalues"][run, index].values, b"\n") + b"\n"
+    return joined(_read(ds["eigenvalues"].sel(run=run)[index]), b"\n") + b"\n"
 
 
 def _eigenvectors(ds: xr.Dataset, run: int, index: int) -> bytes:
-    vectors = ds["eigenvectors"][run, index].values
+    vectors = _read(ds["eigenvectors"].sel(run=run)[index])
     return b"".join(joined(vector, b",") + b"\n" for vector in vectors)
 
 
 def _gradients(ds: xr.Dataset, run: int, index: int) -> bytes:
-    gradient = ds["gradient"][run, index].values
+    gradient = _read(ds["gradient"].sel(run=run)[index])
     lines = []
     for name, _, where in _parameters(ds):
         lines.append(b"dL/d" + name.encode() + b": " + joined(gradient[where], b", ") + b"\n")
@@ -190,7 +210,7 @@ def _gradients(ds: xr.Dataset, run: int, index: int) -> bytes:
 def _weights(ds: xr.Dataset, run: int, index: int) -> bytes:
     import torch  # noqa: PLC0415 - the other kinds need no torch
 
-    weights = ds["weights"][run, index].values
+    weights = _read(ds["weights"].sel(run=run)[index])
     state = {name: torch.from_numpy(weights[where].reshape(shape)) for name, shape, where in _parameters(ds)}
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -225,7 +245,7 @@ def _chosen_l2(ds: xr.Dataset, l2: Sequence[float] | None) -> list[int]:
         return list(range(len(grid)))
     chosen = []
     for value in l2:
-        hits = np.flatnonzero(np.isclose(grid, value, rtol=0, atol=1e-10))
+        hits = np.flatnonzero(grid == round(value, L2_DECIMALS))
         if not len(hits):
             nearest = grid[np.abs(grid - value).argmin()]
             raise ExportError(f"λ = {value:g} is not in the store: the nearest is {nearest:.10g}")

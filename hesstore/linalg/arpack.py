@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator
 from scipy.sparse.linalg import eigsh as scipy_eigsh
 
 from hesstore.linalg.eigenpairs import EigenPairs, Which, eigenpairs, padded
@@ -50,6 +50,8 @@ def eigsh(
     ------
     ValueError
         If k is not below P.
+    FloatingPointError
+        If ARPACK fails, as it does on products that are not finite.
     """
     if not 1 <= k < operator.size:
         raise ValueError(f"k: {k} must be between 1 and {operator.size - 1} for eigsh")
@@ -74,6 +76,8 @@ def eigsh(
     except ArpackNoConvergence as stop:
         columns = stop.eigenvectors
         message = f"ARPACK stopped after {count} products with {columns.shape[1]} of {k} pairs"
+    except ArpackError as error:
+        raise FloatingPointError(f"ARPACK failed: {error}") from error
     vectors = torch.from_numpy(np.ascontiguousarray(columns.T)).to(operator.device, operator.dtype)
     products = torch.stack([counted.matvec(v) for v in vectors]) if len(vectors) else torch.empty_like(vectors)
     pairs = eigenpairs(vectors, products, which=which, tol=tol, num_matvecs=count, message=message)

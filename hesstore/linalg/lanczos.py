@@ -126,6 +126,8 @@ class _Chain:
 
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
         """Ritz values θ, coefficients S (a column each), and residual estimates β_m |s_mi|."""
+        if not self.steps:
+            return self.alpha, torch.zeros(0, 0, dtype=torch.float64), self.alpha
         off = self.beta[:-1]
         theta, s = torch.linalg.eigh(torch.diag(self.alpha) + torch.diag(off, 1) + torch.diag(off, -1))
         return theta, s, self.beta[-1] * s[-1].abs()

@@ -21,6 +21,8 @@ def local_path(location: str | os.PathLike[str]) -> Path:
         For a URL of another scheme.
     """
     text = os.fspath(location)
+    if not text or "\0" in text:
+        raise StoreError(f"{text!r} is not a path")
     if text.startswith("file://"):
         return Path(unquote(urlparse(text).path))
     if "://" in text:

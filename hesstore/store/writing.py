@@ -20,7 +20,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.errors import ZarrUserWarning
 
 from hesstore.config import fingerprint
-from hesstore.errors import ConfigMismatchError, StoreError
+from hesstore.errors import ConfigMismatchError, CorruptStoreError, StoreError
 from hesstore.files import sync_folder
 from hesstore.store.claim import claim
 from hesstore.store.digest import digest
@@ -98,16 +98,7 @@ class SweepStore:
             If it is not a store or can't be written.
         """
         path = local_path(location)
-        stored: dict[str, Any] = json.loads(open_group(path).attrs["identity"])  # type: ignore[arg-type]
-        if not os.access(path, os.W_OK):
-            raise StoreError(f"{path}: no permission to write")
-        if fingerprint(stored) != fingerprint(identity):
-            keys = [key for key in {**stored, **identity} if stored.get(key) != identity.get(key)]
-            differences = {key: (str(stored.get(key)), str(identity.get(key))) for key in keys}
-            described = "; ".join(f"{key} is {old} there, {new} here" for key, (old, new) in differences.items())
-            raise ConfigMismatchError(
-                f"{path}: made with another config: {described}. Give the same options or another path", differences
-            )
+        check_matching(path, identity)
         return cls(path)
 
     def _array(self, name: str) -> zarr.Array[Any]:
@@ -125,8 +116,17 @@ class SweepStore:
         return np.asarray(self._array("status")[run.id])
 
     def read(self, name: str, run: Run, index: int) -> NDArray[np.generic]:
-        """One variable at one λ."""
-        return np.asarray(self._array(name)[run.id, index])
+        """One variable at one λ.
+
+        Raises
+        ------
+        CorruptStoreError
+            If its chunk is damaged.
+        """
+        try:
+            return np.asarray(self._array(name)[run.id, index])
+        except (ValueError, RuntimeError) as error:
+            raise CorruptStoreError(f"{self.path}: {name} of run {run.id} is damaged ({error})") from error
 
     def record(self, run: Run, index: int, status: Status, values: Mapping[str, Any]) -> None:
         """Write what became known of one λ and then its status.
@@ -170,8 +170,28 @@ class SweepStore:
         return array.astype(variable.dtype, copy=False)
 
 
+def check_matching(path: Path, identity: Mapping[str, Any], *, partly: bool = False) -> None:
+    """Raise :class:`StoreError` unless ``path`` is a store that can be written and was made with ``identity``.
+
+    With ``partly``, what the store has and ``identity`` lacks does not count as a difference.
+    """
+    stored: dict[str, Any] = json.loads(open_group(path).attrs["identity"])  # type: ignore[arg-type]
+    if not os.access(path, os.W_OK):
+        raise StoreError(f"{path}: no permission to write")
+    compared = identity if partly else {**stored, **identity}
+    keys = [key for key in compared if stored.get(key) != identity.get(key)]
+    if keys:
+        differences = {key: (str(stored.get(key)), str(identity.get(key))) for key in keys}
+        described = "; ".join(f"{key} is {old} there, {new} here" for key, (old, new) in differences.items())
+        raise ConfigMismatchError(
+            f"{path}: made with another config: {described}. Give the same options or another path", differences
+        )
+
+
 def check_creatable(path: Path) -> None:
     """Raise :class:`StoreError` unless a store can be made at ``path``."""
+    if path.is_symlink() or path.resolve() == Path.cwd():
+        raise StoreError(f"{path}: is a link or the working folder: give a path of its own")
     if path.is_file():
         raise StoreError(f"{path}: is a file, not a store: give another path")
     if path.is_dir() and any(path.iterdir()):

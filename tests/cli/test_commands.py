@@ -101,6 +101,8 @@ def test_a_different_config_is_exit_status_3(hesstore: Hesstore, toy_arguments: 
         (["--config", "none.toml"], "No such file"),
         (["--device", "cuda:99"], "cuda"),
         (["--solver", "qr"], "not one of lanczos, eigsh"),
+        (["--seeds", "99999999999999999999"], "above the largest value"),
+        (["--dataset", "json:loads"], "raised TypeError"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(
@@ -148,6 +150,22 @@ def test_failed_strengths_are_exit_status_4(hesstore: Hesstore, toy_arguments: l
     assert done.returncode == 4
     assert "1 failed (hesstore info s.zarr says why)" in done.stderr
     assert "λ = 1000 failed: the training loss became" in hesstore("info", "s.zarr").stdout
+
+
+def test_no_arguments_print_the_help(hesstore: Hesstore) -> None:
+    done = hesstore()
+    assert done.returncode == 2
+    assert "Commands:\n  config" in done.stderr
+
+
+def test_paths_that_can_be_no_store(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    for name in ("", ".", "link"):
+        done = hesstore("sweep", name, *toy_arguments)
+        assert done.returncode == 2, (name, done.stderr)
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["empty", "link"]
 
 
 def test_help_answers_without_torch(environment: dict[str, str]) -> None:
@@ -242,5 +260,5 @@ def test_a_bar_with_time_left_on_a_terminal(
     assert process.wait(timeout=60) == 0
     text = shown.decode()
     assert "4/4" in text
-    assert re.search(r"\d:\d\d:\d\d", text)
+    assert re.search(r"about \d+ s left", text)
     assert "━" in text

@@ -19,7 +19,7 @@ from torch import nn
 
 import hesstore
 from hesstore.config import SweepConfig
-from hesstore.errors import ExportError
+from hesstore.errors import CorruptStoreError, ExportError
 from hesstore.export import KINDS, export_csv
 from hesstore.export.classic import l2_decimals
 from hesstore.export.text import joined
@@ -150,6 +150,7 @@ def test_nothing_is_overwritten_without_force(store: Path, tmp_path: Path) -> No
     [
         ({"l2": [0.002]}, "λ = 0.002 is not in the store: the nearest is 0.001"),
         ({"runs": [2]}, "run 2 is not in the store: it has 0, 1"),
+        ({"only": []}, "only: is empty"),
         ({"only": ["eigenvalue"]}, "'eigenvalue' is not one of accuracy, eigenvalues"),
     ],
 )
@@ -159,6 +160,28 @@ def test_what_is_not_there_is_named(
     with pytest.raises(ExportError, match=message):
         export_csv(store, tmp_path / "out", **options)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_part_of_a_dataset_keeps_its_run_ids(ds: xr.Dataset, tmp_path: Path) -> None:
+    export_csv(ds, tmp_path / "whole", runs=[1])
+    for part in (ds.isel(run=[1]), ds.isel(run=[1, 0])):
+        out = tmp_path / f"part{part.sizes['run']}"
+        export_csv(part, out, runs=[1])
+        for file in (tmp_path / "whole").glob("*.csv"):
+            assert (out / file.name).read_bytes() == file.read_bytes()
+
+
+def test_missing_or_damaged_data_are_not_exported(store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    shutil.copytree(store, path)
+    (chunk,) = [f for f in (path / "weights" / "c" / "0" / "2").rglob("*") if f.is_file()]
+    content = chunk.read_bytes()
+    for damaged in (content[:-2] + b"xy", None):
+        chunk.unlink()
+        if damaged is not None:
+            chunk.write_bytes(damaged)
+        with pytest.raises(CorruptStoreError, match="weights"):
+            export_csv(path, tmp_path / "out", only=["weights"], force=True)
 
 
 def test_only_complete_strengths_are_exported(store: Path, tmp_path: Path) -> None:

@@ -122,6 +122,16 @@ def test_limit_on_products_ends_with_flags() -> None:
     assert torch.allclose(true, pairs.residual_norms, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["zero", "nine equal, then zero", "triple at the top"])
+def test_any_limit_on_products_ends_with_k_rows(name: str) -> None:
+    matrix = torch.diag(DEGENERATE[name].double())
+    for limit in range(4, 40):
+        pairs = lanczos(DenseOperator(matrix), 4, max_matvecs=limit)
+        assert pairs.eigenvectors.shape == (4, len(matrix))
+        assert pairs.num_matvecs <= limit
+        assert not bool(pairs.converged[torch.isnan(pairs.eigenvalues)].any())
+
+
 def test_same_generator_same_bits() -> None:
     matrix = symmetric(torch.linspace(-1, 2, 100))
     first, second = (
