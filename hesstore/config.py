@@ -142,7 +142,7 @@ def parse_l2(value: object) -> tuple[float, ...]:
     """
     if isinstance(value, str) and ":" in value:
         parts = value.split(":")
-        if len(parts) != 3:  # noqa: PLR2004
+        if len(parts) != 3:
             raise ValueError(f"{value!r} is not START:STOP:NUM")
         start, stop, num = _number(parts[0]), _number(parts[1]), _integer(1).parse(parts[2])
         if num > 1 and not stop > start:
@@ -164,7 +164,7 @@ def parse_l2(value: object) -> tuple[float, ...]:
 
 def format_l2(grid: tuple[float, ...]) -> str | list[float]:
     """The shortest setting that :func:`parse_l2` turns back into ``grid``."""
-    if len(grid) > 2 and linear_grid(grid[0], grid[-1], len(grid)) == grid:  # noqa: PLR2004
+    if len(grid) > 2 and linear_grid(grid[0], grid[-1], len(grid)) == grid:
         start, stop = (repr(value).removesuffix(".0") for value in (grid[0], grid[-1]))
         return f"{start}:{stop}:{len(grid)}"
     return list(grid)

@@ -189,7 +189,7 @@ def _torchvision_split(source: _TorchvisionSource, root: Path, *, train: bool) -
     except (AssertionError, ValueError, TypeError, IndexError, KeyError) as error:
         raise _damaged(files, error) from error
     pixels, labels = dataset.data, dataset.targets
-    if pixels.ndim != 3 or len(pixels) != len(labels):  # noqa: PLR2004 - rows, height, width
+    if pixels.ndim != 3 or len(pixels) != len(labels):
         raise _damaged(files, f"images {tuple(pixels.shape)}, labels {tuple(labels.shape)}")
     return Split(_normalised(pixels, source), labels.long())
 
@@ -215,7 +215,7 @@ def _from_factory(name: str) -> ClassificationData:
     made: Any = call_factory(name, DataError)
     if isinstance(made, ClassificationData):
         return checked(made, name)
-    if not isinstance(made, (tuple, list)) or len(made) != 4:  # noqa: PLR2004 - the four arrays of the contract
+    if not isinstance(made, (tuple, list)) or len(made) != 4:
         raise DataError(f"{name!r}: gave {type(made).__name__}, not (train_x, train_y, test_x, test_y)")
     try:
         train_x, train_y, test_x, test_y = (torch.as_tensor(np.asarray(part)) for part in made)
@@ -241,12 +241,12 @@ def checked(data: ClassificationData, name: str) -> ClassificationData:
     DataError
         If a split is empty, shapes disagree, a value is not finite, or a label is outside the classes.
     """
-    if data.num_classes < 2:  # noqa: PLR2004
+    if data.num_classes < 2:
         raise DataError(f"{name}: {data.num_classes} class: at least 2 are needed")
     for split, (x, y) in (("training", data.train), ("test", data.test)):
         if not len(y):
             raise DataError(f"{name}: the {split} split is empty")
-        if y.ndim != 1 or x.ndim < 2 or len(x) != len(y):  # noqa: PLR2004
+        if y.ndim != 1 or x.ndim < 2 or len(x) != len(y):
             raise DataError(f"{name}: {split} inputs {tuple(x.shape)} do not match labels {tuple(y.shape)}")
         if x.shape[1:] != data.train.x.shape[1:]:
             raise DataError(f"{name}: test inputs {tuple(x.shape[1:])} differ from training inputs {data.input_shape}")
