@@ -30,7 +30,9 @@ def write_file(path: Path, data: bytes | bytearray | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk is told of at write or fsync, which know no name
         temporary.unlink(missing_ok=True)
         raise
     for folder in (path.parent, *(folder.parent for folder in missing)):

@@ -90,6 +90,7 @@ def test_quickstart(hesstore: Callable[..., Done], tmp_path: Path, data: dataset
         assert np.allclose(v @ v.T, np.eye(30), atol=1e-5)
         for mode in (0, 8, 9, 29):
             true = np.linalg.norm(matvec(v[mode]) - mu[mode] * v[mode])
+            # The stored one is from float32 products, which at λ = 0.09 are off by up to 50 ε |μ₁| (measured: 2.3e-5).
             stored = float(cell["residual_norm"].sel(mode=mode))
             assert true == pytest.approx(stored, rel=0.05, abs=100 * np.finfo(np.float32).eps * abs(mu[0]))
         # Nothing further out is left: the outermost eigenvalue of H on the orthogonal complement is not beyond the

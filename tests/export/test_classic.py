@@ -20,7 +20,7 @@ from torch import nn
 import hesstore
 from hesstore.config import SweepConfig
 from hesstore.errors import CorruptStoreError, ExportError
-from hesstore.export import KINDS, export_csv
+from hesstore.export import export_csv
 from hesstore.export.classic import l2_decimals
 from hesstore.export.text import joined
 from hesstore.models import MLP
@@ -219,10 +219,6 @@ def test_float64_text_reads_back(values: np.ndarray) -> None:
     back = np.array(joined(values, b", ").decode().split(", "), dtype=np.float64)
     assert np.array_equal(back, values, equal_nan=True)
     assert np.array_equal(np.signbit(back)[~np.isnan(values)], np.signbit(values)[~np.isnan(values)])
-
-
-def test_kinds_are_documented() -> None:
-    assert KINDS == ("accuracy", "eigenvalues", "eigenvectors", "gradients", "weights")
 
 
 def test_export_without_torch_but_for_weights(store: Path, tmp_path: Path, environment: dict[str, str]) -> None:

@@ -103,7 +103,10 @@ def test_copies_of_a_multiple_eigenvalue_are_found_after_an_invariant_space() ->
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("k", [12, 30])
 def test_a_cluster_that_the_kth_eigenvalue_cuts(k: int, dtype: torch.dtype) -> None:
-    """As in a partly collapsed network: a few large, then dozens of copies, amid a dense bulk. ARPACK skips copies."""
+    """As in a partly collapsed network: a few large, then dozens of copies, amid a dense bulk. ARPACK skips copies.
+
+    Not covered, because not solved: at k = 5 the search ends before a second 0.32 shows, and 0.31 takes its place.
+    """
     cluster = torch.cat([torch.full((20,), 0.32), torch.full((20,), 0.31), torch.full((20,), -0.305)])
     matrix = symmetric(torch.cat([torch.tensor([4.0, 3.0, 2.5]), cluster, torch.linspace(-0.3, 0.3, 700)])).to(dtype)
     pairs = lanczos(DenseOperator(matrix), k)
