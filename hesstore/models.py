@@ -143,14 +143,6 @@ class FlatModel:
         """A copy of the module's parameters as one flat vector (P,)."""
         return torch.cat([p.detach().reshape(-1) for p in self.module.parameters()])
 
-    def bind(self, theta: Tensor) -> list[nn.Parameter]:
-        """Make the module's parameters views of ``theta`` and return them: what changes one changes the other."""
-        views = self.layout.unflatten(theta)
-        parameters = dict(self.module.named_parameters())
-        for name, view in views.items():
-            parameters[name].data = view
-        return [parameters[name] for name in self.layout.names]
-
 
 def build(name: str, hidden: Sequence[int], input_shape: tuple[int, ...], num_classes: int, seed: int) -> FlatModel:
     """The model called ``name``, its initial weights drawn from ``seed`` by its own rule.

@@ -169,7 +169,7 @@ class _RunDriver:
         theta = weights.to(found.theta.dtype)
         data, config = self.experiment.data, self.experiment.config
         metrics = [
-            evaluate(self.experiment.model, theta, *split, data.num_classes, config.chunk_rows)
+            evaluate(self.experiment.model, theta, *split, data.num_classes, self.experiment.chunk_rows)
             for split in (data.train, data.test)
         ]
         norm = float(torch.linalg.vector_norm(theta, dtype=torch.float64))
@@ -190,7 +190,7 @@ class _RunDriver:
         self._tell("analysing", index)
         began = time.perf_counter()
         theta = self._stored_weights(index)
-        slope = gradient(experiment.model, theta, *experiment.data.train, experiment.config.chunk_rows)
+        slope = gradient(experiment.model, theta, *experiment.data.train, experiment.chunk_rows)
         pairs = experiment.spectrum(theta, self.run, l2)
         self._record(
             index,

@@ -52,18 +52,6 @@ def test_coordinates_find_the_parameter() -> None:
         assert theta[position] == value
 
 
-def test_bind_shares_memory_both_ways() -> None:
-    model = build("mlp", (4,), (6,), 3, seed=0)
-    theta = model.theta()
-    parameters = model.bind(theta)
-    theta.zero_()
-    assert all(not p.any() for p in parameters)
-    with torch.no_grad():
-        parameters[1].fill_(2)
-    assert torch.equal(theta, model.theta())
-    assert float(theta.sum()) == 8
-
-
 def test_loss_sum_adds_up() -> None:
     model = build("mlp", (4,), (6,), 3, seed=0)
     x, y = torch.randn(7, 6), torch.arange(7) % 3

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, FakeTensorMode
 
 from hesstore.errors import DivergedError
-from hesstore.models import FlatModel, build
-from hesstore.training import FitSettings, fit
+from hesstore.models import MLP, FlatModel, build
+from hesstore.training import Fit, FitSettings, Trainer, fit
 from tests import toy
 
 SETTINGS = FitSettings(
@@ -107,18 +109,15 @@ def test_best_weights_are_a_copy_and_patience_counts_from_them(model: FlatModel)
     x, y = toy.blobs(50)
     settings = replace(SETTINGS, lr=0.8, batch_size=10, epochs=60, patience=3)
     seen: list[float] = []
-    weights: list[Tensor] = []
-
-    def watch(_: int, loss: float) -> None:
-        seen.append(loss)
-        weights.append(model.theta())
-
-    found = fit(model, model.theta(), x, y, l2=0.0, settings=settings, rng=rng(), on_epoch=watch)
+    found = fit(
+        model, model.theta(), x, y, l2=0.0, settings=settings, rng=rng(), on_epoch=lambda _, loss: seen.append(loss)
+    )
     best = seen.index(min(seen))
     assert best < len(seen) - 1
     assert len(seen) == found.epochs == best + 1 + 3
-    assert torch.equal(found.theta, weights[best])
-    assert not torch.equal(found.theta, weights[-1])
+    at_best, losses = reference(model, x, y, 0.0, settings, best + 1)
+    assert torch.allclose(found.theta, at_best, rtol=1e-6)
+    assert losses == pytest.approx(seen[: best + 1])
 
 
 def test_divergence_is_named(model: FlatModel) -> None:
@@ -126,6 +125,78 @@ def test_divergence_is_named(model: FlatModel) -> None:
     settings = replace(SETTINGS, optimizer="sgd", lr=1e200, epochs=5)
     with pytest.raises(DivergedError, match=r"became (nan|inf) in epoch \d at λ = 0.5"):
         fit(model, model.theta(), x, y, l2=0.5, settings=settings, rng=rng())
+
+
+def recorder(losses: list[float]) -> Callable[[int, float], None]:
+    return lambda _, loss: losses.append(loss)
+
+
+def test_many_side_by_side_are_as_each_alone(model: FlatModel) -> None:
+    """Each with its start, λ, order of rows, and end; a short last batch; one copy more than there are models."""
+    x, y = toy.blobs(50)
+    settings = replace(SETTINGS, lr=0.3, batch_size=16, epochs=40, patience=2)
+    starts = [model.theta() * scale for scale in (1.0, 0.2, 3.0)]
+    strengths, seeds = [0.0, 0.02, 0.5], [1, 2, 3]
+    seen: list[tuple[int, int, float]] = []
+    found = Trainer(model, x, y, settings, copies=4).fit(
+        starts, strengths, [torch.Generator().manual_seed(seed) for seed in seeds], lambda *what: seen.append(what)
+    )
+    assert len(found) == 3
+    for index, (start, l2, seed) in enumerate(zip(starts, strengths, seeds, strict=True)):
+        losses: list[float] = []
+        alone = fit(
+            model,
+            start,
+            x,
+            y,
+            l2=l2,
+            settings=settings,
+            rng=torch.Generator().manual_seed(seed),
+            on_epoch=recorder(losses),
+        )
+        one = found[index]
+        assert isinstance(one, Fit)
+        assert one.epochs == alone.epochs
+        assert [loss for which, _, loss in seen if which == index] == pytest.approx(losses, rel=1e-8)
+        assert torch.allclose(one.theta, alone.theta, rtol=1e-6, atol=1e-9)
+    assert len({one.epochs for one in found if isinstance(one, Fit)}) > 1
+
+
+def test_one_that_diverges_leaves_the_others_alone(model: FlatModel) -> None:
+    x, y = toy.blobs(50)
+    settings = replace(SETTINGS, epochs=3)
+    starts = [model.theta(), torch.full_like(model.theta(), torch.nan)]
+    good, bad = Trainer(model, x, y, settings, copies=2).fit(starts, [0.0, 0.1], [rng(), rng()])
+    assert isinstance(bad, DivergedError)
+    assert "became nan in epoch 1 at λ = 0.1" in str(bad)
+    alone = fit(model, model.theta(), x, y, l2=0.0, settings=settings, rng=rng())
+    assert isinstance(good, Fit)
+    assert torch.allclose(good.theta, alone.theta, rtol=1e-9)
+
+
+def test_a_trainer_starts_each_fit_afresh(model: FlatModel) -> None:
+    x, y = toy.blobs(50)
+    trainer = Trainer(model, x, y, replace(SETTINGS, epochs=2))
+    (first,), _, (again,) = (trainer.fit([model.theta()], [l2], [rng()]) for l2 in (0.0, 0.3, 0.0))
+    assert isinstance(first, Fit)
+    assert isinstance(again, Fit)
+    assert torch.equal(first.theta, again.theta)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("copies", [1, 3])
+def test_steps_stay_on_the_device(copies: int, optimizer: str) -> None:
+    """On tensors that only claim to be on a GPU a stray host tensor, or a value wanted on the host, raises."""
+    with FakeTensorMode(), torch.device("meta"):
+        model = FlatModel(MLP(5, (6, 5), 3))
+        x, y = torch.randn(50, 5), torch.zeros(50, dtype=torch.int64)
+        trainer = Trainer(model, x, y, replace(SETTINGS, optimizer=optimizer), copies=copies)
+        batch = torch.zeros(copies, 16, dtype=torch.int64)
+        with torch.no_grad():
+            trainer._eager_step(16)(batch)
+            trainer._l2 = torch.zeros(copies, 1, device="cpu")
+            with pytest.raises(FakeTensorDeviceMismatchError):
+                trainer._eager_step(16)(batch)
 
 
 def test_device(device: torch.device) -> None:

@@ -23,9 +23,8 @@ def simplify(graph: fx.Graph, direction: fx.Node) -> None:
     A graph with an in-place operation on anything but a value of its own making could tell a tensor from its copy:
     nodes that an in-place operation touches are left alone.
     """
-    touched = {node.args[0] for node in graph.nodes if _is_in_place(node)}
-    _drop_copies(graph, touched)
-    _drop_zeros(graph, touched)
+    drop_copies(graph)
+    _drop_zeros(graph, _touched(graph))
     graph.eliminate_dead_code()
     depends = dependents(graph, direction)
     _gather_factors(graph, depends)
@@ -42,8 +41,13 @@ def dependents(graph: fx.Graph, direction: fx.Node) -> set[fx.Node]:
     return depends
 
 
-def _is_in_place(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable  # noqa: SLF001
+def _touched(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes whose value an in-place operation changes."""
+    return {
+        node.args[0]
+        for node in graph.nodes
+        if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable  # noqa: SLF001
+    }
 
 
 def _same(a: fx.Node, b: fx.Node) -> bool:
@@ -59,8 +63,9 @@ def _replace(graph: fx.Graph, node: fx.Node, by: fx.Node) -> None:
     graph.erase_node(node)
 
 
-def _drop_copies(graph: fx.Graph, touched: set[fx.Node]) -> None:
-    """Alias, expand to the same shape, cast to the same type: their input takes their place."""
+def drop_copies(graph: fx.Graph) -> None:
+    """Alias, expand to the same shape, cast to the same type, two transpositions: their input takes their place."""
+    touched = _touched(graph)
     for node in list(graph.nodes):
         if node.target in {aten.alias.default, aten.expand.default, aten._to_copy.default}:  # noqa: SLF001
             source = node.args[0]

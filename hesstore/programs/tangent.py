@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from hesstore.curvature.simplify import dependents, simplify
+from hesstore.programs.columns import VaryingColumns, factor
+from hesstore.programs.cutting import cut
+from hesstore.programs.simplify import dependents, simplify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor
+    from torch import Tensor, fx
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,20 @@ class TangentProgram:
     Attributes
     ----------
     primal : GraphModule
-        (θ, x, y) → tuple of the tensors that ``tangent`` needs.
+        (θ, \\*inputs(x), y) → tuple of the tensors that ``tangent`` needs.
     tangent : GraphModule
-        (v, \\*primal(θ, x, y)) → the directional derivative.
+        (v, \\*primal(…)) → the directional derivative.
+    factored : bool
+        Whether the programs take x as :class:`~hesstore.programs.columns.VaryingColumns`.
     """
 
     primal: fx.GraphModule
     tangent: fx.GraphModule
+    factored: bool
+
+    def inputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        """``x`` as the programs take it."""
+        return VaryingColumns.of(x) if self.factored else (x,)
 
 
 def trace(f: Callable[[Tensor, Tensor, Tensor], Tensor], theta: Tensor, x: Tensor, y: Tensor) -> TangentProgram:
@@ -50,37 +58,8 @@ def trace(f: Callable[[Tensor, Tensor, Tensor], Tensor], theta: Tensor, x: Tenso
     with warnings.catch_warnings():  # PyTorch's own rules for forward mode are built with its deprecated torch.jit
         warnings.simplefilter("ignore", FutureWarning)
         graph = make_fx(derivative)(theta, x, y, torch.zeros_like(theta)).graph
-    direction = [node for node in graph.nodes if node.op == "placeholder"][-1]
+    _, rows, _, direction = (node for node in graph.nodes if node.op == "placeholder")
     graph.eliminate_dead_code()
     simplify(graph, direction)
-    return _cut(graph, direction)
-
-
-def _cut(graph: fx.Graph, direction: fx.Node) -> TangentProgram:
-    depends = dependents(graph, direction)
-    shared = [
-        node
-        for node in graph.nodes
-        if node not in depends and node.op != "output" and not depends.isdisjoint(node.users)
-    ]
-    primal, tangent = fx.Graph(), fx.Graph()
-    primal_copy: dict[fx.Node, fx.Node] = {}
-    tangent_copy = {direction: tangent.placeholder("v")}
-    tangent_copy |= {node: tangent.placeholder(node.name) for node in shared}
-    for node in graph.nodes:
-        if node.op == "output":
-            tangent.output(fx.map_arg(node.args[0], tangent_copy.__getitem__))
-        elif node in depends:
-            if node is not direction:
-                tangent_copy[node] = tangent.node_copy(node, tangent_copy.__getitem__)
-        else:
-            primal_copy[node] = primal.node_copy(node, primal_copy.__getitem__)
-    primal.output(tuple(primal_copy[node] for node in shared))
-    owner = graph.owning_module or torch.nn.Module()
-    return TangentProgram(_module(owner, primal), _module(owner, tangent))
-
-
-def _module(owner: torch.nn.Module, graph: fx.Graph) -> fx.GraphModule:
-    graph.eliminate_dead_code()
-    graph.lint()
-    return fx.GraphModule(owner, graph)
+    factored = factor(graph, rows)
+    return TangentProgram(*cut(graph, dependents(graph, direction)), factored)
