@@ -1,0 +1,1 @@
+"""``python -m tests.benchmarks``: how fast hesstore is, against this machine's limits and against the alternatives."""

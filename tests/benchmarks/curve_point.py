@@ -1,0 +1,51 @@
+"""One point of a curve in a process of its own: ``python -m tests.benchmarks.curve_point JSON``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import torch
+
+from hesstore import open as open_store
+from hesstore import run_sweep
+from tests.benchmarks.end_to_end import sweep_config
+from tests.benchmarks.machine import peak_resident_mib
+from tests.benchmarks.problem import digits
+from tests.benchmarks.settings import Settings
+
+EPOCHS = 2
+STEP = 1e-5  # between two λ: the same work at each
+
+
+def measure(settings: Settings) -> dict[str, float | int]:
+    """Time and peak memory of a sweep of ``settings.lambdas`` λ.
+
+    Returns
+    -------
+    dict
+        ``parameters``, ``seconds`` (the sweep alone), ``matvecs`` (at all λ), ``peak_mib`` (the whole process).
+    """
+    l2 = tuple(5e-4 + STEP * index for index in range(settings.lambdas))
+    config = sweep_config(settings, l2, epochs=EPOCHS, patience=EPOCHS)
+    digits(settings.rows)  # made before anything is timed
+    with tempfile.TemporaryDirectory() as folder:
+        store, began = Path(folder) / "point.zarr", time.perf_counter()
+        run_sweep(config, store)
+        seconds, peak = time.perf_counter() - began, peak_resident_mib()
+        ds = open_store(store)
+        if not bool((ds["status"] == 2).all()):
+            raise click.ClickException(f"{settings}: not every λ was completed")
+        facts = {"parameters": ds.sizes["param"], "matvecs": int(ds["matvecs"].sum())}
+    return {**facts, "seconds": seconds, "peak_mib": peak}
+
+
+if __name__ == "__main__":
+    given = Settings(**json.loads(sys.argv[1]))
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    click.echo(json.dumps(measure(given)))

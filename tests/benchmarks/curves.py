@@ -1,0 +1,81 @@
+"""Time and peak memory as one size grows: rows, parameters, k, number of λ; each point in a fresh process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.benchmarks.report import Table, progress
+
+if TYPE_CHECKING:
+    from tests.benchmarks.report import Row
+    from tests.benchmarks.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAT = 0.05
+
+
+def run(settings: Settings) -> Iterator[Table]:
+    """A table for each size that grows."""
+    for size, values in grids(settings).items():
+        yield curve(replace(settings, lambdas=1), size, values)
+
+
+def grids(settings: Settings) -> dict[str, list[Any]]:
+    """The values of each size, ascending; the others stay at those of ``settings``, with one λ."""
+    powers = [2**exponent for exponent in range(settings.lambdas.bit_length())]
+    return {
+        "rows": [settings.rows // part for part in (4, 2, 1)],
+        "hidden": [(width, width) for width in (32, 64, 128, 256)],
+        "k": [10, 20, 30, 40],
+        "lambdas": sorted({*powers, settings.lambdas}),
+    }
+
+
+def curve(base: Settings, size: str, values: list[Any]) -> Table:
+    """Measure a sweep at each value of ``size``."""
+    rows = [_row(size, value, in_fresh_process(replace(base, **{size: value}))) for value in values]
+    fixed = (f"{name} {_text(getattr(base, name))}" for name in ("rows", "hidden", "k", "lambdas") if name != size)
+    notes = ["s: the sweep alone, 2 epochs a λ; MiB: the whole process, PyTorch and other libraries included"]
+    if size == "lambdas":
+        notes.append(flatness(rows))
+    return Table(f"curves: a sweep against {size} ({', '.join(fixed)})", rows, notes)
+
+
+def in_fresh_process(settings: Settings) -> dict[str, float | int]:
+    """What :mod:`tests.benchmarks.curve_point` measures."""
+    progress(f"  rows {settings.rows}, hidden {settings.hidden}, k {settings.k}, {settings.lambdas} λ")
+    command = [sys.executable, "-m", "tests.benchmarks.curve_point", json.dumps(asdict(settings))]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    measured: dict[str, float | int] = json.loads(done.stdout)
+    return measured
+
+
+def _row(size: str, value: Any, measured: dict[str, float | int]) -> Row:
+    return {
+        size: value if isinstance(value, int) else _text(value),
+        "parameters": measured["parameters"],
+        "products": measured["matvecs"],
+        "s": measured["seconds"],
+        "peak, MiB": measured["peak_mib"],
+    }
+
+
+def _text(value: object) -> str:
+    return "×".join(map(str, value)) if isinstance(value, tuple) else f"{value:,}"
+
+
+def flatness(rows: list[Row]) -> str:
+    """Whether peak memory stays the same from the fewest λ to the most."""
+    first, last = rows[0], rows[-1]
+    ratio = float(last["peak, MiB"] or 0) / float(first["peak, MiB"] or 1)
+    verdict = "flat" if abs(ratio - 1) <= FLAT else "NOT flat"
+    return (
+        f"peak memory at {last['lambdas']} λ is {ratio:.3f} times that at {first['lambdas']} λ: {verdict} "
+        f"(within {FLAT:.0%})"
+    )

@@ -1,0 +1,51 @@
+"""What the numbers were measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy
+import torch
+
+if TYPE_CHECKING:
+    from tests.benchmarks.report import Facts
+
+
+def describe(device: torch.device) -> Facts:
+    """Processor, cores, threads, device and versions."""
+    return {
+        "CPU": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "OpenBLAS threads": os.environ.get("OPENBLAS_NUM_THREADS", "all"),
+        "load before": f"{os.getloadavg()[0]:.2f}",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "hesstore": metadata.version("hesstore"),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def cpu_model() -> str:
+    """The processor's name as Linux gives it."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def peak_resident_mib() -> float:
+    """Most memory that this process has had resident, MiB.
+
+    Not ``resource.getrusage``: its ``ru_maxrss`` survives ``exec``, so a subprocess would report its parent's peak.
+    """
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(kib) / 1024

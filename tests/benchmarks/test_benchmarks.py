@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from tests.benchmarks import accuracy, curves, end_to_end, h100, original, product, spectrum, step
+from tests.benchmarks.command import PARTS, benchmark
+from tests.benchmarks.contestants import CONTESTANTS, HESSTORE, Contestant, Product, direction
+from tests.benchmarks.counts import gradient_flop, hvp_flop, num_parameters
+from tests.benchmarks.h100_assumptions import Assumptions, Workload
+from tests.benchmarks.problem import ROWS_VARIABLE, Problem, digits, normalised, trained
+from tests.benchmarks.report import Table
+from tests.benchmarks.settings import Settings
+from tests.benchmarks.solvers import CURVLINOPS_SOLVER, HESSTORE_SOLVER
+
+ROWS, HIDDEN, STEPS = 200, (8, 6), 60
+WIDTHS = (784, 128, 128, 10)
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    """200 digits (the last batch of 64 is short) and a small network."""
+    return trained(ROWS, HIDDEN, steps=STEPS)
+
+
+@pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda contestant: contestant.name)
+def test_products_are_right(problem: Problem, contestant: Contestant) -> None:
+    if contestant.requires:
+        pytest.importorskip(contestant.requires)
+    v = direction(problem)
+    exact = accuracy.exact_products(problem, v[None])[0]
+    assert accuracy.relative_error(contestant.make(problem)(v), exact) < 1e-5
+
+
+def test_exact_products_are_those_of_the_dense_hessian(problem: Problem) -> None:
+    theta, model = problem.theta.double(), problem.model
+
+    def loss(w: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(model.logits(w, problem.x.double()), problem.y)
+
+    v = torch.stack([direction(problem, seed).double() for seed in (1, 2)])
+    gradient = torch.func.grad(loss)
+    dense = torch.stack([torch.func.jvp(gradient, (theta,), (row,))[1] for row in v])
+    assert torch.allclose(accuracy.exact_products(problem, v), dense, rtol=1e-10, atol=1e-12)
+
+
+def test_a_wrong_product_has_no_time(problem: Problem) -> None:
+    def unweighted(problem: Problem) -> Product:
+        """A mean of batch means."""
+        module = problem.module()
+        batches = [[batch] for batch in original.in_memory(problem)]
+        products = [original.double_backward(module, batch, len(batch[0][1])) for batch in batches]
+        return lambda v: sum((of(v) for of in products), torch.zeros_like(v)) / len(products)
+
+    table = product.compare(problem, (HESSTORE, Contestant("unweighted", unweighted)), 1, lambda: 100.0)
+    right, wrong = table.rows
+    assert (right["result"], wrong["result"]) == ("right", "WRONG")
+    assert right["ms"] is not None
+    assert wrong["ms"] is wrong["× hesstore"] is None
+    assert float(wrong["relative error"] or 0) > 1e-3
+
+
+def test_spectra(problem: Problem) -> None:
+    pytest.importorskip("curvlinops")
+    table = spectrum.compare(problem, [HESSTORE_SOLVER, CURVLINOPS_SOLVER], k=5, rounds=1)
+    assert [row["result"] for row in table.rows] == ["right", "right"]
+    assert all(float(row["residual / |μ|"] or 1) <= 1e-3 for row in table.rows)
+
+
+def test_hessian_eigenthings_spectra(problem: Problem) -> None:
+    pytest.importorskip("hessian_eigenthings")
+    chosen = spectrum.solvers(problem, 5, with_original=False)
+    names = {row["contestant"]: row["result"] for row in spectrum.compare(problem, chosen, k=5, rounds=1).rows}
+    assert next(result for name, result in names.items() if "reorthogonalised" in str(name)) == "right"
+
+
+def test_training_steps(problem: Problem) -> None:
+    table = step.compare(problem, repeats=1)
+    assert [row["result"] for row in table.rows] == ["right"] * 3
+
+
+def test_wrong_eigenvalues_are_counted() -> None:
+    reference = torch.tensor([4.0, -3.0, 2.0])
+    assert accuracy.num_wrong(torch.tensor([4.0001, -3.0, 2.0]), reference, 1e-3) == 0
+    assert accuracy.num_wrong(torch.tensor([4.0, 4.0, -3.0]), reference, 1e-3) == 1
+    assert accuracy.num_wrong(torch.tensor([4.1, 3.0]), reference, 1e-3) == 3
+
+
+def test_operations_of_the_default_network() -> None:
+    assert num_parameters(WIDTHS) == 118_282
+    assert hvp_flop(WIDTHS, 1) == 2 * (2 * 784 * 128 + 6 * (128 * 128 + 128 * 10)) == 613_376
+    assert hvp_flop(WIDTHS, 60_000) / 1e9 == pytest.approx(36.8, abs=0.05)
+    assert gradient_flop(WIDTHS, 1) == 2 * (2 * 784 * 128 + 3 * (128 * 128 + 128 * 10))
+
+
+def test_digits() -> None:
+    few, many = digits(500), digits(9000)
+    assert (many.images[:500] == few.images).all()
+    assert many.images.shape == (9000, 28, 28)
+    assert (many.labels[4000:8000] == many.labels[:4000]).all()
+    assert len({image.tobytes() for image in many.images}) > 8990
+    x = normalised(few.images)
+    pixel = few.images.max()
+    assert x.max() == pytest.approx((pixel / 255 - 0.1307) / 0.3081, rel=1e-6)
+
+
+def test_prediction_by_hand() -> None:
+    """2→3 network, 4 rows, batch 2, 3 λ in stacks of 2 and 1; rates of 1 operation and 2 bytes a second."""
+    work = Workload(l2s=3, rows=4, test_rows=2, batch=2, epochs=5, widths=(2, 3), k=1, products=2)
+    a = Assumptions(
+        peak_flops=2, flop_share=0.5, peak_bandwidth=4, bandwidth_share=0.5, step_kernels=10, product_kernels=20,
+        lanczos_kernels=5, parameter_accesses=1, input_accesses=1, unit_accesses=1, cached_per_unit=1,
+        gram_schmidt_passes=1, look_every=8, look_seconds=7, store_seconds=11,
+    )  # fmt: skip
+    found = h100.predict(work, a, launch=100, fit_models=2, analysis_models=1)
+    # Step: 2·2·(2·2·3) = 48 operations; 4·(9 + 2·(2 + 3)) = 76 bytes: 38 s. Operations decide.
+    assert found.fit == 5 * 2 * ((10 * 100 + 2 * 48) + (10 * 100 + 48))
+    # Product: 2·4·(2·2·3) = 96 operations; 4·4·(4 + 3) = 112 bytes: 56 s.
+    assert found.products == 2 * 3 * (20 * 100 + 96)
+    # Two gradients of 96 operations and 2·6·6 forward; 4·(8 + 6)·(4 + 3) = 392 bytes: 196 s.
+    assert found.passes == 3 * (30 * 100 + 2 * 96 + 72)
+    # P = 9: 4·3·9 + 4·1·2·9 = 180 operations; 4·(2·3·9 + 2·3·9) = 432 bytes: 216 s; one look.
+    assert found.lanczos == 3 * (2 * 5 * 100 + 216 + 7)
+    assert found.storing == 33
+    assert found.total == found.fit + found.passes + found.products + found.lanczos + found.storing
+    assert h100.resident_gib(work, a, 2) * 2**30 == 4 * (8 + 2 * (4 * 3 + 2 * 2 * 9))
+
+
+def test_the_chain_of_a_continuation_is_counted_in_full() -> None:
+    _, _, table = h100.run(Settings(epochs=12))
+    rows = {(row["path"], row["launches"], row["G analysis"], row["epochs"]): row for row in table.rows}
+    assert rows["continuation", "eager", 1, 50]["steps in a row"] == 451 * 50 * 938
+    assert rows["independent", "eager", 64, 12]["steps in a row"] == math.ceil(451 / 64) * 12 * 938
+    assert all(h100.WARNING in title for title in (table.title, *(t.title for t in h100.run(Settings()))))
+
+
+def test_tables_are_aligned() -> None:
+    table = Table("title", [{"name": "a", "ms": 1.5, "n": 12345}, {"name": "bcd", "ms": None, "n": 2}], ["note"])
+    assert table.text().splitlines() == [
+        "title",
+        "-----------------",
+        "name   ms       n",
+        "a     1.5  12,345",
+        "bcd     –       2",
+        "  · note",
+    ]
+
+
+def test_flatness_is_said_plainly() -> None:
+    assert ": flat (" in curves.flatness([{"lambdas": 1, "peak, MiB": 1000.0}, {"lambdas": 8, "peak, MiB": 1040.0}])
+    assert ": NOT flat (" in curves.flatness([{"lambdas": 1, "peak, MiB": 100.0}, {"lambdas": 8, "peak, MiB": 110.0}])
+
+
+def test_one_l2_and_the_shares_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(rows=ROWS, hidden=HIDDEN, k=3, repeats=1)
+    monkeypatch.setenv(ROWS_VARIABLE, str(ROWS))  # put back afterwards
+    both, shares = end_to_end.run(settings)
+    assert [row["result"] for row in both.rows] == ["right", "right"]
+    assert sum(float(row["share"] or 0) for row in shares.rows) == pytest.approx(2)
+    assert "3 of 3" in shares.notes[0]
+
+
+def test_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    done = CliRunner().invoke(benchmark, ["h100", "--json", str(file)], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "NOTHING HERE WAS MEASURED ON A GPU" in done.stdout
+    results = json.loads(file.read_text())
+    assert set(results) == {"machine", "h100"}
+    assert {"CPU", "threads", "torch"} <= set(results["machine"])
+    assert {"table", "path", "G fit", "all, min", "under 6 min"} <= set(results["h100"][-1])
+    assert CliRunner().invoke(benchmark, ["nothing"]).exit_code == 2
+    assert PARTS == ("floor", "product", "spectrum", "step", "end-to-end", "curves", "h100")
