@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.report import Facts
 
 PARTS = ("floor", "product", "spectrum", "step", "end-to-end", "curves", "h100")
+DISTURBED = 0.05
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -67,7 +69,7 @@ def benchmark(
     chosen = PARTS if not parts or "all" in parts else tuple(dict.fromkeys(parts))
     results: dict[str, list[Table]] = {}
     for part in chosen:
-        results[part] = run_part(part, settings)
+        results[part], facts[f"others during {part}"] = undisturbed(part, settings)
         if json_file is not None:  # after each part: a later one may fail
             json_file.write_text(as_json(facts, results), encoding="utf-8")
 
@@ -92,6 +94,19 @@ def machine(settings: Settings) -> Facts:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     return describe(torch.device(settings.device))
+
+
+def undisturbed(part: str, settings: Settings) -> tuple[list[Table], str]:
+    """The tables of a part, and how much of the cores other processes used meanwhile; says so if it is much."""
+    from tests.benchmarks.machine import busy_seconds_of_others  # noqa: PLC0415 - imports PyTorch
+
+    began, before = time.perf_counter(), busy_seconds_of_others()
+    tables = run_part(part, settings)
+    cores = len(os.sched_getaffinity(0))
+    share = max(0.0, busy_seconds_of_others() - before) / (time.perf_counter() - began) / cores
+    if share > DISTURBED:
+        click.echo(f"  ! other processes used {share:.0%} of the cores during {part}: do not trust its times")
+    return tables, f"{share:.0%} of the cores"
 
 
 def run_part(part: str, settings: Settings) -> list[Table]:

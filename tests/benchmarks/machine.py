@@ -41,6 +41,13 @@ def cpu_model() -> str:
     return platform.machine()
 
 
+def busy_seconds_of_others() -> float:
+    """CPU seconds since the machine started that neither this process nor the ones it has waited for have used."""
+    fields = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:]
+    user, nice, system, _idle, _iowait, irq, softirq = map(int, fields[:7])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
+
+
 def peak_resident_mib() -> float:
     """Most memory that this process has had resident, MiB.
 
