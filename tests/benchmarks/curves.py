@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,11 +72,15 @@ def _text(value: object) -> str:
 
 
 def flatness(rows: list[Row]) -> str:
-    """Whether peak memory stays the same from the fewest λ to the most."""
-    first, last = rows[0], rows[-1]
-    ratio = float(last["peak, MiB"] or 0) / float(first["peak, MiB"] or 1)
+    """Whether peak memory stays the same from the fewest λ to the most; what leaks grows in the last doubling too."""
+    first, middle, last = rows[0], rows[-2], rows[-1]
+    ratio, late = _peak(last) / _peak(first), _peak(last) / _peak(middle)
     verdict = "flat" if abs(ratio - 1) <= FLAT else "NOT flat"
     return (
         f"peak memory at {last['lambdas']} λ is {ratio:.3f} times that at {first['lambdas']} λ: {verdict} "
-        f"(within {FLAT:.0%})"
+        f"(within {FLAT:.0%}); it is {late:.3f} times that at {middle['lambdas']} λ"
     )
+
+
+def _peak(row: Row) -> float:
+    return float(row["peak, MiB"] or math.nan)
