@@ -121,7 +121,16 @@ class Trainer:
         -------
         list
             A :class:`~hesstore.errors.DivergedError` in place of the fit if an epoch's loss was NaN or infinite.
+
+        Raises
+        ------
+        ValueError
+            If there are no starts, more than G, or not as many λ and generators.
         """
+        if not 1 <= len(starts) <= self.copies or not len(starts) == len(l2) == len(rngs):
+            raise ValueError(
+                f"{len(starts)} starts, {len(l2)} λ, {len(rngs)} generators: as many of each, 1 to {self.copies}"
+            )
         self._prepare(starts, l2)
         progress = [_Progress(value, self.settings.patience) for value in l2]
         best = self._theta.clone()

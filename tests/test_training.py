@@ -174,6 +174,13 @@ def test_one_that_diverges_leaves_the_others_alone(model: FlatModel) -> None:
     assert torch.allclose(good.theta, alone.theta, rtol=1e-9)
 
 
+@pytest.mark.parametrize(("starts", "strengths"), [(0, 0), (3, 3), (1, 2)])
+def test_as_many_of_each_as_there_is_room_for(model: FlatModel, starts: int, strengths: int) -> None:
+    trainer = Trainer(model, *toy.blobs(50), SETTINGS, copies=2)
+    with pytest.raises(ValueError, match="1 to 2"):
+        trainer.fit([model.theta()] * starts, [0.0] * strengths, [rng()] * starts)
+
+
 def test_a_trainer_starts_each_fit_afresh(model: FlatModel) -> None:
     x, y = toy.blobs(50)
     trainer = Trainer(model, x, y, replace(SETTINGS, epochs=2))

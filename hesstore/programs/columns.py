@@ -66,15 +66,13 @@ def factor(graph: fx.Graph, x: fx.Node) -> bool:
     Returns whether it did; else the graph is unchanged.
     """
     rows = _matrices(x)
-    uses = [(node, matrix) for matrix in rows for node in matrix.users if node not in rows]
-    if not uses or any(_rule(node, matrix) is None for node, matrix in uses):
+    rules = {node: _rule(node, matrix) for matrix in rows for node in matrix.users if node not in rows}
+    calls = {node: rule for node, rule in rules.items() if rule is not None and not set(rows) & set(rule[1])}
+    if not rules or len(calls) < len(rules):
         return False
     with graph.inserting_before(x):
         parts = [graph.placeholder(f"{x.name}_{field}") for field in VaryingColumns._fields]
-    for node, matrix in uses:
-        rule = _rule(node, matrix)
-        assert rule is not None  # noqa: S101 - checked above
-        function, others = rule
+    for node, (function, others) in calls.items():
         with graph.inserting_before(node):
             call = graph.call_function(function, (*parts, *others))
         call.meta["val"] = node.meta["val"]

@@ -8,16 +8,15 @@ into the gradient.
 from __future__ import annotations
 
 import operator
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from hesstore.programs.cutting import cut
 from hesstore.programs.simplify import drop_copies
+from hesstore.programs.tracing import graph_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,9 +59,7 @@ def trace_gradient(
 ) -> GradientProgram:
     """The :class:`GradientProgram` of ``f``; of G copies, each with its own θ, x and y on a first axis, if stacked."""
     both = torch.func.grad_and_value(f)
-    with warnings.catch_warnings():  # PyTorch's own rules are built with its deprecated torch.jit
-        warnings.simplefilter("ignore", FutureWarning)
-        graph = make_fx(torch.func.vmap(both) if stacked else both)(theta, x, y).graph
+    graph = graph_of(torch.func.vmap(both) if stacked else both, theta, x, y)
     parameters, *_ = (node for node in graph.nodes if node.op == "placeholder")
     drop_copies(graph)
     graph.eliminate_dead_code()

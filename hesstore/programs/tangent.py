@@ -8,16 +8,15 @@ and every batch of the same shape, so tracing is paid once, not once a point.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from hesstore.programs.columns import VaryingColumns, factor
 from hesstore.programs.cutting import cut
 from hesstore.programs.simplify import dependents, simplify
+from hesstore.programs.tracing import graph_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,9 +54,7 @@ def trace(f: Callable[[Tensor, Tensor, Tensor], Tensor], theta: Tensor, x: Tenso
         result: Tensor = torch.func.jvp(lambda point: f(point, x, y), (theta,), (v,))[1]
         return result
 
-    with warnings.catch_warnings():  # PyTorch's own rules for forward mode are built with its deprecated torch.jit
-        warnings.simplefilter("ignore", FutureWarning)
-        graph = make_fx(derivative)(theta, x, y, torch.zeros_like(theta)).graph
+    graph = graph_of(derivative, theta, x, y, torch.zeros_like(theta))
     _, rows, _, direction = (node for node in graph.nodes if node.op == "placeholder")
     graph.eliminate_dead_code()
     simplify(graph, direction)

@@ -76,9 +76,22 @@ class Centred(nn.Module):
         return out
 
 
+class Quadratic(nn.Module):
+    """Multiplies x (square here) by itself, once as it is and once as a view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(5, 3, dtype=torch.float64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc(x @ x.view(5, 5))
+        return out
+
+
 @pytest.mark.parametrize(
     ("module", "factored"),
     [
+        (Quadratic(), False),
         (nn.Sequential(nn.Flatten(), nn.Linear(5, 3, dtype=torch.float64)), True),
         (nn.Sequential(nn.Linear(5, 4, bias=False, dtype=torch.float64), nn.Tanh(), nn.Linear(4, 3).double()), True),
         (Centred(), False),
@@ -86,7 +99,7 @@ class Centred(nn.Module):
 )
 def test_only_graphs_that_allow_it_are_factored(module: nn.Module, *, factored: bool) -> None:
     model = FlatModel(module)
-    x, y = toy.blobs(20)
+    x, y = toy.blobs(5)
     x[:, 3] = 0.5
     slope, theta = torch.func.grad(model.loss_sum), model.theta()
     program = trace(slope, theta, x, y)
