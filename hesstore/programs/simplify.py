@@ -15,6 +15,14 @@ aten = torch.ops.aten
 _ZEROS = {aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default}
 _KEEP_ZERO = {aten.expand.default, aten.view.default, aten.t.default, aten.alias.default, aten._to_copy.default}  # noqa: SLF001
 _PRODUCTS = {aten.mm.default, aten.bmm.default, aten.mul.Tensor}
+_MAY_COPY_NOTHING = {
+    aten.alias.default,
+    aten.expand.default,
+    aten.view.default,
+    aten._unsafe_view.default,  # noqa: SLF001
+    aten._to_copy.default,  # noqa: SLF001
+}
+_TRANSPOSITIONS = {aten.t.default, aten.transpose.int}
 
 
 def simplify(graph: fx.Graph, direction: fx.Node) -> None:
@@ -64,15 +72,20 @@ def _replace(graph: fx.Graph, node: fx.Node, by: fx.Node) -> None:
 
 
 def drop_copies(graph: fx.Graph) -> None:
-    """Alias, expand to the same shape, cast to the same type, two transpositions: their input takes their place."""
+    """Alias, expand or view in the same shape, cast to the same type, 1 times x, two transpositions: their input."""
     touched = _touched(graph)
     for node in list(graph.nodes):
-        if node.target in {aten.alias.default, aten.expand.default, aten._to_copy.default}:  # noqa: SLF001
+        if node in touched:
+            continue
+        once = node.target is aten.mul.Scalar and node.args[1] == 1
+        if once or node.target in _MAY_COPY_NOTHING:
             source = node.args[0]
-            if _same(node, source) and node not in touched and source not in touched:
+            if _same(node, source) and source not in touched:
                 _replace(graph, node, source)
-        elif node.target is aten.t.default and node.args[0].target is aten.t.default and node not in touched:
-            _replace(graph, node, node.args[0].args[0])
+        elif node.target in _TRANSPOSITIONS:
+            inner, *dims = node.args
+            if inner.target is node.target and set(inner.args[1:]) == set(dims):
+                _replace(graph, node, inner.args[0])
 
 
 def _drop_zeros(graph: fx.Graph, touched: set[fx.Node]) -> None:
@@ -126,7 +139,11 @@ def _gather_factors(graph: fx.Graph, depends: set[fx.Node]) -> None:
 
 def _fuse_products_into_sums(graph: fx.Graph, depends: set[fx.Node]) -> None:
     """One matrix product that adds to x for x + a b; one pass for x + a · b elementwise."""
-    fused = {aten.mm.default: aten.addmm.default, aten.mul.Tensor: aten.addcmul.default}
+    fused = {
+        aten.mm.default: aten.addmm.default,
+        aten.bmm.default: aten.baddbmm.default,
+        aten.mul.Tensor: aten.addcmul.default,
+    }
     for node in list(graph.nodes):
         if node.target is not aten.add.Tensor or node.kwargs or node not in depends:
             continue

@@ -47,8 +47,15 @@ class TangentProgram:
         return VaryingColumns.of(x) if self.factored else (x,)
 
 
-def trace(f: Callable[[Tensor, Tensor, Tensor], Tensor], theta: Tensor, x: Tensor, y: Tensor) -> TangentProgram:
-    """The :class:`TangentProgram` of ``f(θ, x, y)`` with respect to θ."""
+def trace(
+    f: Callable[[Tensor, Tensor, Tensor], Tensor], theta: Tensor, x: Tensor, y: Tensor, *, stacked: bool = False
+) -> TangentProgram:
+    """The :class:`TangentProgram` of ``f(θ, x, y)`` with respect to θ.
+
+    If stacked, of G copies of ``f``, each with its own θ and v, on a first axis of ``theta``; x and y are theirs all.
+    """
+    if stacked:
+        f = torch.func.vmap(f, in_dims=(0, None, None))
 
     def derivative(theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         result: Tensor = torch.func.jvp(lambda point: f(point, x, y), (theta,), (v,))[1]
