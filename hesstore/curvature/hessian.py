@@ -23,11 +23,22 @@ if TYPE_CHECKING:
 
 
 def gradient(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, chunk_rows: int = 8192) -> Tensor:
-    """∇E(θ) (P,), without the penalty, over all rows of ``x``, ``y``; summed in float64."""
+    """∇E(θ), without the penalty, over all rows of ``x``, ``y``; summed in float64.
+
+    For θ (P,) as for G of them, (G, P); ``chunk_rows`` counts the rows of all.
+    """
+    slope = torch.func.grad(model.loss_sum)
+    if theta.dim() == 2:
+        slope, chunk_rows = torch.func.vmap(slope, in_dims=(0, None, None)), _share(chunk_rows, len(theta))
     total = torch.zeros(theta.shape, dtype=torch.float64, device=theta.device)
     for rows, labels in zip(torch.split(x, chunk_rows), torch.split(y, chunk_rows), strict=True):
-        total += torch.func.grad(model.loss_sum)(theta, rows, labels)
+        total += slope(theta, rows, labels)
     return (total / len(y)).to(theta.dtype)
+
+
+def _share(chunk_rows: int, copies: int) -> int:
+    """Rows of one of ``copies`` models that pass through the network together."""
+    return max(1, chunk_rows // copies)
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class HessianOperator:
     @property
     def size(self) -> int:
         """P, the number of parameters."""
-        return len(self.theta)
+        return self.theta.shape[-1]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -70,7 +81,7 @@ class HessianOperator:
 
     @torch.no_grad()
     def matvec(self, v: Tensor) -> Tensor:
-        """H v (P,) for ``v`` (P,)."""
+        """H v for ``v`` of θ's shape."""
         total: Tensor | None = None
         for chunk in self._chunks:
             primal = chunk.primal
@@ -80,6 +91,27 @@ class HessianOperator:
             total = product if total is None else total.add_(product)
         assert total is not None  # noqa: S101 - a data set has rows
         return total.div_(self._rows)
+
+
+class HessianStack(HessianOperator):
+    """H at each of G points; a :class:`~hesstore.linalg.OperatorStack`. Made by :meth:`Hessian.at_each`.
+
+    Products are of v (G, P), row by row: H(θ_g) v_g.
+    """
+
+    def __init__(self, theta: Tensor, chunks: list[_Chunk], hessian: Hessian, cache_bytes: float) -> None:
+        super().__init__(theta, chunks)
+        self._hessian, self._cache_bytes = hessian, cache_bytes
+
+    @property
+    def copies(self) -> int:
+        """G."""
+        return len(self.theta)
+
+    def subset(self, rows: list[int]) -> HessianStack:
+        """H at some of the points."""
+        self._chunks = []  # their cache, before the subset fills its own
+        return self._hessian.at_each(self.theta[rows], cache_bytes=self._cache_bytes)
 
 
 class Hessian:
@@ -92,8 +124,9 @@ class Hessian:
     x, y : Tensor
         Inputs (N, …) and labels (N,).
     chunk_rows : int
-        Rows that pass through the network at once. It fixes the order of summation, hence the last bits. On a CPU a
-        few thousand are fastest: their values stay in cache, and more columns of theirs are constant.
+        Rows that pass through the network at once, those of all points of a stack together. It fixes the order of
+        summation, hence the last bits. On a CPU a few thousand are fastest: their values stay in cache, and more
+        columns of theirs are constant.
 
     Examples
     --------
@@ -108,40 +141,49 @@ class Hessian:
     def __init__(self, model: FlatModel, x: Tensor, y: Tensor, *, chunk_rows: int = 2048) -> None:
         self.model = model
         self._x, self._y, self._chunk_rows = x, y, chunk_rows
-        self._chunks: list[_Chunk] = []
+        self._arranged: dict[torch.Size, list[_Chunk]] = {}
 
     def _arrange(self, theta: Tensor) -> list[_Chunk]:
         """The rows in chunks, each with the program of its size.
 
         Where a program can leave out constant columns, the rows are put in an order that makes many.
         """
-        x, y, most = self._x, self._y, self._chunk_rows
+        x, y, stacked = self._x, self._y, theta.dim() == 2
+        most = _share(self._chunk_rows, len(theta)) if stacked else self._chunk_rows
         slope = torch.func.grad(self.model.loss_sum)
-        programs = {len(y[:most]): trace(slope, theta, x[:most], y[:most])}
+        programs = {len(y[:most]): trace(slope, theta, x[:most], y[:most], stacked=stacked)}
         if programs[len(y[:most])].factored:
             order = columns.order(x, y)
             x, y = x[order], y[order]
         chunks = []
         for rows, labels in zip(torch.split(x, most), torch.split(y, most), strict=True):
             if len(labels) not in programs:
-                programs[len(labels)] = trace(slope, theta, rows, labels)
+                programs[len(labels)] = trace(slope, theta, rows, labels, stacked=stacked)
             program = programs[len(labels)]
             chunks.append(_Chunk(program, program.inputs(rows), labels))
         return chunks
 
-    @torch.no_grad()
     def at(self, theta: Tensor, *, cache_bytes: float = float("inf")) -> HessianOperator:
         """H at ``theta`` (P,), with at most ``cache_bytes`` of cached primal values.
 
         Chunks beyond the budget recompute their primal pass at each product: slower, same bits.
         """
-        if not self._chunks:  # once: what is traced serves every θ
-            self._chunks = self._arrange(theta)
+        return HessianOperator(theta, self._chunks_at(theta, cache_bytes))
+
+    def at_each(self, theta: Tensor, *, cache_bytes: float = float("inf")) -> HessianStack:
+        """H at each row of ``theta`` (G, P), as one operator; ``cache_bytes`` for all together."""
+        return HessianStack(theta, self._chunks_at(theta, cache_bytes), self, cache_bytes)
+
+    @torch.no_grad()
+    def _chunks_at(self, theta: Tensor, cache_bytes: float) -> list[_Chunk]:
+        if theta.shape not in self._arranged:  # once: what is traced serves every θ of its shape
+            self._arranged[theta.shape] = self._arrange(theta)
+        arranged = self._arranged[theta.shape]
         chunks = []
         left = cache_bytes
-        resident = {theta.untyped_storage().data_ptr()}
-        resident |= {t.untyped_storage().data_ptr() for chunk in self._chunks for t in (*chunk.inputs, chunk.y)}
-        for chunk in self._chunks:
+        resident = {_storage(theta), _storage(self._x)}
+        resident |= {_storage(t) for chunk in arranged for t in (*chunk.inputs, chunk.y)}
+        for chunk in arranged:
             # Once a chunk did not fit none is tried again: a trial costs a pass and its memory.
             primal: Primal | None = chunk.program.primal(theta, *chunk.inputs, chunk.y) if left > 0 else None
             if primal is not None:
@@ -149,10 +191,15 @@ class Hessian:
                 if left < 0:
                     primal = None
             chunks.append(replace(chunk, primal=primal))
-        return HessianOperator(theta, chunks)
+        return chunks
 
 
 def _unshared_bytes(tensors: Primal, resident: set[int]) -> int:
     """Bytes of the distinct storages behind ``tensors``, less those that are resident anyway."""
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-    return sum(size for pointer, size in storages.items() if pointer not in resident)
+    storages = {_storage(t): t.untyped_storage().nbytes() for t in tensors}
+    return sum(size for storage, size in storages.items() if storage not in resident)
+
+
+def _storage(tensor: Tensor) -> int:
+    """What tells a tensor's memory from another's, on devices without addresses too."""
+    return tensor.untyped_storage()._cdata  # noqa: SLF001

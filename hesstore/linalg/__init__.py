@@ -2,7 +2,16 @@
 
 from hesstore.linalg.arpack import as_scipy, eigsh
 from hesstore.linalg.eigenpairs import EigenPairs
-from hesstore.linalg.lanczos import lanczos
-from hesstore.linalg.operators import DenseOperator, SymmetricOperator
+from hesstore.linalg.lanczos import lanczos, lanczos_stack
+from hesstore.linalg.operators import DenseOperator, OperatorStack, SymmetricOperator
 
-__all__ = ["DenseOperator", "EigenPairs", "SymmetricOperator", "as_scipy", "eigsh", "lanczos"]
+__all__ = [
+    "DenseOperator",
+    "EigenPairs",
+    "OperatorStack",
+    "SymmetricOperator",
+    "as_scipy",
+    "eigsh",
+    "lanczos",
+    "lanczos_stack",
+]

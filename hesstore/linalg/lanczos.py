@@ -1,6 +1,7 @@
 """Lanczos with full reorthogonalisation, for a few eigenpairs at one end of a spectrum, multiple ones included.
 
 With Q_m orthonormal, A Q_m = Q_m T_m + β_m q_{m+1} e_mᵀ, T_m tridiagonal. Eigenpairs of T_m give Ritz pairs of A.
+A search asks for one product with A after the other; those of several matrices can be searched side by side.
 
 >>> import torch
 >>> a = torch.diag(torch.tensor([5.0, -4.0, 1.0, 0.5, 0.1], dtype=torch.float64))
@@ -32,9 +33,11 @@ from hesstore.linalg.eigenpairs import (
 from hesstore.linalg.operators import DenseOperator  # noqa: F401 - the doctest's
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
     from torch import Tensor
 
-    from hesstore.linalg.operators import SymmetricOperator
+    from hesstore.linalg.operators import OperatorStack, SymmetricOperator
 
 SYNC_EVERY = 8
 """Steps between two looks at T on the host."""
@@ -90,27 +93,83 @@ def lanczos(
     A multiple eigenvalue of which rounding has brought in no second copy yet leaves no sign and is found once, as in
     every Krylov method that starts from one vector.
     """
-    if not 1 <= k <= operator.size:
-        raise ValueError(f"k: {k} must be between 1 and the operator's size {operator.size}")
+    _check(operator.size, k, which, max_matvecs)
+    search = _Search(operator, k, which, tol, generator or torch.Generator().manual_seed(0))
+    steps = search.run(max_matvecs)
+    q = next(steps)
+    try:
+        while True:
+            q = steps.send(operator.matvec(q))
+    except StopIteration as end:
+        return search.result(end.value)
+
+
+def lanczos_stack(
+    operator: OperatorStack,
+    k: int,
+    *,
+    which: Which = "LM",
+    tol: float = 1e-3,
+    max_matvecs: int = 2000,
+    generators: Sequence[torch.Generator],
+) -> list[EigenPairs | FloatingPointError]:
+    """As :func:`lanczos`, for each of G matrices whose products are computed together.
+
+    Each search has its own start vectors, T and end. When half of them have ended, the stack is cut to the rest.
+
+    Parameters
+    ----------
+    operator : OperatorStack
+        The matrices.
+    k, which, tol, max_matvecs
+        As for one.
+    generators : sequence of Generator
+        One for each matrix.
+
+    Returns
+    -------
+    list
+        The error in place of the pairs of a matrix of which a product was NaN or infinite.
+
+    Raises
+    ------
+    ValueError
+        As for one, or if there are not G generators.
+    """
+    _check(operator.size, k, which, max_matvecs)
+    if len(generators) != operator.copies:
+        raise ValueError(f"{len(generators)} generators for {operator.copies} matrices")
+    results: dict[int, EigenPairs | FloatingPointError] = {}
+    searches = {row: _Search(operator, k, which, tol, generator) for row, generator in enumerate(generators)}
+    steps = {row: search.run(max_matvecs) for row, search in searches.items()}
+    wanted = {row: next(each) for row, each in steps.items()}
+    rows = list(searches)  # of the stack, by their place in it now
+    nothing = torch.zeros(operator.size, dtype=operator.dtype, device=operator.device)
+    while wanted:
+        if 2 * len(wanted) <= len(rows):
+            operator = operator.subset([place for place, row in enumerate(rows) if row in wanted])
+            rows = list(wanted)
+        products = operator.matvec(torch.stack([wanted.get(row, nothing) for row in rows]))
+        for row, product in zip(rows, products, strict=True):
+            if row not in wanted:
+                continue
+            try:
+                wanted[row] = steps[row].send(product)
+                continue
+            except StopIteration as end:
+                results[row] = searches[row].result(end.value)
+            except FloatingPointError as error:
+                results[row] = error
+            del wanted[row], steps[row], searches[row]  # and with it its vectors
+    return [results[row] for row in sorted(results)]
+
+
+def _check(size: int, k: int, which: Which, max_matvecs: int) -> None:
+    if not 1 <= k <= size:
+        raise ValueError(f"k: {k} must be between 1 and the operator's size {size}")
     if max_matvecs < k:
         raise ValueError(f"max_matvecs: {max_matvecs} is below k = {k}")
     order(torch.zeros(0), which)  # raises on a bad name before any work
-    search = _Search(operator, k, which, tol, generator or torch.Generator().manual_seed(0))
-    message = search.run(max_matvecs)
-    pairs = eigenpairs(
-        *search.ritz(),
-        which=which,
-        tol=tol,
-        num_matvecs=search.num_matvecs,
-        message=message,
-        scale=search.scale,
-    )
-    missing = k - int(pairs.converged.sum())
-    if missing:
-        message += f"; {missing} of {k} pairs have not converged"
-    if missing and search.num_matvecs == max_matvecs:
-        message += ": raise max_matvecs or tol"
-    return replace(padded(pairs, k), message=message)
 
 
 @dataclass
@@ -136,13 +195,21 @@ class _Chain:
 class _Search:
     """Locked pairs and the chain that grows beside them: vectors and their products with A, one a row, on the device.
 
+    It is told of A its size, dtype and device alone; :meth:`run` yields each q and is sent A q.
+
     Rows 0 … locked − 1 are locked Ritz vectors, the chain follows.
     """
 
     def __init__(
-        self, operator: SymmetricOperator, k: int, which: Which, tol: float, generator: torch.Generator
+        self,
+        operator: SymmetricOperator | OperatorStack,
+        k: int,
+        which: Which,
+        tol: float,
+        generator: torch.Generator,
     ) -> None:
-        self.operator, self.k, self.which, self.tol, self.generator = operator, k, which, tol, generator
+        self.size, self.dtype, self.device = operator.size, operator.dtype, operator.device
+        self.k, self.which, self.tol, self.generator = k, which, tol, generator
         self.num_matvecs = 0
         self.scale = 0.0  # the largest entry of any T so far: within a factor 3 of |μ₁|
         self.locked = torch.zeros(0, dtype=torch.float64)  # their Rayleigh quotients
@@ -151,15 +218,18 @@ class _Search:
 
     # -- the search ---------------------------------------------------------------------------------------
 
-    def run(self, max_matvecs: int) -> str:
-        """Grow and lock until the k wanted pairs are known; says how it ended."""
+    def run(self, max_matvecs: int) -> Generator[Tensor, Tensor, str]:
+        """Grow and lock until the k wanted pairs are known; returns how it ended.
+
+        Yields each q that A is to be multiplied with; what is sent back, A q, may be changed in place.
+        """
         self._start_chain()
         window = SYNC_EVERY
         while self.num_matvecs < max_matvecs:
-            left = self.operator.size - self._rows
-            window = self._extend(min(window, left, max_matvecs - self.num_matvecs))
+            left = self.size - self._rows
+            window = yield from self._extend(min(window, left, max_matvecs - self.num_matvecs))
             converged = f"converged to {self.tol:g} after {self.num_matvecs} products"
-            if self._rows == self.operator.size:
+            if self._rows == self.size:
                 return "the Krylov space is the whole space"
             if not self._chain_is_done():
                 continue
@@ -170,14 +240,31 @@ class _Search:
             self._start_chain()
         return f"stopped at the limit of {max_matvecs} products"
 
+    def result(self, message: str) -> EigenPairs:
+        """The k best pairs, converged or not, after :meth:`run` returned ``message``."""
+        pairs = eigenpairs(
+            *self.ritz(),
+            which=self.which,
+            tol=self.tol,
+            num_matvecs=self.num_matvecs,
+            message=message,
+            scale=self.scale,
+        )
+        missing = self.k - int(pairs.converged.sum())
+        if missing:
+            message += f"; {missing} of {self.k} pairs have not converged"
+        if missing and message.startswith("stopped"):
+            message += ": raise max_matvecs or tol"
+        return replace(padded(pairs, self.k), message=message)
+
     def _chain_is_done(self) -> bool:
         """Whether the chain is invariant, or has converged in what it is for."""
         if self.chain.beta[-1] == 0:
             return True
-        theta, _, estimates = self.chain.ritz()
         for_ = self.k if not len(self.locked) else 1
-        if len(theta) < for_:
+        if self.chain.steps < for_:
             return False
+        theta, _, estimates = self.chain.ritz()
         wanted = order(theta, self.which)[:for_]
         return bool((estimates[wanted] <= self._tolerances(theta[wanted])).all())
 
@@ -195,14 +282,14 @@ class _Search:
         return bool(distance(outermost, self.which) <= distance(weakest, self.which) + slack)
 
     def _has_signs_of_copies(self, theta: Tensor) -> bool:
-        eps = torch.finfo(self.operator.dtype).eps
+        eps = torch.finfo(self.dtype).eps
         if bool((self.chain.beta <= self.scale * eps**0.5).any()):
             return True
         wanted = theta[order(theta, self.which)[: self.k]].sort().values
         return bool((wanted.diff() <= NEARLY_EQUAL * wanted[1:].abs()).any())
 
     def _tolerances(self, theta: Tensor) -> Tensor:
-        return tolerances(theta, self.tol, self.operator.dtype, scale=self.scale)
+        return tolerances(theta, self.tol, self.dtype, scale=self.scale)
 
     # -- vectors ------------------------------------------------------------------------------------------
 
@@ -211,7 +298,7 @@ class _Search:
         return len(self.locked) + self.chain.steps
 
     def _empty(self, rows: int) -> Tensor:
-        return torch.empty(rows, self.operator.size, dtype=self.operator.dtype, device=self.operator.device)
+        return torch.empty(rows, self.size, dtype=self.dtype, device=self.device)
 
     def _reserve(self, rows: int) -> None:
         capacity = len(self._basis)
@@ -231,8 +318,8 @@ class _Search:
         """A random unit vector orthogonal to what is locked begins a new chain."""
         rows = len(self.locked)
         self._reserve(rows + 1)
-        w = torch.randn(self.operator.size, generator=self.generator, dtype=torch.float64)
-        w = w.to(self.operator.device, self.operator.dtype)
+        w = torch.randn(self.size, generator=self.generator, dtype=torch.float64)
+        w = w.to(self.device, self.dtype)
         w /= torch.linalg.vector_norm(w)
         for _ in range(3):  # near the whole space little of w is left; each pass restores what the last one lost
             w = self._orthogonalise(w, rows)
@@ -240,7 +327,7 @@ class _Search:
         self._basis[rows] = w
         self.chain = _Chain(torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
 
-    def _extend(self, steps: int) -> int:
+    def _extend(self, steps: int) -> Generator[Tensor, Tensor, int]:
         """Take up to ``steps`` steps, with one host sync at their end; returns how many to take next.
 
         They are cut back to the first after which nothing is left (β → 0: the chain ends) or orthogonality suffered
@@ -248,11 +335,11 @@ class _Search:
         """
         start = self._rows
         self._reserve(start + steps + 1)
-        tiny = torch.finfo(self.operator.dtype).tiny ** 0.5  # shorter vectors have squares that underflow
+        tiny = torch.finfo(self.dtype).tiny ** 0.5  # shorter vectors have squares that underflow
         scalars = []
         for row in range(start, start + steps):
             q = self._basis[row]
-            w = self.operator.matvec(q)
+            w = yield q
             self._products[row] = w
             alpha = q.dot(w)
             w.sub_(q * alpha)
@@ -273,7 +360,7 @@ class _Search:
                 f"a product with the operator is not finite (product {self.num_matvecs} or before)"
             )
         self.scale = max(self.scale, float(torch.cat([alpha.abs(), beta]).max()))
-        nothing = absolute_tolerance(self.tol, self.operator.dtype, self.scale)
+        nothing = absolute_tolerance(self.tol, self.dtype, self.scale)
         suspects = torch.nonzero((beta <= nothing) | (beta < LOST_ACCURACY * before) | ~torch.isfinite(beta))
         taken = int(suspects[0]) + 1 if len(suspects) else steps
         self.chain = _Chain(torch.cat([self.chain.alpha, alpha[:taken]]), torch.cat([self.chain.beta, beta[:taken]]))
@@ -314,9 +401,9 @@ class _Search:
         if converged_only:
             converged = estimates <= self._tolerances(values)
             values, s = values[converged], s[:, converged]
-        basis = _block_diagonal(len(self.locked), s).to(self.operator.device)
+        basis = _block_diagonal(len(self.locked), s).to(self.device)
         if len(self.locked):
-            rows, small = self._rows, basis.to(self.operator.dtype)
+            rows, small = self._rows, basis.to(self.dtype)
             projection = (small.T @ (self._basis[:rows] @ self._products[:rows].T) @ small).double()
             values, mix = torch.linalg.eigh((projection + projection.T) / 2)
             basis = basis @ mix
@@ -325,7 +412,7 @@ class _Search:
 
     def _combine(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         rows = coefficients.shape[1]
-        mix = coefficients.to(self.operator.dtype)
+        mix = coefficients.to(self.dtype)
         return mix @ self._basis[:rows], mix @ self._products[:rows]
 
 

@@ -33,6 +33,38 @@ class SymmetricOperator(Protocol):
         ...
 
 
+class OperatorStack(Protocol):
+    """G real symmetric matrices A_g (P × P) whose products are computed together."""
+
+    @property
+    def copies(self) -> int:
+        """G."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """P."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of their vectors."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where their vectors live."""
+        ...
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """A_g v_g in row g, for ``v`` (G, P); the result is a new tensor."""
+        ...
+
+    def subset(self, rows: list[int]) -> OperatorStack:
+        """Some of the matrices; this stack is not used again."""
+        ...
+
+
 class DenseOperator:
     """A symmetric matrix that is held in full.
 

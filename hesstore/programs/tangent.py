@@ -54,14 +54,14 @@ def trace(
 
     If stacked, of G copies of ``f``, each with its own θ and v, on a first axis of ``theta``; x and y are theirs all.
     """
-    if stacked:
-        f = torch.func.vmap(f, in_dims=(0, None, None))
 
     def derivative(theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         result: Tensor = torch.func.jvp(lambda point: f(point, x, y), (theta,), (v,))[1]
         return result
 
-    graph = graph_of(derivative, theta, x, y, torch.zeros_like(theta))
+    # vmap outermost: in the order jvp(vmap(…)) PyTorch 2.14 differentiates layer norm wrongly.
+    each = torch.func.vmap(derivative, in_dims=(0, None, None, 0)) if stacked else derivative
+    graph = graph_of(each, theta, x, y, torch.zeros_like(theta))
     _, rows, _, direction = (node for node in graph.nodes if node.op == "placeholder")
     graph.eliminate_dead_code()
     simplify(graph, direction)

@@ -7,11 +7,18 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    FakeTensorDeviceMismatchError,
+    FakeTensorMode,
+)
 
 from hesstore import datasets
 from hesstore.curvature import Hessian, gradient
 from hesstore.linalg import eigsh, lanczos
-from hesstore.models import FlatModel, build
+from hesstore.linalg.lanczos import _Search
+from hesstore.metrics import _totals
+from hesstore.models import MLP, FlatModel, build
 from tests import toy
 
 
@@ -89,7 +96,9 @@ def test_one_trace_serves_every_theta() -> None:
         theta = torch.randn(model.layout.size, generator=generator, dtype=torch.float64)
         v = torch.randn(model.layout.size, generator=generator, dtype=torch.float64)
         assert torch.allclose(hessian.at(theta).matvec(v), dense(model, theta, x, y) @ v, rtol=1e-11, atol=1e-13)
-    assert len({id(chunk.program) for chunk in hessian._chunks}) == 2  # full chunks and the short one
+    assert (
+        len({id(chunk.program) for chunks in hessian._arranged.values() for chunk in chunks}) == 2
+    )  # full chunks and the short one
 
 
 MODULES: dict[str, Callable[[], nn.Module]] = {
@@ -121,6 +130,59 @@ def test_any_smooth_module(name: str) -> None:
     (slope,) = torch.autograd.grad(model.loss_sum(point, x, y) / len(y), point, create_graph=True)
     (expected,) = torch.autograd.grad(slope @ v, point)
     assert torch.allclose(product, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("cache_bytes", [0, float("inf")])
+@pytest.mark.parametrize("chunk_rows", [7, 50, 1000])
+def test_products_of_a_stack_are_those_of_each(chunk_rows: int, cache_bytes: float, device: torch.device) -> None:
+    model = small_model((6, 5), 8, 4, torch.float64)
+    x, y = toy.blobs(90, 8, 4)
+    generator = torch.Generator().manual_seed(3)
+    theta, v = (torch.randn(3, model.layout.size, generator=generator, dtype=torch.float64) for _ in range(2))
+    expected = torch.stack([dense(model, point, x, y) @ direction for point, direction in zip(theta, v, strict=True)])
+    model.module.to(device)
+    hessian = Hessian(model, x.to(device), y.to(device), chunk_rows=chunk_rows)
+    stack = hessian.at_each(theta.to(device), cache_bytes=cache_bytes)
+    assert (stack.copies, stack.size) == theta.shape
+    assert torch.allclose(stack.matvec(v.to(device)).cpu(), expected, rtol=1e-11, atol=1e-13)
+    part = stack.subset([2, 0])
+    assert torch.allclose(part.matvec(v[[2, 0]].to(device)).cpu(), expected[[2, 0]], rtol=1e-11, atol=1e-13)
+    slopes = gradient(model, theta.to(device), x.to(device), y.to(device), chunk_rows)
+    alone = torch.stack([gradient(model, point, x.to(device), y.to(device)) for point in theta.to(device)])
+    assert torch.allclose(slopes, alone, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_stacks_of_any_smooth_module(name: str) -> None:
+    torch.manual_seed(0)
+    model = FlatModel(MODULES[name]().double())
+    x_train, y_train, _, _ = toy.digits()
+    x, y = torch.from_numpy(x_train[:40]).double(), torch.from_numpy(y_train[:40]).long()
+    theta = torch.stack([model.theta(), model.theta() * 0.5])
+    v = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    hessian = Hessian(model, x, y, chunk_rows=32)
+    expected = torch.stack([hessian.at(point).matvec(row) for point, row in zip(theta, v, strict=True)])
+    assert torch.allclose(hessian.at_each(theta).matvec(v), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_an_analysis_stays_on_the_device(copies: int) -> None:
+    """On tensors that only claim to be on a GPU a stray host tensor, or a value wanted on the host, raises."""
+    with FakeTensorMode(), torch.device("meta"), torch.no_grad():
+        model = FlatModel(MLP(5, (6, 5), 3))
+        x, y = torch.randn(50, 5), torch.zeros(50, dtype=torch.int64)
+        theta = torch.randn(copies, model.layout.size)
+        assert gradient(model, theta, x, y).device.type == "meta"
+        assert _totals(model, theta, x, y, 3, 16).device.type == "meta"
+        stack = Hessian(model, x, y, chunk_rows=16).at_each(theta)
+        steps = _Search(stack, 2, "LM", 1e-3, torch.Generator("cpu"))._extend(1)
+        q = next(steps)
+        product = stack.matvec(q.expand(copies, -1))
+        assert product.device.type == "meta"
+        with pytest.raises(DataDependentOutputException):  # the step is over: T is wanted on the host
+            steps.send(product[0])
+        with pytest.raises(FakeTensorDeviceMismatchError):
+            stack.matvec(torch.zeros(theta.shape, device="cpu"))
 
 
 @pytest.mark.parametrize("chunk_rows", [7, 1000])

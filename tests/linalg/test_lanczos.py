@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hesstore.linalg import DenseOperator, EigenPairs, lanczos
+from hesstore.linalg import DenseOperator, EigenPairs, lanczos, lanczos_stack
 from hesstore.linalg.eigenpairs import Which, order, tolerances
 from hesstore.linalg.lanczos import _Search
 
@@ -59,7 +61,11 @@ def test_defining_identity(dtype: torch.dtype) -> None:
     search = _Search(DenseOperator(matrix), 5, "LM", 1e-3, torch.Generator().manual_seed(1))
     search._start_chain()
     for _ in range(8):
-        search._extend(8)
+        steps = search._extend(8)
+        q = next(steps)
+        with contextlib.suppress(StopIteration):
+            while True:
+                q = steps.send(matrix @ q)
     alpha, beta, m = search.chain.alpha, search.chain.beta, search.chain.steps
     q = search._basis[:m]
     t = torch.diag(alpha) + torch.diag(beta[:-1], 1) + torch.diag(beta[:-1], -1)
@@ -180,3 +186,83 @@ def test_device(device: torch.device) -> None:
     assert pairs.eigenvectors.device.type == device.type
     expected = lanczos(DenseOperator(matrix), 5).eigenvalues
     assert torch.allclose(pairs.eigenvalues, expected, rtol=1e-10)
+
+
+class DenseStack:
+    """Matrices that are held in full; counts what is asked of it."""
+
+    def __init__(self, matrices: Tensor) -> None:
+        self.matrices = matrices
+        self.sizes: list[int] = []
+
+    @property
+    def copies(self) -> int:
+        return len(self.matrices)
+
+    @property
+    def size(self) -> int:
+        return self.matrices.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.matrices.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.matrices.device
+
+    def matvec(self, v: Tensor) -> Tensor:
+        self.sizes.append(len(v))
+        return torch.stack([a @ row for a, row in zip(self.matrices, v, strict=True)])
+
+    def subset(self, rows: list[int]) -> DenseStack:
+        part = DenseStack(self.matrices[rows])
+        part.sizes = self.sizes
+        return part
+
+
+def random_starts(count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in range(count)]
+
+
+@pytest.mark.parametrize("which", WHICH)
+def test_a_stack_is_searched_as_each_of_its_matrices(which: Which) -> None:
+    """Quick and slow ones, with copies and without, and one that uses up its products."""
+    spectra = [
+        torch.linspace(-3, 10, 90),
+        torch.cat([torch.full((9,), 3.3), torch.zeros(81)]),
+        torch.zeros(90),
+        torch.cat([torch.tensor([2.0, -2.0, 1.0, -1.0]), torch.linspace(0, 0.1, 86)]),
+        torch.linspace(1, 1.001, 90),
+    ]
+    matrices = torch.stack([symmetric(values, seed) for seed, values in enumerate(spectra)])
+    stack = DenseStack(matrices)
+    together = lanczos_stack(stack, 6, which=which, tol=1e-8, max_matvecs=80, generators=random_starts(5))
+    assert len(together) == 5
+    for found, matrix, start in zip(together, matrices, random_starts(5), strict=True):
+        alone = lanczos(DenseOperator(matrix), 6, which=which, tol=1e-8, max_matvecs=80, generator=start)
+        assert isinstance(found, EigenPairs)
+        assert torch.equal(found.eigenvalues, alone.eigenvalues)
+        assert torch.equal(found.eigenvectors, alone.eigenvectors)
+        assert torch.equal(found.residual_norms, alone.residual_norms)
+        assert (found.num_matvecs, found.message) == (alone.num_matvecs, alone.message)
+    counts = [pairs.num_matvecs for pairs in together if isinstance(pairs, EigenPairs)]
+    assert len(stack.sizes) == max(counts)
+    assert min(stack.sizes) == 1  # cut as they ended
+    assert sum(counts) <= sum(stack.sizes) <= 2 * sum(counts)
+
+
+def test_a_product_that_is_not_finite_ends_one_search_of_a_stack() -> None:
+    good = symmetric(torch.linspace(-3, 10, 40))
+    matrices = torch.stack([good, torch.full_like(good, torch.nan), good])
+    first, bad, last = lanczos_stack(DenseStack(matrices), 4, generators=random_starts(3))
+    assert isinstance(bad, FloatingPointError)
+    for pairs, start in ((first, 0), (last, 2)):
+        assert isinstance(pairs, EigenPairs)
+        alone = lanczos(DenseOperator(good), 4, generator=torch.Generator().manual_seed(start))
+        assert torch.equal(pairs.eigenvectors, alone.eigenvectors)
+
+
+def test_a_stack_wants_a_generator_for_each() -> None:
+    with pytest.raises(ValueError, match="1 generators for 2 matrices"):
+        lanczos_stack(DenseStack(torch.eye(3).repeat(2, 1, 1)), 1, generators=random_starts(1))
