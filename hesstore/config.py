@@ -228,10 +228,19 @@ class SweepConfig:
         0, _integer(0), "Rows of a seeded, stratified subset for the spectrum; 0 takes the whole training set."
     )
     chunk_rows: int = _setting(
-        0, _integer(0), "Rows that pass through the network at once; 0: 2,048 on a CPU, 65,536 on a GPU."
+        0,
+        _integer(0),
+        "Rows that pass through the network at once; 0: 2,048 on a CPU, up to 65,536 on a GPU, as its memory allows.",
     )
     dtype: str = _setting("float32", _choice("float32", "float64"), "Precision of training and analysis.")
     device: str = _setting("auto", _TEXT, "auto, cpu, cuda or cuda:N.", identity=False)
+    models: int = _setting(
+        0,
+        _integer(0),
+        "Networks that are trained side by side (independent λ, several runs), and λ analysed together; "
+        "0: one on a CPU, up to 64 on a GPU, as its memory allows.",
+        identity=False,
+    )
     memory_gib: float = _setting(
         0.0, _real(minimum=0), "Most memory for cached activations, GiB; 0 takes half of what is free.", identity=False
     )

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 from hesstore.errors import DeviceError
 
@@ -47,3 +52,28 @@ def free_memory(device: torch.device) -> int:
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
         available = min(available, limit - used)
     return max(available, 0)
+
+
+class HostCopy:
+    """A tensor on its way to the host. From a GPU it travels by itself; on a CPU it is the tensor, not a copy.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Not changed any more where it is on a CPU.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._host, self._arrived = tensor.detach(), None
+        if tensor.is_cuda:
+            self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._host.copy_(tensor.detach(), non_blocking=True)
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record(torch.cuda.current_stream(tensor.device))
+
+    def numpy(self) -> NDArray[Any]:
+        """Its values; waits for them."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        values: NDArray[Any] = self._host.numpy()
+        return values

@@ -5,31 +5,43 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
 
-from hesstore import datasets, environment, linalg, models
-from hesstore.curvature import Hessian
-from hesstore.devices import free_memory, resolve_device
+from hesstore import datasets, environment, linalg, models, sizing
+from hesstore.curvature import Hessian, gradient
+from hesstore.devices import resolve_device
 from hesstore.errors import ConfigError, DivergedError
+from hesstore.metrics import SplitMetrics, evaluate_each
 from hesstore.randomness import derived_seed, generator
 from hesstore.store.schema import Run, StoreSpec
 from hesstore.training import Fit, FitSettings, Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
-
-    from torch import Tensor
 
     from hesstore.config import SweepConfig
     from hesstore.models import FlatModel
+    from hesstore.sizing import Sizes
 
-GIB = 1 << 30
 
-CHUNK_ROWS = {"cpu": 2048, "cuda": 65536}
-"""Rows at once: on a CPU what stays in cache (measured), on a GPU enough to fill it (not measured)."""
+@dataclass(frozen=True)
+class Point:
+    """One λ of one run: its place on the grid, and its value."""
+
+    run: Run
+    index: int
+    l2: float
+
+
+class Analysis(NamedTuple):
+    """What is found at the weights of one λ: ∇E (P,) and the wanted eigenpairs of H."""
+
+    gradient: Tensor
+    pairs: linalg.EigenPairs
 
 
 @dataclass(frozen=True)
@@ -40,8 +52,7 @@ class Experiment:
     data: datasets.ClassificationData
     model: FlatModel
     hessian: Hessian
-    cache_bytes: float
-    chunk_rows: int
+    sizes: Sizes
 
     @classmethod
     def prepare(cls, config: SweepConfig) -> Experiment:
@@ -72,9 +83,17 @@ class Experiment:
             x, y = x.to(device, dtype), y.to(device)
         else:
             x, y = data.train  # the resident copy, not a second one
-        cache_bytes = config.memory_gib * GIB or free_memory(device) / 2
-        chunk_rows = config.chunk_rows or CHUNK_ROWS[device.type]
-        return cls(config, data, model, Hessian(model, x, y, chunk_rows=chunk_rows), cache_bytes, chunk_rows)
+        theta = model.theta()
+        sizes = sizing.choose(
+            device,
+            Hessian(model, x, y),
+            theta,
+            len(y),
+            models=config.models,
+            chunk_rows=config.chunk_rows,
+            gib=config.memory_gib,
+        )
+        return cls(config, data, model, Hessian(model, x, y, chunk_rows=sizes.chunk_rows), sizes)
 
     @property
     def device(self) -> torch.device:
@@ -115,43 +134,79 @@ class Experiment:
         return fresh.theta().to(self.device, self.data.train.x.dtype)
 
     @cached_property
-    def trainer(self) -> Trainer:
-        """What fits; its programs are traced once for all λ."""
-        config = self.config
-        settings = FitSettings(
-            optimizer=config.optimizer,
-            lr=config.lr,
-            momentum=config.momentum,
-            batch_size=config.batch_size,
-            epochs=config.epochs,
-            patience=config.patience,
-            penalty_scale=config.penalty_scale,
-        )
-        return Trainer(self.model, *self.data.train, settings)
+    def _trainers(self) -> dict[int, Trainer]:
+        return {}
 
-    def fit(self, start: Tensor, run: Run, l2: float, on_epoch: Callable[[int, float], None]) -> Fit:
-        """Train at λ from ``start``.
+    def _trainer(self, models: int) -> Trainer:
+        """What fits so many models at once; its programs are traced once for all λ."""
+        copies = min(1 << (models - 1).bit_length(), max(models, self.sizes.models))  # a few sizes serve all numbers
+        if copies not in self._trainers:
+            config = self.config
+            settings = FitSettings(
+                optimizer=config.optimizer,
+                lr=config.lr,
+                momentum=config.momentum,
+                batch_size=config.batch_size,
+                epochs=config.epochs,
+                patience=config.patience,
+                penalty_scale=config.penalty_scale,
+            )
+            self._trainers[copies] = Trainer(self.model, *self.data.train, settings, copies=copies)
+        return self._trainers[copies]
 
-        Raises
-        ------
-        DivergedError
-            If an epoch's loss is NaN or infinite.
+    def fit(
+        self, starts: Sequence[Tensor], points: Sequence[Point], on_epoch: Callable[[Point, int, float], None]
+    ) -> list[Fit | DivergedError]:
+        """Train at each point from its start, side by side.
+
+        ``on_epoch`` is called with (point, epoch from 1, epoch loss). The error stands in place of a fit of which an
+        epoch's loss was NaN or infinite.
         """
-        rng = generator("shuffle", run.seed, run.direction, l2)
-        (found,) = self.trainer.fit([start], [l2], [rng], lambda _, epoch, loss: on_epoch(epoch, loss))
-        if isinstance(found, DivergedError):
-            raise found
-        return found
-
-    def spectrum(self, theta: Tensor, run: Run, l2: float) -> linalg.EigenPairs:
-        """The wanted eigenpairs of H at ``theta``."""
-        config = self.config
-        solve = {"lanczos": linalg.lanczos, "eigsh": linalg.eigsh}[config.solver]
-        return solve(
-            self.hessian.at(theta, cache_bytes=self.cache_bytes),
-            config.k,
-            which=config.which,  # type: ignore[arg-type]  # the config has checked it
-            tol=config.tol,
-            max_matvecs=config.max_matvecs,
-            generator=generator("lanczos", run.seed, run.direction, l2),
+        return self._trainer(len(points)).fit(
+            starts,
+            [point.l2 for point in points],
+            [generator("shuffle", point.run.seed, point.run.direction, point.l2) for point in points],
+            lambda index, epoch, loss: on_epoch(points[index], epoch, loss),
         )
+
+    def measure(self, thetas: Sequence[Tensor]) -> list[tuple[SplitMetrics, SplitMetrics]]:
+        """Metrics on the training and the test split at each θ."""
+        data, stacked = self.data, torch.stack(list(thetas))
+        train, test = (
+            evaluate_each(self.model, stacked, *split, data.num_classes, self.sizes.chunk_rows)
+            for split in (data.train, data.test)
+        )
+        return list(zip(train, test, strict=True))
+
+    def analyse(self, thetas: Sequence[Tensor], points: Sequence[Point]) -> list[Analysis | FloatingPointError]:
+        """Gradient and spectrum at each θ; the error in place of them where a product was NaN or infinite."""
+        if len(thetas) == 1 or self.config.solver != "lanczos":
+            return [self._analyse_alone(*each) for each in zip(thetas, points, strict=True)]
+        stacked = torch.stack(list(thetas))
+        slopes = gradient(self.model, stacked, *self.data.train, self.sizes.chunk_rows)
+        spectra = linalg.lanczos_stack(
+            self.hessian.at_each(stacked, cache_bytes=self.sizes.cache_bytes),
+            generators=[_start_vectors(point) for point in points],
+            **self._wanted(),
+        )
+        return [
+            found if isinstance(found, FloatingPointError) else Analysis(slope, found)
+            for slope, found in zip(slopes, spectra, strict=True)
+        ]
+
+    def _analyse_alone(self, theta: Tensor, point: Point) -> Analysis | FloatingPointError:
+        solve = {"lanczos": linalg.lanczos, "eigsh": linalg.eigsh}[self.config.solver]
+        slope = gradient(self.model, theta, *self.data.train, self.sizes.chunk_rows)
+        operator = self.hessian.at(theta, cache_bytes=self.sizes.cache_bytes)
+        try:
+            return Analysis(slope, solve(operator, generator=_start_vectors(point), **self._wanted()))
+        except FloatingPointError as error:
+            return error
+
+    def _wanted(self) -> dict[str, Any]:
+        config = self.config
+        return {"k": config.k, "which": config.which, "tol": config.tol, "max_matvecs": config.max_matvecs}
+
+
+def _start_vectors(point: Point) -> torch.Generator:
+    return generator("lanczos", point.run.seed, point.run.direction, point.l2)

@@ -120,10 +120,12 @@ def test_bad_files(tmp_path: Path) -> None:
 
 def test_identity_leaves_out_where_the_work_is_done() -> None:
     config = SweepConfig()
-    moved = SweepConfig.from_mapping({"device": "cpu", "data_dir": "x", "memory_gib": 1})
+    moved = SweepConfig.from_mapping({"device": "cpu", "data_dir": "x", "memory_gib": 1, "models": 4})
     assert config.identity() == moved.identity()
     for setting in settings():
-        assert (setting.name in config.identity()) == (setting.name not in {"device", "data_dir", "memory_gib"})
+        assert (setting.name in config.identity()) == (
+            setting.name not in {"device", "data_dir", "memory_gib", "models"}
+        )
 
 
 def test_fingerprint_ignores_order() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix, log_loss, recall_score
 
-from hesstore.metrics import SplitMetrics, evaluate
+from hesstore.metrics import SplitMetrics, evaluate, evaluate_each
 from hesstore.models import build
 from tests import toy
 
@@ -22,6 +22,18 @@ def test_agrees_with_scikit_learn(chunk_rows: int) -> None:
     assert np.array_equal(found.confusion, confusion_matrix(y.numpy(), predicted))
     assert found.accuracy == pytest.approx(float((predicted == y.numpy()).mean()))
     assert found.class_accuracy == pytest.approx(recall_score(y.numpy(), predicted, average=None))
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 14, 1000])
+def test_many_models_at_once(chunk_rows: int, device: torch.device) -> None:
+    model = build("mlp", (6,), (5,), 3, seed=0)
+    model.module.to(device, torch.float64)
+    x, y = (part.to(device) for part in toy.blobs(50))
+    thetas = torch.stack([model.theta() * scale for scale in (1.0, -2.0, 9.0)])
+    for found, theta in zip(evaluate_each(model, thetas, x, y, 3, chunk_rows), thetas, strict=True):
+        alone = evaluate(model, theta, x, y, 3)
+        assert found.loss == pytest.approx(alone.loss, rel=1e-12)
+        assert np.array_equal(found.confusion, alone.confusion)
 
 
 def test_a_class_without_rows_has_no_accuracy() -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +27,7 @@ from hesstore.errors import (
 from hesstore.models import build
 from hesstore.randomness import derived_seed
 from hesstore.store import Status
+from hesstore.store.writing import SweepStore
 from hesstore.sweep import SweepEvent, run_sweep
 
 MakeConfig = Callable[..., SweepConfig]
@@ -220,6 +224,104 @@ def test_a_wrong_store_is_named_before_data_are_loaded(toy_config: MakeConfig, t
     run_sweep(toy_config(l2="0"), tmp_path / "s.zarr")
     with pytest.raises(ConfigMismatchError, match=r"dataset is tests\.toy:digits there, mnist here"):
         run_sweep(SweepConfig.from_mapping({"data_dir": "/nowhere"}), tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"path": "independent", "models": 3},  # 4 λ: a full stack and a rest
+        {"path": "independent", "models": 8, "direction": "both", "which": "LA"},  # more room than work of one run
+        {"path": "continuation", "models": 4, "seeds": "3,1,2"},  # fits of 3 runs, analyses of 4 λ
+        {"path": "continuation", "models": 3, "dtype": "float64", "optimizer": "sgd", "lr": 0.1},
+        {"path": "continuation", "models": 2, "solver": "eigsh"},
+    ],
+)
+def test_many_at_once_equal_one_at_a_time(toy_config: MakeConfig, tmp_path: Path, values: dict[str, object]) -> None:
+    """To float32 rounding, where training has not yet let rounding grow."""
+    summary = run_sweep(toy_config(**values), tmp_path / "many.zarr")
+    run_sweep(toy_config(**{**values, "models": 1}), tmp_path / "one.zarr")
+    many, one = results(tmp_path / "many.zarr"), results(tmp_path / "one.zarr")
+    assert summary.complete == one["status"].size
+    assert summary.pending == 0
+    for name in ("status", "epochs", "confusion", "converged", "accuracy"):
+        xr.testing.assert_equal(many[name], one[name])
+    for name in ("weights", "loss", "gradient", "eigenvalues", "penalty"):
+        scale = float(np.abs(one[name]).max())
+        assert np.allclose(many[name], one[name], rtol=1e-3, atol=1e-5 * scale), name
+    assert np.allclose(many["matvecs"], one["matvecs"], atol=8)  # a look at T apart
+    gram = np.einsum("rlmp,rlnp->rlmn", many["eigenvectors"], many["eigenvectors"])
+    assert np.allclose(gram, np.eye(6), atol=1e-5)
+
+
+def test_one_that_diverges_in_a_stack_fails_alone(toy_config: MakeConfig, tmp_path: Path) -> None:
+    values = {"optimizer": "sgd", "lr": 0.02, "l2": "0,0.001,1000,2000", "epochs": 12, "patience": 12}
+    run_sweep(toy_config(**values, path="independent", models=4), tmp_path / "s.zarr")
+    ds = hesstore.open(tmp_path / "s.zarr").sel(run=0)
+    assert ds["status"].values.tolist() == [2, 2, 3, 3]
+    assert "at λ = 1000" in str(ds["failure"].values[2])
+
+
+@pytest.mark.parametrize("models", [1, 3])
+def test_stopped_after_what_is_in_hand_and_resumed(toy_config: MakeConfig, tmp_path: Path, models: int) -> None:
+    config = toy_config(direction="both", path="independent", models=models)
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 2
+
+    stopped = run_sweep(config, tmp_path / "s.zarr", stop=stop)
+    assert (stopped.complete, stopped.pending, stopped.computed, stopped.total) == (models, 8 - models, models, 8)
+    statuses = hesstore.open(tmp_path / "s.zarr")["status"].values
+    assert sorted(statuses.ravel().tolist()) == [0] * (8 - models) + [2] * models
+    run_sweep(config, tmp_path / "s.zarr", stop=lambda: True)
+    assert np.array_equal(hesstore.open(tmp_path / "s.zarr")["status"].values, statuses)
+    assert run_sweep(config, tmp_path / "s.zarr").complete == 8
+
+
+def test_a_failed_write_stops_the_sweep_with_its_reason(
+    toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fills up at the third record: nothing later is written, and what is there is resumed."""
+    record = SweepStore.record
+    calls = 0
+
+    def failing(self: SweepStore, *arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "weights/c/0/1/0")
+        record(self, *arguments)
+
+    monkeypatch.setattr(SweepStore, "record", failing)
+    with pytest.raises(OSError, match="No space left"):
+        run_sweep(toy_config(), tmp_path / "s.zarr")
+    assert calls == 3
+    assert hesstore.open(tmp_path / "s.zarr")["status"].values.tolist() == [[2, 0, 0, 0]]
+    monkeypatch.undo()
+    run_sweep(toy_config(), tmp_path / "s.zarr")
+    run_sweep(toy_config(), tmp_path / "whole.zarr")
+    xr.testing.assert_identical(results(tmp_path / "s.zarr"), results(tmp_path / "whole.zarr"))
+
+
+def test_events_come_in_order_and_only_when_it_is_on_disk(toy_config: MakeConfig, tmp_path: Path) -> None:
+    events: list[SweepEvent] = []
+
+    def observe(event: SweepEvent) -> None:
+        events.append(event)
+        if event.phase == "complete":
+            cell = hesstore.open(tmp_path / "s.zarr").sel(run=event.run.id, l2=event.l2)
+            assert int(cell["status"]) == Status.COMPLETE
+            assert event.facts["test_accuracy"] == float(cell["accuracy"].sel(split="test"))
+
+    run_sweep(toy_config(seeds="0,1"), tmp_path / "s.zarr", observer=observe)
+    assert events[0].phase == "opened"
+    assert [event.finished for event in events if event.phase == "complete"] == list(range(1, 9))
+    for run in range(2):
+        for l2 in toy_config().l2:
+            phases = [event.phase for event in events[1:] if (event.run.id, event.l2) == (run, l2)]
+            assert phases == ["fitting"] * 3 + ["analysing", "complete"]
 
 
 def test_the_collapsed_phase(toy_config: MakeConfig, tmp_path: Path) -> None:

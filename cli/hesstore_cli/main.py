@@ -22,10 +22,10 @@ STATUS: dict[type[HesstoreError], int] = {ConfigMismatchError: 3, CorruptStoreEr
 
 EPILOG = """\b
 Exit status:
-  0    done                3    the store has another config
-  1    failed              4    done, but some λ failed
-  2    bad input           5    the store is damaged
-                           130  interrupted
+  0    done                4    done, but some λ failed
+  1    failed              5    the store is damaged
+  2    bad input           75   stopped: the time limit
+  3    another config      130  stopped: a signal
 """
 
 

@@ -8,42 +8,53 @@ from typing import TYPE_CHECKING
 import click
 
 from hesstore_cli.options import config_options, store_argument
+from hesstore_cli.stopping import Duration, StopRequest
 
 if TYPE_CHECKING:
     from hesstore.config import SweepConfig
 
-SOME_FAILED, INTERRUPTED = 4, 130
+SOME_FAILED = 4
 
 
 @click.command()
 @store_argument
 @config_options
-def sweep(store: str, config: SweepConfig) -> int:
+@click.option(
+    "--time-limit",
+    type=Duration(),
+    metavar="7h50m",
+    help="Stop after the λ in hand once this time has passed, with exit status 75.",
+)
+def sweep(store: str, config: SweepConfig, time_limit: float | None) -> int:
     """Compute every λ that STORE lacks; make STORE if it is not there.
 
-    Run the same command again to go on where it stopped.
+    Ctrl-C, SIGTERM and SIGUSR1 stop it after the λ in hand; a second one at once. Run the same command again to go on
+    where it stopped.
 
     \b
     Examples:
       hesstore sweep quickstart.zarr --preset quickstart
       hesstore sweep run.zarr --dataset fashion-mnist --l2 0:0.05:251 --seeds 0,1,2
     """
-    from hesstore.sweep import run_sweep
-    from hesstore_cli.console import SweepReporter, duration
+    stop = StopRequest(time_limit)
+    with stop:
+        from hesstore.sweep import run_sweep
+        from hesstore_cli.console import SweepReporter, duration
 
-    try:
         with SweepReporter() as reporter:
-            summary = run_sweep(config, store, observer=reporter)
-    except KeyboardInterrupt:
-        click.echo(
-            f"hesstore: interrupted; what is complete is in {store}: the same command goes on from there", err=True
-        )
-        return INTERRUPTED
+            summary = run_sweep(config, store, observer=reporter, stop=stop)
     where = shlex.quote(store)
+    failed = f", {summary.failed} failed (hesstore info {where} says why)" if summary.failed else ""
+    now = f"{summary.computed} computed now, in {duration(summary.seconds)}"
+    if summary.pending:
+        click.echo(
+            f"hesstore: stopped with {summary.complete} of {summary.total} λ complete in {store}{failed}; {now}; "
+            "the same command goes on from there",
+            err=True,
+        )
+        return stop.status or 0
     click.echo(
-        f"{summary.complete} λ complete in {store}"
-        + (f", {summary.failed} failed (hesstore info {where} says why)" if summary.failed else "")
-        + f"; {summary.computed} computed now, in {duration(summary.seconds)}. "
+        f"{summary.complete} λ complete in {store}{failed}; {now}. "
         f"Next: hesstore export {where} --format csv, or in Python xr.open_zarr({store!r})",
         err=True,
     )

@@ -175,6 +175,15 @@ class Hessian:
         return HessianStack(theta, self._chunks_at(theta, cache_bytes), self, cache_bytes)
 
     @torch.no_grad()
+    def row_bytes(self, theta: Tensor, *, sample: int = 64) -> float:
+        """Bytes of primal values that are cached for each row at one θ, measured on a ``sample`` of rows."""
+        x, y = self._x[:sample], self._y[:sample]
+        program = trace(torch.func.grad(self.model.loss_sum), theta, x, y)
+        inputs = program.inputs(x)
+        primal = program.primal(theta, *inputs, y)
+        return _unshared_bytes(primal, {_storage(t) for t in (theta, self._x, y, *inputs)}) / len(y)
+
+    @torch.no_grad()
     def _chunks_at(self, theta: Tensor, cache_bytes: float) -> list[_Chunk]:
         if theta.shape not in self._arranged:  # once: what is traced serves every θ of its shape
             self._arranged[theta.shape] = self._arrange(theta)
@@ -202,4 +211,4 @@ def _unshared_bytes(tensors: Primal, resident: set[int]) -> int:
 
 def _storage(tensor: Tensor) -> int:
     """What tells a tensor's memory from another's, on devices without addresses too."""
-    return tensor.untyped_storage()._cdata  # noqa: SLF001
+    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001

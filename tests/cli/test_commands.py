@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
+from hesstore import open as open_store
 from tests.conftest import Done
 from tests.test_sweep import results
 
@@ -213,29 +214,59 @@ def test_kill_at_any_moment_and_resume(
     xr.testing.assert_identical(results(tmp_path / "parts.zarr"), expected)
 
 
-def test_ctrl_c_says_how_to_go_on(toy_arguments: list[str], tmp_path: Path, environment: dict[str, str]) -> None:
-    command = [
-        sys.executable,
-        "-c",
-        SCRIPT,
-        "sweep",
-        "s.zarr",
-        *toy_arguments,
-        "--epochs",
-        "2000",
-        "--patience",
-        "2000",
-    ]
+LONG = ("--epochs", "100000", "--patience", "100000")
+
+
+def started(tmp_path: Path, environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+    """A sweep in a process of its own, with its store made."""
+    command = [sys.executable, "-c", SCRIPT, "sweep", "s.zarr", *arguments]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "s.zarr").exists():
         time.sleep(0.05)
         assert process.poll() is None
-    time.sleep(0.5)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_stops_after_the_strength_in_hand(
+    toy_arguments: list[str], tmp_path: Path, environment: dict[str, str], number: int
+) -> None:
+    process = started(tmp_path, environment, *toy_arguments, "--l2", "0:0.01:1000")
+    while not sum(open_store(tmp_path / "s.zarr")["status"].values.ravel() == 2):
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    *_, said = error.strip().splitlines()
+    assert "the same command goes on from there" in said
+    assert "stopping after the λ in hand" in error
+    statuses = open_store(tmp_path / "s.zarr")["status"].values.ravel()
+    done = int((statuses == 2).sum())
+    assert f"{done} of 1000 λ complete" in said
+    assert (statuses[done:] == 0).all()  # none is left half-way
+
+
+def test_a_second_signal_stops_at_once(toy_arguments: list[str], tmp_path: Path, environment: dict[str, str]) -> None:
+    process = started(tmp_path, environment, *toy_arguments, *LONG)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert "once more to stop at once" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    (line,) = error.strip().splitlines()
-    assert "the same command goes on from there" in line
+    assert "stopped at once" in error
+
+
+def test_a_time_limit(toy_arguments: list[str], tmp_path: Path, hesstore: Hesstore) -> None:
+    done = hesstore("sweep", "s.zarr", *toy_arguments, "--l2", "0:0.01:1000", "--time-limit", "2s")
+    assert done.returncode == 75
+    assert "the same command goes on from there" in done.stderr.splitlines()[-1]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    for bad in ("soon", "5", "0s", ""):
+        refused = hesstore("sweep", "t.zarr", *toy_arguments, "--time-limit", bad)
+        assert refused.returncode == 2
+        assert f"{bad!r} is no" in refused.stderr
+        assert not (tmp_path / "t.zarr").exists()
 
 
 def test_a_bar_with_time_left_on_a_terminal(

@@ -1,0 +1,81 @@
+"""When a sweep should stop: a signal, or a time limit."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Self
+
+import click
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+INTERRUPTED, OUT_OF_TIME = 130, 75
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Ctrl-C, and what schedulers send when time is nearly up."""
+
+UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+class StopRequest:
+    """Whether to stop, as a context manager that listens to signals.
+
+    The first signal asks a sweep to stop after what it has in hand, the second ends the process at once: whatever is
+    recorded is on disk, so that costs no more than the work in hand. A signal handler that raised would not do:
+    PyTorch swallows exceptions in places.
+
+    Parameters
+    ----------
+    limit : float, optional
+        Seconds from now after which to stop.
+    """
+
+    def __init__(self, limit: float | None = None) -> None:
+        self._end = None if limit is None else time.monotonic() + limit
+        self.status: int | None = None
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> bool:
+        """Whether to stop; sets ``status``, the exit status that says why."""
+        if self.status is None and self._end is not None and time.monotonic() >= self._end:
+            self.status = OUT_OF_TIME
+        return self.status is not None
+
+    def _handle(self, *_: int | FrameType | None) -> None:
+        if self.status == INTERRUPTED:
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h\n")  # the bar has hidden the cursor
+            os.write(2, b"hesstore: stopped at once; the same command goes on from the last complete \xce\xbb\n")
+            os._exit(INTERRUPTED)
+        self.status = INTERRUPTED
+        os.write(2, "hesstore: stopping after the λ in hand; once more to stop at once\n".encode())
+
+
+class Duration(click.ParamType[float]):
+    """A time like ``7h50m``, ``90s`` or ``1d``, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds, above 0."""
+        if isinstance(value, float):
+            return value
+        text = str(value).strip().lower()
+        if not re.fullmatch(r"(\d+d)?(\d+h)?(\d+m)?(\d+s)?", text):
+            self.fail(f"{value!r} is not a time such as 7h50m, 90m or 45s", param, ctx)
+        seconds = sum(int(number) * UNITS[unit] for number, unit in re.findall(r"(\d+)([dhms])", text))
+        if seconds == 0:
+            self.fail(f"{value!r} is no time at all: give one such as 7h50m, 90m or 45s", param, ctx)
+        return float(seconds)
