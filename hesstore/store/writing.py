@@ -57,6 +57,7 @@ class SweepStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.group = open_group(path, DurableLocalStore(path))
+        self._arrays: dict[str, zarr.Array[Any]] = {}
         self.l2: NDArray[np.float64] = np.asarray(self._array("l2")[:])
         seeds, directions = np.asarray(self._array("seed")[:]), np.asarray(self._array("direction")[:])
         self.runs = tuple(
@@ -102,10 +103,12 @@ class SweepStore:
         return cls(path)
 
     def _array(self, name: str) -> zarr.Array[Any]:
-        array = self.group[name]
-        if not isinstance(array, zarr.Array):
-            raise StoreError(f"{self.path}: {name} is not an array")
-        return array
+        if name not in self._arrays:  # opening one costs as much as writing a small one
+            array = self.group[name]
+            if not isinstance(array, zarr.Array):
+                raise StoreError(f"{self.path}: {name} is not an array")
+            self._arrays[name] = array
+        return self._arrays[name]
 
     def claim(self, run: Run) -> AbstractContextManager[None]:
         """Hold ``run`` against other drivers; see :func:`hesstore.store.claim.claim`."""
@@ -260,7 +263,8 @@ def _write_template(folder: Path, spec: StoreSpec) -> None:
 
 
 def _codecs() -> tuple[BloscCodec, Crc32cCodec]:
-    return BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"), Crc32cCodec()
+    # Eigenvectors of digits shrink to 0.72–0.82, in 12 ms a λ; zstd at level 3 brings 0.64–0.75, in 110 ms.
+    return BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec()
 
 
 def _auxiliary(dims: tuple[str, ...]) -> list[str]:
