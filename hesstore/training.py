@@ -166,7 +166,10 @@ class Trainer:
     def _permutations(self, rngs: Sequence[torch.Generator]) -> Tensor:
         orders = [torch.randperm(len(self.y), generator=rng) for rng in rngs]
         orders += orders[-1:] * (self.copies - len(orders))
-        return torch.stack(orders).to(self.x.device, non_blocking=True)
+        stacked = torch.stack(orders)
+        if self.x.is_cuda:
+            stacked = stacked.pin_memory()  # from other memory the copy waits for the device
+        return stacked.to(self.x.device, non_blocking=True)
 
     def _epoch(self, order: Tensor) -> None:
         self._total.zero_()

@@ -236,8 +236,11 @@ def test_a_wrong_store_is_named_before_data_are_loaded(toy_config: MakeConfig, t
         {"path": "continuation", "models": 2, "solver": "eigsh"},
     ],
 )
-def test_many_at_once_equal_one_at_a_time(toy_config: MakeConfig, tmp_path: Path, values: dict[str, object]) -> None:
+def test_many_at_once_equal_one_at_a_time(
+    toy_config: MakeConfig, tmp_path: Path, values: dict[str, object], device: torch.device
+) -> None:
     """To float32 rounding, where training has not yet let rounding grow."""
+    values = {**values, "device": device.type}
     summary = run_sweep(toy_config(**values), tmp_path / "many.zarr")
     run_sweep(toy_config(**{**values, "models": 1}), tmp_path / "one.zarr")
     many, one = results(tmp_path / "many.zarr"), results(tmp_path / "one.zarr")

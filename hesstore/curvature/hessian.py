@@ -41,6 +41,15 @@ def _share(chunk_rows: int, copies: int) -> int:
     return max(1, chunk_rows // copies)
 
 
+def _even(rows: int, most: int) -> int:
+    """At most ``most`` rows a chunk: the largest size down to half of it that leaves no short chunk, else ``most``.
+
+    A short chunk is a program of its own, and tracing one costs as much as some ten products.
+    """
+    sizes = range(min(most, rows), most // 2, -1)
+    return next((size for size in sizes if rows % size == 0), most)
+
+
 @dataclass(frozen=True)
 class _Chunk:
     """Some rows, as their program takes them, and the cached primal values (None: recomputed at each product)."""
@@ -124,7 +133,7 @@ class Hessian:
     x, y : Tensor
         Inputs (N, …) and labels (N,).
     chunk_rows : int
-        Rows that pass through the network at once, those of all points of a stack together. It fixes the order of
+        Most rows that pass through the network at once, those of all points of a stack together. It fixes the order of
         summation, hence the last bits. On a CPU a few thousand are fastest: their values stay in cache, and more
         columns of theirs are constant.
 
@@ -149,7 +158,7 @@ class Hessian:
         Where a program can leave out constant columns, the rows are put in an order that makes many.
         """
         x, y, stacked = self._x, self._y, theta.dim() == 2
-        most = _share(self._chunk_rows, len(theta)) if stacked else self._chunk_rows
+        most = _even(len(y), _share(self._chunk_rows, len(theta)) if stacked else self._chunk_rows)
         slope = torch.func.grad(self.model.loss_sum)
         programs = {len(y[:most]): trace(slope, theta, x[:most], y[:most], stacked=stacked)}
         if programs[len(y[:most])].factored:

@@ -15,6 +15,7 @@ Source: Golub & Van Loan, *Matrix Computations*, 4th ed., §10.1–10.3; Parlett
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from hesstore.linalg.operators import OperatorStack, SymmetricOperator
 
 SYNC_EVERY = 8
-"""Steps between two looks at T on the host."""
+"""Most steps between two looks at T on the host."""
 
 LOST_ACCURACY = 0.1
 """Reorthogonalisation that shrinks a vector below this share of its length wants a second pass."""
@@ -214,6 +215,7 @@ class _Search:
         self.scale = 0.0  # the largest entry of any T so far: within a factor 3 of |μ₁|
         self.locked = torch.zeros(0, dtype=torch.float64)  # their Rayleigh quotients
         self.chain = _Chain(torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
+        self._looks: list[tuple[int, float]] = []  # steps of the chain, and its worst residual over its tolerance
         self._basis, self._products = self._empty(64), self._empty(64)
 
     # -- the search ---------------------------------------------------------------------------------------
@@ -232,6 +234,7 @@ class _Search:
             if self._rows == self.size:
                 return "the Krylov space is the whole space"
             if not self._chain_is_done():
+                window = min(window, self._steps_to_go())
                 continue
             if len(self.locked) + self.chain.steps >= self.k and self._is_complete():
                 return converged
@@ -266,7 +269,17 @@ class _Search:
             return False
         theta, _, estimates = self.chain.ritz()
         wanted = order(theta, self.which)[:for_]
-        return bool((estimates[wanted] <= self._tolerances(theta[wanted])).all())
+        worst = float((estimates[wanted] / self._tolerances(theta[wanted])).max())
+        self._looks = [*self._looks[-1:], (self.chain.steps, worst)]
+        return worst <= 1
+
+    def _steps_to_go(self) -> int:
+        """A guess at when the chain will be done, from the last two looks: the worst residual falls geometrically."""
+        if len(self._looks) < 2:
+            return SYNC_EVERY
+        (before, high), (now, low) = self._looks
+        rate = math.log(high / low) / (now - before) if low < high else 0.0
+        return max(1, math.ceil(math.log(low) / rate)) if rate > 0 else SYNC_EVERY
 
     def _is_complete(self) -> bool:
         """Whether nothing further out than the k best is left to find."""
@@ -326,6 +339,7 @@ class _Search:
             w /= torch.linalg.vector_norm(w)
         self._basis[rows] = w
         self.chain = _Chain(torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
+        self._looks = []
 
     def _extend(self, steps: int) -> Generator[Tensor, Tensor, int]:
         """Take up to ``steps`` steps, with one host sync at their end; returns how many to take next.

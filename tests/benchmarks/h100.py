@@ -4,8 +4,10 @@ Work is counted as operations, bytes to and from memory, and kernel launches. A 
 
     launches · (time a launch)  +  max(operations / achieved rate, bytes / achieved bandwidth).
 
-With G models stacked, operations and bytes grow G-fold and launches stay. A continuation fits one λ after the other, so
-its fits have G = 1; its analyses, like all work of independent λ, can be stacked. No two pieces are assumed to overlap.
+With G models stacked, operations and bytes grow G-fold. The launches of a training step stay; those of a product grow
+with the chunks of rows that the stack is cut into; Lanczos vectors are each model's own, and so are their launches. A
+continuation fits one λ after the other, so its fits have G = 1; its analyses, like all work of independent λ, can be
+stacked. Storing goes on beside all else; no two other pieces are assumed to overlap.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ def step_cost(work: Workload, a: Assumptions, models: int) -> Cost:
 def product_cost(work: Workload, a: Assumptions, models: int) -> Cost:
     """One Hessian-vector product each; the inputs are read twice: forward, and for the gradient's tangent."""
     values = work.rows * (2 * work.widths[0] + a.unit_accesses * work.units)
-    return Cost(models * hvp_flop(work.widths, work.rows), models * FLOAT * values, a.product_kernels)
+    chunks = math.ceil(work.rows / max(1, a.rows_at_once // models))
+    return Cost(models * hvp_flop(work.widths, work.rows), models * FLOAT * values, chunks * a.product_kernels)
 
 
 def passes_cost(work: Workload, a: Assumptions, models: int) -> Cost:
@@ -76,7 +79,7 @@ def lanczos_cost(work: Workload, a: Assumptions, models: int) -> Cost:
     flop = 4 * against * p + 2 * 2 * work.k * m * p
     values = 2 * against * p + 2 * (m + work.k) * p
     looks = math.ceil(m / a.look_every) * a.look_seconds
-    return Cost(models * flop, models * FLOAT * values, m * a.lanczos_kernels, models * looks)
+    return Cost(models * flop, models * FLOAT * values, models * m * a.lanczos_kernels, models * looks)
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ class Prediction:
 
     @property
     def total(self) -> float:
-        """All of it, one after the other."""
-        return self.fit + self.passes + self.products + self.lanczos + self.storing
+        """All of it: one after the other, but for storing."""
+        return max(self.fit + self.passes + self.products + self.lanczos, self.storing)
 
     @property
     def dominant(self) -> str:
@@ -222,4 +225,5 @@ def _notes(work: Workload, a: Assumptions) -> list[str]:
 def break_even_epochs(work: Workload, a: Assumptions) -> float:
     """Mean epochs at which a continuation, its launches in a graph, takes exactly the goal."""
     seconds = predict(work, a, launch=a.launch_graph, fit_models=1, analysis_models=32)
-    return (GOAL_SECONDS - (seconds.total - seconds.fit)) / (seconds.fit / work.epochs)
+    others = seconds.passes + seconds.products + seconds.lanczos
+    return (GOAL_SECONDS - others) / (seconds.fit / work.epochs)

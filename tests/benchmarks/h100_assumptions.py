@@ -49,7 +49,8 @@ class Assumptions(_Stated):
     gram_schmidt_passes: int = _given(1, "passes of reorthogonalisation at each step; a second one is rare")
     look_every: int = _given(8, "Lanczos steps between two looks at T on the host")
     look_seconds: float = _given(1e-3, "seconds of a look: wait for the device, small eigenproblem")
-    store_seconds: float = _given(0.1, "seconds to write a λ into the store, not hidden behind other work")
+    rows_at_once: int = _given(65_536, "rows of all stacked models that pass through the network together")
+    store_seconds: float = _given(0.15, "seconds to write a λ into the store, in a thread of its own")
 
     @property
     def flop_rate(self) -> float:

@@ -89,6 +89,14 @@ def by_hesstore(operator: CountedOperator, k: int) -> Spectrum:
     return by_magnitude(pairs.eigenvalues, pairs.eigenvectors)
 
 
+def hesstore_later(problem: Problem) -> Solver:
+    """hesstore at a λ after the first: what it traces and arranges serves all of them."""
+    hessian = hesstore.Hessian(problem.model, problem.x, problem.y)
+    hessian.at(problem.theta)
+    later = Contestant("hesstore", lambda at: hessian.at(at.theta).matvec)
+    return Solver("hesstore, each λ after the first", later, by_hesstore)
+
+
 def by_eigsh(operator: CountedOperator, k: int) -> Spectrum:
     """SciPy's ARPACK, with its own choice of basis size."""
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,7 @@ def test_prediction_by_hand() -> None:
     a = Assumptions(
         peak_flops=2, flop_share=0.5, peak_bandwidth=4, bandwidth_share=0.5, step_kernels=10, product_kernels=20,
         lanczos_kernels=5, parameter_accesses=1, input_accesses=1, unit_accesses=1, cached_per_unit=1,
-        gram_schmidt_passes=1, look_every=8, look_seconds=7, store_seconds=11,
+        gram_schmidt_passes=1, look_every=8, look_seconds=7, rows_at_once=4, store_seconds=11,
     )  # fmt: skip
     found = h100.predict(work, a, launch=100, fit_models=2, analysis_models=1)
     # Step: 2·2·(2·2·3) = 48 operations; 4·(9 + 2·(2 + 3)) = 76 bytes: 38 s. Operations decide.
@@ -126,8 +127,14 @@ def test_prediction_by_hand() -> None:
     assert found.passes == 3 * (30 * 100 + 2 * 96 + 72)
     # P = 9: 4·3·9 + 4·1·2·9 = 180 operations; 4·(2·3·9 + 2·3·9) = 432 bytes: 216 s; one look.
     assert found.lanczos == 3 * (2 * 5 * 100 + 216 + 7)
+    # In stacks of 2 and 1 the rows come in 2 chunks and 1.
+    stacked = h100.predict(work, a, launch=100, fit_models=2, analysis_models=2)
+    assert stacked.products == 2 * ((2 * 20 * 100 + 2 * 96) + (20 * 100 + 96))
+    assert stacked.lanczos == found.lanczos
     assert found.storing == 33
-    assert found.total == found.fit + found.passes + found.products + found.lanczos + found.storing
+    assert found.total == found.fit + found.passes + found.products + found.lanczos
+    idle = h100.predict(work, replace(a, store_seconds=1e9), launch=100, fit_models=2, analysis_models=1)
+    assert idle.total == idle.storing == 3e9
     assert h100.resident_gib(work, a, 2) * 2**30 == 4 * (8 + 2 * (4 * 3 + 2 * 2 * 9))
 
 
