@@ -132,7 +132,7 @@ class SweepStore:
             raise CorruptStoreError(f"{self.path}: {name} of run {run.id} is damaged ({error})") from error
 
     def record(self, run: Run, index: int, status: Status, values: Mapping[str, Any]) -> None:
-        """Write what became known of one λ and then its status.
+        """Write what became known of one λ and then its status: :meth:`put_arrays`, then :meth:`put_entries`.
 
         Parameters
         ----------
@@ -149,16 +149,35 @@ class SweepStore:
         ValueError
             If a value's shape or dtype is not the schema's.
         """
-        arrays = {name: self._conforming(name, value) for name, value in values.items()}
-        large = [name for name in arrays if BY_NAME[name].is_large]
-        for name in large:
-            self._array(name)[run.id, index] = arrays[name]
-        for name in arrays.keys() - set(large):
-            self._array(name)[run.id, index] = arrays[name]
+        conforming = {name: self._conforming(name, value) for name, value in values.items()}
+        arrays = {name: value for name, value in conforming.items() if BY_NAME[name].is_large}
+        covering = self.put_arrays(run, index, status, arrays)
+        entries = {name: value for name, value in conforming.items() if name not in arrays}
+        self.put_entries(run, index, status, entries, covering)
+
+    def put_arrays(self, run: Run, index: int, status: Status, arrays: Mapping[str, Any]) -> int | None:
+        """Write large arrays of one λ, for whoever computed them; any process may, but one at a time for each λ.
+
+        Returns the digest of all large arrays that ``status`` promises (those not given are read), for
+        :meth:`put_entries`; None if it promises none.
+        """
+        conforming = {name: self._conforming(name, value) for name, value in arrays.items()}
+        for name, value in conforming.items():
+            self._array(name)[run.id, index] = value
         promised = LARGE_AT.get(status, ())
-        if promised:
-            covered = {name: arrays[name] if name in arrays else self.read(name, run, index) for name in promised}
-            self._array("digest")[run.id, index] = np.uint64(digest(run, float(self.l2[index]), covered))
+        if not promised:
+            return None
+        covered = {name: conforming[name] if name in conforming else self.read(name, run, index) for name in promised}
+        return digest(run, float(self.l2[index]), covered)
+
+    def put_entries(
+        self, run: Run, index: int, status: Status, entries: Mapping[str, Any], covering: int | None
+    ) -> None:
+        """Write small entries of one λ, the digest ``covering`` its arrays, then its status: for the run's driver."""
+        for name, value in entries.items():
+            self._array(name)[run.id, index] = self._conforming(name, value)
+        if covering is not None:
+            self._array("digest")[run.id, index] = np.uint64(covering)
         self._array("status")[run.id, index] = np.int8(status)
 
     def _conforming(self, name: str, value: Any) -> NDArray[np.generic]:
