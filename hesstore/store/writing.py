@@ -118,6 +118,16 @@ class SweepStore:
         """(L,) the status of each λ of a run."""
         return np.asarray(self._array("status")[run.id])
 
+    def reset(self, status: Status) -> None:
+        """Mark every λ of every run that has ``status`` pending; whoever calls holds the claims of all runs."""
+        for run in self.runs:
+            found = self.status(run)
+            chosen = found == status
+            if chosen.any():
+                reasons = np.asarray(self._array("failure")[run.id])
+                self._array("failure")[run.id] = np.where(chosen, "", reasons)
+                self._array("status")[run.id] = np.where(chosen, Status.PENDING, found).astype(np.int8)
+
     def read(self, name: str, run: Run, index: int) -> NDArray[np.generic]:
         """One variable at one λ.
 
