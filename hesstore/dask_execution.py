@@ -39,6 +39,9 @@ ATTEMPTS = 3
 
 CONNECT_SECONDS = 10
 
+SHARERS = "HESSTORE_SHARERS"
+"""Environment variable of a worker: with how many like it it shares its machine's cores and memory."""
+
 
 @contextmanager
 def connected(workers: int, scheduler: str) -> Iterator[Client]:
@@ -53,30 +56,35 @@ def connected(workers: int, scheduler: str) -> Iterator[Client]:
     """
     if scheduler:
         try:
-            client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+            client = Client(scheduler, timeout=CONNECT_SECONDS)
         except (OSError, ValueError) as error:
             raise DeviceError(f"dask: no scheduler answers at {scheduler!r} ({error})") from None
         with client:
             yield client
         return
-    threads = max(1, _cores() // workers)
+    threads = _threads(workers)
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": ATTEMPTS - 1, "distributed.admin.tick.limit": "1h"}),
+        dask.config.set(
+            {
+                "distributed.scheduler.allowed-failures": ATTEMPTS - 1,
+                "distributed.scheduler.worker-saturation": 1.0,  # a task waits for a free worker, not behind another
+            }
+        ),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
             dashboard_address=None,
             silence_logs=50,
-            env={"HESSTORE_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)},
+            env={SHARERS: str(workers), "OMP_NUM_THREADS": str(threads)},
         ) as cluster,
-        Client(cluster, set_as_default=False) as client,
+        Client(cluster) as client,
     ):
         yield client
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+def _threads(workers: int) -> int:
+    return max(1, len(os.sched_getaffinity(0)) // workers)
 
 
 class DaskExecutor:
@@ -178,20 +186,23 @@ def compute(location: str, config: str, kind: Kind, point: Point, start: Point |
 def _worker(location: str, config: str) -> Worker:
     import torch  # noqa: PLC0415 - the threads are set before anything is computed
 
+    from hesstore.devices import free_memory, resolve_device  # noqa: PLC0415
     from hesstore.experiment import Experiment  # noqa: PLC0415
+    from hesstore.sizing import GIB  # noqa: PLC0415
     from hesstore.store.writing import SweepStore  # noqa: PLC0415
     from hesstore.worker import Worker  # noqa: PLC0415
 
     if (location, config) not in _prepared:
-        if threads := os.environ.get("HESSTORE_THREADS"):
-            torch.set_num_threads(int(threads))
         settings: dict[str, Any] = {**json.loads(config), "models": 1}
-        settings["device"] = _device(settings["device"])
+        settings["device"] = device = _device(settings["device"])
+        if sharers := int(os.environ.get(SHARERS, "0")):
+            torch.set_num_threads(_threads(sharers))
+            free = free_memory(resolve_device(device)) / 2 / GIB
+            settings["memory_gib"] = (settings["memory_gib"] or free) / sharers
         experiment = Experiment.prepare(SweepConfig.from_mapping(settings))
+        store = SweepStore.open_matching(location, experiment.identity())
         _prepared.clear()  # a worker that serves another sweep now needs its memory
-        _prepared[location, config] = Worker(
-            experiment, SweepStore.open_matching(location, experiment.identity()), remember=False
-        )
+        _prepared[location, config] = Worker(experiment, store, remember=False)
     return _prepared[location, config]
 
 
