@@ -19,6 +19,7 @@ import numpy as np
 from hesstore.execution import LocalExecutor
 from hesstore.experiment import Experiment, Point
 from hesstore.recorder import Record, Recorder
+from hesstore.store.growing import check_growing, grown, recover
 from hesstore.store.paths import local_path
 from hesstore.store.schema import Run, Status
 from hesstore.store.writing import SweepStore, check_creatable, check_matching
@@ -89,6 +90,7 @@ def run_sweep(
     workers: int = 0,
     scheduler: str = "",
     retry_failed: bool = False,
+    grow: bool = False,
 ) -> SweepSummary:
     """Compute all λ of all runs that the store at ``location`` lacks; make the store if there is none.
 
@@ -109,6 +111,9 @@ def run_sweep(
         The address of a running Dask scheduler whose workers do it; they must see the store and hesstore.
     retry_failed : bool
         Whether λ that failed are tried again.
+    grow : bool
+        Whether an existing store is first made larger to fit ``config``: more λ, more runs; or, with a larger k or
+        another setting of the solver, made to have its spectra computed again from the stored weights.
 
     Raises
     ------
@@ -117,15 +122,21 @@ def run_sweep(
     """
     began = time.perf_counter()
     path = local_path(location)
+    recover(path)
     is_new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     if is_new:
         check_creatable(path)
+    elif grow:
+        check_growing(path, config.identity())
     else:
         check_matching(path, config.identity(), partly=True)  # before data are loaded, or even downloaded
     experiment = Experiment.prepare(config)
-    store = (
-        SweepStore.create(path, experiment.spec()) if is_new else SweepStore.open_matching(path, experiment.identity())
-    )
+    if is_new:
+        store = SweepStore.create(path, experiment.spec())
+    elif grow:
+        store = grown(path, experiment.spec())
+    else:
+        store = SweepStore.open_matching(path, experiment.identity())
     with ExitStack() as held:
         for run in store.runs:
             if retry_failed or (store.status(run) < Status.COMPLETE).any():

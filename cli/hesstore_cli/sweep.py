@@ -29,9 +29,22 @@ SOME_FAILED = 4
     "--workers", type=click.IntRange(0), default=0, metavar="N", help="Processes on this machine that share the work."
 )
 @click.option("--dask", "scheduler", default="", metavar="ADDRESS", help="A Dask scheduler whose workers do the work.")
+@click.option(
+    "--grow",
+    is_flag=True,
+    help="Make an existing STORE larger first: more λ, seeds or directions; or a larger k or another setting of the "
+    "solver, which computes its spectra again from the stored weights.",
+)
 @click.option("--retry-failed", is_flag=True, help="Try λ again that failed.")
 def sweep(
-    store: str, config: SweepConfig, time_limit: float | None, workers: int, scheduler: str, *, retry_failed: bool
+    store: str,
+    config: SweepConfig,
+    time_limit: float | None,
+    workers: int,
+    scheduler: str,
+    *,
+    retry_failed: bool,
+    grow: bool,
 ) -> int:
     """Compute every λ that STORE lacks; make STORE if it is not there.
 
@@ -61,6 +74,7 @@ def sweep(
                 workers=workers,
                 scheduler=scheduler,
                 retry_failed=retry_failed,
+                grow=grow,
             )
     where = shlex.quote(store)
     failed = f", {summary.failed} failed (hesstore info {where} says why)" if summary.failed else ""

@@ -79,7 +79,7 @@ class SweepStore:
         template = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
         try:
             template.chmod(0o777 & ~_umask())
-            _write_template(template, spec)
+            write_template(template, spec)
             template.rename(path)
         except BaseException:
             shutil.rmtree(template, ignore_errors=True)
@@ -140,6 +140,20 @@ class SweepStore:
             return np.asarray(self._array(name)[run.id, index])
         except (ValueError, RuntimeError) as error:
             raise CorruptStoreError(f"{self.path}: {name} of run {run.id} is damaged ({error})") from error
+
+    def file_of(self, name: str, run: Run, index: int) -> Path:
+        """The file that holds a large array of one λ, whether or not it is there."""
+        array = self._array(name)
+        key = array.metadata.encode_chunk_key((run.id, index, *(0 for _ in array.shape[2:])))
+        return self.path / name / key
+
+    def entries(self, name: str, run: Run) -> NDArray[Any]:
+        """(L, …) a small variable at all λ of a run."""
+        return np.asarray(self._array(name)[run.id])
+
+    def put_all(self, name: str, run: Run, values: NDArray[Any]) -> None:
+        """Write a small variable at all λ of a run."""
+        self._array(name)[run.id] = values
 
     def record(self, run: Run, index: int, status: Status, values: Mapping[str, Any]) -> None:
         """Write what became known of one λ and then its status: :meth:`put_arrays`, then :meth:`put_entries`.
@@ -216,7 +230,9 @@ def check_matching(path: Path, identity: Mapping[str, Any], *, partly: bool = Fa
         differences = {key: (str(stored.get(key)), str(identity.get(key))) for key in keys}
         described = "; ".join(f"{key} is {old} there, {new} here" for key, (old, new) in differences.items())
         raise ConfigMismatchError(
-            f"{path}: made with another config: {described}. Give the same options or another path", differences
+            f"{path}: made with another config: {described}. Give the same options or another path"
+            " (or --grow, for more λ, runs or pairs)",
+            differences,
         )
 
 
@@ -244,7 +260,8 @@ def _umask() -> int:
     return mask
 
 
-def _write_template(folder: Path, spec: StoreSpec) -> None:
+def write_template(folder: Path, spec: StoreSpec) -> None:
+    """Fill an empty folder with a store in which nothing is known yet."""
     root = zarr.create_group(DurableLocalStore(folder), zarr_format=3)
     root.attrs.update(
         {
