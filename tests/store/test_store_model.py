@@ -97,12 +97,17 @@ class StoreMachine(RuleBasedStateMachine):
         self.reopen()
 
     def _record(self, data: st.DataObject, seed: int, kill_after: int | None) -> None:
-        run = data.draw(st.sampled_from(self.store.runs))
-        index = data.draw(st.integers(0, len(self.store.l2) - 1))
+        unfinished = [
+            (run, index)
+            for run in self.store.runs
+            for index in range(len(self.store.l2))
+            if self.status.get(self.cell(run, index), Status.PENDING) < Status.COMPLETE
+        ]
+        if not unfinished:
+            return  # what is finished is not written again
+        run, index = data.draw(st.sampled_from(unfinished))
         cell = self.cell(run, index)
         now = self.status.get(cell, Status.PENDING)
-        if now >= Status.COMPLETE:
-            return  # what is finished is not written again
         following = [Status.FITTED, Status.FAILED] if now == Status.PENDING else [Status.COMPLETE, Status.FAILED]
         status = data.draw(st.sampled_from(following))
         record = values(status, seed)
@@ -176,6 +181,6 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 StoreMachine.TestCase.settings = settings(
-    max_examples=12, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=25, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
 test_any_sequence_of_operations = StoreMachine.TestCase
