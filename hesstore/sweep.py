@@ -21,9 +21,9 @@ from hesstore.devices import HostCopy
 from hesstore.errors import CorruptStoreError, DivergedError
 from hesstore.experiment import Experiment, Point
 from hesstore.recorder import Record, Recorder
-from hesstore.store.paths import local_path
+from hesstore.store.paths import locate
 from hesstore.store.schema import Run, Status
-from hesstore.store.writing import SweepStore, check_creatable, check_matching
+from hesstore.store.writing import SweepStore, check_matching
 
 if TYPE_CHECKING:
     import os
@@ -97,7 +97,7 @@ def run_sweep(
     config : SweepConfig
         What to compute. An existing store must have been made with the same one (but for where data lie and where the
         work is done).
-    location : path or ``file://`` URL
+    location : path, ``file://`` URL or ``s3://`` URL
         The store.
     observer : callable, optional
         Called with a :class:`SweepEvent` as work goes on.
@@ -110,15 +110,17 @@ def run_sweep(
         Before anything is written, if the config can't be carried out or the store is another's.
     """
     began = time.perf_counter()
-    path = local_path(location)
-    is_new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    place = locate(location)
+    is_new = place.is_new()
     if is_new:
-        check_creatable(path)
+        place.check_creatable()
     else:
-        check_matching(path, config.identity(), partly=True)  # before data are loaded, or even downloaded
+        check_matching(place, config.identity(), partly=True)  # before data are loaded, or even downloaded
     experiment = Experiment.prepare(config)
     store = (
-        SweepStore.create(path, experiment.spec()) if is_new else SweepStore.open_matching(path, experiment.identity())
+        SweepStore.create(place, experiment.spec())
+        if is_new
+        else SweepStore.open_matching(place, experiment.identity())
     )
     unfinished = [run for run in store.runs if (store.status(run) < Status.COMPLETE).any()]
     computed = 0
