@@ -72,8 +72,9 @@ class S3Place(Place):
         server = endpoint()
         if server is not None and not _is_http(server):
             raise StoreError(f"{url}: AWS_ENDPOINT_URL={server!r} is not an http:// or https:// URL")
-        self._objects = _connect(bucket, name, server, _PATIENT, _MANY_RETRIES)
-        self._brief = _connect(bucket, name, server, _BRIEF, _FEW_RETRIES)
+        with explained(self.url):
+            self._objects = _connect(bucket, name, server, _PATIENT, _MANY_RETRIES)
+            self._brief = _connect(bucket, name, server, _BRIEF, _FEW_RETRIES)
         self._claims: dict[int, Lease] = {}
 
     @property

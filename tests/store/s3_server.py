@@ -29,7 +29,8 @@ def served() -> Iterator[str]:
 
 def ask(url: str, data: bytes | None = None, *, method: str) -> bytes:
     """The answer to a plain HTTP request."""
-    with urllib.request.urlopen(urllib.request.Request(url, data, method=method), timeout=10) as answer:  # noqa: S310
+    request = urllib.request.Request(url, data, {"Content-Type": "text/plain"}, method=method)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
         content: bytes = answer.read()
         return content
 
