@@ -24,6 +24,7 @@ from hesstore.store.paths import locate
 from hesstore.store.schema import VARIABLES
 from hesstore.sweep import run_sweep
 from tests.conftest import Done
+from tests.store.test_scale import GETS, PUTS
 from tests.store.test_store import analysed, fitted, spec
 from tests.test_sweep import TIMES, Stop, stop_at
 
@@ -119,6 +120,26 @@ def test_the_status_follows_everything_else(monkeypatch: pytest.MonkeyPatch) -> 
     for phase, large in ((written[:cut], {"weights"}), (written[cut:], {"gradient", "eigenvectors"})):
         assert phase[-2:] == ["digest", "status"]
         assert set(phase[: len(large)]) == large
+
+
+def test_requests_of_one_strength_are_those_of_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SweepStore.create(URL, spec())
+    counts = {"get_async": 0, "put_async": 0}
+
+    def counted(name: str) -> Any:
+        real = getattr(obstore, name)
+
+        async def asked(*rest: Any, **options: Any) -> Any:
+            counts[name] += 1
+            return await real(*rest, **options)
+
+        return asked
+
+    for name in counts:
+        monkeypatch.setattr(obstore, name, counted(name))
+    store.record(store.runs[0], 0, Status.FITTED, fitted(0))
+    store.record(store.runs[0], 0, Status.COMPLETE, analysed(0))
+    assert counts == {"get_async": GETS, "put_async": PUTS}
 
 
 @pytest.mark.parametrize("puts", [0, 1, 2, 20, 44])
