@@ -27,5 +27,5 @@ def open_store(location: Location) -> xr.Dataset:
     """
     place = locate(location)
     open_group(place)
-    ds: xr.Dataset = xr.open_zarr(place.zarr_store(read_only=True))
+    ds: xr.Dataset = xr.open_zarr(place.zarr_store(read_only=True), zarr_format=3)
     return ds

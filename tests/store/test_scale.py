@@ -3,7 +3,7 @@ from __future__ import annotations
 from tests.store.scale import one_strength, opening
 
 GETS, PUTS = 19, 20
-"""A λ: 17 small arrays are read and written, status and digest twice; weights are read back for the digest."""
+"""A λ: 15 small arrays are read and put, two of them twice; three large ones are put, two looked at before."""
 
 
 def test_requests_of_one_strength() -> None:
