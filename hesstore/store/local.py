@@ -34,6 +34,11 @@ class LocalPlace(Place):
         """The folder."""
         return self.path
 
+    @property
+    def address(self) -> str:
+        """The folder's absolute path."""
+        return str(self.path.absolute())
+
     def is_new(self) -> bool:
         """Whether there is nothing, or an empty folder."""
         return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))

@@ -21,6 +21,11 @@ class Place(ABC):
     def location(self) -> Path | str:
         """What leads back here, in another process too."""
 
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """The same as text, from any working folder."""
+
     def __str__(self) -> str:
         return str(self.location)
 

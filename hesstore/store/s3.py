@@ -82,6 +82,11 @@ class S3Place(Place):
         """The URL."""
         return self.url
 
+    @property
+    def address(self) -> str:
+        """The URL."""
+        return self.url
+
     def is_new(self) -> bool:
         """Whether there is no root ``zarr.json``, which is written last."""
         return self._root() is None

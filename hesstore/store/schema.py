@@ -130,6 +130,11 @@ LARGE_AT = {
 }
 """The large arrays that a status promises, which its digest covers."""
 
+AT_FIT = frozenset(
+    {"weights", "loss", "accuracy", "class_accuracy", "confusion", "penalty", "epochs", "fit_seconds", "failure"}
+)
+"""The variables that do not depend on the analysis."""
+
 COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
     "run": {"long_name": "run: one pass along the strengths"},
     "l2": {"long_name": "L2 regularisation strength λ", "units": "1"},

@@ -18,7 +18,7 @@ from zarr.errors import ZarrUserWarning
 from hesstore.config import fingerprint
 from hesstore.errors import ConfigMismatchError, CorruptStoreError, StoreError
 from hesstore.store.digest import digest
-from hesstore.store.paths import locate, open_group
+from hesstore.store.paths import local_path, locate, open_group
 from hesstore.store.schema import (
     BY_NAME,
     COORDINATE_ATTRS,
@@ -34,6 +34,7 @@ from hesstore.store.schema import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from zarr.abc.store import Store
@@ -73,7 +74,7 @@ class SweepStore:
         """
         place = locate(location)
         place.check_creatable()
-        place.create(lambda store: _write_template(store, spec))
+        place.create(lambda store: write_template(store, spec))
         return cls(place)
 
     @classmethod
@@ -107,6 +108,16 @@ class SweepStore:
         """(L,) the status of each λ of a run."""
         return np.asarray(self._array("status")[run.id])
 
+    def reset(self, status: Status) -> None:
+        """Mark every λ of every run that has ``status`` pending; whoever calls holds the claims of all runs."""
+        for run in self.runs:
+            found = self.status(run)
+            chosen = found == status
+            if chosen.any():
+                reasons = np.asarray(self._array("failure")[run.id])
+                self._array("failure")[run.id] = np.where(chosen, "", reasons)
+                self._array("status")[run.id] = np.where(chosen, Status.PENDING, found).astype(np.int8)
+
     def read(self, name: str, run: Run, index: int) -> NDArray[np.generic]:
         """One variable at one λ.
 
@@ -119,6 +130,20 @@ class SweepStore:
             return np.asarray(self._array(name)[run.id, index])
         except (ValueError, RuntimeError) as error:
             raise CorruptStoreError(f"{self.path}: {name} of run {run.id} is damaged ({error})") from error
+
+    def file_of(self, name: str, run: Run, index: int) -> Path:
+        """The file that holds a large array of one λ, whether or not it is there; of a store in a folder."""
+        array = self._array(name)
+        key = array.metadata.encode_chunk_key((run.id, index, *(0 for _ in array.shape[2:])))
+        return local_path(self.path) / name / key
+
+    def entries(self, name: str, run: Run) -> NDArray[Any]:
+        """(L, …) a small variable at all λ of a run."""
+        return np.asarray(self._array(name)[run.id])
+
+    def put_all(self, name: str, run: Run, values: NDArray[Any]) -> None:
+        """Write a small variable at all λ of a run."""
+        self._array(name)[run.id] = values
 
     def record(self, run: Run, index: int, status: Status, values: Mapping[str, Any]) -> None:
         """Write what became known of one λ and then its status: :meth:`put_arrays`, then :meth:`put_entries`.
@@ -196,11 +221,14 @@ def check_matching(location: Location, identity: Mapping[str, Any], *, partly: b
         differences = {key: (str(stored.get(key)), str(identity.get(key))) for key in keys}
         described = "; ".join(f"{key} is {old} there, {new} here" for key, (old, new) in differences.items())
         raise ConfigMismatchError(
-            f"{place}: made with another config: {described}. Give the same options or another path", differences
+            f"{place}: made with another config: {described}. Give the same options or another path"
+            " (or --grow, for more λ, runs or pairs)",
+            differences,
         )
 
 
-def _write_template(store: Store, spec: StoreSpec) -> None:
+def write_template(store: Store, spec: StoreSpec) -> None:
+    """Fill an empty Zarr store with one in which nothing is known yet."""
     root = zarr.create_group(store, zarr_format=3)
     root.attrs.update(
         {

@@ -62,7 +62,7 @@ class CountingStore(WrapperStore[MemoryStore]):
 class CountedPlace(Place):
     """A store in memory."""
 
-    location = "memory"
+    location = address = "memory"
 
     def __init__(self) -> None:
         self.objects: dict[str, Buffer] = {}
