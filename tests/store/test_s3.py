@@ -23,7 +23,7 @@ from hesstore.store import Status, SweepStore
 from hesstore.store.paths import locate
 from hesstore.store.schema import VARIABLES
 from hesstore.sweep import run_sweep
-from tests.conftest import Done
+from tests.conftest import ROOT, Done
 from tests.store.test_scale import GETS, PUTS
 from tests.store.test_store import analysed, fitted, spec
 from tests.test_sweep import TIMES, Stop, stop_at
@@ -475,3 +475,21 @@ def test_the_command_line(
         for done in (refused, other):
             (line,) = done.stderr.strip().splitlines()
             assert line.startswith("hesstore: ")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_workers_write_to_the_bucket(toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    config = toy_config(direction="both")
+    run_sweep(config, tmp_path / "s.zarr")
+    run_sweep(config, URL, workers=2)
+    local = {key: data for key, data in files(tmp_path / "s.zarr").items() if ".claim" not in key}
+    assert without_times(contents()) == without_times(local)
+
+
+def test_a_store_in_a_bucket_does_not_grow(toy_config: MakeConfig) -> None:
+    SweepStore.create(URL, spec())
+    with pytest.raises(StoreError, match=f"{URL}: only a store in a folder can grow"):
+        run_sweep(toy_config(k=7), URL, grow=True)
