@@ -27,7 +27,6 @@ except ImportError:
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from hesstore.experiment import Point
     from hesstore.worker import Worker
@@ -96,13 +95,13 @@ class DaskExecutor:
         Of the scheduler.
     config : SweepConfig
         What the tasks belong to.
-    location : Path
+    location : str
         The store, by a name under which workers find it.
     """
 
-    def __init__(self, client: Client, config: SweepConfig, location: Path) -> None:
+    def __init__(self, client: Client, config: SweepConfig, location: str) -> None:
         self._client = client
-        self._sweep = (os.fspath(location.absolute()), json.dumps(config.to_mapping()))
+        self._sweep = (location, json.dumps(config.to_mapping()))
         self._tasks: dict[Future[Outcome], tuple[Kind, Point, Point | None]] = {}
         self._faults: Counter[tuple[Kind, Point]] = Counter()
 

@@ -11,7 +11,8 @@
     ├── StoreError             a path that is not a usable store
     │   ├── ConfigMismatchError   the store belongs to another config
     │   ├── CorruptStoreError     what is stored is missing or damaged
-    │   └── StoreBusyError        another live process drives this run
+    │   ├── StoreBusyError        another live process drives this run
+    │   └── StoreUnreachableError   the server that has the store does not answer
     └── ExportError            an export that would overwrite, or finds nothing to write
 
 Library code raises; only the command line turns an error into a message and an exit status.
@@ -73,6 +74,10 @@ class CorruptStoreError(StoreError):
 
 class StoreBusyError(StoreError):
     """Another live process drives this run of the store."""
+
+
+class StoreUnreachableError(StoreError):
+    """The server that has the store can't be reached, or fails."""
 
 
 class ExportError(HesstoreError):

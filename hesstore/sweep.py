@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hesstore.errors import StoreError
 from hesstore.execution import LocalExecutor
 from hesstore.experiment import Experiment, Point
 from hesstore.recorder import Record, Recorder
 from hesstore.store.growing import check_growing, grown, recover
-from hesstore.store.paths import local_path
+from hesstore.store.local import LocalPlace
+from hesstore.store.paths import local_path, locate
 from hesstore.store.schema import Run, Status
-from hesstore.store.writing import SweepStore, check_creatable, check_matching
+from hesstore.store.writing import SweepStore, check_matching
 from hesstore.worker import Worker, facts_of
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from hesstore.config import SweepConfig
     from hesstore.execution import Executor
+    from hesstore.store.place import Place
     from hesstore.worker import Facts, Outcome
 
 
@@ -99,7 +102,7 @@ def run_sweep(
     config : SweepConfig
         What to compute. An existing store must have been made with the same one (but for where data lie and where the
         work is done).
-    location : path or ``file://`` URL
+    location : path, ``file://`` URL or ``s3://`` URL
         The store.
     observer : callable, optional
         Called with a :class:`SweepEvent` as work goes on.
@@ -121,22 +124,15 @@ def run_sweep(
         Before anything is written, if the config can't be carried out or the store is another's.
     """
     began = time.perf_counter()
-    path = local_path(location)
-    recover(path)
-    is_new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    if is_new:
-        check_creatable(path)
-    elif grow:
-        check_growing(path, config.identity())
-    else:
-        check_matching(path, config.identity(), partly=True)  # before data are loaded, or even downloaded
+    place = locate(location)
+    is_new = _check(place, config, grow=grow)  # before data are loaded, or even downloaded
     experiment = Experiment.prepare(config)
     if is_new:
-        store = SweepStore.create(path, experiment.spec())
+        store = SweepStore.create(place, experiment.spec())
     elif grow:
-        store = grown(path, experiment.spec())
+        store = grown(local_path(place.location), experiment.spec())
     else:
-        store = SweepStore.open_matching(path, experiment.identity())
+        store = SweepStore.open_matching(place, experiment.identity())
     with ExitStack() as held:
         for run in store.runs:
             if retry_failed or (store.status(run) < Status.COMPLETE).any():
@@ -157,6 +153,22 @@ def run_sweep(
     )
 
 
+def _check(place: Place, config: SweepConfig, *, grow: bool) -> bool:
+    """Whether a store is to be made at ``place``; raises if what is there is in the way."""
+    if isinstance(place, LocalPlace):
+        recover(place.path)
+    elif grow:
+        raise StoreError(f"{place}: only a store in a folder can grow: make a new one with the larger config")
+    is_new = place.is_new()
+    if is_new:
+        place.check_creatable()
+    elif grow:
+        check_growing(local_path(place.location), config.identity())
+    else:
+        check_matching(place, config.identity(), partly=True)
+    return is_new
+
+
 @contextmanager
 def _executor(driver: _Driver, workers: int, scheduler: str) -> Iterator[Executor]:
     """What carries the tasks out."""
@@ -165,7 +177,7 @@ def _executor(driver: _Driver, workers: int, scheduler: str) -> Iterator[Executo
         from hesstore.dask_execution import DaskExecutor, connected  # noqa: PLC0415 - who uses no Dask needs none
 
         with connected(workers, scheduler) as client:
-            yield DaskExecutor(client, experiment.config, store.path)
+            yield DaskExecutor(client, experiment.config, store.place.address)
     else:
         yield LocalExecutor(
             Worker(experiment, store, remember=True),

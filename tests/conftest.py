@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,15 @@ def hesstore(
         return Done(status, *capsys.readouterr())
 
     return invoke
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many as each of two workers has on two cores: then the bytes are the same."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])

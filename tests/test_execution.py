@@ -30,15 +30,6 @@ MakeConfig = Callable[..., SweepConfig]
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As many as each of two workers has on two cores: then the bytes are the same."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a scheduler with two workers that are threads of this process."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -10,9 +10,9 @@ import click
 from hesstore_cli.options import store_argument
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import xarray as xr
+
+    from hesstore.store.place import Place
 
 ROWS = 8
 
@@ -28,13 +28,14 @@ def info(store: str, *, as_json: bool) -> None:
       hesstore info quickstart.zarr
     """
     import hesstore
-    from hesstore.store.paths import local_path
+    from hesstore.store.paths import locate
 
-    facts = describe(hesstore.open(store), local_path(store))
+    place = locate(store)
+    facts = describe(hesstore.open(place), place)
     click.echo(json.dumps(facts, indent=2, allow_nan=False) if as_json else as_text(facts))
 
 
-def describe(ds: xr.Dataset, path: Path) -> dict[str, Any]:
+def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
     """The facts of ``hesstore info --json``."""
     import numpy as np
 
@@ -45,7 +46,7 @@ def describe(ds: xr.Dataset, path: Path) -> dict[str, Any]:
     try:
         ds = ds.drop_dims("param").load()
     except (ValueError, RuntimeError) as error:
-        raise CorruptStoreError(f"{path}: {error}") from error
+        raise CorruptStoreError(f"{place}: {error}") from error
     status = ds["status"].values
     runs = []
     for position, run in enumerate(ds["run"].values):
@@ -69,8 +70,8 @@ def describe(ds: xr.Dataset, path: Path) -> dict[str, Any]:
             }
         )
     return {
-        "path": str(path),
-        "bytes": sum(_size(file) for file in path.rglob("*")),
+        "path": str(place),
+        "bytes": place.size(),
         "schema_version": ds.attrs["schema_version"],
         "fingerprint": ds.attrs["fingerprint"],
         "config": json.loads(ds.attrs["config"]),
@@ -78,14 +79,6 @@ def describe(ds: xr.Dataset, path: Path) -> dict[str, Any]:
         "sizes": sizes,
         "runs": runs,
     }
-
-
-def _size(file: Path) -> int:
-    """Bytes of a file; 0 for a folder, or for a file that a running sweep has just replaced."""
-    try:
-        return file.stat().st_size if file.is_file() else 0
-    except FileNotFoundError:
-        return 0
 
 
 def _result(cell: xr.Dataset) -> dict[str, Any]:

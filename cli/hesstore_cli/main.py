@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from hesstore.errors import ConfigMismatchError, CorruptStoreError, HesstoreError, StoreBusyError
+from hesstore.errors import (
+    ConfigMismatchError,
+    CorruptStoreError,
+    HesstoreError,
+    StoreBusyError,
+    StoreUnreachableError,
+)
 from hesstore_cli.config import config
 from hesstore_cli.export import export
 from hesstore_cli.info import info
@@ -18,7 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-STATUS: dict[type[HesstoreError], int] = {ConfigMismatchError: 3, CorruptStoreError: 5, StoreBusyError: FAILED}
+STATUS: dict[type[HesstoreError], int] = {
+    ConfigMismatchError: 3,
+    CorruptStoreError: 5,
+    StoreBusyError: FAILED,
+    StoreUnreachableError: FAILED,
+}
 
 EPILOG = """\b
 Exit status:

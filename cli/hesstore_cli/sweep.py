@@ -86,9 +86,10 @@ def sweep(
             err=True,
         )
         return stop.status or 0
+    opener = "hesstore.open" if "://" in store else "xr.open_zarr"  # xarray alone takes URLs to fsspec
     click.echo(
         f"{summary.complete} λ complete in {store}{failed}; {now}. "
-        f"Next: hesstore export {where} --format csv, or in Python xr.open_zarr({store!r})",
+        f"Next: hesstore export {where} --format csv, or in Python {opener}({store!r})",
         err=True,
     )
     return SOME_FAILED if summary.failed else 0

@@ -21,7 +21,8 @@ import numpy as np
 from hesstore.errors import ConfigMismatchError, StoreError
 from hesstore.files import sync_folder
 from hesstore.store.digest import digest
-from hesstore.store.paths import open_group
+from hesstore.store.durable import DurableLocalStore
+from hesstore.store.paths import local_path, open_group
 from hesstore.store.schema import AT_FIT, VARIABLES, Run, Status, StoreSpec
 from hesstore.store.writing import SweepStore, write_template
 
@@ -79,16 +80,16 @@ def grown(path: Path, spec: StoreSpec) -> SweepStore:
     with ExitStack() as claims:
         for run in old.runs:
             claims.enter_context(old.claim(run))
-        _replace(old, _with_runs_of(old, spec), reanalyse=reanalyse)
+        _replace(path, old, _with_runs_of(old, spec), reanalyse=reanalyse)
     return SweepStore(path)
 
 
-def _replace(old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -> None:
-    path, places = old.path, _places(old, spec)
+def _replace(path: Path, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -> None:
+    places = _places(old, spec)
     template = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
     try:
         template.chmod(path.stat().st_mode & 0o777)
-        write_template(template, spec)
+        write_template(DurableLocalStore(template), spec)
         new = SweepStore(template)
         names = {variable.name for variable in VARIABLES if variable.name in AT_FIT or not reanalyse}
         for run in old.runs:
@@ -165,7 +166,7 @@ def _link_arrays(old: SweepStore, new: SweepStore, places: list[int], names: set
                 if source.is_file():
                     target.parent.mkdir(parents=True, exist_ok=True)
                     _link(source, target)
-                    folders |= {target.parent, *_between(new.path, target.parent)}
+                    folders |= {target.parent, *_between(local_path(new.path), target.parent)}
     for folder in folders:
         sync_folder(folder)
 

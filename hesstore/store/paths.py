@@ -1,15 +1,41 @@
-"""Which path a store is meant by, and whether there is one."""
+"""Which place a store is meant by, and whether there is one."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote, urlparse
 
 import zarr
 
 from hesstore.errors import StoreError
+from hesstore.store.local import LocalPlace
+from hesstore.store.place import Place
 from hesstore.store.schema import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from hesstore.store.s3 import S3Place
+
+Location: TypeAlias = "str | os.PathLike[str] | Place"
+"""What names a store: a path, a ``file://`` or ``s3://`` URL, or a place itself."""
+
+
+def locate(location: Location) -> Place:
+    """The place that a path, a ``file://`` URL or an ``s3://`` URL names.
+
+    Raises
+    ------
+    StoreError
+        For a URL of another scheme or a malformed one, and for ``s3://`` without the packages that it needs.
+    """
+    if isinstance(location, Place):
+        return location
+    text = os.fspath(location)
+    if text.startswith("s3://"):
+        return _s3_place(text)
+    return LocalPlace(local_path(location))
 
 
 def local_path(location: str | os.PathLike[str]) -> Path:
@@ -25,34 +51,44 @@ def local_path(location: str | os.PathLike[str]) -> Path:
         raise StoreError(f"{text!r} is not a path")
     if text.startswith("file://"):
         return Path(unquote(urlparse(text).path))
+    if text.startswith("s3://"):
+        raise StoreError(f"{text}: this works on local folders alone: give a path")
     if "://" in text:
-        raise StoreError(f"{text}: stores are local folders: give a path")
+        raise StoreError(f"{text}: a store is a local folder or on S3: give a path, or s3://BUCKET/NAME")
+    if isinstance(location, Path) and re.match(r"(s3|file):/", text):
+        raise StoreError(f"{text}: is a URL made into a Path, which dropped a slash: give it as text")
     return Path(text).expanduser()
 
 
-def open_group(path: Path, store: zarr.storage.LocalStore | None = None) -> zarr.Group:
-    """The root group of the store at ``path``, read-only unless ``store`` is given.
+def _s3_place(url: str) -> S3Place:
+    try:
+        import obstore  # noqa: F401, PLC0415 - an extra, and whoever stores locally does not wait for it
+    except ImportError as error:
+        raise StoreError(f'{url}: stores on S3 need a further package: pip install "hesstore[s3]"') from error
+    from hesstore.store.s3 import S3Place  # noqa: PLC0415
+
+    return S3Place(url)
+
+
+def open_group(location: Location, *, writable: bool = False) -> zarr.Group:
+    """The root group of the store at ``location``.
 
     Raises
     ------
     StoreError
         If there is nothing, something else, or a store of a newer schema.
     """
-    if not path.exists():
-        raise StoreError(f"{path}: no such store: make one with `hesstore sweep {path}`")
-    if not path.is_dir():
-        raise StoreError(f"{path}: is a file, not a store")
+    place = locate(location)
+    place.check_exists()
     try:
-        group = zarr.open_group(
-            store or zarr.storage.LocalStore(path, read_only=True), mode="r+" if store else "r", zarr_format=3
-        )
+        group = zarr.open_group(place.zarr_store(read_only=not writable), mode="r+" if writable else "r", zarr_format=3)
     except FileNotFoundError:
-        raise StoreError(f"{path}: is not a Zarr store") from None
+        raise StoreError(f"{place}: is not a Zarr store") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: its zarr.json can't be read ({error})") from error
+        raise StoreError(f"{place}: its zarr.json can't be read ({error})") from error
     version = group.attrs.get("schema_version")
     if not isinstance(version, int):
-        raise StoreError(f"{path}: is a Zarr store, but not one of hesstore")
+        raise StoreError(f"{place}: is a Zarr store, but not one of hesstore")
     if version > SCHEMA_VERSION:
-        raise StoreError(f"{path}: has schema {version}, this hesstore reads up to {SCHEMA_VERSION}: upgrade hesstore")
+        raise StoreError(f"{place}: has schema {version}, this hesstore reads up to {SCHEMA_VERSION}: upgrade hesstore")
     return group

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from hesstore.store.paths import local_path, open_group
+from hesstore.store.paths import locate, open_group
 
 if TYPE_CHECKING:
-    import os
+    from hesstore.store.paths import Location
 
 
-def open_store(location: str | os.PathLike[str]) -> xr.Dataset:
+def open_store(location: Location) -> xr.Dataset:
     """The store's variables, labelled and lazy: the same Dataset as ``xr.open_zarr(location)``, after a check.
 
     Parameters
     ----------
-    location : path or ``file://`` URL
+    location : path, ``file://`` URL or ``s3://`` URL
         The store.
 
     Raises
@@ -25,7 +25,7 @@ def open_store(location: str | os.PathLike[str]) -> xr.Dataset:
     StoreError
         If it is not a store, or has a newer schema.
     """
-    path = local_path(location)
-    open_group(path)
-    ds: xr.Dataset = xr.open_zarr(path)
+    place = locate(location)
+    open_group(place)
+    ds: xr.Dataset = xr.open_zarr(place.zarr_store(read_only=True), zarr_format=3)
     return ds

@@ -7,11 +7,7 @@ status. Whatever a kill interrupts, the status still tells the truth.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,11 +17,8 @@ from zarr.errors import ZarrUserWarning
 
 from hesstore.config import fingerprint
 from hesstore.errors import ConfigMismatchError, CorruptStoreError, StoreError
-from hesstore.files import sync_folder
-from hesstore.store.claim import claim
 from hesstore.store.digest import digest
-from hesstore.store.durable import DurableLocalStore
-from hesstore.store.paths import local_path, open_group
+from hesstore.store.paths import local_path, locate, open_group
 from hesstore.store.schema import (
     BY_NAME,
     COORDINATE_ATTRS,
@@ -41,8 +34,12 @@ from hesstore.store.schema import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from numpy.typing import NDArray
+    from zarr.abc.store import Store
+
+    from hesstore.store.paths import Location
 
 
 class SweepStore:
@@ -50,13 +47,14 @@ class SweepStore:
 
     Parameters
     ----------
-    path : Path
-        Its folder.
+    location : path or URL
+        Where it is; ``path`` says so again, and opens it in another process.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.group = open_group(path, DurableLocalStore(path))
+    def __init__(self, location: Location) -> None:
+        self.place = locate(location)
+        self.path = self.place.location
+        self.group = open_group(self.place, writable=True)
         self._arrays: dict[str, zarr.Array[Any]] = {}
         self.l2: NDArray[np.float64] = np.asarray(self._array("l2")[:])
         seeds, directions = np.asarray(self._array("seed")[:]), np.asarray(self._array("direction")[:])
@@ -66,7 +64,7 @@ class SweepStore:
         )
 
     @classmethod
-    def create(cls, location: str | os.PathLike[str], spec: StoreSpec) -> SweepStore:
+    def create(cls, location: Location, spec: StoreSpec) -> SweepStore:
         """A new, empty store; it appears under its name whole or not at all.
 
         Raises
@@ -74,21 +72,13 @@ class SweepStore:
         StoreError
             If the path is taken or can't be written.
         """
-        path = local_path(location)
-        check_creatable(path)
-        template = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
-        try:
-            template.chmod(0o777 & ~_umask())
-            write_template(template, spec)
-            template.rename(path)
-        except BaseException:
-            shutil.rmtree(template, ignore_errors=True)
-            raise
-        sync_folder(path.absolute().parent)
-        return cls(path)
+        place = locate(location)
+        place.check_creatable()
+        place.create(lambda store: write_template(store, spec))
+        return cls(place)
 
     @classmethod
-    def open_matching(cls, location: str | os.PathLike[str], identity: Mapping[str, Any]) -> SweepStore:
+    def open_matching(cls, location: Location, identity: Mapping[str, Any]) -> SweepStore:
         """An existing store that was made with ``identity``.
 
         Raises
@@ -98,9 +88,9 @@ class SweepStore:
         StoreError
             If it is not a store or can't be written.
         """
-        path = local_path(location)
-        check_matching(path, identity)
-        return cls(path)
+        place = locate(location)
+        check_matching(place, identity)
+        return cls(place)
 
     def _array(self, name: str) -> zarr.Array[Any]:
         if name not in self._arrays:  # opening one costs as much as writing a small one
@@ -110,9 +100,9 @@ class SweepStore:
             self._arrays[name] = array
         return self._arrays[name]
 
-    def claim(self, run: Run) -> AbstractContextManager[None]:
-        """Hold ``run`` against other drivers; see :func:`hesstore.store.claim.claim`."""
-        return claim(self.path / "status", run.id)
+    def claim(self, run: Run) -> AbstractContextManager[object]:
+        """Hold ``run`` against other drivers; see :meth:`hesstore.store.place.Place.claim`."""
+        return self.place.claim(run.id)
 
     def status(self, run: Run) -> NDArray[np.int8]:
         """(L,) the status of each λ of a run."""
@@ -142,10 +132,10 @@ class SweepStore:
             raise CorruptStoreError(f"{self.path}: {name} of run {run.id} is damaged ({error})") from error
 
     def file_of(self, name: str, run: Run, index: int) -> Path:
-        """The file that holds a large array of one λ, whether or not it is there."""
+        """The file that holds a large array of one λ, whether or not it is there; of a store in a folder."""
         array = self._array(name)
         key = array.metadata.encode_chunk_key((run.id, index, *(0 for _ in array.shape[2:])))
-        return self.path / name / key
+        return local_path(self.path) / name / key
 
     def entries(self, name: str, run: Run) -> NDArray[Any]:
         """(L, …) a small variable at all λ of a run."""
@@ -198,6 +188,7 @@ class SweepStore:
         self, run: Run, index: int, status: Status, entries: Mapping[str, Any], covering: int | None
     ) -> None:
         """Write small entries of one λ, the digest ``covering`` its arrays, then its status: for the run's driver."""
+        self.place.check_claim(run.id)
         for name, value in entries.items():
             self._array(name)[run.id, index] = self._conforming(name, value)
         if covering is not None:
@@ -216,53 +207,29 @@ class SweepStore:
         return array.astype(variable.dtype, copy=False)
 
 
-def check_matching(path: Path, identity: Mapping[str, Any], *, partly: bool = False) -> None:
-    """Raise :class:`StoreError` unless ``path`` is a store that can be written and was made with ``identity``.
+def check_matching(location: Location, identity: Mapping[str, Any], *, partly: bool = False) -> None:
+    """Raise :class:`StoreError` unless ``location`` is a store that can be written and was made with ``identity``.
 
     With ``partly``, what the store has and ``identity`` lacks does not count as a difference.
     """
-    stored: dict[str, Any] = json.loads(open_group(path).attrs["identity"])  # type: ignore[arg-type]
-    if not os.access(path, os.W_OK):
-        raise StoreError(f"{path}: no permission to write")
+    place = locate(location)
+    stored: dict[str, Any] = json.loads(open_group(place).attrs["identity"])  # type: ignore[arg-type]
+    place.check_writable()
     compared = identity if partly else {**stored, **identity}
     keys = [key for key in compared if stored.get(key) != identity.get(key)]
     if keys:
         differences = {key: (str(stored.get(key)), str(identity.get(key))) for key in keys}
         described = "; ".join(f"{key} is {old} there, {new} here" for key, (old, new) in differences.items())
         raise ConfigMismatchError(
-            f"{path}: made with another config: {described}. Give the same options or another path"
+            f"{place}: made with another config: {described}. Give the same options or another path"
             " (or --grow, for more λ, runs or pairs)",
             differences,
         )
 
 
-def check_creatable(path: Path) -> None:
-    """Raise :class:`StoreError` unless a store can be made at ``path``."""
-    if path.is_symlink() or path.resolve() == Path.cwd():
-        raise StoreError(f"{path}: is a link or the working folder: give a path of its own")
-    if path.is_file():
-        raise StoreError(f"{path}: is a file, not a store: give another path")
-    if path.is_dir() and any(path.iterdir()):
-        raise StoreError(f"{path}: is a folder with other contents, not a store: give another path")
-    parent = path.absolute().parent
-    if not parent.is_dir():
-        raise StoreError(f"{path}: the folder {parent} does not exist: create it first")
-    try:
-        with tempfile.TemporaryFile(dir=parent):
-            pass
-    except OSError as error:
-        raise StoreError(f"{path}: can't write in {parent} ({error.strerror}): give another path") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def write_template(folder: Path, spec: StoreSpec) -> None:
-    """Fill an empty folder with a store in which nothing is known yet."""
-    root = zarr.create_group(DurableLocalStore(folder), zarr_format=3)
+def write_template(store: Store, spec: StoreSpec) -> None:
+    """Fill an empty Zarr store with one in which nothing is known yet."""
+    root = zarr.create_group(store, zarr_format=3)
     root.attrs.update(
         {
             "schema_version": SCHEMA_VERSION,
@@ -305,7 +272,7 @@ def write_template(folder: Path, spec: StoreSpec) -> None:
         array[...] = values
     with warnings.catch_warnings():  # zarr-python says that others may not read it; they then read each array's own
         warnings.simplefilter("ignore", ZarrUserWarning)
-        zarr.consolidate_metadata(DurableLocalStore(folder), zarr_format=3)
+        zarr.consolidate_metadata(store, zarr_format=3)
 
 
 def _codecs() -> tuple[BloscCodec, Crc32cCodec]:

@@ -1,0 +1,116 @@
+"""A store in a folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zarr.storage import LocalStore
+
+from hesstore.errors import StoreError
+from hesstore.files import sync_folder
+from hesstore.store.claim import claim
+from hesstore.store.durable import DurableLocalStore
+from hesstore.store.place import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from zarr.abc.store import Store
+
+
+class LocalPlace(Place):
+    """The folder ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def location(self) -> Path:
+        """The folder."""
+        return self.path
+
+    @property
+    def address(self) -> str:
+        """The folder's absolute path."""
+        return str(self.path.absolute())
+
+    def is_new(self) -> bool:
+        """Whether there is nothing, or an empty folder."""
+        return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
+
+    def check_exists(self) -> None:
+        """Raise :class:`StoreError` unless there is a folder."""
+        if not self.path.exists():
+            raise StoreError(f"{self}: no such store: make one with `hesstore sweep {self}`")
+        if not self.path.is_dir():
+            raise StoreError(f"{self}: is a file, not a store")
+
+    def check_creatable(self) -> None:
+        """Raise :class:`StoreError` unless a store can be made here."""
+        path = self.path
+        if path.is_symlink() or path.resolve() == Path.cwd():
+            raise StoreError(f"{path}: is a link or the working folder: give a path of its own")
+        if path.is_file():
+            raise StoreError(f"{path}: is a file, not a store: give another path")
+        if path.is_dir() and any(path.iterdir()):
+            raise StoreError(f"{path}: is a folder with other contents, not a store: give another path")
+        parent = path.absolute().parent
+        if not parent.is_dir():
+            raise StoreError(f"{path}: the folder {parent} does not exist: create it first")
+        try:
+            with tempfile.TemporaryFile(dir=parent):
+                pass
+        except OSError as error:
+            raise StoreError(f"{path}: can't write in {parent} ({error.strerror}): give another path") from None
+
+    def check_writable(self) -> None:
+        """Raise :class:`StoreError` if the folder's permissions forbid it."""
+        if not os.access(self.path, os.W_OK):
+            raise StoreError(f"{self}: no permission to write")
+
+    def create(self, write: Callable[[Store], None]) -> None:
+        """Write beside the folder's name, then rename."""
+        path = self.path
+        template = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
+        try:
+            template.chmod(0o777 & ~_umask())
+            write(DurableLocalStore(template))
+            template.rename(path)
+        except BaseException:
+            shutil.rmtree(template, ignore_errors=True)
+            raise
+        sync_folder(path.absolute().parent)
+
+    def zarr_store(self, *, read_only: bool) -> Store:
+        """Zarr's local store; for writing, one that flushes."""
+        return LocalStore(self.path, read_only=True) if read_only else DurableLocalStore(self.path)
+
+    def claim(self, run_id: int) -> AbstractContextManager[object]:
+        """A lock of the operating system; see :func:`hesstore.store.claim.claim`."""
+        return claim(self.path / "status", run_id)
+
+    def check_claim(self, run_id: int) -> None:
+        """Nothing: such a lock is not lost while its process lives."""
+
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(_size(file) for file in self.path.rglob("*"))
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file; 0 for a folder, or for a file that a running sweep has just replaced."""
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except FileNotFoundError:
+        return 0
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

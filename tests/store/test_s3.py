@@ -1,0 +1,495 @@
+"""Stores on S3, against a real server on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import hesstore
+from hesstore.config import SweepConfig
+from hesstore.errors import ConfigMismatchError, StoreBusyError, StoreError, StoreUnreachableError
+from hesstore.store import Status, SweepStore
+from hesstore.store.paths import locate
+from hesstore.store.schema import VARIABLES
+from hesstore.sweep import run_sweep
+from tests.conftest import ROOT, Done
+from tests.store.test_scale import GETS, PUTS
+from tests.store.test_store import analysed, fitted, spec
+from tests.test_sweep import TIMES, Stop, stop_at
+
+obstore = pytest.importorskip("obstore")
+pytest.importorskip("moto")
+
+from obstore.store import S3Store  # noqa: E402
+
+from hesstore.store import lease as lease_module  # noqa: E402
+from hesstore.store.lease import Lease  # noqa: E402
+from hesstore.store.s3 import UNFINISHED, S3ZarrStore  # noqa: E402
+from tests.store.s3_server import ask, served  # noqa: E402
+
+MakeConfig = Callable[..., SweepConfig]
+URL = "s3://bucket/runs/s.zarr"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with served() as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty bucket, and an environment that leads to it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in (
+        ("AWS_ENDPOINT_URL", server),
+        ("AWS_ACCESS_KEY_ID", "testing"),
+        ("AWS_SECRET_ACCESS_KEY", "testing"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    ask(f"{server}/moto-api/reset", b"", method="POST")
+    ask(f"{server}/bucket", method="PUT")
+
+
+def objects(url: str = URL) -> S3Store:
+    name = url.removeprefix("s3://bucket/")
+    return S3Store("bucket", prefix=name, client_options={"allow_http": True})
+
+
+def contents(url: str = URL) -> dict[str, bytes]:
+    at = objects(url)
+    return {each["path"]: bytes(obstore.get(at, each["path"]).bytes()) for batch in obstore.list(at) for each in batch}
+
+
+def files(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def without_times(entries: dict[str, bytes]) -> dict[str, bytes]:
+    return {key: data for key, data in entries.items() if not key.startswith(tuple(f"{name}/c" for name in TIMES))}
+
+
+def test_a_template_has_the_local_ones_bytes(tmp_path: Path) -> None:
+    SweepStore.create(tmp_path / "s.zarr", spec())
+    store = SweepStore.create(URL, spec())
+    assert store.path == URL
+    assert contents() == files(tmp_path / "s.zarr")
+    assert SweepStore(store.path).runs == store.runs
+    assert set(hesstore.open(URL).data_vars) == {variable.name for variable in VARIABLES}
+
+
+def test_what_is_recorded_has_the_local_bytes(tmp_path: Path) -> None:
+    for location in (tmp_path / "s.zarr", URL):
+        store = SweepStore.create(location, spec())
+        for index in range(3):
+            with store.claim(store.runs[1]):
+                store.record(store.runs[1], index, Status.FITTED, fitted(index))
+                store.record(store.runs[1], index, Status.COMPLETE, analysed(index))
+    ours, local = contents(), files(tmp_path / "s.zarr")
+    assert {key: ours[key] for key in local if ".claim" not in key} == ours
+    xr.testing.assert_identical(hesstore.open(URL).load(), xr.open_zarr(tmp_path / "s.zarr").load())
+    assert locate(URL).size() == sum(map(len, ours.values()))
+
+
+def test_the_status_follows_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SweepStore.create(URL, spec())
+    written: list[str] = []
+    real = S3ZarrStore.set
+
+    async def spy(self: S3ZarrStore, key: str, value: Any) -> None:
+        await real(self, key, value)
+        written.append(key.partition("/")[0])
+
+    monkeypatch.setattr(S3ZarrStore, "set", spy)
+    store.record(store.runs[0], 0, Status.FITTED, fitted(0))
+    store.record(store.runs[0], 0, Status.COMPLETE, analysed(0))
+    cut = written.index("status") + 1
+    for phase, large in ((written[:cut], {"weights"}), (written[cut:], {"gradient", "eigenvectors"})):
+        assert phase[-2:] == ["digest", "status"]
+        assert set(phase[: len(large)]) == large
+
+
+def test_requests_of_one_strength_are_those_of_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SweepStore.create(URL, spec())
+    counts = {"get_async": 0, "put_async": 0}
+
+    def counted(name: str) -> Any:
+        real = getattr(obstore, name)
+
+        async def asked(*rest: Any, **options: Any) -> Any:
+            counts[name] += 1
+            return await real(*rest, **options)
+
+        return asked
+
+    for name in counts:
+        monkeypatch.setattr(obstore, name, counted(name))
+    store.record(store.runs[0], 0, Status.FITTED, fitted(0))
+    store.record(store.runs[0], 0, Status.COMPLETE, analysed(0))
+    assert counts == {"get_async": GETS, "put_async": PUTS}
+
+
+@pytest.mark.parametrize("puts", [0, 1, 2, 20, 44])
+def test_a_template_that_was_cut_short_is_no_store_and_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, puts: int
+) -> None:
+    real, count = obstore.put, 0
+
+    def failing(at: S3Store, key: str, *rest: Any, **options: Any) -> Any:
+        nonlocal count
+        if not key.startswith(".claim"):
+            if count == puts:
+                raise KeyboardInterrupt
+            count += 1
+        return real(at, key, *rest, **options)
+
+    monkeypatch.setattr(obstore, "put", failing)
+    with pytest.raises(KeyboardInterrupt):
+        SweepStore.create(URL, spec())
+    monkeypatch.setattr(obstore, "put", real)
+    with pytest.raises(StoreError, match="no such store"):
+        hesstore.open(URL)
+    SweepStore.create(URL, spec())
+    SweepStore.create(tmp_path / "s.zarr", spec())
+    assert contents() == files(tmp_path / "s.zarr")
+
+
+def test_the_last_put_of_a_template_makes_it_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[str] = []
+    real = obstore.put
+
+    def spy(at: S3Store, key: str, *rest: Any, **options: Any) -> Any:
+        keys.append(key)
+        return real(at, key, *rest, **options)
+
+    monkeypatch.setattr(obstore, "put", spy)
+    SweepStore.create(URL, spec())
+    puts = [key for key in keys if not key.startswith(".claim")]
+    assert puts[0] == UNFINISHED
+    assert puts[-1] == "zarr.json"
+    assert puts.count("zarr.json") == 1
+
+
+@pytest.mark.parametrize("keys", [["notes.txt"], ["loss/zarr.json"], [UNFINISHED, "notes.txt"], ["zarr/zarr.json"]])
+def test_foreign_objects_are_respected(keys: list[str]) -> None:
+    for key in keys:
+        obstore.put(objects(), key, b"{}")
+    with pytest.raises(StoreError, match=r"other objects are there, such as .*: give another name"):
+        SweepStore.create(URL, spec())
+    assert sorted(contents()) == sorted(keys)
+
+
+def test_neighbours_are_not_in_the_way() -> None:
+    obstore.put(objects("s3://bucket/runs"), "s.zarr.txt", b"")
+    obstore.put(objects("s3://bucket/runs"), "s.zarr", b"")
+    SweepStore.create(URL, spec())
+    SweepStore.create(f"{URL}2", spec())
+    assert SweepStore(f"{URL}/").path == URL
+
+
+def test_only_one_of_two_makers_makes_a_store() -> None:
+    with Lease(objects(), ".claim-template.json", "x"):
+        with pytest.raises(StoreBusyError, match=f"is being made by process {os.getpid()} on"):
+            SweepStore.create(URL, spec())
+    SweepStore.create(URL, spec())
+    before = contents()
+    with pytest.raises(StoreError, match="other objects are there"):
+        SweepStore.create(URL, spec(k=2))
+    assert contents() == before
+
+
+def test_a_store_that_appeared_meanwhile_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = obstore.put
+
+    def late(at: S3Store, key: str, *rest: Any, **options: Any) -> Any:
+        if key == "zarr.json":
+            real(at, key, b"another's")
+        return real(at, key, *rest, **options)
+
+    monkeypatch.setattr(obstore, "put", late)
+    with pytest.raises(StoreError, match="another process made it meanwhile"):
+        SweepStore.create(URL, spec())
+    assert contents()["zarr.json"] == b"another's"
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("s3://", "does not name a bucket and a store in it"),
+        ("s3://bucket", "does not name a bucket and a store in it"),
+        ("s3://bucket/", "does not name a bucket and a store in it"),
+        ("s3:///x", "does not name a bucket and a store in it"),
+        ("s3://key:secret@bucket/x", "does not name a bucket"),
+        ("s3://bucket/a//b", "empty part"),
+        ("s3://bucket/../b", "empty part"),
+        ("gs://bucket/x", r"local folder or on S3: give a path, or s3://BUCKET/NAME"),
+        ("https://bucket/x", "local folder or on S3"),
+        (Path("s3://bucket/x"), "give it as text"),
+        (URL, "no such store: make one with `hesstore sweep s3://"),
+        ("s3://no-such-bucket/x", r"there is no bucket no-such-bucket at http://127"),
+    ],
+)
+def test_locations_that_are_no_stores(location: str | Path, message: str) -> None:
+    with pytest.raises(StoreError, match=message) as caught:
+        hesstore.open(location)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(StoreError, match=r'pip install "hesstore\[s3\]"'):
+        hesstore.open(URL)
+
+
+def test_a_local_store_imports_nothing_of_s3(tmp_path: Path, environment: dict[str, str]) -> None:
+    SweepStore.create(tmp_path / "s.zarr", spec())
+    code = (
+        "import sys, hesstore, hesstore_cli.main; hesstore.open(sys.argv[1]).load()\n"
+        "assert not {'obstore', 'hesstore.store.s3', 'hesstore.store.lease'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "s.zarr")], check=True, env=environment)
+
+
+def test_nobody_listening_is_told_of_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:  # bound, but not listening
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        began = time.monotonic()
+        for action in (lambda: hesstore.open(URL), lambda: SweepStore.create(URL, spec())):
+            with pytest.raises(StoreUnreachableError, match=r"can't reach http://127.* \(connection refused\)"):
+                action()
+        assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("value", ["localhost:9000", "not a url", "http://", "http://a b"])
+def test_an_endpoint_that_is_no_url(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", value)
+    with pytest.raises(StoreError, match="is not an http:// or https:// URL"):
+        hesstore.open(URL)
+
+
+def test_a_wrong_key_is_told_of(server: str) -> None:
+    SweepStore.create(URL, spec())
+    ask(f"{server}/moto-api/reset-auth", b"0", method="POST")
+    try:
+        for action in (lambda: hesstore.open(URL), lambda: SweepStore.create(f"{URL}2", spec())):
+            with pytest.raises(StoreError, match=r"denies access \(InvalidAccessKeyId\): check AWS_ACCESS_KEY_ID"):
+                action()
+    finally:
+        ask(f"{server}/moto-api/reset-auth", b"Infinity", method="POST")
+
+
+def test_missing_credentials_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(StoreError, match="no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+        hesstore.open(URL)
+
+
+def test_one_driver_a_run() -> None:
+    store, other = SweepStore.create(URL, spec()), SweepStore(URL)
+    first, second = store.runs
+    with store.claim(first), store.claim(second):
+        with pytest.raises(StoreBusyError, match=f"run 0 is being computed by process {os.getpid()} on {_HOST} since"):
+            with other.claim(first):
+                pass
+        held = json.loads(contents()["status/.claim-0.json"])
+        assert held["pid"] == os.getpid()
+        assert held["lease_seconds"] == 60
+    assert not [key for key in contents() if ".claim" in key]
+    with other.claim(first):
+        pass
+
+
+_HOST = socket.gethostname()
+
+
+def _foreign(key: str = "status/.claim-0.json", **changes: Any) -> None:
+    """A claim by a process of another machine."""
+    facts = {"pid": 1, "host": "elsewhere", "since": "then", "lease_seconds": 2, "processes": "x", "token": "y"}
+    obstore.put(objects(), key, json.dumps({**facts, **changes}).encode())
+
+
+def test_a_claim_that_is_not_renewed_expires() -> None:
+    store = SweepStore.create(URL, spec())
+    _foreign()
+    with pytest.raises(StoreBusyError, match="by process 1 on elsewhere since then"), store.claim(store.runs[0]):
+        pass
+    time.sleep(4.1)  # the lease of 2 s, and the server's times are whole seconds
+    with store.claim(store.runs[0]):
+        assert json.loads(contents()["status/.claim-0.json"])["pid"] == os.getpid()
+    assert not [key for key in contents() if ".claim" in key]
+
+
+def test_a_claim_is_renewed_while_it_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 2.0)
+    store, other = SweepStore.create(URL, spec()), SweepStore(URL)
+    with store.claim(store.runs[0]):
+        time.sleep(4.5)
+        store.record(store.runs[0], 0, Status.FITTED, fitted(0))
+        with pytest.raises(StoreBusyError, match="is being computed by"), other.claim(store.runs[0]):
+            pass
+
+
+def test_a_claim_that_was_taken_over_stops_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 1.0)
+    store = SweepStore.create(URL, spec())
+    with store.claim(store.runs[0]):
+        _foreign(lease_seconds=60)
+        time.sleep(0.8)
+        with pytest.raises(StoreBusyError, match="by process 1 on elsewhere since then, who took it over"):
+            store.record(store.runs[0], 0, Status.FITTED, fitted(0))
+    assert int(store.status(store.runs[0])[0]) == Status.PENDING
+    assert json.loads(contents()["status/.claim-0.json"])["host"] == "elsewhere"
+
+
+def test_a_claim_that_can_not_be_renewed_stops_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.5)
+    store = SweepStore.create(URL, spec())
+    with store.claim(store.runs[0]):
+
+        def failing(_: Lease) -> None:
+            raise StoreUnreachableError("down")
+
+        monkeypatch.setattr(Lease, "_renew", failing)
+        time.sleep(1)
+        with pytest.raises(StoreBusyError, match=r"could not be renewed for 0\.5 s"):
+            store.record(store.runs[0], 0, Status.FITTED, fitted(0))
+
+
+def test_a_driver_that_was_killed_does_not_hold_its_run(environment: dict[str, str]) -> None:
+    """On the same machine at once; from elsewhere, once the lease has run out."""
+    store = SweepStore.create(URL, spec())
+    code = (
+        "import sys, time; from hesstore.store import SweepStore\n"
+        "store = SweepStore(sys.argv[1])\n"
+        "with store.claim(store.runs[0]):\n    print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, URL], stdout=subprocess.PIPE, env=environment)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(StoreBusyError, match=f"process {process.pid} on"), store.claim(store.runs[0]):
+            pass
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+    assert "status/.claim-0.json" in contents()
+    with store.claim(store.runs[0]):
+        pass
+
+
+def test_an_answer_that_got_lost_does_not_lock_a_claim_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library asks again when a connection drops; the second time, its own first put is in the way."""
+    store = SweepStore.create(URL, spec())
+    real = obstore.put
+    monkeypatch.setattr(obstore, "put", lambda *rest, **kw: (real(*rest, **kw), real(*rest, **kw))[1])
+    with store.claim(store.runs[0]):
+        monkeypatch.setattr(obstore, "put", real)
+        assert "status/.claim-0.json" in contents()
+    assert not [key for key in contents() if ".claim" in key]
+
+
+def test_a_server_without_conditional_puts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SweepStore.create(URL, spec())
+    real = obstore.put
+
+    def ignoring(*rest: Any, mode: object = None, **options: Any) -> Any:
+        return real(*rest, **options)
+
+    monkeypatch.setattr(obstore, "put", ignoring)
+    with pytest.raises(StoreError, match="ignores conditional puts"), store.claim(store.runs[0]):
+        pass
+    assert not [key for key in contents() if ".claim" in key]
+
+
+def test_a_large_object_goes_in_parts_and_reads_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hesstore.store.s3.ONE_PUT", 12 << 20)
+    number = 4_000_000
+    coordinates = {
+        "layer": np.array(["fc1"] * number, dtype=object),
+        "kind": np.array(["weight"] * number, dtype=object),
+        "out_index": np.zeros(number, dtype=np.int32),
+        "in_index": np.zeros(number, dtype=np.int32),
+    }
+    store = SweepStore.create(URL, spec(param_coords=coordinates))
+    weights = np.random.default_rng(0).normal(size=number).astype(np.float32)
+    store.put_arrays(store.runs[0], 0, Status.FITTED, {"weights": weights})
+    assert np.array_equal(store.read("weights", store.runs[0], 0), weights)
+
+
+def test_a_sweep_has_the_local_ones_bytes_however_it_was_interrupted(toy_config: MakeConfig, tmp_path: Path) -> None:
+    config = toy_config(direction="both")
+    run_sweep(config, tmp_path / "s.zarr")
+    for count in (1, 6, 20):
+        with pytest.raises(Stop):
+            run_sweep(config, URL, observer=stop_at(count))
+    assert not [key for key in contents() if ".claim" in key]
+    summary = run_sweep(config, URL)
+    assert 0 < summary.computed < summary.total == summary.complete == 8
+    local = {key: data for key, data in files(tmp_path / "s.zarr").items() if ".claim" not in key}
+    assert without_times(contents()) == without_times(local)
+    assert run_sweep(config, URL).computed == 0
+    with pytest.raises(ConfigMismatchError, match=f"{URL}: made with another config: k is 6 there, 5 here"):
+        run_sweep(toy_config(direction="both", k=5), URL)
+
+
+def test_the_command_line(
+    hesstore: Callable[..., Done], toy_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = hesstore("sweep", URL, *toy_arguments)
+    assert swept.returncode == 0, swept.stderr
+    assert f"hesstore.open('{URL}')" in swept.stderr
+    facts = json.loads(hesstore("info", URL, "--json").stdout)
+    assert facts["path"] == URL
+    assert facts["bytes"] == sum(map(len, contents().values()))
+    assert hesstore("sweep", "s.zarr", *toy_arguments).returncode == 0
+    for location, out in ((URL, "a"), ("s.zarr", "b")):
+        assert hesstore("export", location, "-o", out).returncode == 0
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    drawn = hesstore("plot", "summary", URL, "-o", "s.svg")
+    assert drawn.returncode == 0, drawn.stderr
+
+    for command in (["info"], ["sweep"], ["export"], ["plot", "summary", "-o", "x.svg"]):
+        options = toy_arguments if command == ["sweep"] else []
+        with monkeypatch.context() as patch:
+            patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+            refused = hesstore(*command, URL, *options)
+        assert refused.returncode == 1, refused
+        other = hesstore(*command, "gs://bucket/x.zarr", *options)
+        assert other.returncode == 2
+        for done in (refused, other):
+            (line,) = done.stderr.strip().splitlines()
+            assert line.startswith("hesstore: ")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_workers_write_to_the_bucket(toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    config = toy_config(direction="both")
+    run_sweep(config, tmp_path / "s.zarr")
+    run_sweep(config, URL, workers=2)
+    local = {key: data for key, data in files(tmp_path / "s.zarr").items() if ".claim" not in key}
+    assert without_times(contents()) == without_times(local)
+
+
+def test_a_store_in_a_bucket_does_not_grow(toy_config: MakeConfig) -> None:
+    SweepStore.create(URL, spec())
+    with pytest.raises(StoreError, match=f"{URL}: only a store in a folder can grow"):
+        run_sweep(toy_config(k=7), URL, grow=True)

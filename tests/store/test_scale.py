@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from tests.store.scale import one_strength, opening
+
+GETS, PUTS = 19, 20
+"""A λ: 15 small arrays are read and put, two of them twice; three large ones are put, two looked at before."""
+
+
+def test_requests_of_one_strength() -> None:
+    """docs/scale.md counts on these numbers."""
+    count, _ = one_strength(16, 12, filled=False)
+    assert count.of("get")[0] == GETS
+    assert count.of("put")[0] == PUTS
+    assert count.of("put", large=True)[0] == 3
+    assert count.of("get", large=True)[0] == 2
+    assert len(opening().requests) == 4
+
+
+def test_small_arrays_are_rewritten_whole() -> None:
+    """Bytes a λ grow with the λ of its run: over a run, with their square."""
+    short, long = (one_strength(strengths, 12, filled=True)[0].of("put", large=False)[1] for strengths in (200, 800))
+    assert 3.5 < long / short < 4.1
