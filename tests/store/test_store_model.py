@@ -183,4 +183,4 @@ class StoreMachine(RuleBasedStateMachine):
 StoreMachine.TestCase.settings = settings(
     max_examples=25, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
-test_any_sequence_of_operations = StoreMachine.TestCase
+test_any_sequence_of_operations = pytest.mark.slow(StoreMachine.TestCase)
