@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlparse
 import zarr
 
 from hesstore.errors import StoreError
+from hesstore.store.links import refuse_outward_links
 from hesstore.store.schema import SCHEMA_VERSION
 
 
@@ -36,12 +37,13 @@ def open_group(path: Path, store: zarr.storage.LocalStore | None = None) -> zarr
     Raises
     ------
     StoreError
-        If there is nothing, something else, or a store of a newer schema.
+        If there is nothing, something else, a store of a newer schema, or one with a link that leads outside.
     """
     if not path.exists():
         raise StoreError(f"{path}: no such store: make one with `hesstore sweep {path}`")
     if not path.is_dir():
         raise StoreError(f"{path}: is a file, not a store")
+    refuse_outward_links(path)
     try:
         group = zarr.open_group(
             store or zarr.storage.LocalStore(path, read_only=True), mode="r+" if store else "r", zarr_format=3

@@ -1,6 +1,6 @@
 """Creating a store as an empty template, and filling it one λ at a time.
 
-A λ is recorded in this order: its large arrays, its small entries, its digest, each on disk before the next, then its
+A λ is recorded in this order: its large arrays, its small entries, its digests, each on disk before the next, then its
 status. Whatever a kill interrupts, the status still tells the truth.
 """
 
@@ -23,12 +23,14 @@ from hesstore.config import fingerprint
 from hesstore.errors import ConfigMismatchError, CorruptStoreError, StoreError
 from hesstore.files import sync_folder
 from hesstore.store.claim import claim
-from hesstore.store.digest import digest
+from hesstore.store.digest import digest, entries_digest
 from hesstore.store.durable import DurableLocalStore
+from hesstore.store.metadata import document, seal
 from hesstore.store.paths import local_path, open_group
 from hesstore.store.schema import (
     BY_NAME,
     COORDINATE_ATTRS,
+    ENTRIES_AT,
     LARGE_AT,
     SCHEMA_VERSION,
     SPLITS,
@@ -39,10 +41,14 @@ from hesstore.store.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
+
+
+PROMISES = ("status", "digest", "entries_digest")
+"""What says that a λ is there and whole; taken back in this order."""
 
 
 class SweepStore:
@@ -58,8 +64,13 @@ class SweepStore:
         self.path = path
         self.group = open_group(path, DurableLocalStore(path))
         self._arrays: dict[str, zarr.Array[Any]] = {}
-        self.l2: NDArray[np.float64] = np.asarray(self._array("l2")[:])
-        seeds, directions = np.asarray(self._array("seed")[:]), np.asarray(self._array("direction")[:])
+        try:
+            self.l2: NDArray[np.float64] = np.asarray(self._array("l2")[:])
+            seeds, directions = np.asarray(self._array("seed")[:]), np.asarray(self._array("direction")[:])
+        except (ValueError, RuntimeError) as error:
+            raise CorruptStoreError(
+                f"{path}: a coordinate is damaged ({error}): `hesstore verify {path} --repair` restores it"
+            ) from error
         self.runs = tuple(
             Run(index, int(seed), str(direction))
             for index, (seed, direction) in enumerate(zip(seeds, directions, strict=True))
@@ -173,12 +184,43 @@ class SweepStore:
     def put_entries(
         self, run: Run, index: int, status: Status, entries: Mapping[str, Any], covering: int | None
     ) -> None:
-        """Write small entries of one λ, the digest ``covering`` its arrays, then its status: for the run's driver."""
-        for name, value in entries.items():
-            self._array(name)[run.id, index] = self._conforming(name, value)
+        """Write small entries of one λ, the digests of them and ``covering`` its arrays, then its status.
+
+        For the run's driver.
+        """
+        conforming = {name: self._conforming(name, value) for name, value in entries.items()}
+        for name, value in conforming.items():
+            self._array(name)[run.id, index] = value
+        if "entries_digest" in self.group:  # not in stores of schema 1
+            covered = {
+                name: conforming[name] if name in conforming else self.read(name, run, index)
+                for name in ENTRIES_AT.get(status, ())
+            }
+            sealed = entries_digest(run, float(self.l2[index]), status, covered) if covered else 0
+            self._array("entries_digest")[run.id, index] = np.uint64(sealed)
         if covering is not None:
             self._array("digest")[run.id, index] = np.uint64(covering)
         self._array("status")[run.id, index] = np.int8(status)
+
+    def withdraw(self, run: Run, indices: Iterable[int]) -> None:
+        """Mark some λ of a run pending, so that the next sweep computes them again; for the run's driver.
+
+        Their other entries stay until then. A damaged status or digest chunk is replaced by one that promises nothing.
+        """
+        chosen = list(indices)
+        for name in PROMISES:
+            if name not in self.group:
+                continue
+            array = self._array(name)
+            try:
+                row = np.array(array[run.id])
+            except (ValueError, RuntimeError):
+                row = np.zeros(array.shape[1], array.dtype)
+            row[chosen] = 0
+            array[run.id] = row
+            chunks = self.path / name / "c" / str(run.id)
+            if chunks.is_dir():
+                sync_folder(chunks)  # zarr removes the file of a row of nothing but zeros
 
     def _conforming(self, name: str, value: Any) -> NDArray[np.generic]:
         variable, shape = BY_NAME[name], self._array(name).shape[2:]
@@ -263,7 +305,7 @@ def _write_template(folder: Path, spec: StoreSpec) -> None:
                 "coordinates": on_dims,
             },
         )
-    for name, (dims, values) in _coordinates(spec).items():
+    for name, (dims, values) in coordinates(spec).items():
         is_text = values.dtype == object
         array = root.create_array(
             name,
@@ -276,6 +318,8 @@ def _write_template(folder: Path, spec: StoreSpec) -> None:
             attributes=COORDINATE_ATTRS[name],
         )
         array[...] = values
+    documents = {name: document(array) for name, array in root.arrays()}
+    root.attrs["seal"] = seal(root.attrs.asdict(), documents)
     with warnings.catch_warnings():  # zarr-python says that others may not read it; they then read each array's own
         warnings.simplefilter("ignore", ZarrUserWarning)
         zarr.consolidate_metadata(DurableLocalStore(folder), zarr_format=3)
@@ -292,7 +336,8 @@ def _auxiliary(dims: tuple[str, ...]) -> list[str]:
     return [name for dim in dims for name in names.get(dim, ())]
 
 
-def _coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any]]]:
+def coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any]]]:
+    """Dimensions and values of every coordinate."""
     classes = np.arange(spec.num_classes, dtype=np.int32)
     return {
         "run": (("run",), np.array([run.id for run in spec.runs], dtype=np.int32)),
