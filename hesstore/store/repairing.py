@@ -85,7 +85,8 @@ def repair(
         metadata = read_metadata(path)
         for run in _runs(path, metadata):
             claims.enter_context(claim(path / "status", run))
-        before = Verifier(path, metadata).run(tell)
+        # Not lenient: the claims taken here hide what a killed driver left of its own.
+        before = Verifier(path, metadata, lenient=False).run(tell)
         before.problems += condemned
         done = Repair(before, before)
         _remove_leftovers(done)
@@ -95,7 +96,7 @@ def repair(
             if not metadata.damage and metadata.documents:
                 _repair_values(path, metadata, done)
         if not before.ok or before.leftovers:
-            done.after = Verifier(path, metadata).run(tell)
+            done.after = Verifier(path, metadata, lenient=False).run(tell)
     return done
 
 

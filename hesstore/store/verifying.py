@@ -141,10 +141,13 @@ class Verifier:
         Its folder.
     metadata : Metadata
         What its metadata files say.
+    lenient : bool
+        Take one status a run that is behind its digests for a write that a kill cut off, where there is a sign of one.
     """
 
-    def __init__(self, path: Path, metadata: Metadata) -> None:
-        self.path, self.metadata, self.report = path, metadata, Report(path)
+    def __init__(self, path: Path, metadata: Metadata, *, lenient: bool = True) -> None:
+        self.path, self.metadata, self.lenient = path, metadata, lenient
+        self.report = Report(path)
         self._class_rows: dict[tuple[int, int], bytes] = {}
 
     @cached_property
@@ -290,7 +293,7 @@ class Verifier:
             if checked.class_rows is not None:
                 self._class_rows[run.id, index] = checked.class_rows
             yield
-        if len(behind) == 1 and (self.path / "status" / f".claim-{run.id}.json").exists():
+        if self.lenient and len(behind) == 1 and (self.path / "status" / f".claim-{run.id}.json").exists():
             # Left by a killed driver, or held by a live one: the write of the status may just not have come about.
             self.report.remarks.append(
                 f"{behind[0]}: its sweep was killed, or is at work; the next one goes on from it"
