@@ -94,7 +94,7 @@ def test_a_whole_store_is_clean(whole: Path) -> None:
     seen: list[tuple[int, int]] = []
     report = verify(whole, progress=lambda *step: seen.append(step))
     assert report.ok
-    assert not (report.remarks or report.leftovers or report.damaged_files)
+    assert not any((report.remarks, report.leftovers, report.damaged_files))
     assert report.counts == {Status.COMPLETE: 8}
     assert seen == [(done, 8) for done in range(1, 9)]
     assert len(files(whole)) == EVERY_FILE  # all of the schema's, so that the tests below miss none
