@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -19,16 +20,27 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _unobserved(step: str, path: Path) -> None:
+    """Nothing happens."""
+
+
+observe: Callable[[str, Path], None] = _unobserved
+"""Called before each step of a write (``write``, ``fsync``, ``rename``, ``done``); tests end the process there."""
+
+
 def write_file(path: Path, data: bytes | bytearray | memoryview) -> None:
     """Write ``data`` to ``path`` so that it appears whole or not at all, and is on disk on return."""
     missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
+        observe("write", path)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
+            observe("fsync", path)
             os.fsync(file.fileno())
+        observe("rename", path)
         temporary.replace(path)
     except BaseException as error:
         if isinstance(error, OSError) and error.filename is None:
@@ -37,3 +49,4 @@ def write_file(path: Path, data: bytes | bytearray | memoryview) -> None:
         raise
     for folder in (path.parent, *(folder.parent for folder in missing)):
         sync_folder(folder)
+    observe("done", path)

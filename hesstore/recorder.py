@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Record:
-    """What :meth:`SweepStore.record` takes, and a note of the caller's own."""
+    """What :meth:`SweepStore.record` takes, and a note of the caller's own.
+
+    With ``covering``, the digest of large arrays that are in the store already, ``values`` are small entries alone.
+    """
 
     run: Run
     index: int
     status: Status
     values: Mapping[str, Any]
     note: Any = None
+    covering: int | None = None
 
 
 class Recorder:
@@ -90,7 +94,10 @@ class Recorder:
                     name: value.numpy() if isinstance(value, HostCopy) else value
                     for name, value in record.values.items()
                 }
-                self._store.record(record.run, record.index, record.status, values)
+                if record.covering is None:
+                    self._store.record(record.run, record.index, record.status, values)
+                else:
+                    self._store.put_entries(record.run, record.index, record.status, values, record.covering)
             except BaseException as failure:  # noqa: BLE001 - it is raised in the caller's thread
                 self._failure = failure
             else:

@@ -10,32 +10,30 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 
-from hesstore.devices import HostCopy
-from hesstore.errors import CorruptStoreError, DivergedError
+from hesstore.execution import LocalExecutor
 from hesstore.experiment import Experiment, Point
 from hesstore.recorder import Record, Recorder
+from hesstore.store.growing import check_growing, grown, recover
 from hesstore.store.paths import local_path
 from hesstore.store.schema import Run, Status
 from hesstore.store.writing import SweepStore, check_creatable, check_matching
+from hesstore.worker import Worker, facts_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from hesstore.config import SweepConfig
-    from hesstore.metrics import SplitMetrics
-    from hesstore.training import Fit
+    from hesstore.execution import Executor
+    from hesstore.worker import Facts, Outcome
 
 
 Phase = Literal["opened", "fitting", "analysing", "complete", "failed"]
@@ -89,6 +87,10 @@ def run_sweep(
     *,
     observer: Callable[[SweepEvent], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    workers: int = 0,
+    scheduler: str = "",
+    retry_failed: bool = False,
+    grow: bool = False,
 ) -> SweepSummary:
     """Compute all λ of all runs that the store at ``location`` lacks; make the store if there is none.
 
@@ -102,7 +104,16 @@ def run_sweep(
     observer : callable, optional
         Called with a :class:`SweepEvent` as work goes on.
     stop : callable, optional
-        Asked before each fit. Once it says True no λ is begun; those in hand are finished.
+        Asked before each λ is begun. Once it says True those in hand are finished, and no other.
+    workers : int
+        Processes on this machine that share the work, by Dask; 0: this process does it.
+    scheduler : str
+        The address of a running Dask scheduler whose workers do it; they must see the store and hesstore.
+    retry_failed : bool
+        Whether λ that failed are tried again.
+    grow : bool
+        Whether an existing store is first made larger to fit ``config``: more λ, more runs; or, with a larger k or
+        another setting of the solver, made to have its spectra computed again from the stored weights.
 
     Raises
     ------
@@ -111,159 +122,115 @@ def run_sweep(
     """
     began = time.perf_counter()
     path = local_path(location)
+    recover(path)
     is_new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     if is_new:
         check_creatable(path)
+    elif grow:
+        check_growing(path, config.identity())
     else:
         check_matching(path, config.identity(), partly=True)  # before data are loaded, or even downloaded
     experiment = Experiment.prepare(config)
-    store = (
-        SweepStore.create(path, experiment.spec()) if is_new else SweepStore.open_matching(path, experiment.identity())
-    )
-    unfinished = [run for run in store.runs if (store.status(run) < Status.COMPLETE).any()]
-    computed = 0
-    if unfinished:
-        with ExitStack() as claims:
-            for run in unfinished:
-                claims.enter_context(store.claim(run))
-            with Recorder(store, room=2 * experiment.sizes.models + 2) as recorder:
-                computed = _Driver(experiment, store, recorder, observer or (lambda _: None)).drive(
-                    stop or (lambda: False)
-                )
+    if is_new:
+        store = SweepStore.create(path, experiment.spec())
+    elif grow:
+        store = grown(path, experiment.spec())
+    else:
+        store = SweepStore.open_matching(path, experiment.identity())
+    with ExitStack() as held:
+        for run in store.runs:
+            if retry_failed or (store.status(run) < Status.COMPLETE).any():
+                held.enter_context(store.claim(run))
+        if retry_failed:
+            store.reset(Status.FAILED)
+        driver = _Driver(experiment, store, observer or (lambda _: None))
+        if driver.finished < driver.total:
+            driver.recorder = held.enter_context(Recorder(store, room=2 * experiment.sizes.models + 2))
+            driver.drive(held.enter_context(_executor(driver, workers, scheduler)), stop or (lambda: False))
     statuses = np.stack([store.status(run) for run in store.runs])
     return SweepSummary(
         complete=int((statuses == Status.COMPLETE).sum()),
         failed=int((statuses == Status.FAILED).sum()),
         pending=int((statuses < Status.COMPLETE).sum()),
-        computed=computed,
+        computed=driver.computed,
         seconds=time.perf_counter() - began,
     )
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """A λ that waits for its analysis: its weights on the device, and what to say of it when all is done."""
+@contextmanager
+def _executor(driver: _Driver, workers: int, scheduler: str) -> Iterator[Executor]:
+    """What carries the tasks out."""
+    experiment, store = driver.experiment, driver.store
+    if workers or scheduler:
+        from hesstore.dask_execution import DaskExecutor, connected  # noqa: PLC0415 - who uses no Dask needs none
 
-    point: Point
-    theta: Tensor
-    facts: dict[str, float | str]
+        with connected(workers, scheduler) as client:
+            yield DaskExecutor(client, experiment.config, store.path)
+    else:
+        yield LocalExecutor(
+            Worker(experiment, store, remember=True),
+            lambda point, epoch, loss: driver.tell("fitting", point, epoch=epoch, loss=loss),
+            lambda point: driver.tell("analysing", point),
+        )
 
 
 class _Driver:
-    """Drives all runs along λ: fits what can be fitted, analyses what was."""
+    """Drives all runs along λ: has fitted what can be fitted, has analysed what was, records what came of it."""
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        store: SweepStore,
-        recorder: Recorder,
-        observer: Callable[[SweepEvent], None],
-    ) -> None:
-        self.experiment, self.store, self.recorder, self.observer = experiment, store, recorder, observer
-        self.most = experiment.sizes.models
-        self.chains = [_Chain(experiment, store, run) for run in store.runs]
-        statuses = np.stack([chain.status for chain in self.chains])
+    recorder: Recorder
+
+    def __init__(self, experiment: Experiment, store: SweepStore, observer: Callable[[SweepEvent], None]) -> None:
+        self.experiment, self.store, self.observer = experiment, store, observer
+        in_order = experiment.config.path == "continuation"
+        self.chains = {run.id: _Chain(run, store.l2, store.status(run), in_order=in_order) for run in store.runs}
+        statuses = np.stack([chain.status for chain in self.chains.values()])
         self.total, self.finished = statuses.size, int((statuses >= Status.COMPLETE).sum())
+        self.computed = 0
+        self._facts: dict[Point, Facts] = {}
 
-    def drive(self, stop: Callable[[], bool]) -> int:
-        """Finish every λ of every run, or those in hand once told to stop; returns how many were computed."""
-        before = self.finished
-        waiting = [self._resumed(point) for chain in self.chains for point in chain.fitted]
-        first = next((chain.first for chain in self.chains if chain.first is not None), None)
-        if first is None:  # another driver finished all before the runs were claimed
-            return 0
-        self._tell("opened", first)
-        while not stop():
-            fits = [] if len(waiting) >= self.most else self._ready()
-            waiting += self._fit(fits) if fits else []
-            if not waiting and not fits:
+    def drive(self, executor: Executor, stop: Callable[[], bool]) -> None:
+        """Finish every λ of every run, or those in hand once told to stop."""
+        self.tell("opened", next(chain.first for chain in self.chains.values() if chain.first is not None))
+        left = deque(point for chain in self.chains.values() for point in chain.fitted)  # by an earlier sweep
+        fresh: deque[Point] = deque()
+        outstanding = 0
+        while True:
+            stopping = stop()
+            if stopping:
+                outstanding -= len(executor.withdraw_fits())
+                left.clear()
+            while outstanding < executor.capacity and (left or fresh):
+                executor.submit_analysis(left.popleft() if left else fresh.popleft())
+                outstanding += 1
+            for chain in () if stopping else self.chains.values():
+                for point in chain.ready(executor.capacity - outstanding):
+                    executor.submit_fit(point, chain.begin(point))
+                    outstanding += 1
+            if not outstanding:
                 break
-            if stop() or len(waiting) >= self.most or not fits:
-                self._analyse(waiting[: self.most])
-                waiting = waiting[self.most :]
+            for outcome in executor.wait():
+                outstanding -= 1
+                self._take(outcome)
+                fresh += [outcome.point] if outcome.status == Status.FITTED else []
         self.recorder.close()
         self._report()
-        return self.finished - before
 
-    def _ready(self) -> list[tuple[_Chain, Point]]:
-        """Up to G fits that need no other first."""
-        ready: list[tuple[_Chain, Point]] = []
-        for chain in self.chains:
-            ready += [(chain, point) for point in chain.ready(self.most - len(ready))]
-        return ready
-
-    def _resumed(self, point: Point) -> _Fitted:
-        metrics = {name: self.store.read(name, point.run, point.index) for name in ("accuracy", "class_accuracy")}
-        theta = stored_weights(self.experiment, self.store, point)
-        return _Fitted(point, theta, _facts(float(metrics["accuracy"][1]), metrics["class_accuracy"][1]))
-
-    def _fit(self, ready: list[tuple[_Chain, Point]]) -> list[_Fitted]:
-        points = [point for _, point in ready]
-        began = time.perf_counter()
-        found = self.experiment.fit(
-            [chain.start(point) for chain, point in ready],
-            points,
-            lambda point, epoch, loss: self._tell("fitting", point, epoch=epoch, loss=loss),
+    def _take(self, outcome: Outcome) -> None:
+        """Note and record what came of a task."""
+        point, facts = outcome.point, outcome.facts
+        self.chains[point.run.id].end(point, outcome.status)
+        if outcome.status == Status.FITTED:
+            self._facts[point] = facts
+        elif outcome.status == Status.COMPLETE:
+            facts = {**(self._facts.pop(point, {}) or self._stored_facts(point)), **facts}
+        self.recorder.put(
+            Record(point.run, point.index, outcome.status, outcome.values, (point, facts), outcome.covering)
         )
-        seconds = (time.perf_counter() - began) / len(ready)
-        good: list[tuple[Point, Fit, Tensor]] = []
-        for (chain, point), fit in zip(ready, found, strict=True):
-            theta = None if isinstance(fit, DivergedError) else _as_stored(fit.theta)
-            chain.take(point, theta)
-            if isinstance(fit, DivergedError):
-                self._fail(point, fit)
-            elif theta is not None:
-                good.append((point, fit, theta))
-        return self._measured(good, seconds) if good else []
-
-    def _measured(self, fits: list[tuple[Point, Fit, Tensor]], seconds: float) -> list[_Fitted]:
-        fitted = []
-        metrics = self.experiment.measure([theta for _, _, theta in fits])
-        for (point, fit, theta), (train, test) in zip(fits, metrics, strict=True):
-            norm = float(torch.linalg.vector_norm(theta, dtype=torch.float64))
-            values = {
-                "weights": HostCopy(theta.to(torch.float32)),
-                **_split_values([train, test]),
-                "penalty": self.experiment.config.penalty_scale * point.l2 * norm**2,
-                "epochs": fit.epochs,
-                "fit_seconds": seconds,
-            }
-            self._record(point, Status.FITTED, values)
-            fitted.append(_Fitted(point, theta, _facts(test.accuracy, test.class_accuracy)))
-        return fitted
-
-    def _analyse(self, fitted: list[_Fitted]) -> None:
-        for each in fitted:
-            self._tell("analysing", each.point)
-        began = time.perf_counter()
-        found = self.experiment.analyse([each.theta for each in fitted], [each.point for each in fitted])
-        seconds = (time.perf_counter() - began) / len(fitted)
-        for each, analysis in zip(fitted, found, strict=True):
-            if isinstance(analysis, FloatingPointError):
-                self._fail(each.point, analysis)
-                continue
-            pairs = analysis.pairs
-            values = {
-                "gradient": HostCopy(analysis.gradient.to(torch.float32)),
-                "eigenvectors": HostCopy(pairs.eigenvectors.to(torch.float32)),
-                "eigenvalues": pairs.eigenvalues.numpy(),
-                "residual_norm": pairs.residual_norms.numpy(),
-                "converged": pairs.converged.numpy(),
-                "matvecs": pairs.num_matvecs,
-                "solver_message": pairs.message,
-                "analysis_seconds": seconds,
-            }
-            facts = {**each.facts, "eigenvalue": float(pairs.eigenvalues[0]), "matvecs": pairs.num_matvecs}
-            self._record(each.point, Status.COMPLETE, values, facts)
-
-    def _fail(self, point: Point, error: Exception) -> None:
-        self._record(point, Status.FAILED, {"failure": str(error)}, {"reason": str(error)})
-
-    def _record(
-        self, point: Point, status: Status, values: dict[str, Any], facts: dict[str, float | str] | None = None
-    ) -> None:
-        self.recorder.put(Record(point.run, point.index, status, values, (point, facts)))
         self._report()
+
+    def _stored_facts(self, point: Point) -> Facts:
+        accuracy, classes = (self.store.read(name, point.run, point.index) for name in ("accuracy", "class_accuracy"))
+        return facts_of(float(accuracy[1]), classes[1])
 
     def _report(self) -> None:
         """Tell of what has come to be on disk."""
@@ -271,97 +238,54 @@ class _Driver:
             point, facts = record.note
             if record.status >= Status.COMPLETE:
                 self.finished += 1
+                self.computed += 1
                 self._send("complete" if record.status == Status.COMPLETE else "failed", point, facts)
 
-    def _tell(self, phase: Phase, point: Point, **facts: float | str) -> None:
+    def tell(self, phase: Phase, point: Point, **facts: float | str) -> None:
+        """Tell the observer of what goes on."""
         self._report()
         self._send(phase, point, facts)
 
-    def _send(self, phase: Phase, point: Point, facts: dict[str, float | str]) -> None:
+    def _send(self, phase: Phase, point: Point, facts: Facts) -> None:
         self.observer(SweepEvent(phase, self.finished, self.total, point.run, point.l2, facts))
 
 
 class _Chain:
     """One run: what is left to fit, in its order, and where each fit starts from."""
 
-    def __init__(self, experiment: Experiment, store: SweepStore, run: Run) -> None:
-        self.experiment, self.store, self.run = experiment, store, run
-        self.status = store.status(run)
-        upward = run.direction == "up"
-        self._order = range(len(store.l2)) if upward else range(len(store.l2) - 1, -1, -1)
+    def __init__(self, run: Run, l2: NDArray[np.float64], status: NDArray[np.int8], *, in_order: bool) -> None:
+        self.status, self._in_order = status, in_order
+        points = [Point(run, index, float(value)) for index, value in enumerate(l2)]
+        self._points = points if run.direction == "up" else points[::-1]
         self._pending = deque(self._with(Status.PENDING))
-        self._latest: tuple[int, Tensor] | None = None
+        self._begun: set[Point] = set()
         self.fitted = self._with(Status.FITTED)
 
-    def _with(self, status: Status) -> list[Point]:
-        return [self._point(index) for index in self._order if self.status[index] == status]
-
-    def _point(self, index: int) -> Point:
-        return Point(self.run, index, float(self.store.l2[index]))
+    def _with(self, *statuses: Status) -> list[Point]:
+        return [point for point in self._points if self.status[point.index] in statuses]
 
     @property
     def first(self) -> Point | None:
         """The first λ that is not finished."""
-        unfinished = (self._point(index) for index in self._order if self.status[index] < Status.COMPLETE)
-        return next(unfinished, None)
+        return next(iter(self._with(Status.PENDING, Status.FITTED)), None)
 
     def ready(self, most: int) -> list[Point]:
         """The next fits that need no other first."""
-        most = min(most, 1) if self.experiment.config.path == "continuation" else most
-        return list(itertools.islice(self._pending, most))
+        if self._in_order:
+            most = min(most, 1 - len(self._begun))
+        return list(itertools.islice(self._pending, max(most, 0)))
 
-    def take(self, point: Point, theta: Tensor | None) -> None:
-        """Take note of a fit that :meth:`ready` gave; no weights if it failed."""
+    def begin(self, point: Point) -> Point | None:
+        """Begin a fit; returns whose weights it starts from: the nearest earlier λ that was fitted, if any."""
         self._pending.remove(point)
-        self.status[point.index] = Status.FAILED if theta is None else Status.FITTED
-        if theta is not None:
-            self._latest = point.index, theta
+        self._begun.add(point)
+        if not self._in_order:
+            return None
+        good = {Status.FITTED, Status.COMPLETE}
+        earlier = itertools.takewhile(lambda other: other != point, self._points)
+        return next((other for other in reversed(list(earlier)) if self.status[other.index] in good), None)
 
-    def start(self, point: Point) -> Tensor:
-        """The weights of the nearest earlier λ (in the run's order) that was fitted; else the initial ones."""
-        if self.experiment.config.path == "continuation":
-            for index in reversed(self._order[: self._order.index(point.index)]):
-                if self._latest is not None and self._latest[0] == index:
-                    return self._latest[1]
-                if self.status[index] in {Status.FITTED, Status.COMPLETE}:
-                    return stored_weights(self.experiment, self.store, self._point(index))
-        return self.experiment.initial_weights(self.run)
-
-
-def stored_weights(experiment: Experiment, store: SweepStore, point: Point) -> Tensor:
-    """(P,) the weights that ``store`` holds for a λ, on the experiment's device and in its precision.
-
-    Raises
-    ------
-    CorruptStoreError
-        If they are missing or damaged.
-    """
-    weights = torch.from_numpy(store.read("weights", point.run, point.index))
-    if not bool(torch.isfinite(weights).all()):
-        where = f"run {point.run.id} at λ = {point.l2:.10g}"
-        raise CorruptStoreError(f"{store.path}: the weights of {where} are missing or damaged")
-    return weights.to(experiment.device, experiment.data.train.x.dtype)
-
-
-def _as_stored(theta: Tensor) -> Tensor:
-    """What is stored is what is measured, continued from and analysed: the weights in the store's float32."""
-    return theta.to(torch.float32).to(theta.dtype)
-
-
-def _facts(test_accuracy: float, test_classes: NDArray[np.float64]) -> dict[str, float | str]:
-    worst = int(np.nanargmin(test_classes))
-    return {
-        "test_accuracy": test_accuracy,
-        "worst_class": worst,
-        "worst_class_accuracy": float(test_classes[worst]),
-    }
-
-
-def _split_values(metrics: list[SplitMetrics]) -> dict[str, NDArray[np.generic]]:
-    """The store's variables with a ``split`` dimension, train before test."""
-    return {
-        "loss": np.array([part.loss for part in metrics]),
-        "accuracy": np.array([part.accuracy for part in metrics]),
-        "class_accuracy": np.stack([part.class_accuracy for part in metrics]),
-        "confusion": np.stack([part.confusion for part in metrics]),
-    }
+    def end(self, point: Point, status: Status) -> None:
+        """Take note of what a λ has become."""
+        self._begun.discard(point)
+        self.status[point.index] = status

@@ -25,7 +25,27 @@ SOME_FAILED = 4
     metavar="7h50m",
     help="Stop after the λ in hand once this time has passed, with exit status 75.",
 )
-def sweep(store: str, config: SweepConfig, time_limit: float | None) -> int:
+@click.option(
+    "--workers", type=click.IntRange(0), default=0, metavar="N", help="Processes on this machine that share the work."
+)
+@click.option("--dask", "scheduler", default="", metavar="ADDRESS", help="A Dask scheduler whose workers do the work.")
+@click.option(
+    "--grow",
+    is_flag=True,
+    help="Make an existing STORE larger first: more λ, seeds or directions; or a larger k or another setting of the "
+    "solver, which computes its spectra again from the stored weights.",
+)
+@click.option("--retry-failed", is_flag=True, help="Try λ again that failed.")
+def sweep(
+    store: str,
+    config: SweepConfig,
+    time_limit: float | None,
+    workers: int,
+    scheduler: str,
+    *,
+    retry_failed: bool,
+    grow: bool,
+) -> int:
     """Compute every λ that STORE lacks; make STORE if it is not there.
 
     Ctrl-C, SIGTERM and SIGUSR1 stop it after the λ in hand; a second one at once. Run the same command again to go on
@@ -36,13 +56,26 @@ def sweep(store: str, config: SweepConfig, time_limit: float | None) -> int:
       hesstore sweep quickstart.zarr --preset quickstart
       hesstore sweep run.zarr --dataset fashion-mnist --l2 0:0.05:251 --seeds 0,1,2
     """
+    if workers and scheduler:
+        raise click.UsageError(
+            "--workers starts workers of its own, --dask uses those of a scheduler: give one of them"
+        )
     stop = StopRequest(time_limit)
     with stop:
         from hesstore.sweep import run_sweep
         from hesstore_cli.console import SweepReporter, duration
 
         with SweepReporter() as reporter:
-            summary = run_sweep(config, store, observer=reporter, stop=stop)
+            summary = run_sweep(
+                config,
+                store,
+                observer=reporter,
+                stop=stop,
+                workers=workers,
+                scheduler=scheduler,
+                retry_failed=retry_failed,
+                grow=grow,
+            )
     where = shlex.quote(store)
     failed = f", {summary.failed} failed (hesstore info {where} says why)" if summary.failed else ""
     now = f"{summary.computed} computed now, in {duration(summary.seconds)}"

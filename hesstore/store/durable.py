@@ -27,6 +27,11 @@ class DurableLocalStore(LocalStore):
         self._check_writable()
         await asyncio.to_thread(write_file, self.root / key, value.to_bytes())
 
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write ``value`` under ``key`` unless there is one; there is one writer."""
+        if not await self.exists(key):
+            await self.set(key, value)
+
     def set_sync(self, key: str, value: Buffer) -> None:
         """Write ``value`` under ``key``; on disk on return."""
         self._ensure_open_sync()

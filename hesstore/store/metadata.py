@@ -200,6 +200,7 @@ def rebuilt_spec(found: Metadata) -> StoreSpec:
         config = SweepConfig.from_mapping(json.loads(attributes["config"]))
         parameters = [(name, tuple(shape)) for name, shape in identity["parameters"]]
         environment, data_digest = json.loads(attributes["environment"]), identity["data_digest"]
+        runs = [(seed, direction) for seed, direction in json.loads(attributes.get("runs", "null")) or config.runs()]
         classes = int(found.documents["class_accuracy"]["shape"][3])
         coordinates = parameter_coordinates(parameters)
     except KeyError as error:
@@ -207,6 +208,8 @@ def rebuilt_spec(found: Metadata) -> StoreSpec:
     except (ConfigError, ValueError, TypeError, IndexError) as error:
         raise StoreError(f"an attribute can't be understood ({error})") from error
     of_config = config.identity()
+    if sorted(runs) != sorted(config.runs()):
+        raise StoreError(f"runs are {runs}, those of the config {list(config.runs())}")
     differing = [key for key in identity.keys() & of_config.keys() if identity[key] != of_config[key]]
     unknown = identity.keys() - of_config.keys() - {"data_digest", "parameters"}
     if differing or unknown:
@@ -219,7 +222,7 @@ def rebuilt_spec(found: Metadata) -> StoreSpec:
         raise StoreError("environment or the data digest has another type")
     return StoreSpec(
         l2=config.l2,
-        runs=tuple(Run(index, *run) for index, run in enumerate(config.runs())),
+        runs=tuple(Run(index, *run) for index, run in enumerate(runs)),
         k=config.k,
         num_classes=classes,
         param_coords=coordinates,

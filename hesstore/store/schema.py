@@ -150,6 +150,9 @@ ENTRIES_AT = {
 }
 """The small entries that a status promises, which its ``entries_digest`` covers."""
 
+AT_FIT = frozenset({*LARGE_AT[Status.FITTED], *ENTRIES_AT[Status.FITTED], *ENTRIES_AT[Status.FAILED]})
+"""The variables that do not depend on the analysis."""
+
 COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
     "run": {"long_name": "run: one pass along the strengths"},
     "l2": {"long_name": "L2 regularisation strength λ", "units": "1"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,7 +153,19 @@ class Verifier:
     @cached_property
     def spec(self) -> StoreSpec:
         """What the store was made from; raises :class:`StoreError` if the attributes don't say."""
-        return rebuilt_spec(self.metadata)
+        spec = rebuilt_spec(self.metadata)
+        return spec if self.metadata.is_sealed else replace(spec, runs=self._runs_as_stored(spec))
+
+    def _runs_as_stored(self, spec: StoreSpec) -> tuple[Run, ...]:
+        """The runs in the order of their IDs: growing put new ones last, which the first schema did not write down."""
+        try:
+            seeds, directions = (np.asarray(self.array(name)[:]) for name in ("seed", "direction"))
+        except Exception:  # noqa: BLE001 - whatever a decoder makes of damaged bytes
+            return spec.runs
+        pairs = list(zip(map(int, seeds), map(str, directions), strict=True))
+        if sorted(pairs) != sorted((run.seed, run.direction) for run in spec.runs):
+            return spec.runs
+        return tuple(Run(index, *pair) for index, pair in enumerate(pairs))
 
     @cached_property
     def group(self) -> zarr.Group:
@@ -474,7 +486,7 @@ def _after(status: Status) -> list[Status]:
 
 
 def _templates(path: Path) -> list[Path]:
-    """Unfinished templates of this store, beside it: the store is there, so none of them can become it."""
+    """What making or growing this store left beside it: unfinished templates, and stores that were replaced."""
     whole = path.absolute()
-    pattern = re.compile(rf"\.{re.escape(whole.name)}\.[a-z0-9_]{{8}}\.partial")
+    pattern = re.compile(rf"\.{re.escape(whole.name)}\.[a-z0-9_]{{8}}\.(partial|old)")
     return sorted(entry for entry in whole.parent.iterdir() if pattern.fullmatch(entry.name) and entry.is_dir())

@@ -90,7 +90,7 @@ class SweepStore:
         template = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
         try:
             template.chmod(0o777 & ~_umask())
-            _write_template(template, spec)
+            write_template(template, spec)
             template.rename(path)
         except BaseException:
             shutil.rmtree(template, ignore_errors=True)
@@ -129,6 +129,16 @@ class SweepStore:
         """(L,) the status of each λ of a run."""
         return np.asarray(self._array("status")[run.id])
 
+    def reset(self, status: Status) -> None:
+        """Mark every λ of every run that has ``status`` pending; whoever calls holds the claims of all runs."""
+        for run in self.runs:
+            found = self.status(run)
+            chosen = found == status
+            if chosen.any():
+                self.withdraw(run, np.flatnonzero(chosen).tolist())
+                reasons = np.asarray(self._array("failure")[run.id])
+                self._array("failure")[run.id] = np.where(chosen, "", reasons)
+
     def read(self, name: str, run: Run, index: int) -> NDArray[np.generic]:
         """One variable at one λ.
 
@@ -141,6 +151,20 @@ class SweepStore:
             return np.asarray(self._array(name)[run.id, index])
         except (ValueError, RuntimeError) as error:
             raise CorruptStoreError(f"{self.path}: {name} of run {run.id} is damaged ({error})") from error
+
+    def file_of(self, name: str, run: Run, index: int) -> Path:
+        """The file that holds a large array of one λ, whether or not it is there."""
+        array = self._array(name)
+        key = array.metadata.encode_chunk_key((run.id, index, *(0 for _ in array.shape[2:])))
+        return self.path / name / key
+
+    def entries(self, name: str, run: Run) -> NDArray[Any]:
+        """(L, …) a small variable at all λ of a run."""
+        return np.asarray(self._array(name)[run.id])
+
+    def put_all(self, name: str, run: Run, values: NDArray[Any]) -> None:
+        """Write a small variable at all λ of a run."""
+        self._array(name)[run.id] = values
 
     def record(self, run: Run, index: int, status: Status, values: Mapping[str, Any]) -> None:
         """Write what became known of one λ and then its status: :meth:`put_arrays`, then :meth:`put_entries`.
@@ -192,15 +216,22 @@ class SweepStore:
         for name, value in conforming.items():
             self._array(name)[run.id, index] = value
         if "entries_digest" in self.group:  # not in stores of schema 1
-            covered = {
-                name: conforming[name] if name in conforming else self.read(name, run, index)
-                for name in ENTRIES_AT.get(status, ())
-            }
-            sealed = entries_digest(run, float(self.l2[index]), status, covered) if covered else 0
-            self._array("entries_digest")[run.id, index] = np.uint64(sealed)
+            self._array("entries_digest")[run.id, index] = self._sealing(run, index, status, conforming)
         if covering is not None:
             self._array("digest")[run.id, index] = np.uint64(covering)
         self._array("status")[run.id, index] = np.int8(status)
+
+    def _sealing(self, run: Run, index: int, status: Status, known: Mapping[str, Any]) -> np.uint64:
+        """The digest of the entries that ``status`` promises; those that are not ``known`` are read."""
+        covered = {
+            name: known[name] if name in known else self.read(name, run, index) for name in ENTRIES_AT.get(status, ())
+        }
+        return np.uint64(entries_digest(run, float(self.l2[index]), status, covered) if covered else 0)
+
+    def seal_entries(self, run: Run) -> None:
+        """Write the digests of the small entries of a run as they are."""
+        sealed = [self._sealing(run, index, Status(int(at)), {}) for index, at in enumerate(self.status(run))]
+        self.put_all("entries_digest", run, np.array(sealed, np.uint64))
 
     def withdraw(self, run: Run, indices: Iterable[int]) -> None:
         """Mark some λ of a run pending, so that the next sweep computes them again; for the run's driver.
@@ -248,7 +279,9 @@ def check_matching(path: Path, identity: Mapping[str, Any], *, partly: bool = Fa
         differences = {key: (str(stored.get(key)), str(identity.get(key))) for key in keys}
         described = "; ".join(f"{key} is {old} there, {new} here" for key, (old, new) in differences.items())
         raise ConfigMismatchError(
-            f"{path}: made with another config: {described}. Give the same options or another path", differences
+            f"{path}: made with another config: {described}. Give the same options or another path"
+            " (or --grow, for more λ, runs or pairs)",
+            differences,
         )
 
 
@@ -276,7 +309,8 @@ def _umask() -> int:
     return mask
 
 
-def _write_template(folder: Path, spec: StoreSpec) -> None:
+def write_template(folder: Path, spec: StoreSpec) -> None:
+    """Fill an empty folder with a store in which nothing is known yet."""
     root = zarr.create_group(DurableLocalStore(folder), zarr_format=3)
     root.attrs.update(
         {
@@ -284,6 +318,7 @@ def _write_template(folder: Path, spec: StoreSpec) -> None:
             "title": "hesstore: Hessian spectra along an L2 sweep",
             "fingerprint": fingerprint(spec.identity),
             "identity": json.dumps(spec.identity),
+            "runs": json.dumps([[run.seed, run.direction] for run in spec.runs]),
             **spec.attrs,
         }
     )

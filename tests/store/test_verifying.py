@@ -386,10 +386,24 @@ def test_a_newer_schema_is_refused(store: Path) -> None:
         verify(store)
 
 
+def test_grown_stores_are_clean_and_sealed(store: Path) -> None:
+    """More λ, and runs that come first in the config but last in the store; then other spectra."""
+    larger = {**CONFIG, "l2": "0,0.001,0.005,0.01,0.05", "seeds": "1,3"}
+    for wanted in (larger, {**larger, "k": 7}):
+        run_sweep(SweepConfig.from_mapping(wanted), store, grow=True, stop=lambda: True)
+        assert lines(verify(store)) == []
+    assert SweepStore(store).runs[0].seed == 3
+    assert verify(store).counts == {Status.FITTED: 8, Status.PENDING: 12}
+
+
 def as_schema_1(store: Path) -> None:
     """What the first schema had: no seal and no digests of small entries."""
     root = json.loads((store / "zarr.json").read_text())
-    del root["attributes"]["seal"], root["consolidated_metadata"]["metadata"]["entries_digest"]
+    del (
+        root["attributes"]["seal"],
+        root["attributes"]["runs"],
+        root["consolidated_metadata"]["metadata"]["entries_digest"],
+    )
     root["attributes"]["schema_version"] = 1
     shutil.rmtree(store / "entries_digest")
     (store / "zarr.json").write_text(json.dumps(root))
@@ -525,6 +539,9 @@ def test_failed_strengths_are_checked_too(tmp_path: Path) -> None:
     report = verify(tmp_path / "s.zarr")
     assert report.ok
     assert report.counts == {Status.FAILED: 2}
+    run_sweep(config, tmp_path / "s.zarr", retry_failed=True, stop=lambda: True)
+    assert verify(tmp_path / "s.zarr").counts == {Status.PENDING: 2}
+    run_sweep(config, tmp_path / "s.zarr")
     (tmp_path / "s.zarr/failure/c/0/0").unlink()
     assert verify(tmp_path / "s.zarr").bad == {(0, 0), (0, 1)}
     assert repair(tmp_path / "s.zarr").after.counts == {Status.PENDING: 2}
