@@ -36,7 +36,7 @@ TIMES = ["fit_seconds", "analysis_seconds", "entries_digest"]  # the last covers
 
 def results(path: Path) -> xr.Dataset:
     """All that must be the same however a sweep was interrupted."""
-    ds: xr.Dataset = xr.open_zarr(path).drop_vars(TIMES).load()
+    ds: xr.Dataset = xr.open_zarr(path).drop_vars(TIMES, errors="ignore").load()
     return ds.drop_attrs(deep=False)
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hesstore.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def refuse_outward_links(path: Path) -> None:
@@ -14,11 +18,22 @@ def refuse_outward_links(path: Path) -> None:
     The store itself may be reached through a link.
     """
     inside = path.resolve()
-    for folder, folders, files in os.walk(path):  # does not follow links
-        for name in (*folders, *files):
-            entry = Path(folder, name)
-            if entry.is_symlink() and not entry.resolve().is_relative_to(inside):
-                raise StoreError(
-                    f"{path}: {entry.relative_to(path)} is a link that leads outside of the store, to "
-                    f"{entry.resolve()}: replace it by what it should hold"
-                )
+    for link in _links(path):
+        target = link.resolve()
+        if not target.is_relative_to(inside):
+            raise StoreError(
+                f"{path}: {link.relative_to(path)} is a link that leads outside of the store, to {target}: "
+                "replace it by what it should hold"
+            )
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    """Every symbolic link in ``folder`` and its folders, without following any; no system call a file."""
+    waiting = [os.fspath(folder)]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    yield Path(entry.path)
+                elif entry.is_dir():
+                    waiting.append(entry.path)

@@ -148,6 +148,7 @@ class Verifier:
     def __init__(self, path: Path, metadata: Metadata, *, lenient: bool = True) -> None:
         self.path, self.metadata, self.lenient = path, metadata, lenient
         self.report = Report(path)
+        self._arrays: dict[str, zarr.Array[Any]] = {}
         self._class_rows: dict[tuple[int, int], bytes] = {}
 
     @cached_property
@@ -179,10 +180,12 @@ class Verifier:
 
     def array(self, name: str) -> zarr.Array[Any]:
         """One array of the store."""
-        array = self.group[name]
-        if not isinstance(array, zarr.Array):
-            raise StoreError(f"{self.path}: {name} is not an array")
-        return array
+        if name not in self._arrays:
+            array = self.group[name]
+            if not isinstance(array, zarr.Array):
+                raise StoreError(f"{self.path}: {name} is not an array")
+            self._arrays[name] = array
+        return self._arrays[name]
 
     def run(self, progress: Callable[[int, int], None]) -> Report:
         """Do all checks."""
