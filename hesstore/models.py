@@ -11,16 +11,17 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hesstore.errors import ModelError
+from hesstore.layout import parameter_coordinates
 from hesstore.plugins import call_factory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -90,31 +91,8 @@ class ParameterLayout:
         return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
 
     def coordinates(self) -> dict[str, NDArray[np.generic]]:
-        """Labels of each of the P entries.
-
-        Returns
-        -------
-        dict
-            ``layer`` and ``kind`` (object arrays of str: ``fc1``, ``weight``), ``out_index`` (first index) and
-            ``in_index`` (index over the remaining axes, flattened; −1 for parameters of one axis), int32.
-        """
-        layers, kinds, outs, ins = [], [], [], []
-        for name, shape in zip(self.names, self.shapes, strict=True):
-            size = math.prod(shape)
-            layer, _, kind = name.rpartition(".")
-            layers += [layer or name] * size
-            kinds += [kind] * size
-            rows = shape[0] if shape else 1
-            columns = size // rows if rows else 0
-            outs.append(np.repeat(np.arange(rows, dtype=np.int32), columns))
-            inner = np.arange(columns, dtype=np.int32) if len(shape) > 1 else np.full(columns, -1, np.int32)
-            ins.append(np.tile(inner, rows))
-        return {
-            "layer": np.array(layers, dtype=object),
-            "kind": np.array(kinds, dtype=object),
-            "out_index": np.concatenate(outs),
-            "in_index": np.concatenate(ins),
-        }
+        """Labels of each of the P entries; see :func:`hesstore.layout.parameter_coordinates`."""
+        return parameter_coordinates(zip(self.names, self.shapes, strict=True))
 
 
 class FlatModel:

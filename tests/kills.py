@@ -21,12 +21,13 @@ import torch
 import hesstore.sweep
 from hesstore import files
 from hesstore.config import SweepConfig
+from hesstore.store.verifying import verify
 from tests.conftest import TOY
 from tests.test_sweep import TIMES, results
 
 CONFIG = {**TOY, "direction": "both", "epochs": 2, "l2": "0,0.001,0.05"}
 STEPS = ("write", "fsync", "rename", "done")
-PLACES = ("eigenvectors/c", "gradient/c", "weights/c", "loss/c", "digest/c", "status/c")
+PLACES = ("eigenvectors/c", "gradient/c", "weights/c", "loss/c", "entries_digest/c", "/digest/c", "status/c")
 RANDOM_STEPS, RANDOM_MOMENTS = 14, 8
 
 
@@ -85,6 +86,8 @@ def _count(store: Path, reference: Path) -> int:
     try:
         if not store.exists():
             return 0
+        report = verify(store)
+        assert report.ok, list(map(str, report.problems))  # a kill is no damage
         found, right = results(store), results(reference)
         complete = found["status"].values == 2
         fitted = found["status"].values >= 1

@@ -58,8 +58,19 @@ def test_readme_commands_and_names() -> None:
     text = (ROOT / "README.md").read_text()
     known = {option for command in cli.commands.values() for parameter in command.params for option in parameter.opts}
     known |= {"--help", "--version"}
-    for line in re.findall(r"hesstore (?:sweep|export|info|plot|config).*", text):
+    for line in re.findall(r"hesstore (?:sweep|export|info|plot|config|verify).*", text):
         for option in re.findall(r"(--[a-z0-9-]+)", line):
             assert option in known, option
     for name in re.findall(r"hesstore\.([a-z_A-Z]+)\(", text):
         assert name in hesstore.__all__, name
+
+
+def test_nothing_unpickles() -> None:
+    """A store or a weights file from elsewhere must not run code."""
+    for name in modules():
+        source = Path(str(importlib.import_module(name).__file__)).read_text()
+        assert not re.search(
+            r"\b(pickle|dill|cloudpickle|joblib|shelve|marshal)\b|allow_pickle=True|eval\(|exec\(", source
+        ), name
+        for call in re.findall(r"torch\.load\([^)]*\)", source):
+            assert "weights_only=True" in call, name

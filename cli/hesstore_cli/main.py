@@ -19,6 +19,7 @@ from hesstore_cli.export import export
 from hesstore_cli.info import info
 from hesstore_cli.plot import plot
 from hesstore_cli.sweep import sweep
+from hesstore_cli.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ def cli() -> None:
     """
 
 
-for command in (sweep, info, export, plot, config):
+for command in (sweep, info, verify, export, plot, config):
     cli.add_command(command)
 
 

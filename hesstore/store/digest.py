@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hesstore.store.schema import Run
+    from hesstore.store.schema import Run, Status
 
 
 def digest(run: Run, l2: float, arrays: Mapping[str, NDArray[np.generic]]) -> int:
@@ -23,3 +23,17 @@ def digest(run: Run, l2: float, arrays: Mapping[str, NDArray[np.generic]]) -> in
         state.update(f"|{name}|{array.shape}|{array.dtype.str}|".encode())
         state.update(array.data)
     return int.from_bytes(state.digest(), "little")
+
+
+def entries_digest(run: Run, l2: float, status: Status, entries: Mapping[str, object]) -> int:
+    """The same of small entries, and of the status that promises them; texts as UTF-8, and every NaN alike."""
+    arrays = {name: _plain(value) for name, value in entries.items()}
+    return digest(run, l2, {f"status {status.name}": np.zeros(0), **arrays})
+
+
+def _plain(value: object) -> NDArray[np.generic]:
+    """A fixed-size array for ``value``; a chunk of nothing but fill values loses the bits that tell NaNs apart."""
+    array = np.asarray(value)
+    if array.dtype.kind in "OUT":
+        return np.frombuffer(str(array[()]).encode(), dtype=np.uint8)
+    return np.where(np.isnan(array), np.nan, array) if array.dtype.kind == "f" else array

@@ -94,6 +94,8 @@ def _replace(path: Path, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -
         names = {variable.name for variable in VARIABLES if variable.name in AT_FIT or not reanalyse}
         for run in old.runs:
             _copy_entries(old, new, run, places, names, reanalyse=reanalyse)
+            if reanalyse or "entries_digest" not in old.group:
+                new.seal_entries(run)
         _link_arrays(old, new, places, names)
         _exchange(path, template)
     finally:
@@ -139,7 +141,7 @@ def _copy_entries(
     old: SweepStore, new: SweepStore, run: Run, places: list[int], names: set[str], *, reanalyse: bool
 ) -> None:
     for variable in VARIABLES:
-        if variable.is_large or variable.name not in names | {"status", "digest"}:
+        if variable.is_large or variable.name not in names | {"status", "digest"} or variable.name not in old.group:
             continue
         values = old.entries(variable.name, run)
         if variable.name == "status" and reanalyse:

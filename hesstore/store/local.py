@@ -14,6 +14,7 @@ from hesstore.errors import StoreError
 from hesstore.files import sync_folder
 from hesstore.store.claim import claim
 from hesstore.store.durable import DurableLocalStore
+from hesstore.store.links import refuse_outward_links
 from hesstore.store.place import Place
 
 if TYPE_CHECKING:
@@ -44,11 +45,18 @@ class LocalPlace(Place):
         return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
 
     def check_exists(self) -> None:
-        """Raise :class:`StoreError` unless there is a folder."""
+        """Raise :class:`StoreError` unless there is a folder, without a link that leads outside."""
         if not self.path.exists():
             raise StoreError(f"{self}: no such store: make one with `hesstore sweep {self}`")
         if not self.path.is_dir():
             raise StoreError(f"{self}: is a file, not a store")
+        refuse_outward_links(self.path)
+
+    def sync(self, key: str) -> None:
+        """Make the removal of files in the folder ``key`` survive a power loss."""
+        folder = self.path / key
+        if folder.is_dir():
+            sync_folder(folder)
 
     def check_creatable(self) -> None:
         """Raise :class:`StoreError` unless a store can be made here."""

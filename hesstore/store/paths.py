@@ -76,7 +76,7 @@ def open_group(location: Location, *, writable: bool = False) -> zarr.Group:
     Raises
     ------
     StoreError
-        If there is nothing, something else, or a store of a newer schema.
+        If there is nothing, something else, a store of a newer schema, or one with a link that leads outside.
     """
     place = locate(location)
     place.check_exists()

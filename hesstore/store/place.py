@@ -70,3 +70,6 @@ class Place(ABC):
     @abstractmethod
     def size(self) -> int:
         """Bytes of all that lies here."""
+
+    def sync(self, key: str) -> None:  # noqa: B027 - most places have nothing to do
+        """Make the removal of what lay under ``key`` last."""

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SCHEMA_VERSION = 1
-"""Raised by any change that an older hesstore would misread."""
+SCHEMA_VERSION = 2
+"""Raised by any change that an older hesstore would misread, or would leave half done when it writes.
+
+2: the root attribute ``seal`` and the variable ``entries_digest``.
+"""
 
 SPLITS = ("train", "test")
 
@@ -110,6 +113,7 @@ VARIABLES = (
     Variable("solver_message", _RL, "string", "", "how the eigensolver ended"),
     Variable("failure", _RL, "string", "", "why this strength failed"),
     Variable("digest", _RL, "u8", 0, "64-bit BLAKE2b of this strength's large arrays"),
+    Variable("entries_digest", _RL, "u8", 0, "64-bit BLAKE2b of this strength's status and small entries"),
     Variable(
         "status",
         _RL,
@@ -130,9 +134,23 @@ LARGE_AT = {
 }
 """The large arrays that a status promises, which its digest covers."""
 
-AT_FIT = frozenset(
-    {"weights", "loss", "accuracy", "class_accuracy", "confusion", "penalty", "epochs", "fit_seconds", "failure"}
-)
+_FITTED_ENTRIES = ("loss", "accuracy", "class_accuracy", "confusion", "penalty", "epochs", "fit_seconds")
+ENTRIES_AT = {
+    Status.FITTED: _FITTED_ENTRIES,
+    Status.COMPLETE: (
+        *_FITTED_ENTRIES,
+        "eigenvalues",
+        "residual_norm",
+        "converged",
+        "matvecs",
+        "analysis_seconds",
+        "solver_message",
+    ),
+    Status.FAILED: ("failure",),
+}
+"""The small entries that a status promises, which its ``entries_digest`` covers."""
+
+AT_FIT = frozenset({*LARGE_AT[Status.FITTED], *ENTRIES_AT[Status.FITTED], *ENTRIES_AT[Status.FAILED]})
 """The variables that do not depend on the analysis."""
 
 COORDINATE_ATTRS: dict[str, dict[str, Any]] = {

@@ -1,6 +1,6 @@
 """Creating a store as an empty template, and filling it one λ at a time.
 
-A λ is recorded in this order: its large arrays, its small entries, its digest, each on disk before the next, then its
+A λ is recorded in this order: its large arrays, its small entries, its digests, each on disk before the next, then its
 status. Whatever a kill interrupts, the status still tells the truth.
 """
 
@@ -17,11 +17,13 @@ from zarr.errors import ZarrUserWarning
 
 from hesstore.config import fingerprint
 from hesstore.errors import ConfigMismatchError, CorruptStoreError, StoreError
-from hesstore.store.digest import digest
+from hesstore.store.digest import digest, entries_digest
+from hesstore.store.metadata import document, seal
 from hesstore.store.paths import local_path, locate, open_group
 from hesstore.store.schema import (
     BY_NAME,
     COORDINATE_ATTRS,
+    ENTRIES_AT,
     LARGE_AT,
     SCHEMA_VERSION,
     SPLITS,
@@ -32,7 +34,7 @@ from hesstore.store.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
     from hesstore.store.paths import Location
+
+
+PROMISES = ("status", "digest", "entries_digest")
+"""What says that a λ is there and whole; taken back in this order."""
 
 
 class SweepStore:
@@ -56,8 +62,13 @@ class SweepStore:
         self.path = self.place.location
         self.group = open_group(self.place, writable=True)
         self._arrays: dict[str, zarr.Array[Any]] = {}
-        self.l2: NDArray[np.float64] = np.asarray(self._array("l2")[:])
-        seeds, directions = np.asarray(self._array("seed")[:]), np.asarray(self._array("direction")[:])
+        try:
+            self.l2: NDArray[np.float64] = np.asarray(self._array("l2")[:])
+            seeds, directions = np.asarray(self._array("seed")[:]), np.asarray(self._array("direction")[:])
+        except (ValueError, RuntimeError) as error:
+            raise CorruptStoreError(
+                f"{self.path}: a coordinate is damaged ({error}): `hesstore verify {self.path} --repair` restores it"
+            ) from error
         self.runs = tuple(
             Run(index, int(seed), str(direction))
             for index, (seed, direction) in enumerate(zip(seeds, directions, strict=True))
@@ -114,9 +125,9 @@ class SweepStore:
             found = self.status(run)
             chosen = found == status
             if chosen.any():
+                self.withdraw(run, np.flatnonzero(chosen).tolist())
                 reasons = np.asarray(self._array("failure")[run.id])
                 self._array("failure")[run.id] = np.where(chosen, "", reasons)
-                self._array("status")[run.id] = np.where(chosen, Status.PENDING, found).astype(np.int8)
 
     def read(self, name: str, run: Run, index: int) -> NDArray[np.generic]:
         """One variable at one λ.
@@ -187,13 +198,49 @@ class SweepStore:
     def put_entries(
         self, run: Run, index: int, status: Status, entries: Mapping[str, Any], covering: int | None
     ) -> None:
-        """Write small entries of one λ, the digest ``covering`` its arrays, then its status: for the run's driver."""
+        """Write small entries of one λ, the digests of them and ``covering`` its arrays, then its status.
+
+        For the run's driver.
+        """
         self.place.check_claim(run.id)
-        for name, value in entries.items():
-            self._array(name)[run.id, index] = self._conforming(name, value)
+        conforming = {name: self._conforming(name, value) for name, value in entries.items()}
+        for name, value in conforming.items():
+            self._array(name)[run.id, index] = value
+        if "entries_digest" in self.group:  # not in stores of schema 1
+            self._array("entries_digest")[run.id, index] = self._sealing(run, index, status, conforming)
         if covering is not None:
             self._array("digest")[run.id, index] = np.uint64(covering)
         self._array("status")[run.id, index] = np.int8(status)
+
+    def _sealing(self, run: Run, index: int, status: Status, known: Mapping[str, Any]) -> np.uint64:
+        """The digest of the entries that ``status`` promises; those that are not ``known`` are read."""
+        covered = {
+            name: known[name] if name in known else self.read(name, run, index) for name in ENTRIES_AT.get(status, ())
+        }
+        return np.uint64(entries_digest(run, float(self.l2[index]), status, covered) if covered else 0)
+
+    def seal_entries(self, run: Run) -> None:
+        """Write the digests of the small entries of a run as they are."""
+        sealed = [self._sealing(run, index, Status(int(at)), {}) for index, at in enumerate(self.status(run))]
+        self.put_all("entries_digest", run, np.array(sealed, np.uint64))
+
+    def withdraw(self, run: Run, indices: Iterable[int]) -> None:
+        """Mark some λ of a run pending, so that the next sweep computes them again; for the run's driver.
+
+        Their other entries stay until then. A damaged status or digest chunk is replaced by one that promises nothing.
+        """
+        chosen = list(indices)
+        for name in PROMISES:
+            if name not in self.group:
+                continue
+            array = self._array(name)
+            try:
+                row = np.array(array[run.id])
+            except (ValueError, RuntimeError):
+                row = np.zeros(array.shape[1], array.dtype)
+            row[chosen] = 0
+            array[run.id] = row
+            self.place.sync(f"{name}/c/{run.id}")  # zarr removes the file of a row of nothing but zeros
 
     def _conforming(self, name: str, value: Any) -> NDArray[np.generic]:
         variable, shape = BY_NAME[name], self._array(name).shape[2:]
@@ -236,6 +283,7 @@ def write_template(store: Store, spec: StoreSpec) -> None:
             "title": "hesstore: Hessian spectra along an L2 sweep",
             "fingerprint": fingerprint(spec.identity),
             "identity": json.dumps(spec.identity),
+            "runs": json.dumps([[run.seed, run.direction] for run in spec.runs]),
             **spec.attrs,
         }
     )
@@ -257,7 +305,7 @@ def write_template(store: Store, spec: StoreSpec) -> None:
                 "coordinates": on_dims,
             },
         )
-    for name, (dims, values) in _coordinates(spec).items():
+    for name, (dims, values) in coordinates(spec).items():
         is_text = values.dtype == object
         array = root.create_array(
             name,
@@ -270,6 +318,8 @@ def write_template(store: Store, spec: StoreSpec) -> None:
             attributes=COORDINATE_ATTRS[name],
         )
         array[...] = values
+    documents = {name: document(array) for name, array in root.arrays()}
+    root.attrs["seal"] = seal(root.attrs.asdict(), documents)
     with warnings.catch_warnings():  # zarr-python says that others may not read it; they then read each array's own
         warnings.simplefilter("ignore", ZarrUserWarning)
         zarr.consolidate_metadata(store, zarr_format=3)
@@ -286,7 +336,8 @@ def _auxiliary(dims: tuple[str, ...]) -> list[str]:
     return [name for dim in dims for name in names.get(dim, ())]
 
 
-def _coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any]]]:
+def coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any]]]:
+    """Dimensions and values of every coordinate."""
     classes = np.arange(spec.num_classes, dtype=np.int32)
     return {
         "run": (("run",), np.array([run.id for run in spec.runs], dtype=np.int32)),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from tests.store.scale import one_strength, opening
 
-GETS, PUTS = 19, 20
+GETS, PUTS = 28, 22
 """A λ: 15 small arrays are read and put, two of them twice; three large ones are put, two looked at before."""
 
 

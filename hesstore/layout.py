@@ -1,0 +1,46 @@
+"""How the entries of a flat parameter vector are labelled. Imports no torch, so that the store can use it too."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+
+def parameter_coordinates(parameters: Iterable[tuple[str, Sequence[int]]]) -> dict[str, NDArray[np.generic]]:
+    """Labels of each of the P entries of parameters that lie one after the other, each in C order.
+
+    Parameters
+    ----------
+    parameters : iterable of (str, sequence of int)
+        Name, such as ``fc1.weight``, and shape of each.
+
+    Returns
+    -------
+    dict
+        ``layer`` and ``kind`` (object arrays of str: ``fc1``, ``weight``), ``out_index`` (first index) and
+        ``in_index`` (index over the remaining axes, flattened; −1 for parameters of one axis), int32.
+    """
+    layers, kinds, outs, ins = [], [], [], []
+    for name, shape in parameters:
+        size = math.prod(shape)
+        layer, _, kind = name.rpartition(".")
+        layers += [layer or name] * size
+        kinds += [kind] * size
+        rows = shape[0] if shape else 1
+        columns = size // rows if rows else 0
+        outs.append(np.repeat(np.arange(rows, dtype=np.int32), columns))
+        inner = np.arange(columns, dtype=np.int32) if len(shape) > 1 else np.full(columns, -1, np.int32)
+        ins.append(np.tile(inner, rows))
+    return {
+        "layer": np.array(layers, dtype=object),
+        "kind": np.array(kinds, dtype=object),
+        "out_index": np.concatenate(outs),
+        "in_index": np.concatenate(ins),
+    }

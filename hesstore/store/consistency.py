@@ -1,0 +1,99 @@
+"""What the numbers of one λ must satisfy among themselves, whatever they were computed from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hesstore.store.schema import BY_NAME, ENTRIES_AT, LARGE_AT, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+ORTHONORMAL = 1e-3
+"""Largest entry of |V Vᵀ − I| of stored eigenvectors, whose float32 entries alone make about 1e-6."""
+
+_SOME_MISSING = {"class_accuracy", "eigenvalues", "eigenvectors", "residual_norm"}
+
+
+def contradictions(
+    status: Status, values: Mapping[str, Any], l2: float, identity: Mapping[str, Any], attrs: Mapping[str, Any]
+) -> Iterator[str]:
+    """What is wrong with the values of a fitted or complete λ, a line each.
+
+    Parameters
+    ----------
+    status : Status
+        Fitted or complete.
+    values : mapping of str to array or scalar
+        All that the status promises, by variable name.
+    l2 : float
+        The strength.
+    identity, attrs : mapping
+        Those of the store.
+    """
+    for name in (*LARGE_AT[status], *ENTRIES_AT[status]):
+        value = np.asarray(values[name])
+        if value.dtype.kind == "f" and name not in _SOME_MISSING and not np.isfinite(value).all():
+            yield f"{name}: {_count(~np.isfinite(value))} values are not finite"
+        elif value.dtype.kind == "f" and name.endswith("_seconds") and (value < 0).any():
+            yield f"{name}: {value} is negative"
+        elif BY_NAME[name].fill == -1 and (value < 0).any():
+            yield f"{name}: {_count(value < 0)} counts are negative"
+        elif BY_NAME[name].dtype == "string" and not str(value):
+            yield f"{name}: is empty"
+    yield from _of_fit(values, l2, float(attrs["penalty_scale"]))
+    if status == Status.COMPLETE:
+        yield from _of_spectrum(values, str(identity["which"]))
+
+
+def _of_fit(values: Mapping[str, Any], l2: float, penalty_scale: float) -> Iterator[str]:
+    confusion = np.asarray(values["confusion"]).astype(np.float64)
+    hits, rows = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a class without rows has no accuracy: 0/0 is NaN
+        by_class, overall = hits / rows, hits.sum(axis=-1) / rows.sum(axis=-1)
+    if not np.array_equal(by_class, values["class_accuracy"], equal_nan=True):
+        yield "class_accuracy: is not that of the confusion counts"
+    if not np.allclose(overall, values["accuracy"], rtol=1e-12, atol=0):
+        yield "accuracy: is not that of the confusion counts"
+    if (np.asarray(values["loss"]) < 0).any():
+        yield "loss: is negative"
+    norm = float(np.linalg.norm(np.asarray(values["weights"], np.float64)))
+    if not np.isclose(float(values["penalty"]), penalty_scale * l2 * norm**2, rtol=1e-6, atol=0):
+        yield "penalty: is not that of the weights"
+
+
+def _of_spectrum(values: Mapping[str, Any], which: str) -> Iterator[str]:
+    eigenvalues, vectors = np.asarray(values["eigenvalues"]), np.asarray(values["eigenvectors"])
+    # A solver that ended with fewer than k pairs fills up with NaN, flagged as not converged.
+    there = np.isfinite(eigenvalues)
+    found = int(there.sum())
+    if not there[:found].all() or not found:
+        yield f"eigenvalues: {len(there) - found} of {len(there)} are missing"
+        return
+    if np.isfinite(vectors).all(axis=1).tolist() != there.tolist():
+        yield "eigenvectors: are not finite where their eigenvalues are"
+        return
+    if np.isfinite(values["residual_norm"]).tolist() != there.tolist():
+        yield "residual_norm: is not finite where the eigenvalues are"
+    elif (np.asarray(values["residual_norm"])[there] < 0).any():
+        yield "residual_norm: is negative"
+    if np.asarray(values["converged"])[~there].any():
+        yield "converged: is set where there is no eigenvalue"
+    if (np.diff(_distance(eigenvalues[there], which)) > 0).any():
+        yield f"eigenvalues: are not in the order of {which}"
+    basis = vectors[there].astype(np.float64)
+    excess = float(np.abs(basis @ basis.T - np.eye(found)).max())
+    if excess > ORTHONORMAL:
+        yield f"eigenvectors: |V Vᵀ − I| is {excess:.2g}, above {ORTHONORMAL:g}"
+
+
+def _distance(eigenvalues: NDArray[np.float64], which: str) -> NDArray[np.float64]:
+    return {"LM": np.abs(eigenvalues), "LA": eigenvalues, "SA": -eigenvalues}[which]
+
+
+def _count(mask: NDArray[np.bool_]) -> str:
+    return f"{int(mask.sum())} of {mask.size}"

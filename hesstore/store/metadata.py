@@ -1,0 +1,231 @@
+"""A store's metadata files: what seals them, and which of two copies can be trusted when they differ.
+
+The ``zarr.json`` of the root holds the store's attributes and a consolidated copy of every array's own ``zarr.json``.
+The root attribute ``seal`` is a digest over both.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from zarr.core.buffer import default_buffer_prototype
+
+from hesstore.config import SweepConfig, fingerprint
+from hesstore.errors import ConfigError, StoreError
+from hesstore.files import write_file
+from hesstore.layout import parameter_coordinates
+from hesstore.store.schema import BY_NAME, COORDINATE_ATTRS, SCHEMA_VERSION, Run, StoreSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import zarr
+
+SEAL = "seal"
+UNSEALED = 1
+"""The last schema whose stores have no seal and no ``entries_digest``."""
+
+_ROOT = {"zarr_format": 3, "node_type": "group"}
+_CONSOLIDATED = {"kind": "inline", "must_understand": False}
+
+
+def document(array: zarr.Array[Any]) -> dict[str, Any]:
+    """What the ``zarr.json`` of ``array`` says."""
+    encoded = array.metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"]
+    parsed: dict[str, Any] = json.loads(encoded.to_bytes())
+    return parsed
+
+
+def seal(attributes: Mapping[str, Any], documents: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) over the root attributes, but for the seal, and the metadata of every array by name."""
+    sealed = {name: value for name, value in attributes.items() if name != SEAL}
+    return fingerprint({"attributes": sealed, "arrays": documents})
+
+
+def variable_names(version: int) -> set[str]:
+    """The variables and coordinates of a store of schema ``version``."""
+    late = {"entries_digest"} if version <= UNSEALED else set()
+    return ({*BY_NAME} | {*COORDINATE_ATTRS}) - late
+
+
+@dataclass
+class Metadata:
+    """What the metadata files of a store say, and what is wrong with them.
+
+    Attributes
+    ----------
+    attributes : dict
+        The root's.
+    documents : dict
+        Metadata of each array, from the copy that can be trusted; empty if neither can.
+    consolidated : bool
+        Whether that copy is the root's.
+    damage : dict of str to str
+        For each damaged file, by its path in the store, what is wrong.
+    """
+
+    attributes: dict[str, Any] = field(default_factory=dict)
+    documents: dict[str, Any] = field(default_factory=dict)
+    consolidated: bool = True
+    damage: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the store has a seal; those of schema 1 have none."""
+        return SEAL in self.attributes
+
+
+def read_metadata(path: Path) -> Metadata:
+    """The metadata of the store at ``path``, each copy held against the other and both against the seal.
+
+    Raises
+    ------
+    StoreError
+        If it is not a store of hesstore, or has a newer schema.
+    """
+    found = Metadata()
+    root = _parsed(path / "zarr.json")
+    if root is None:
+        if not _looks_like_ours(path):
+            raise StoreError(f"{path}: is not a Zarr store")
+        found.damage["zarr.json"] = "is missing or is not JSON"
+        return found
+    attributes = root.get("attributes")
+    if not isinstance(attributes, dict) or not isinstance(attributes.get("schema_version"), int):
+        if not _looks_like_ours(path):
+            raise StoreError(f"{path}: is a Zarr store, but not one of hesstore")
+        found.damage["zarr.json"] = "has no schema_version among its attributes"
+        return found
+    found.attributes = attributes
+    copies = _consolidated_copy(root)
+    version = attributes["schema_version"]
+    own = {file.parent.name: _parsed(file) for file in path.glob("*/zarr.json")}
+    own |= dict.fromkeys(variable_names(version) - own.keys())
+    if version > SCHEMA_VERSION and not _was_flipped(attributes, copies or own):
+        raise StoreError(f"{path}: has schema {version}, this hesstore reads up to {SCHEMA_VERSION}: upgrade hesstore")
+    if found.is_sealed or version != UNSEALED:
+        _trust_what_is_sealed(found, copies, own)
+    else:
+        _trust_what_agrees(found, copies, own)
+    return found
+
+
+def _trust_what_is_sealed(found: Metadata, copies: dict[str, Any] | None, own: dict[str, Any]) -> None:
+    expected = found.attributes.get(SEAL)
+    if copies is not None and seal(found.attributes, copies) == expected:
+        found.documents = copies
+        for name in copies:
+            if own.get(name) != copies[name]:
+                found.damage[f"{name}/zarr.json"] = "is missing, or says something else than the sealed copy of it"
+    elif seal(found.attributes, own) == expected:
+        found.documents, found.consolidated = own, False
+        found.damage["zarr.json"] = "has a consolidated copy that says something else than the arrays' sealed metadata"
+    else:
+        found.damage["zarr.json"] = "has attributes or metadata that don't match its seal"
+        _name_those_that_differ(found, copies, own)
+
+
+def _trust_what_agrees(found: Metadata, copies: dict[str, Any] | None, own: dict[str, Any]) -> None:
+    if copies is None:
+        found.damage["zarr.json"] = "has no consolidated copy of the arrays' metadata"
+    elif copies == own:
+        found.documents = copies
+    _name_those_that_differ(found, copies, own)
+
+
+def _name_those_that_differ(found: Metadata, copies: dict[str, Any] | None, own: dict[str, Any]) -> None:
+    for name, says in own.items():
+        if says is None:
+            found.damage[f"{name}/zarr.json"] = "is missing or is not JSON"
+        elif copies is not None and says != copies.get(name):
+            found.damage[f"{name}/zarr.json"] = "says something else than the copy of it in the root's zarr.json"
+
+
+def _consolidated_copy(root: dict[str, Any]) -> dict[str, Any] | None:
+    """The root's copy of the arrays' metadata, if all around it is as it should be."""
+    consolidated = root.get("consolidated_metadata")
+    if not isinstance(consolidated, dict) or not isinstance(consolidated.get("metadata"), dict):
+        return None
+    copies: dict[str, Any] = consolidated["metadata"]
+    bare = {"attributes": root["attributes"], **_ROOT, "consolidated_metadata": {**_CONSOLIDATED, "metadata": copies}}
+    return copies if root == bare else None
+
+
+def _was_flipped(attributes: dict[str, Any], documents: dict[str, Any]) -> bool:
+    """Whether the seal proves that the store was made with this schema."""
+    as_made = {**attributes, "schema_version": SCHEMA_VERSION}
+    return seal(as_made, documents) == attributes.get(SEAL)
+
+
+def _looks_like_ours(path: Path) -> bool:
+    return all((path / name / "zarr.json").exists() for name in ("weights", "status", "digest"))
+
+
+def _parsed(file: Path) -> dict[str, Any] | None:
+    try:
+        parsed = json.loads(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def mend_metadata(path: Path, found: Metadata) -> list[str]:
+    """Write the damaged metadata files anew from the sealed copy; returns those written."""
+    if not (found.documents and found.is_sealed):
+        return []
+    for file in found.damage:
+        if file == "zarr.json":
+            copy = {**_CONSOLIDATED, "metadata": found.documents}
+            content = {"attributes": found.attributes, **_ROOT, "consolidated_metadata": copy}
+        else:
+            content = found.documents[file.split("/")[0]]
+        write_file(path / file, json.dumps(content, indent=2).encode())
+    return list(found.damage)
+
+
+def rebuilt_spec(found: Metadata) -> StoreSpec:
+    """What the store was made from, out of its attributes.
+
+    Raises
+    ------
+    StoreError
+        If the attributes contradict each other or can't be understood; the message says which.
+    """
+    attributes = found.attributes
+    try:
+        identity = json.loads(attributes["identity"])
+        config = SweepConfig.from_mapping(json.loads(attributes["config"]))
+        parameters = [(name, tuple(shape)) for name, shape in identity["parameters"]]
+        environment, data_digest = json.loads(attributes["environment"]), identity["data_digest"]
+        runs = [(seed, direction) for seed, direction in json.loads(attributes.get("runs", "null")) or config.runs()]
+        classes = int(found.documents["class_accuracy"]["shape"][3])
+        coordinates = parameter_coordinates(parameters)
+    except KeyError as error:
+        raise StoreError(f"the attribute {error} is missing") from error
+    except (ConfigError, ValueError, TypeError, IndexError) as error:
+        raise StoreError(f"an attribute can't be understood ({error})") from error
+    of_config = config.identity()
+    if sorted(runs) != sorted(config.runs()):
+        raise StoreError(f"runs are {runs}, those of the config {list(config.runs())}")
+    differing = [key for key in identity.keys() & of_config.keys() if identity[key] != of_config[key]]
+    unknown = identity.keys() - of_config.keys() - {"data_digest", "parameters"}
+    if differing or unknown:
+        raise StoreError(f"identity and config disagree about {', '.join(sorted({*differing, *unknown}))}")
+    if attributes["fingerprint"] != fingerprint(identity):
+        raise StoreError("fingerprint is not that of identity")
+    if attributes["penalty_scale"] != config.penalty_scale:
+        raise StoreError(f"penalty_scale is {attributes['penalty_scale']}, that of the config {config.penalty_scale}")
+    if not isinstance(environment, dict) or not isinstance(data_digest, str):
+        raise StoreError("environment or the data digest has another type")
+    return StoreSpec(
+        l2=config.l2,
+        runs=tuple(Run(index, *run) for index, run in enumerate(runs)),
+        k=config.k,
+        num_classes=classes,
+        param_coords=coordinates,
+        identity=identity,
+        attrs={name: attributes[name] for name in ("config", "penalty_scale", "environment")},
+    )
