@@ -35,6 +35,14 @@ SOME_FAILED = 4
     help="Make an existing STORE larger first: more λ, seeds or directions; or a larger k or another setting of the "
     "solver, which computes its spectra again from the stored weights.",
 )
+@click.option(
+    "--run",
+    "runs",
+    type=click.IntRange(0),
+    multiple=True,
+    metavar="ID",
+    help="Only this run; repeatable. [default: all]",
+)
 @click.option("--retry-failed", is_flag=True, help="Try λ again that failed.")
 def sweep(
     store: str,
@@ -42,6 +50,7 @@ def sweep(
     time_limit: float | None,
     workers: int,
     scheduler: str,
+    runs: tuple[int, ...],
     *,
     retry_failed: bool,
     grow: bool,
@@ -75,6 +84,7 @@ def sweep(
                 scheduler=scheduler,
                 retry_failed=retry_failed,
                 grow=grow,
+                runs=runs,
             )
     where = shlex.quote(store)
     failed = f", {summary.failed} failed (hesstore info {where} says why)" if summary.failed else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING
 
 from zarr.storage import LocalStore
@@ -25,7 +26,7 @@ class DurableLocalStore(LocalStore):
         if not self._is_open:
             await self._open()
         self._check_writable()
-        await asyncio.to_thread(write_file, self.root / key, value.to_bytes())
+        await asyncio.to_thread(self._put, key, value)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write ``value`` under ``key`` unless there is one; there is one writer."""
@@ -36,4 +37,9 @@ class DurableLocalStore(LocalStore):
         """Write ``value`` under ``key``; on disk on return."""
         self._ensure_open_sync()
         self._check_writable()
+        self._put(key, value)
+
+    def _put(self, key: str, value: Buffer) -> None:
+        if not self.root.is_dir():  # its folder must not come back as a fragment of a store
+            raise FileNotFoundError(errno.ENOENT, "the store has vanished", str(self.root))
         write_file(self.root / key, value.to_bytes())

@@ -58,6 +58,16 @@ class LocalPlace(Place):
         if folder.is_dir():
             sync_folder(folder)
 
+    def check_space(self, needed: int) -> None:
+        """Compare with what the file system has free."""
+        there = self.path if self.path.is_dir() else self.path.absolute().parent
+        free = shutil.disk_usage(there).free
+        if needed > free:
+            raise StoreError(
+                f"{self}: needs about {needed / 1e9:.2f} GB for what is left to compute, {free / 1e9:.2f} GB are free "
+                "there: make room, or give another path"
+            )
+
     def check_creatable(self) -> None:
         """Raise :class:`StoreError` unless a store can be made here."""
         path = self.path

@@ -73,3 +73,6 @@ class Place(ABC):
 
     def sync(self, key: str) -> None:  # noqa: B027 - most places have nothing to do
         """Make the removal of what lay under ``key`` last."""
+
+    def check_space(self, needed: int) -> None:  # noqa: B027 - a bucket takes what it is given
+        """Raise :class:`StoreError` if ``needed`` bytes surely have no room here."""

@@ -209,3 +209,9 @@ class StoreSpec:
             "label": self.num_classes,
             "pred": self.num_classes,
         }
+
+    @property
+    def large_bytes(self) -> int:
+        """Bytes of the large arrays of one λ, before they are compressed."""
+        sizes, large = self.sizes, (variable for variable in VARIABLES if variable.is_large)
+        return sum(4 * math.prod(sizes[dim] for dim in variable.dims[2:]) for variable in large)

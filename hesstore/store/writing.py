@@ -119,9 +119,9 @@ class SweepStore:
         """(L,) the status of each λ of a run."""
         return np.asarray(self._array("status")[run.id])
 
-    def reset(self, status: Status) -> None:
-        """Mark every λ of every run that has ``status`` pending; whoever calls holds the claims of all runs."""
-        for run in self.runs:
+    def reset(self, status: Status, runs: Iterable[Run]) -> None:
+        """Mark every λ of ``runs`` that has ``status`` pending; whoever calls holds their claims."""
+        for run in runs:
             found = self.status(run)
             chosen = found == status
             if chosen.any():

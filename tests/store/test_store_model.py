@@ -142,7 +142,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def reset_failed(self) -> None:
-        self.store.reset(Status.FAILED)
+        self.store.reset(Status.FAILED, self.store.runs)
         for cell, status in list(self.status.items()):
             if status == Status.FAILED:
                 del self.status[cell], self.model[cell]
