@@ -56,6 +56,7 @@ def test_a_whole_store_follows_from_weights_and_data(whole: Path) -> None:
     assert deep_check(whole, trust=True, sample=2, avoid=[(0, 3)]).checked == [(0, 0.0), (0, 0.01)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change", "what"),
     [
@@ -84,6 +85,7 @@ def test_weights_that_are_not_those_measured_are_found(store: Path) -> None:
     assert found == {"loss", "confusion", "gradient", "eigenvectors"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["LA", "SA"])
 def test_other_ends_of_the_spectrum(which: str, tmp_path: Path) -> None:
     run_sweep(SweepConfig.from_mapping({**CONFIG, "which": which, "l2": "0.001"}), tmp_path / "s.zarr")

@@ -45,7 +45,7 @@ def children() -> list[psutil.Process]:
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("path", ["continuation", "independent"])
+@pytest.mark.parametrize("path", ["continuation", pytest.param("independent", marks=pytest.mark.slow)])
 def test_two_processes_give_the_bytes_of_one(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
@@ -114,6 +114,34 @@ def test_diverged_and_stopped(toy_config: MakeConfig, tmp_path: Path, cluster: s
     assert run_sweep(config, tmp_path / "s.zarr", scheduler=cluster).failed == 1
     stopped = run_sweep(toy_config(), tmp_path / "t.zarr", scheduler=cluster, stop=lambda: True)
     assert (stopped.complete, stopped.pending) == (0, 4)
+
+
+@pytest.mark.slow
+def test_drivers_of_different_runs_fill_one_store_side_by_side(
+    toy_arguments: list[str], toy_config: MakeConfig, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """As the jobs of an array do: all start at once, one makes the store. A fourth finds its run taken."""
+    environment = {**environment, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+    script = "import sys; from hesstore_cli.main import main; sys.exit(main())"
+    options = [*toy_arguments, "--seeds", "0,1,2", "--epochs", "40", "--patience", "40"]
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, "sweep", "s.zarr", *options, "--run", run],
+            cwd=tmp_path,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for run in ("0", "1", "2", "2")
+    ]
+    said = [job.communicate(timeout=200)[1] for job in jobs]
+    assert sorted(job.returncode for job in jobs) in ([0, 0, 0, 0], [0, 0, 0, 1]), said
+    assert all("is being computed by process" in text for job, text in zip(jobs, said, strict=True) if job.returncode)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    run_sweep(toy_config(seeds="0,1,2", epochs=40, patience=40), tmp_path / "alone.zarr")
+    torch.set_num_threads(before)
+    xr.testing.assert_identical(results(tmp_path / "s.zarr"), results(tmp_path / "alone.zarr"))
 
 
 def free_port() -> int:

@@ -2,8 +2,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +18,7 @@ import xarray as xr
 from torch import nn
 
 import hesstore
-from hesstore import datasets
+from hesstore import datasets, files
 from hesstore.config import SweepConfig
 from hesstore.errors import (
     ConfigError,
@@ -23,6 +28,7 @@ from hesstore.errors import (
     DeviceError,
     HesstoreError,
     ModelError,
+    StoreError,
 )
 from hesstore.models import build
 from hesstore.randomness import derived_seed
@@ -104,7 +110,9 @@ def test_numbers_equal_an_independent_calculation(toy_config: MakeConfig, tmp_pa
         assert bool(cell["converged"].all())
 
 
-@pytest.mark.parametrize(("path", "direction"), [("continuation", "both"), ("independent", "down")])
+@pytest.mark.parametrize(
+    ("path", "direction"), [("continuation", "both"), pytest.param("independent", "down", marks=pytest.mark.slow)]
+)
 def test_interrupted_and_resumed_is_uninterrupted(
     toy_config: MakeConfig, tmp_path: Path, path: str, direction: str
 ) -> None:
@@ -306,6 +314,79 @@ def test_a_failed_write_stops_the_sweep_with_its_reason(
     run_sweep(toy_config(), tmp_path / "s.zarr")
     run_sweep(toy_config(), tmp_path / "whole.zarr")
     xr.testing.assert_identical(results(tmp_path / "s.zarr"), results(tmp_path / "whole.zarr"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EMFILE, errno.EIO])
+def test_a_failed_write_step_names_the_file_and_is_resumed(
+    toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def failing(step: str, path: Path) -> None:
+        if step == "fsync" and "eigenvectors/c/0/1" in str(path):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files, "observe", failing)
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))) as caught:
+        run_sweep(toy_config(l2="0,0.01"), tmp_path / "s.zarr")
+    assert "eigenvectors" in str(caught.value.filename)
+    monkeypatch.undo()
+    assert hesstore.open(tmp_path / "s.zarr")["status"].values.tolist() == [[2, 1]]
+    assert list(tmp_path.rglob("*.partial")) == []
+    assert run_sweep(toy_config(l2="0,0.01"), tmp_path / "s.zarr").complete == 2
+
+
+def test_a_store_that_vanishes_stays_gone(toy_config: MakeConfig, tmp_path: Path) -> None:
+    def observe(event: SweepEvent) -> None:
+        if event.phase == "complete":
+            (tmp_path / "s.zarr").rename(tmp_path / "elsewhere")
+
+    with pytest.raises(FileNotFoundError):
+        run_sweep(toy_config(), tmp_path / "s.zarr", observer=observe)
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_space_is_checked_before_anything_is_written(
+    toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_sweep(toy_config(l2="0"), tmp_path / "there.zarr")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(StoreError, match=r"needs about 0\.00 GB for what is left to compute, 0\.00 GB are free"):
+        run_sweep(toy_config(), tmp_path / "s.zarr")
+    assert not (tmp_path / "s.zarr").exists()
+    assert run_sweep(toy_config(l2="0"), tmp_path / "there.zarr").computed == 0  # nothing to compute, no room needed
+
+
+def test_readers_see_only_what_stays(toy_config: MakeConfig, tmp_path: Path) -> None:
+    """One that polls all the while: what it has seen as complete never changes."""
+    seen: dict[float, np.ndarray[Any, Any]] = {}
+    done = threading.Event()
+
+    def poll() -> None:
+        while not done.is_set():
+            if not (tmp_path / "s.zarr").exists():
+                continue
+            ds = xr.open_zarr(tmp_path / "s.zarr").isel(run=0)
+            for l2 in ds["l2"].values[ds["status"].values == Status.COMPLETE]:
+                values = ds["eigenvectors"].sel(l2=l2).values
+                assert np.isfinite(values).all()
+                assert np.array_equal(seen.setdefault(float(l2), values), values)
+
+    with ThreadPoolExecutor(1) as pool:
+        polling = pool.submit(poll)
+        run_sweep(toy_config(), tmp_path / "s.zarr")
+        done.set()
+        polling.result(timeout=60)
+    assert seen
+    final = hesstore.open(tmp_path / "s.zarr")["eigenvectors"].isel(run=0)
+    assert all(np.array_equal(final.sel(l2=l2).values, values) for l2, values in seen.items())
+
+
+def test_only_the_chosen_runs(toy_config: MakeConfig, tmp_path: Path) -> None:
+    config = toy_config(seeds="0,1")
+    summary = run_sweep(config, tmp_path / "s.zarr", runs=[1])
+    assert (summary.complete, summary.pending, summary.total) == (4, 0, 4)
+    assert hesstore.open(tmp_path / "s.zarr")["status"].sum("l2").values.tolist() == [0, 8]
+    with pytest.raises(ConfigError, match=r"run: 2 is not there: .* has runs 0 to 1"):
+        run_sweep(config, tmp_path / "s.zarr", runs=[2])
 
 
 def test_events_come_in_order_and_only_when_it_is_on_disk(toy_config: MakeConfig, tmp_path: Path) -> None:

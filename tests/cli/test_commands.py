@@ -189,6 +189,7 @@ def test_config_alone_needs_no_torch(environment: dict[str, str]) -> None:
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_kill_at_any_moment_and_resume(
     hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -227,7 +228,10 @@ def started(tmp_path: Path, environment: dict[str, str], *arguments: str) -> sub
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGUSR1))],
+)
 def test_a_signal_stops_after_the_strength_in_hand(
     toy_arguments: list[str], tmp_path: Path, environment: dict[str, str], number: int
 ) -> None:

@@ -53,6 +53,7 @@ def test_a_refined_continuation_keeps_what_it_has(toy_config: MakeConfig, tmp_pa
     assert grown.sel(l2=0.0049, method="nearest")["l2"] == 0.005
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", [{"k": 9}, {"tol": 1e-6}, {"which": "LA"}, {"hessian_samples": 100}])
 def test_other_spectra_of_the_same_weights(toy_config: MakeConfig, tmp_path: Path, values: dict[str, object]) -> None:
     """Nothing is trained again; the spectra are those of a new store."""
@@ -69,6 +70,7 @@ def test_other_spectra_of_the_same_weights(toy_config: MakeConfig, tmp_path: Pat
     xr.testing.assert_identical(results(tmp_path / "s.zarr"), results(tmp_path / "new.zarr"))
 
 
+@pytest.mark.slow
 def test_what_is_half_done_stays_half_done(toy_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(Exception):  # noqa: B017, PT011 - the interruption
         run_sweep(toy_config(**SMALL, lr=0.01), tmp_path / "s.zarr", observer=stop_at(6))
@@ -108,6 +110,7 @@ class Killed(BaseException):
     """Nothing runs after it, as after kill -9."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["first link", "last link", "first rename", "second rename", "clean-up"])
 def test_killed_half_way(toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """The old store is there, or the new one; the same command goes on."""
@@ -149,6 +152,7 @@ def test_killed_half_way(toy_config: MakeConfig, tmp_path: Path, monkeypatch: py
     assert list(tmp_path.glob(".*.old")) == []
 
 
+@pytest.mark.slow
 def test_without_hard_links(toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(source: Path, target: Path) -> None:
         raise OSError(errno.EPERM, "no links here")

@@ -263,6 +263,7 @@ def test_a_local_store_imports_nothing_of_s3(tmp_path: Path, environment: dict[s
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "s.zarr")], check=True, env=environment)
 
 
+@pytest.mark.slow
 def test_nobody_listening_is_told_of_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:  # bound, but not listening
         unused.bind(("127.0.0.1", 0))
@@ -322,6 +323,7 @@ def _foreign(key: str = "status/.claim-0.json", **changes: Any) -> None:
     obstore.put(objects(), key, json.dumps({**facts, **changes}).encode())
 
 
+@pytest.mark.slow
 def test_a_claim_that_is_not_renewed_expires() -> None:
     store = SweepStore.create(URL, spec())
     _foreign()
@@ -333,6 +335,7 @@ def test_a_claim_that_is_not_renewed_expires() -> None:
     assert not [key for key in contents() if ".claim" in key]
 
 
+@pytest.mark.slow
 def test_a_claim_is_renewed_while_it_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "LEASE_SECONDS", 2.0)
     store, other = SweepStore.create(URL, spec()), SweepStore(URL)
@@ -432,6 +435,7 @@ def test_a_large_object_goes_in_parts_and_reads_back(monkeypatch: pytest.MonkeyP
     assert np.array_equal(store.read("weights", store.runs[0], 0), weights)
 
 
+@pytest.mark.slow
 def test_a_sweep_has_the_local_ones_bytes_however_it_was_interrupted(toy_config: MakeConfig, tmp_path: Path) -> None:
     config = toy_config(direction="both")
     run_sweep(config, tmp_path / "s.zarr")
