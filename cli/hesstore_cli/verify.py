@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,8 @@ import click
 from hesstore_cli.options import store_argument
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hesstore.deep_check import DeepReport
     from hesstore.store.repairing import Repair
     from hesstore.store.verifying import Problem, Report
@@ -41,32 +44,45 @@ def verify(store: str, *, deep: bool, sample: int, trust: bool, repairing: bool,
       hesstore verify quickstart.zarr --deep
       hesstore verify quickstart.zarr --repair && hesstore sweep quickstart.zarr --preset quickstart
     """
-    from hesstore.store.repairing import repair
-    from hesstore.store.verifying import verify as check
+    from hesstore.store.mirror import mirrored
     from hesstore_cli.console import Bar
 
-    again: DeepReport | None = None
-    done: Repair | None = None
-    with Bar("reading") as bar:
-        report = check(store, progress=bar.advance)
-    if deep and all(problem.index is not None for problem in report.problems):
-        from hesstore.deep_check import deep_check
-
-        with Bar("calculating again") as bar:
-            again = deep_check(store, sample=sample, avoid=report.bad, trust=trust, progress=bar.advance)
-        report.problems += again.problems
-    elif deep:
-        report.remarks.append("not calculated again: repair the files first")
-    if repairing:
-        with Bar("repairing") as bar:
-            done = repair(store, condemned=again.problems if again else (), progress=bar.advance)
+    with ExitStack() as held:
+        with Bar("fetching") as bar:
+            folder = held.enter_context(mirrored(store, writable=repairing, progress=bar.advance))
+        report, again, done = _checked(folder, deep=deep, sample=sample, trust=trust, repairing=repairing)
     if as_json:
-        click.echo(json.dumps(_facts(report, again, done), indent=2, allow_nan=False))
+        click.echo(json.dumps({**_facts(report, again, done), "path": store}, indent=2, allow_nan=False))
     else:
         for problem in (done.before if done else report).problems:
             click.echo(str(problem))
         _tell(store, report, again, done)
     return 0 if (done.after if done else report).ok else DAMAGED
+
+
+def _checked(
+    folder: Path, *, deep: bool, sample: int, trust: bool, repairing: bool
+) -> tuple[Report, DeepReport | None, Repair | None]:
+    """What the checks that are asked for say of a folder, and what was repaired."""
+    from hesstore.store.repairing import repair
+    from hesstore.store.verifying import verify as check
+    from hesstore_cli.console import Bar
+
+    again: DeepReport | None = None
+    with Bar("reading") as bar:
+        report = check(folder, progress=bar.advance)
+    if deep and all(problem.index is not None for problem in report.problems):
+        from hesstore.deep_check import deep_check
+
+        with Bar("calculating again") as bar:
+            again = deep_check(folder, sample=sample, avoid=report.bad, trust=trust, progress=bar.advance)
+        report.problems += again.problems
+    elif deep:
+        report.remarks.append("not calculated again: repair the files first")
+    if not repairing:
+        return report, again, None
+    with Bar("repairing") as bar:
+        return report, again, repair(folder, condemned=again.problems if again else (), progress=bar.advance)
 
 
 def _tell(store: str, report: Report, again: DeepReport | None, done: Repair | None) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from zarr.storage import LocalStore
 
 from hesstore.errors import StoreError
-from hesstore.files import sync_folder
+from hesstore.files import sync_folder, write_file
 from hesstore.store.claim import claim
 from hesstore.store.durable import DurableLocalStore
 from hesstore.store.links import refuse_outward_links
@@ -114,6 +114,23 @@ class LocalPlace(Place):
 
     def check_claim(self, run_id: int) -> None:
         """Nothing: such a lock is not lost while its process lives."""
+
+    def names(self) -> list[str]:
+        """All files, relative to the folder."""
+        return sorted(file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file())
+
+    def fetch(self, key: str) -> bytes:
+        """The file's contents."""
+        return (self.path / key).read_bytes()
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write the file, flushed."""
+        write_file(self.path / key, data)
+
+    def delete(self, key: str) -> None:
+        """Remove the file."""
+        (self.path / key).unlink()
+        sync_folder((self.path / key).parent)
 
     def size(self) -> int:
         """Bytes of all files."""

@@ -68,6 +68,22 @@ class Place(ABC):
         """Raise :class:`StoreBusyError` if this process held the run and has lost it."""
 
     @abstractmethod
+    def names(self) -> list[str]:
+        """The names of all files or objects, from the store's own folder."""
+
+    @abstractmethod
+    def fetch(self, key: str) -> bytes:
+        """What one of them holds."""
+
+    @abstractmethod
+    def put(self, key: str, data: bytes) -> None:
+        """Replace or make one, whole."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove one."""
+
+    @abstractmethod
     def size(self) -> int:
         """Bytes of all that lies here."""
 

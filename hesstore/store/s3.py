@@ -140,6 +140,25 @@ class S3Place(Place):
         if run_id in self._claims:
             self._claims[run_id].check()
 
+    def names(self) -> list[str]:
+        """All objects, without the store's own name."""
+        return [key for key, _ in self._listing()]
+
+    def fetch(self, key: str) -> bytes:
+        """The object."""
+        with explained(self.url):
+            return bytes(obstore.get(self._objects, key).bytes())
+
+    def put(self, key: str, data: bytes) -> None:
+        """Put the object."""
+        with explained(self.url):
+            obstore.put(self._objects, key, data)
+
+    def delete(self, key: str) -> None:
+        """Delete the object."""
+        with explained(self.url):
+            obstore.delete(self._objects, key)
+
     def size(self) -> int:
         """Bytes of all objects."""
         return sum(size for _, size in self._listing())

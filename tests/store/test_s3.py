@@ -19,7 +19,7 @@ import xarray as xr
 import hesstore
 from hesstore.config import SweepConfig
 from hesstore.errors import ConfigMismatchError, StoreBusyError, StoreError, StoreUnreachableError
-from hesstore.store import Status, SweepStore
+from hesstore.store import Run, Status, SweepStore
 from hesstore.store.paths import locate
 from hesstore.store.schema import VARIABLES
 from hesstore.sweep import run_sweep
@@ -479,6 +479,37 @@ def test_the_command_line(
         for done in (refused, other):
             (line,) = done.stderr.strip().splitlines()
             assert line.startswith("hesstore: ")
+
+
+def test_verify_and_repair(hesstore: Callable[..., Done], toy_arguments: list[str]) -> None:
+    """A flipped bit, a missing object, two that were exchanged: found, and mended by the next sweep."""
+    swept = ["sweep", URL, *toy_arguments, "--direction", "both"]
+    assert hesstore(*swept).returncode == 0
+    whole = contents()
+    assert hesstore("verify", URL).returncode == 0
+    assert contents() == whole
+    at = objects()
+    flipped = bytearray(whole["loss/c/1/0/0"])
+    flipped[len(flipped) // 2] ^= 4
+    obstore.put(at, "loss/c/1/0/0", bytes(flipped))
+    obstore.delete(at, "gradient/c/0/2/0")
+    for key, other in (("weights/c/0/0/0", "weights/c/0/1/0"), ("weights/c/0/1/0", "weights/c/0/0/0")):
+        obstore.put(at, key, whole[other])
+    found = hesstore("verify", URL, "--json")
+    assert found.returncode == 5
+    facts = json.loads(found.stdout)
+    assert facts["path"] == URL
+    assert {problem["run"] for problem in facts["problems"]} >= {0, 1}
+    with SweepStore(URL).claim(Run(1, 0, "down")):
+        busy = hesstore("verify", URL, "--repair")
+        assert busy.returncode == 1
+        assert "is being computed by" in busy.stderr
+    assert hesstore("verify", URL, "--repair").returncode == 0
+    assert "loss/c/1/0/0" not in contents()
+    assert hesstore(*swept).returncode == 0
+    assert hesstore("verify", URL).returncode == 0
+    unsealed = {key: data for key, data in contents().items() if not key.startswith("entries_digest")}
+    assert without_times(unsealed) == without_times({key: whole[key] for key in unsealed})
 
 
 @pytest.mark.slow
