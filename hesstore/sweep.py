@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -29,8 +29,9 @@ from hesstore.worker import Worker, facts_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection
 
+    from distributed import Client
     from numpy.typing import NDArray
 
     from hesstore.config import SweepConfig
@@ -133,16 +134,10 @@ def run_sweep(
     place = locate(location)
     is_new = _check(place, config, grow=grow)  # before data are loaded, or even downloaded
     experiment = Experiment.prepare(config)
-    spec = experiment.spec()
-    if is_new:
-        place.check_space(int(LEAST_SHARE * spec.large_bytes) * len(spec.runs) * len(spec.l2))
-        store = _created(place, experiment, spec)
-    elif grow:
-        store = grown(local_path(place.location), spec)
-    else:
-        store = SweepStore.open_matching(place, experiment.identity())
-    chosen = _chosen(store, runs)
     with ExitStack() as held:
+        client = held.enter_context(_client(workers, scheduler))  # nothing is written if there is none
+        store = _opened(place, experiment, runs, is_new=is_new, grow=grow)
+        chosen = _chosen(store.runs, runs, place)
         for run in chosen:
             if retry_failed or (store.status(run) < Status.COMPLETE).any():
                 held.enter_context(store.claim(run))
@@ -150,9 +145,9 @@ def run_sweep(
             store.reset(Status.FAILED, chosen)
         driver = _Driver(experiment, store, chosen, observer or (lambda _: None))
         if driver.finished < driver.total:
-            place.check_space(int(LEAST_SHARE * spec.large_bytes) * (driver.total - driver.finished))
+            place.check_space(_space(experiment.spec(), driver.total - driver.finished))
             driver.recorder = held.enter_context(Recorder(store, room=2 * experiment.sizes.models + 2))
-            driver.drive(held.enter_context(_executor(driver, workers, scheduler)), stop or (lambda: False))
+            driver.drive(_executor(driver, client), stop or (lambda: False))
     statuses = np.stack([store.status(run) for run in chosen])
     return SweepSummary(
         complete=int((statuses == Status.COMPLETE).sum()),
@@ -179,38 +174,54 @@ def _check(place: Place, config: SweepConfig, *, grow: bool) -> bool:
     return is_new
 
 
-def _created(place: Place, experiment: Experiment, spec: StoreSpec) -> SweepStore:
-    """A new store, or the one that another driver was quicker to make."""
-    try:
-        return SweepStore.create(place, spec)
-    except (StoreError, OSError):
-        if place.is_new():
-            raise
-        return SweepStore.open_matching(place, experiment.identity())
+def _opened(place: Place, experiment: Experiment, runs: Collection[int], *, is_new: bool, grow: bool) -> SweepStore:
+    """The store, made or grown if need be; another driver may be quicker to make it."""
+    spec = experiment.spec()
+    if grow and not is_new:
+        return grown(local_path(place.location), spec)
+    if is_new:
+        _chosen(spec.runs, runs, place)
+        place.check_space(_space(spec, len(spec.l2) * (len(runs) or len(spec.runs))))
+        try:
+            return SweepStore.create(place, spec)
+        except (StoreError, OSError):
+            if place.is_new():
+                raise
+    return SweepStore.open_matching(place, experiment.identity())
 
 
-def _chosen(store: SweepStore, ids: Collection[int]) -> tuple[Run, ...]:
-    unknown = sorted(set(ids) - {run.id for run in store.runs})
+def _space(spec: StoreSpec, count: int) -> int:
+    """Bytes that so many λ surely take."""
+    return int(LEAST_SHARE * spec.large_bytes) * count
+
+
+def _chosen(there: tuple[Run, ...], ids: Collection[int], place: Place) -> tuple[Run, ...]:
+    unknown = sorted(set(ids) - {run.id for run in there})
     if unknown:
-        raise ConfigError(f"run: {unknown[0]} is not there: {store.path} has runs 0 to {len(store.runs) - 1}")
-    return tuple(run for run in store.runs if not ids or run.id in ids)
+        raise ConfigError(f"run: {unknown[0]} is not there: {place} has runs 0 to {len(there) - 1}")
+    return tuple(run for run in there if not ids or run.id in ids)
 
 
-@contextmanager
-def _executor(driver: _Driver, workers: int, scheduler: str) -> Iterator[Executor]:
-    """What carries the tasks out."""
+def _client(workers: int, scheduler: str) -> AbstractContextManager[Client | None]:
+    """A client of what carries the tasks out; None for this process."""
+    if not workers and not scheduler:
+        return nullcontext()
+    from hesstore.dask_execution import connected  # noqa: PLC0415 - who uses no Dask needs none
+
+    return connected(workers, scheduler)
+
+
+def _executor(driver: _Driver, client: Client | None) -> Executor:
     experiment, store = driver.experiment, driver.store
-    if workers or scheduler:
-        from hesstore.dask_execution import DaskExecutor, connected  # noqa: PLC0415 - who uses no Dask needs none
+    if client is not None:
+        from hesstore.dask_execution import DaskExecutor  # noqa: PLC0415
 
-        with connected(workers, scheduler) as client:
-            yield DaskExecutor(client, experiment.config, store.place.address)
-    else:
-        yield LocalExecutor(
-            Worker(experiment, store, remember=True),
-            lambda point, epoch, loss: driver.tell("fitting", point, epoch=epoch, loss=loss),
-            lambda point: driver.tell("analysing", point),
-        )
+        return DaskExecutor(client, experiment.config, store.place.address)
+    return LocalExecutor(
+        Worker(experiment, store, remember=True),
+        lambda point, epoch, loss: driver.tell("fitting", point, epoch=epoch, loss=loss),
+        lambda point: driver.tell("analysing", point),
+    )
 
 
 class _Driver:

@@ -198,6 +198,7 @@ def test_no_scheduler_there(toy_config: MakeConfig, tmp_path: Path, monkeypatch:
     for address in (f"tcp://127.0.0.1:{free_port()}", "nonsense://x"):
         with pytest.raises(DeviceError, match="no scheduler answers at"):
             run_sweep(toy_config(), tmp_path / "s.zarr", scheduler=address)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_each_worker_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -387,6 +387,9 @@ def test_only_the_chosen_runs(toy_config: MakeConfig, tmp_path: Path) -> None:
     assert hesstore.open(tmp_path / "s.zarr")["status"].sum("l2").values.tolist() == [0, 8]
     with pytest.raises(ConfigError, match=r"run: 2 is not there: .* has runs 0 to 1"):
         run_sweep(config, tmp_path / "s.zarr", runs=[2])
+    with pytest.raises(ConfigError, match="run: 7 is not there"):
+        run_sweep(config, tmp_path / "new.zarr", runs=[7])
+    assert not (tmp_path / "new.zarr").exists()
 
 
 def test_events_come_in_order_and_only_when_it_is_on_disk(toy_config: MakeConfig, tmp_path: Path) -> None:
