@@ -45,7 +45,8 @@ def children() -> list[psutil.Process]:
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("path", ["continuation", pytest.param("independent", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["continuation", "independent"])
 def test_two_processes_give_the_bytes_of_one(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:

@@ -238,10 +238,15 @@ def test_a_wrong_store_is_named_before_data_are_loaded(toy_config: MakeConfig, t
     "values",
     [
         {"path": "independent", "models": 3},  # 4 λ: a full stack and a rest
-        {"path": "independent", "models": 8, "direction": "both", "which": "LA"},  # more room than work of one run
+        pytest.param(
+            {"path": "independent", "models": 8, "direction": "both", "which": "LA"}, marks=pytest.mark.slow
+        ),  # more room than work of one run
         {"path": "continuation", "models": 4, "seeds": "3,1,2"},  # fits of 3 runs, analyses of 4 λ
-        {"path": "continuation", "models": 3, "dtype": "float64", "optimizer": "sgd", "lr": 0.1},
-        {"path": "continuation", "models": 2, "solver": "eigsh"},
+        pytest.param(
+            {"path": "continuation", "models": 3, "dtype": "float64", "optimizer": "sgd", "lr": 0.1},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"path": "continuation", "models": 2, "solver": "eigsh"}, marks=pytest.mark.slow),
     ],
 )
 def test_many_at_once_equal_one_at_a_time(
@@ -272,7 +277,7 @@ def test_one_that_diverges_in_a_stack_fails_alone(toy_config: MakeConfig, tmp_pa
     assert "at λ = 1000" in str(ds["failure"].values[2])
 
 
-@pytest.mark.parametrize("models", [1, 3])
+@pytest.mark.parametrize("models", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_stopped_after_what_is_in_hand_and_resumed(toy_config: MakeConfig, tmp_path: Path, models: int) -> None:
     config = toy_config(direction="both", path="independent", models=models)
     asked = 0

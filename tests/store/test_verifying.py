@@ -39,6 +39,9 @@ def sweep(path: Path) -> None:
     run_sweep(SweepConfig.from_mapping(CONFIG), path)
 
 
+pytestmark = pytest.mark.slow  # tests/cli/test_verify.py is the quick look
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete store of two runs of four λ, and beside it copies of it as it was earlier."""
@@ -108,7 +111,7 @@ def test_unfinished_stores_are_clean(whole: Path) -> None:
         assert report.counts[Status.PENDING] == 8 - moment
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
+@pytest.mark.parametrize("seed", range(3))
 def test_one_flipped_bit_in_any_file_is_found(store: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     missed = []
@@ -138,8 +141,7 @@ def test_every_bit_of_the_root_attributes_counts(store: Path) -> None:
             assert "zarr.json" in found.damage, (position, bit, bytes(bad[position - 20 : position + 20]))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.slow) for first in (1, 2))])
+@pytest.mark.parametrize("first", range(3))
 def test_a_missing_empty_or_truncated_file_is_found(store: Path, first: int) -> None:
     """Each kind of harm to every third file; to every file in the slow tests."""
     missed = []
@@ -155,7 +157,6 @@ def test_a_missing_empty_or_truncated_file_is_found(store: Path, first: int) -> 
     assert missed == []
 
 
-@pytest.mark.slow
 def test_flipped_bits_are_repaired_in_any_file(store: Path, whole: Path) -> None:
     """Of each folder a file that is not tried below: repaired, and just the λ that were bad are pending afterwards."""
     rng = np.random.default_rng(7)
@@ -199,7 +200,6 @@ def test_everything_at_once_is_repaired_and_swept_to_the_same_results(store: Pat
     made_whole(store, whole)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [variable.name for variable in VARIABLES if not variable.is_large])
 @pytest.mark.parametrize("harm", ["flipped", "missing", "exchanged"])
 def test_harm_to_a_small_chunk_is_found_and_repaired(store: Path, whole: Path, name: str, harm: str) -> None:
@@ -230,7 +230,6 @@ def test_harm_to_a_small_chunk_is_found_and_repaired(store: Path, whole: Path, n
         made_whole(store, whole)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["weights", "gradient", "eigenvectors"])
 @pytest.mark.parametrize("places", [((0, 1), (0, 2)), ((0, 3), (1, 3))], ids=["two λ", "two runs"])
 def test_arrays_exchanged_between_two_strengths_are_found(
@@ -363,7 +362,6 @@ def test_metadata_that_are_lost_can_not_be_repaired(store: Path) -> None:
     assert "the λ were not checked" in lines(done.after)[1]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -482,7 +480,6 @@ def values_of(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.g
     return {name: cell[name].values for name in (*LARGE_AT[Status.COMPLETE], *ENTRIES_AT[Status.COMPLETE])}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change", "what"),
     [
