@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from typing import TYPE_CHECKING
@@ -28,10 +29,16 @@ observe: Callable[[str, Path], None] = _unobserved
 """Called before each step of a write (``write``, ``fsync``, ``rename``, ``done``); tests end the process there."""
 
 
-def write_file(path: Path, data: bytes | bytearray | memoryview) -> None:
-    """Write ``data`` to ``path`` so that it appears whole or not at all, and is on disk on return."""
+def write_file(path: Path, data: bytes | bytearray | memoryview, *, within: Path | None = None) -> None:
+    """Write ``data`` to ``path`` so that it appears whole or not at all, and is on disk on return.
+
+    Missing folders are made, but not ``within`` nor what it lies in: if that is gone, :class:`FileNotFoundError`.
+    """
     missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if within in missing:
+        raise FileNotFoundError(errno.ENOENT, "the folder has vanished", str(within))
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         observe("write", path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 from typing import TYPE_CHECKING
 
 from zarr.storage import LocalStore
@@ -40,6 +39,5 @@ class DurableLocalStore(LocalStore):
         self._put(key, value)
 
     def _put(self, key: str, value: Buffer) -> None:
-        if not self.root.is_dir():  # its folder must not come back as a fragment of a store
-            raise FileNotFoundError(errno.ENOENT, "the store has vanished", str(self.root))
-        write_file(self.root / key, value.to_bytes())
+        # A store whose folder has vanished must not come back as a fragment.
+        write_file(self.root / key, value.to_bytes(), within=self.root)
