@@ -151,8 +151,8 @@ def test_the_status_follows_everything_else(store: SweepStore, path: Path, monke
     written: list[str] = []
     real = files.write_file
 
-    def spy(target: Path, data: bytes) -> None:
-        real(target, data)
+    def spy(target: Path, data: bytes, *, within: Path) -> None:
+        real(target, data, within=within)
         written.append(target.relative_to(path).parts[0])
 
     monkeypatch.setattr("hesstore.store.durable.write_file", spy)
@@ -171,12 +171,12 @@ def test_a_write_that_fails_half_way_leaves_the_old_status(
     store.record(store.runs[0], 0, Status.FITTED, fitted(0))
     real, count = files.write_file, 0
 
-    def failing(target: Path, data: bytes) -> None:
+    def failing(target: Path, data: bytes, *, within: Path) -> None:
         nonlocal count
         if count == stop_at:
             raise OSError(28, "No space left on device", str(target))
         count += 1
-        real(target, data)
+        real(target, data, within=within)
 
     monkeypatch.setattr("hesstore.store.durable.write_file", failing)
     with pytest.raises(OSError, match="No space"):
