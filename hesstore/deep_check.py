@@ -15,8 +15,8 @@ from hesstore.errors import CorruptStoreError, StoreError
 from hesstore.experiment import Experiment
 from hesstore.store.metadata import read_metadata
 from hesstore.store.paths import local_path
+from hesstore.store.report import Problem
 from hesstore.store.schema import SPLITS, Run, Status
-from hesstore.store.verifying import Problem
 from hesstore.store.writing import SweepStore
 
 if TYPE_CHECKING:

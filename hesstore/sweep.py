@@ -7,74 +7,44 @@ do not wait for each other go side by side, and up to G analyses; results are wr
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections import deque
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hesstore.driver import Driver, SweepEvent
 from hesstore.errors import ConfigError, StoreError
 from hesstore.execution import LocalExecutor
-from hesstore.experiment import Experiment, Point
-from hesstore.recorder import Record, Recorder
+from hesstore.experiment import Experiment
+from hesstore.recorder import Recorder
 from hesstore.store.growing import check_growing, grown, recover
 from hesstore.store.local import LocalPlace
 from hesstore.store.paths import local_path, locate
 from hesstore.store.schema import Run, Status, StoreSpec
 from hesstore.store.writing import SweepStore, check_matching
-from hesstore.worker import Worker, facts_of
+from hesstore.worker import Worker
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Collection
 
     from distributed import Client
-    from numpy.typing import NDArray
 
     from hesstore.config import SweepConfig
     from hesstore.execution import Executor
     from hesstore.store.place import Place
-    from hesstore.worker import Facts, Outcome
 
+__all__ = ["SweepEvent", "SweepSummary", "run_sweep"]
 
 LEAST_SHARE = 0.6
 """What compression leaves of a λ's arrays at the least (measured: 0.64 to 0.98)."""
 
-Phase = Literal["opened", "fitting", "analysing", "complete", "failed"]
-
-
-@dataclass(frozen=True)
-class SweepEvent:
-    """What a sweep tells its observer.
-
-    Attributes
-    ----------
-    phase : str
-        ``opened`` (once, before the first λ), then for each λ that is not finished yet: ``fitting`` (after each epoch),
-        ``analysing``, and ``complete`` or ``failed`` once that is on disk, which may be while the next is computed.
-    finished, total : int
-        λ of all runs that are complete or failed, and all of them.
-    run, l2 : Run, float
-        Which λ.
-    facts : mapping
-        ``fitting``: epoch, loss; ``complete``: test_accuracy, worst_class, worst_class_accuracy, eigenvalue, matvecs;
-        ``failed``: reason.
-    """
-
-    phase: Phase
-    finished: int
-    total: int
-    run: Run
-    l2: float
-    facts: dict[str, float | str]
-
 
 @dataclass(frozen=True)
 class SweepSummary:
-    """How a sweep ended: counts of λ over all runs, how many were computed now, and the seconds that it took."""
+    """How a sweep ended: counts of λ over the runs asked for, how many were computed now, and the seconds."""
 
     complete: int
     failed: int
@@ -84,7 +54,7 @@ class SweepSummary:
 
     @property
     def total(self) -> int:
-        """All λ of all runs."""
+        """All λ of those runs."""
         return self.complete + self.failed + self.pending
 
 
@@ -143,11 +113,13 @@ def run_sweep(
                 held.enter_context(store.claim(run))
         if retry_failed:
             store.reset(Status.FAILED, chosen)
-        driver = _Driver(experiment, store, chosen, observer or (lambda _: None))
+        recorder = Recorder(store, room=2 * experiment.sizes.models + 2)
+        in_order = config.path == "continuation"
+        driver = Driver(store, chosen, recorder, observer or (lambda _: None), in_order=in_order)
         if driver.finished < driver.total:
             place.check_space(_space(experiment.spec(), driver.total - driver.finished))
-            driver.recorder = held.enter_context(Recorder(store, room=2 * experiment.sizes.models + 2))
-            driver.drive(_executor(driver, client), stop or (lambda: False))
+            held.enter_context(recorder)
+            driver.drive(_executor(experiment, driver, client), stop or (lambda: False))
     statuses = np.stack([store.status(run) for run in chosen])
     return SweepSummary(
         complete=int((statuses == Status.COMPLETE).sum()),
@@ -211,8 +183,8 @@ def _client(workers: int, scheduler: str) -> AbstractContextManager[Client | Non
     return connected(workers, scheduler)
 
 
-def _executor(driver: _Driver, client: Client | None) -> Executor:
-    experiment, store = driver.experiment, driver.store
+def _executor(experiment: Experiment, driver: Driver, client: Client | None) -> Executor:
+    store = driver.store
     if client is not None:
         from hesstore.dask_execution import DaskExecutor  # noqa: PLC0415
 
@@ -222,122 +194,3 @@ def _executor(driver: _Driver, client: Client | None) -> Executor:
         lambda point, epoch, loss: driver.tell("fitting", point, epoch=epoch, loss=loss),
         lambda point: driver.tell("analysing", point),
     )
-
-
-class _Driver:
-    """Drives all runs along λ: has fitted what can be fitted, has analysed what was, records what came of it."""
-
-    recorder: Recorder
-
-    def __init__(
-        self, experiment: Experiment, store: SweepStore, runs: tuple[Run, ...], observer: Callable[[SweepEvent], None]
-    ) -> None:
-        self.experiment, self.store, self.observer = experiment, store, observer
-        in_order = experiment.config.path == "continuation"
-        self.chains = {run.id: _Chain(run, store.l2, store.status(run), in_order=in_order) for run in runs}
-        statuses = np.stack([chain.status for chain in self.chains.values()])
-        self.total, self.finished = statuses.size, int((statuses >= Status.COMPLETE).sum())
-        self.computed = 0
-        self._facts: dict[Point, Facts] = {}
-
-    def drive(self, executor: Executor, stop: Callable[[], bool]) -> None:
-        """Finish every λ of every run, or those in hand once told to stop."""
-        self.tell("opened", next(chain.first for chain in self.chains.values() if chain.first is not None))
-        left = deque(point for chain in self.chains.values() for point in chain.fitted)  # by an earlier sweep
-        fresh: deque[Point] = deque()
-        outstanding = 0
-        while True:
-            stopping = stop()
-            if stopping:
-                outstanding -= len(executor.withdraw_fits())
-                left.clear()
-            while outstanding < executor.capacity and (left or fresh):
-                executor.submit_analysis(left.popleft() if left else fresh.popleft())
-                outstanding += 1
-            for chain in () if stopping else self.chains.values():
-                for point in chain.ready(executor.capacity - outstanding):
-                    executor.submit_fit(point, chain.begin(point))
-                    outstanding += 1
-            if not outstanding:
-                break
-            for outcome in executor.wait():
-                outstanding -= 1
-                self._take(outcome)
-                fresh += [outcome.point] if outcome.status == Status.FITTED else []
-        self.recorder.close()
-        self._report()
-
-    def _take(self, outcome: Outcome) -> None:
-        """Note and record what came of a task."""
-        point, facts = outcome.point, outcome.facts
-        self.chains[point.run.id].end(point, outcome.status)
-        if outcome.status == Status.FITTED:
-            self._facts[point] = facts
-        elif outcome.status == Status.COMPLETE:
-            facts = {**(self._facts.pop(point, {}) or self._stored_facts(point)), **facts}
-        self.recorder.put(
-            Record(point.run, point.index, outcome.status, outcome.values, (point, facts), outcome.covering)
-        )
-        self._report()
-
-    def _stored_facts(self, point: Point) -> Facts:
-        accuracy, classes = (self.store.read(name, point.run, point.index) for name in ("accuracy", "class_accuracy"))
-        return facts_of(float(accuracy[1]), classes[1])
-
-    def _report(self) -> None:
-        """Tell of what has come to be on disk."""
-        for record in self.recorder.written():
-            point, facts = record.note
-            if record.status >= Status.COMPLETE:
-                self.finished += 1
-                self.computed += 1
-                self._send("complete" if record.status == Status.COMPLETE else "failed", point, facts)
-
-    def tell(self, phase: Phase, point: Point, **facts: float | str) -> None:
-        """Tell the observer of what goes on."""
-        self._report()
-        self._send(phase, point, facts)
-
-    def _send(self, phase: Phase, point: Point, facts: Facts) -> None:
-        self.observer(SweepEvent(phase, self.finished, self.total, point.run, point.l2, facts))
-
-
-class _Chain:
-    """One run: what is left to fit, in its order, and where each fit starts from."""
-
-    def __init__(self, run: Run, l2: NDArray[np.float64], status: NDArray[np.int8], *, in_order: bool) -> None:
-        self.status, self._in_order = status, in_order
-        points = [Point(run, index, float(value)) for index, value in enumerate(l2)]
-        self._points = points if run.direction == "up" else points[::-1]
-        self._pending = deque(self._with(Status.PENDING))
-        self._begun: set[Point] = set()
-        self.fitted = self._with(Status.FITTED)
-
-    def _with(self, *statuses: Status) -> list[Point]:
-        return [point for point in self._points if self.status[point.index] in statuses]
-
-    @property
-    def first(self) -> Point | None:
-        """The first λ that is not finished."""
-        return next(iter(self._with(Status.PENDING, Status.FITTED)), None)
-
-    def ready(self, most: int) -> list[Point]:
-        """The next fits that need no other first."""
-        if self._in_order:
-            most = min(most, 1 - len(self._begun))
-        return list(itertools.islice(self._pending, max(most, 0)))
-
-    def begin(self, point: Point) -> Point | None:
-        """Begin a fit; returns whose weights it starts from: the nearest earlier λ that was fitted, if any."""
-        self._pending.remove(point)
-        self._begun.add(point)
-        if not self._in_order:
-            return None
-        good = {Status.FITTED, Status.COMPLETE}
-        earlier = itertools.takewhile(lambda other: other != point, self._points)
-        return next((other for other in reversed(list(earlier)) if self.status[other.index] in good), None)
-
-    def end(self, point: Point, status: Status) -> None:
-        """Take note of what a λ has become."""
-        self._begun.discard(point)
-        self.status[point.index] = status

@@ -12,6 +12,7 @@ from hesstore_cli.stopping import Duration, StopRequest
 
 if TYPE_CHECKING:
     from hesstore.config import SweepConfig
+    from hesstore.sweep import SweepSummary
 
 SOME_FAILED = 4
 
@@ -72,7 +73,7 @@ def sweep(
     stop = StopRequest(time_limit)
     with stop:
         from hesstore.sweep import run_sweep
-        from hesstore_cli.console import SweepReporter, duration
+        from hesstore_cli.console import SweepReporter
 
         with SweepReporter() as reporter:
             summary = run_sweep(
@@ -86,20 +87,26 @@ def sweep(
                 grow=grow,
                 runs=runs,
             )
+    click.echo(_ending(summary, store), err=True)
+    if summary.pending:
+        return stop.status or 0
+    return SOME_FAILED if summary.failed else 0
+
+
+def _ending(summary: SweepSummary, store: str) -> str:
+    """How the sweep ended and what comes next, in a line."""
+    from hesstore_cli.console import duration
+
     where = shlex.quote(store)
     failed = f", {summary.failed} failed (hesstore info {where} says why)" if summary.failed else ""
     now = f"{summary.computed} computed now, in {duration(summary.seconds)}"
     if summary.pending:
-        click.echo(
+        return (
             f"hesstore: stopped with {summary.complete} of {summary.total} λ complete in {store}{failed}; {now}; "
-            "the same command goes on from there",
-            err=True,
+            "the same command goes on from there"
         )
-        return stop.status or 0
     opener = "hesstore.open" if "://" in store else "xr.open_zarr"  # xarray alone takes URLs to fsspec
-    click.echo(
+    return (
         f"{summary.complete} λ complete in {store}{failed}; {now}. "
-        f"Next: hesstore export {where} --format csv, or in Python {opener}({store!r})",
-        err=True,
+        f"Next: hesstore export {where} --format csv, or in Python {opener}({store!r})"
     )
-    return SOME_FAILED if summary.failed else 0

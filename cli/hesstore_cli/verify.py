@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hesstore.deep_check import DeepReport
     from hesstore.store.repairing import Repair
-    from hesstore.store.verifying import Problem, Report
+    from hesstore.store.report import Problem, Report
 
 DAMAGED = 5
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from hesstore.linalg.operators import OperatorStack, SymmetricOperator
+    from hesstore.linalg.operators import OperatorStack, SymmetricOperator, VectorSpace
 
 SYNC_EVERY = 8
 """Most steps between two looks at T on the host."""
@@ -196,20 +196,20 @@ class _Chain:
 class _Search:
     """Locked pairs and the chain that grows beside them: vectors and their products with A, one a row, on the device.
 
-    It is told of A its size, dtype and device alone; :meth:`run` yields each q and is sent A q.
+    It knows of A the space of its vectors alone; :meth:`run` yields each q and is sent A q.
 
     Rows 0 … locked − 1 are locked Ritz vectors, the chain follows.
     """
 
     def __init__(
         self,
-        operator: SymmetricOperator | OperatorStack,
+        space: VectorSpace,
         k: int,
         which: Which,
         tol: float,
         generator: torch.Generator,
     ) -> None:
-        self.size, self.dtype, self.device = operator.size, operator.dtype, operator.device
+        self.size, self.dtype, self.device = space.size, space.dtype, space.device
         self.k, self.which, self.tol, self.generator = k, which, tol, generator
         self.num_matvecs = 0
         self.scale = 0.0  # the largest entry of any T so far: within a factor 3 of |μ₁|

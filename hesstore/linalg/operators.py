@@ -9,9 +9,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@runtime_checkable
-class SymmetricOperator(Protocol):
-    """A real symmetric matrix A (P × P) known by its products."""
+class VectorSpace(Protocol):
+    """Where vectors of P entries live, and in which precision."""
 
     @property
     def size(self) -> int:
@@ -20,40 +19,30 @@ class SymmetricOperator(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of its vectors."""
+        """Precision of the vectors."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where its vectors live."""
+        """Where they are."""
         ...
+
+
+@runtime_checkable
+class SymmetricOperator(VectorSpace, Protocol):
+    """A real symmetric matrix A (P × P) known by its products."""
 
     def matvec(self, v: Tensor) -> Tensor:
         """A v for ``v`` (P,); the result is a new tensor."""
         ...
 
 
-class OperatorStack(Protocol):
+class OperatorStack(VectorSpace, Protocol):
     """G real symmetric matrices A_g (P × P) whose products are computed together."""
 
     @property
     def copies(self) -> int:
         """G."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """P."""
-        ...
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of their vectors."""
-        ...
-
-    @property
-    def device(self) -> torch.device:
-        """Where their vectors live."""
         ...
 
     def matvec(self, v: Tensor) -> Tensor:

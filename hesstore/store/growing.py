@@ -22,6 +22,7 @@ from hesstore.errors import ConfigMismatchError, StoreError
 from hesstore.files import sync_folder
 from hesstore.store.digest import digest
 from hesstore.store.durable import DurableLocalStore
+from hesstore.store.local import beside
 from hesstore.store.paths import local_path, open_group
 from hesstore.store.schema import AT_FIT, VARIABLES, Run, Status, StoreSpec
 from hesstore.store.writing import SweepStore, write_template
@@ -104,7 +105,7 @@ def _replace(path: Path, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -
 
 def recover(path: Path) -> None:
     """Put a store back that a kill in the middle of :func:`grow` left under its temporary name."""
-    aside = sorted(path.absolute().parent.glob(f".{path.name}.*.old"))
+    aside = beside(path, "old")
     if aside and not path.exists():
         aside[-1].rename(path)
         sync_folder(path.absolute().parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -135,6 +136,13 @@ class LocalPlace(Place):
     def size(self) -> int:
         """Bytes of all files."""
         return sum(_size(file) for file in self.path.rglob("*"))
+
+
+def beside(path: Path, suffix: str) -> list[Path]:
+    """Folders next to a store that making (``partial``) or growing it (``partial``, ``old``) has left."""
+    whole = path.absolute()
+    pattern = re.compile(rf"\.{re.escape(whole.name)}\.[a-z0-9_]{{8}}\.{suffix}")
+    return sorted(entry for entry in whole.parent.glob(".*") if pattern.fullmatch(entry.name) and entry.is_dir())
 
 
 def _size(file: Path) -> int:

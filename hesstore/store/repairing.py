@@ -17,7 +17,7 @@ from hesstore.store.durable import DurableLocalStore
 from hesstore.store.links import refuse_outward_links
 from hesstore.store.metadata import mend_metadata, read_metadata, rebuilt_spec
 from hesstore.store.paths import local_path
-from hesstore.store.verifying import Problem, Report, Verifier
+from hesstore.store.verifying import Verifier
 from hesstore.store.writing import PROMISES, SweepStore, coordinates
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hesstore.store.metadata import Metadata
+    from hesstore.store.report import Problem, Report
 
 
 @dataclass

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,13 @@ import numpy as np
 import zarr
 
 from hesstore.errors import StoreError
-from hesstore.store.consistency import contradictions
-from hesstore.store.digest import digest, entries_digest
 from hesstore.store.links import refuse_outward_links
+from hesstore.store.local import beside
 from hesstore.store.metadata import Metadata, read_metadata, rebuilt_spec
 from hesstore.store.paths import local_path
-from hesstore.store.schema import ENTRIES_AT, LARGE_AT, VARIABLES, Run, Status, StoreSpec, Variable
+from hesstore.store.report import Problem, Report
+from hesstore.store.schema import VARIABLES, Run, StoreSpec, Variable
+from hesstore.store.strength import Strength, chunk_file, damage
 from hesstore.store.writing import coordinates
 
 if TYPE_CHECKING:
@@ -33,79 +34,6 @@ if TYPE_CHECKING:
 
 CLAIM = re.compile(r"status/\.claim-\d+(\.json)?")
 PARTIAL = re.compile(r"\..+\.partial")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong.
-
-    Attributes
-    ----------
-    what : str
-        What it is.
-    run, index, l2 : int, int, float or None
-        The λ that is bad because of it, if it is about one.
-    file : str or None
-        The file that is damaged, by its path in the store.
-    """
-
-    what: str
-    run: int | None = None
-    index: int | None = None
-    l2: float | None = None
-    file: str | None = None
-
-    def __str__(self) -> str:
-        if self.l2 is not None:
-            return f"run {self.run}  λ = {self.l2:.10g}  {self.what}"
-        return f"{self.file}: {self.what}" if self.file else self.what
-
-
-@dataclass
-class Report:
-    """What :func:`verify` found.
-
-    Attributes
-    ----------
-    path : Path
-        The store.
-    problems : list of Problem
-        All that is wrong; nothing, if all is well.
-    remarks : list of str
-        What deserves to be known but is not wrong.
-    leftovers : list of Path
-        Temporary files that killed writers left, in the store and beside it.
-    counts : dict of Status to int
-        λ of each status, those of damaged status chunks left out.
-    files : int
-        Files in the store.
-    """
-
-    path: Path
-    problems: list[Problem] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    leftovers: list[Path] = field(default_factory=list)
-    counts: Counter[Status] = field(default_factory=Counter)
-    files: int = 0
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
-
-    @property
-    def bad(self) -> set[tuple[int, int]]:
-        """(run, index of λ) of every λ that can't be trusted."""
-        return {
-            (problem.run, problem.index)
-            for problem in self.problems
-            if problem.run is not None and problem.index is not None
-        }
-
-    @property
-    def damaged_files(self) -> list[str]:
-        """Damaged or missing files, by their paths in the store."""
-        return list(dict.fromkeys(problem.file for problem in self.problems if problem.file))
 
 
 def verify(location: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> Report:
@@ -206,7 +134,7 @@ class Verifier:
             self._compare_class_rows()
         else:
             report.problems.append(Problem("the λ were not checked: metadata can't be trusted, restore them first"))
-        report.leftovers += [file for file in _templates(self.path) if file.exists()]
+        report.leftovers += [*beside(self.path, "partial"), *beside(self.path, "old")]
         report.leftovers = [file for file in report.leftovers if file.exists()]  # a live writer's are gone by now
         if self.metadata.attributes and not self.metadata.is_sealed:
             report.remarks.append(
@@ -302,7 +230,7 @@ class Verifier:
         entries = {name: self._read_row(name, run) for name in names if name in kept}
         behind: list[Problem] = []
         for index in range(len(self.spec.l2)):
-            checked = _Strength(self, run, index, entries)
+            checked = Strength(self, run, index, entries)
             self.report.problems += checked.problems()
             behind += checked.behind
             if checked.class_rows is not None:
@@ -334,162 +262,3 @@ class Verifier:
             if rows != usual:
                 what = "confusion: counts other rows in a class than the other λ do"
                 self.report.problems.append(Problem(what, run, index, self.spec.l2[index]))
-
-
-class _Strength:
-    """The checks of one λ of one run.
-
-    Attributes
-    ----------
-    behind : list of Problem
-        Filled by :meth:`problems`: that the status is behind the digests, which a kill explains, once a run.
-    class_rows : bytes or None
-        The rows of each class, if its confusion counts are promised and there.
-    """
-
-    def __init__(self, verifier: Verifier, run: Run, index: int, entries: dict[str, NDArray[Any] | None]) -> None:
-        self.verifier, self.place, self.index = verifier, run, index
-        self.l2 = verifier.spec.l2[index]
-        self.rows = entries
-        self.entries = {name: row[index] for name, row in entries.items() if row is not None}
-        self.arrays: dict[str, NDArray[Any]] = {}
-        self.found: list[Problem] = []
-        self.behind: list[Problem] = []
-        self.class_rows: bytes | None = None
-
-    def _say(self, what: str, file: str | None = None) -> None:
-        self.found.append(self._problem(what, file))
-
-    def _problem(self, what: str, file: str | None = None) -> Problem:
-        return Problem(what, self.place.id, self.index, self.l2, file)
-
-    def problems(self) -> list[Problem]:
-        """All that is wrong with this λ."""
-        status = self._status()
-        promised = LARGE_AT.get(status, ()) if status is not None else ()
-        for variable in VARIABLES:
-            if variable.is_large:
-                self._read_large(variable, promised=variable.name in promised)
-        if status is None:
-            self._say("status: its chunk is damaged")
-            return self.found
-        self.verifier.report.counts[status] += 1
-        if status == Status.PENDING:
-            if self.entries.get("digest") or self.entries.get("entries_digest"):
-                self._is_behind(status)
-            return self.found
-        self._check_digest(status)
-        self._check_entries(status)
-        if status != Status.FAILED and not self.found:
-            self._check_values(status)
-        return self.found
-
-    def _status(self) -> Status | None:
-        number = self.entries.get("status")
-        if number is None:
-            return None
-        try:
-            return Status(int(number))
-        except ValueError:
-            self._say(f"status: {number} is none of {', '.join(str(int(status)) for status in Status)}")
-            return None
-
-    def _read_large(self, variable: Variable, *, promised: bool) -> None:
-        name = variable.name
-        file = chunk_file(variable, self.place.id, self.index)
-        where = self.verifier.path / file
-        try:
-            size = where.stat().st_size
-        except FileNotFoundError:
-            if promised:
-                self._say(f"{name}: the file {file} is missing", file)
-            return
-        if not size:
-            self._say(f"{name}: the file {file} is empty", file)
-            return
-        try:
-            self.arrays[name] = np.asarray(self.verifier.array(name)[self.place.id, self.index])
-        except Exception as error:  # noqa: BLE001 - whatever a decoder makes of damaged bytes
-            self._say(f"{name}: the file {file} {damage(where, error)}", file)
-
-    def _check_digest(self, status: Status) -> None:
-        promised = LARGE_AT.get(status, ())
-        if not promised or any(name not in self.arrays for name in promised):
-            return  # nothing to hold it against, or said already
-        if "digest" not in self.entries:
-            self._say("digest: its chunk is damaged")
-        elif not self._digest_is_of(status):
-            if any(self._digest_is_of(later) for later in _after(status)):
-                self._is_behind(status)
-            elif any(self._digest_is_of(earlier) for earlier in LARGE_AT if earlier < status):
-                self._say(f"status: {status.name.lower()} promises more than its digest covers")
-            else:
-                self._say(f"digest: is not that of {', '.join(promised)}: stale, or swapped with those of another λ")
-
-    def _digest_is_of(self, status: Status) -> bool:
-        promised = LARGE_AT.get(status, ())
-        if not promised or any(name not in self.arrays for name in promised):
-            return False
-        arrays = {name: self.arrays[name] for name in promised}
-        return int(self.entries["digest"]) == digest(self.place, self.l2, arrays)
-
-    def _check_entries(self, status: Status) -> None:
-        damaged = [name for name in ENTRIES_AT[status] if name not in self.entries]
-        for name in damaged:
-            self._say(f"{name}: the chunk of its run is damaged")
-        if damaged or "entries_digest" not in self.rows:
-            return
-        if "entries_digest" not in self.entries:
-            self._say("entries_digest: its chunk is damaged")
-        elif not self._sealed_as(status):
-            if any(self._sealed_as(later) for later in _after(status)):
-                if not self.behind:
-                    self._is_behind(status)
-            else:
-                self._say(
-                    f"entries_digest: is not that of a {status.name.lower()} λ with these entries: "
-                    "some are missing, stale or swapped"
-                )
-
-    def _sealed_as(self, status: Status) -> bool:
-        promised = ENTRIES_AT.get(status, ())
-        if any(name not in self.entries for name in promised):
-            return False
-        entries = {name: self.entries[name] for name in promised}
-        return int(self.entries["entries_digest"]) == entries_digest(self.place, self.l2, status, entries)
-
-    def _is_behind(self, status: Status) -> None:
-        self.behind = [self._problem(f"status: {status.name.lower()} is behind its digests: stale, or lost")]
-
-    def _check_values(self, status: Status) -> None:
-        spec = self.verifier.spec
-        for what in contradictions(status, {**self.arrays, **self.entries}, self.l2, spec.identity, spec.attrs):
-            self._say(what)
-        self.class_rows = np.asarray(self.entries["confusion"]).sum(axis=-1).tobytes()
-
-
-def chunk_file(variable: Variable, run: int, index: int) -> str:
-    """The file that holds a variable at one λ, by its path in the store."""
-    place = [run, index if variable.is_large else 0] + [0] * (len(variable.dims) - 2)
-    return "/".join([variable.name, "c", *map(str, place)])
-
-
-def damage(file: Path, error: Exception) -> str:
-    """What is wrong with a chunk file that can't be decoded."""
-    try:
-        if not file.stat().st_size:
-            return "is empty"
-    except OSError:
-        pass
-    return f"is damaged ({' '.join(str(error).split()) or type(error).__name__})"
-
-
-def _after(status: Status) -> list[Status]:
-    return [later for later in Status if later > status]
-
-
-def _templates(path: Path) -> list[Path]:
-    """What making or growing this store left beside it: unfinished templates, and stores that were replaced."""
-    whole = path.absolute()
-    pattern = re.compile(rf"\.{re.escape(whole.name)}\.[a-z0-9_]{{8}}\.(partial|old)")
-    return sorted(entry for entry in whole.parent.iterdir() if pattern.fullmatch(entry.name) and entry.is_dir())

@@ -17,7 +17,7 @@ from hesstore.store import Status
 from hesstore.store.writing import SweepStore
 from hesstore.sweep import run_sweep
 from tests.conftest import Done
-from tests.test_sweep import results, stop_at
+from tests.test_sweep import Stop, results, stop_at
 
 MakeConfig = Callable[..., SweepConfig]
 SMALL = {"l2": "0,0.01", "seeds": "3", "direction": "up"}
@@ -72,7 +72,7 @@ def test_other_spectra_of_the_same_weights(toy_config: MakeConfig, tmp_path: Pat
 
 @pytest.mark.slow
 def test_what_is_half_done_stays_half_done(toy_config: MakeConfig, tmp_path: Path) -> None:
-    with pytest.raises(Exception):  # noqa: B017, PT011 - the interruption
+    with pytest.raises(Stop):
         run_sweep(toy_config(**SMALL, lr=0.01), tmp_path / "s.zarr", observer=stop_at(6))
     run_sweep(toy_config(**LARGE, lr=0.01), tmp_path / "s.zarr", grow=True)
     assert (hesstore.open(tmp_path / "s.zarr")["status"] == Status.COMPLETE).all()
@@ -150,6 +150,16 @@ def test_killed_half_way(toy_config: MakeConfig, tmp_path: Path, monkeypatch: py
     assert run_sweep(large, tmp_path / "s.zarr", grow=True).complete == 16
     xr.testing.assert_identical(results(tmp_path / "s.zarr").sel(run=[0], l2=before["l2"]), before)
     assert list(tmp_path.glob(".*.old")) == []
+
+
+def test_what_another_store_left_is_let_alone(toy_config: MakeConfig, tmp_path: Path) -> None:
+    """Names that begin alike, and one that is a pattern."""
+    others = [tmp_path / ".s.zarr.b.12345678.old", tmp_path / ".s1.zarr.12345678.old"]
+    for other in others:
+        other.mkdir()
+    for name in ("s.zarr", "s[1].zarr"):
+        run_sweep(toy_config(l2="0"), tmp_path / name)
+    assert all(other.is_dir() for other in others)
 
 
 @pytest.mark.slow

@@ -23,8 +23,10 @@ from hesstore.store.consistency import contradictions
 from hesstore.store.durable import DurableLocalStore
 from hesstore.store.metadata import read_metadata, rebuilt_spec
 from hesstore.store.repairing import repair
+from hesstore.store.report import Report
 from hesstore.store.schema import BY_NAME, ENTRIES_AT, LARGE_AT, VARIABLES, Status
-from hesstore.store.verifying import Report, chunk_file, verify
+from hesstore.store.strength import chunk_file
+from hesstore.store.verifying import verify
 from hesstore.store.writing import PROMISES
 from hesstore.sweep import run_sweep
 from tests.conftest import TOY
