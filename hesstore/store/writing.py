@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,8 +35,7 @@ from hesstore.store.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -62,6 +62,8 @@ class SweepStore:
         self.path = self.place.location
         self.group = open_group(self.place, writable=True)
         self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._seals = "entries_digest" in self.group  # not in stores of schema 1
+        self._rows: dict[int, dict[str, NDArray[Any]]] = {}  # small variables of the claimed runs
         try:
             self.l2: NDArray[np.float64] = np.asarray(self._array("l2")[:])
             seeds, directions = np.asarray(self._array("seed")[:]), np.asarray(self._array("direction")[:])
@@ -111,13 +113,22 @@ class SweepStore:
             self._arrays[name] = array
         return self._arrays[name]
 
-    def claim(self, run: Run) -> AbstractContextManager[object]:
-        """Hold ``run`` against other drivers; see :meth:`hesstore.store.place.Place.claim`."""
-        return self.place.claim(run.id)
+    @contextmanager
+    def claim(self, run: Run) -> Iterator[None]:
+        """Hold ``run`` against other drivers; see :meth:`hesstore.store.place.Place.claim`.
+
+        Meanwhile its small variables are read once and then known: nobody else writes them.
+        """
+        with self.place.claim(run.id):
+            self._rows[run.id] = {}
+            try:
+                yield
+            finally:
+                del self._rows[run.id]
 
     def status(self, run: Run) -> NDArray[np.int8]:
         """(L,) the status of each λ of a run."""
-        return np.asarray(self._array("status")[run.id])
+        return self.entries("status", run)
 
     def reset(self, status: Status, runs: Iterable[Run]) -> None:
         """Mark every λ of ``runs`` that has ``status`` pending; whoever calls holds their claims."""
@@ -126,8 +137,7 @@ class SweepStore:
             chosen = found == status
             if chosen.any():
                 self.withdraw(run, np.flatnonzero(chosen).tolist())
-                reasons = np.asarray(self._array("failure")[run.id])
-                self._array("failure")[run.id] = np.where(chosen, "", reasons)
+                self.put_all("failure", run, np.where(chosen, "", self.entries("failure", run)))
 
     def read(self, name: str, run: Run, index: int) -> NDArray[np.generic]:
         """One variable at one λ.
@@ -138,6 +148,8 @@ class SweepStore:
             If its chunk is damaged.
         """
         try:
+            if run.id in self._rows and not BY_NAME[name].is_large:
+                return np.asarray(self.entries(name, run)[index])
             return np.asarray(self._array(name)[run.id, index])
         except (ValueError, RuntimeError) as error:
             raise CorruptStoreError(f"{self.path}: {name} of run {run.id} is damaged ({error})") from error
@@ -149,12 +161,24 @@ class SweepStore:
         return local_path(self.path) / name / key
 
     def entries(self, name: str, run: Run) -> NDArray[Any]:
-        """(L, …) a small variable at all λ of a run."""
-        return np.asarray(self._array(name)[run.id])
+        """(L, …) a small variable at all λ of a run, for the caller to keep."""
+        rows = self._rows.get(run.id)
+        if rows is None:
+            return np.array(self._array(name)[run.id])
+        if name not in rows:
+            rows[name] = np.array(self._array(name)[run.id])
+        return rows[name].copy()
 
     def put_all(self, name: str, run: Run, values: NDArray[Any]) -> None:
-        """Write a small variable at all λ of a run."""
+        """Write a small variable at all λ of a run: one chunk, whole."""
         self._array(name)[run.id] = values
+        if run.id in self._rows:
+            self._rows[run.id][name] = np.array(values)
+
+    def _put(self, name: str, run: Run, index: int, value: Any) -> None:
+        values = self.entries(name, run)
+        values[index] = value
+        self.put_all(name, run, values)
 
     def record(self, run: Run, index: int, status: Status, values: Mapping[str, Any]) -> None:
         """Write what became known of one λ and then its status: :meth:`put_arrays`, then :meth:`put_entries`.
@@ -205,12 +229,12 @@ class SweepStore:
         self.place.check_claim(run.id)
         conforming = {name: self._conforming(name, value) for name, value in entries.items()}
         for name, value in conforming.items():
-            self._array(name)[run.id, index] = value
-        if "entries_digest" in self.group:  # not in stores of schema 1
-            self._array("entries_digest")[run.id, index] = self._sealing(run, index, status, conforming)
+            self._put(name, run, index, value)
+        if self._seals:
+            self._put("entries_digest", run, index, self._sealing(run, index, status, conforming))
         if covering is not None:
-            self._array("digest")[run.id, index] = np.uint64(covering)
-        self._array("status")[run.id, index] = np.int8(status)
+            self._put("digest", run, index, np.uint64(covering))
+        self._put("status", run, index, np.int8(status))
 
     def _sealing(self, run: Run, index: int, status: Status, known: Mapping[str, Any]) -> np.uint64:
         """The digest of the entries that ``status`` promises; those that are not ``known`` are read."""
@@ -233,13 +257,13 @@ class SweepStore:
         for name in PROMISES:
             if name not in self.group:
                 continue
-            array = self._array(name)
             try:
-                row = np.array(array[run.id])
+                row = self.entries(name, run)
             except (ValueError, RuntimeError):
+                array = self._array(name)
                 row = np.zeros(array.shape[1], array.dtype)
             row[chosen] = 0
-            array[run.id] = row
+            self.put_all(name, run, row)
             self.place.sync(f"{name}/c/{run.id}")  # zarr removes the file of a row of nothing but zeros
 
     def _conforming(self, name: str, value: Any) -> NDArray[np.generic]:

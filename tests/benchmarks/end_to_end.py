@@ -1,4 +1,4 @@
-"""One λ from initial weights to the eigenvectors' CSV file, and what a sweep spends beside fits and analyses."""
+"""One λ from initial weights to the eigenvectors' CSV file, what a sweep spends beside that, and what codecs cost."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import xarray as xr
+from numcodecs import Blosc
 
 from hesstore import SweepConfig, SweepEvent, export_csv, run_sweep
 from hesstore import open as open_store
@@ -28,6 +29,7 @@ from tests.benchmarks.solvers import TOL, Solver, by_eigsh
 from tests.benchmarks.timing import Entry, Timing, interleave
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from tests.benchmarks.report import Row
@@ -66,10 +68,10 @@ def sweep_config(settings: Settings, l2: tuple[float, ...], **values: object) ->
 
 
 def run(settings: Settings) -> Iterator[Table]:
-    """One λ against the original's way; then the shares of a small sweep."""
+    """One λ against the original's way; then the shares of a small sweep, and codecs on its eigenvectors."""
     digits(settings.rows)  # made before anything is timed
     yield one_l2(settings)
-    yield shares(settings)
+    yield from shares(settings)
 
 
 def one_l2(settings: Settings) -> Table:
@@ -137,8 +139,8 @@ def _row(problem: Problem, k: int, timing: Timing[Outcome]) -> Row:
     }
 
 
-def shares(settings: Settings) -> Table:
-    """Where the wall time of a sweep of three λ goes."""
+def shares(settings: Settings) -> Iterator[Table]:
+    """Where the wall time of a sweep of three λ goes; then what codecs make of its eigenvectors."""
     opened: list[float] = []
 
     def observer(event: SweepEvent) -> None:
@@ -163,11 +165,40 @@ def shares(settings: Settings) -> Table:
         f"the same records written again with nothing beside: {alone:.2f} s, a share of {alone / wall:.4f}; during the "
         "sweep that happens beside fits and analyses, and takes processor time from them"
     )
-    return Table(
+    yield Table(
         f"end-to-end: where a sweep of {len(SWEEP_L2)} λ spends its time",
         [{"part": name, "s": seconds, "share": seconds / wall} for name, seconds in parts.items()],
         [f"complete: {_complete(ds)} of {len(SWEEP_L2)} λ, from the store", again],
     )
+
+    yield codecs(ds["eigenvectors"].to_numpy()[0])
+
+
+CODECS = (("lz4", 5), ("lz4", 1), ("zstd", 1), ("zstd", 3))
+
+
+def codecs(eigenvectors: NDArray[np.float32]) -> Table:
+    """Time and size of Blosc's codecs on eigenvectors (λ, mode, parameter), each vector by itself as in a store."""
+    rows: list[Row] = []
+    for name, level in CODECS:
+        codec = Blosc(name, level, Blosc.SHUFFLE)
+        codec.encode(eigenvectors[0, 0])
+        began = time.perf_counter()
+        encoded = [codec.encode(vector) for l2 in eigenvectors for vector in l2]
+        middle = time.perf_counter()
+        decoded = [codec.decode(chunk) for chunk in encoded]
+        seconds = middle - began, time.perf_counter() - middle
+        right = b"".join(decoded) == eigenvectors.tobytes()
+        rows.append(
+            {
+                "codec": f"{name} {level}",
+                "write, ms a λ": seconds[0] / len(eigenvectors) * 1e3 if right else None,
+                "read, ms a λ": seconds[1] / len(eigenvectors) * 1e3 if right else None,
+                "size": sum(map(len, encoded)) / eigenvectors.nbytes,
+                "result": "right" if right else "WRONG",
+            }
+        )
+    return Table("end-to-end: Blosc's codecs on these eigenvectors, bytes shuffled", rows, ["the store's is the first"])
 
 
 def store_again(ds: xr.Dataset, path: Path) -> float:
@@ -178,11 +209,13 @@ def store_again(ds: xr.Dataset, path: Path) -> float:
         {str(name): cell.to_numpy()[()] for name, cell in ds.isel(run=0, l2=i).items()} for i in range(ds.sizes["l2"])
     ]
     fitted = ("weights", "loss", "accuracy", "class_accuracy", "confusion", "penalty", "epochs", "fit_seconds")
+    own = {"status", "digest", "entries_digest", "failure"}
     began = time.perf_counter()
-    for index, cell in enumerate(cells):
-        written = {name: value for name, value in cell.items() if name not in {"status", "digest", "failure"}}
-        store.record(run, index, Status.FITTED, {name: written.pop(name) for name in fitted})
-        store.record(run, index, Status.COMPLETE, written)
+    with store.claim(run):
+        for index, cell in enumerate(cells):
+            written = {name: value for name, value in cell.items() if name not in own}
+            store.record(run, index, Status.FITTED, {name: written.pop(name) for name in fitted})
+            store.record(run, index, Status.COMPLETE, written)
     return time.perf_counter() - began
 
 

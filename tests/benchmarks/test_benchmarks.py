@@ -166,10 +166,11 @@ def test_flatness_is_said_plainly() -> None:
 def test_one_l2_and_the_shares_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(rows=ROWS, hidden=HIDDEN, k=3, repeats=1)
     monkeypatch.setenv(ROWS_VARIABLE, str(ROWS))  # put back afterwards
-    both, shares = end_to_end.run(settings)
+    both, shares, codecs = end_to_end.run(settings)
     assert [row["result"] for row in both.rows] == ["right", "right"]
     assert sum(float(row["share"] or 0) for row in shares.rows) == pytest.approx(2)
     assert "3 of 3" in shares.notes[0]
+    assert [row["result"] for row in codecs.rows] == ["right"] * 4
 
 
 def test_command_line(tmp_path: Path) -> None:

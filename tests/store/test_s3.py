@@ -137,8 +137,12 @@ def test_requests_of_one_strength_are_those_of_the_plan(monkeypatch: pytest.Monk
 
     for name in counts:
         monkeypatch.setattr(obstore, name, counted(name))
-    store.record(store.runs[0], 0, Status.FITTED, fitted(0))
-    store.record(store.runs[0], 0, Status.COMPLETE, analysed(0))
+    (run, *_) = store.runs
+    with store.claim(run):
+        for index in (0, 1):
+            counts.update(dict.fromkeys(counts, 0))
+            store.record(run, index, Status.FITTED, fitted(index))
+            store.record(run, index, Status.COMPLETE, analysed(index))
     assert counts == {"get_async": GETS, "put_async": PUTS}
 
 
