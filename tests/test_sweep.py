@@ -111,12 +111,17 @@ def test_numbers_equal_an_independent_calculation(toy_config: MakeConfig, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("path", "direction"), [("continuation", "both"), pytest.param("independent", "down", marks=pytest.mark.slow)]
+    ("path", "direction", "seeds"),
+    [
+        ("continuation", "down", "3"),
+        pytest.param("continuation", "both", "3,1", marks=pytest.mark.slow),
+        pytest.param("independent", "down", "3,1", marks=pytest.mark.slow),
+    ],
 )
 def test_interrupted_and_resumed_is_uninterrupted(
-    toy_config: MakeConfig, tmp_path: Path, path: str, direction: str
+    toy_config: MakeConfig, tmp_path: Path, path: str, direction: str, seeds: str
 ) -> None:
-    config = toy_config(path=path, direction=direction, seeds="3,1")
+    config = toy_config(path=path, direction=direction, seeds=seeds)
     run_sweep(config, tmp_path / "whole.zarr")
     for attempt in range(2, 60):
         try:
@@ -430,7 +435,13 @@ def test_the_collapsed_phase(toy_config: MakeConfig, tmp_path: Path) -> None:
         assert values[8] > 10 * values[9]
 
 
-@pytest.mark.parametrize("options", [{"solver": "eigsh"}, {"dtype": "float64"}, {"hessian_samples": 100}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"solver": "eigsh"},
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ({"dtype": "float64"}, {"hessian_samples": 100})),
+    ],
+)
 def test_variants(toy_config: MakeConfig, tmp_path: Path, options: dict[str, object]) -> None:
     run_sweep(toy_config(tol=1e-4), tmp_path / "base.zarr")
     run_sweep(toy_config(tol=1e-4, **options), tmp_path / "other.zarr")

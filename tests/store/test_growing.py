@@ -24,6 +24,7 @@ SMALL = {"l2": "0,0.01", "seeds": "3", "direction": "up"}
 LARGE = {"l2": "0,0.001,0.01,0.05", "seeds": "1,3", "direction": "both"}
 
 
+@pytest.mark.slow
 def test_a_grown_store_is_one_that_was_made_large(toy_config: MakeConfig, tmp_path: Path) -> None:
     """Where λ do not depend on each other. What was complete is not computed again; runs keep their IDs."""
     run_sweep(toy_config(path="independent", **SMALL), tmp_path / "s.zarr")

@@ -424,6 +424,7 @@ def test_a_server_without_conditional_puts_is_refused(monkeypatch: pytest.Monkey
     assert not [key for key in contents() if ".claim" in key]
 
 
+@pytest.mark.slow
 def test_a_large_object_goes_in_parts_and_reads_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hesstore.store.s3.ONE_PUT", 12 << 20)
     number = 4_000_000
@@ -485,6 +486,7 @@ def test_the_command_line(
             assert line.startswith("hesstore: ")
 
 
+@pytest.mark.slow
 def test_verify_and_repair(hesstore: Callable[..., Done], toy_arguments: list[str]) -> None:
     """A flipped bit, a missing object, two that were exchanged: found, and mended by the next sweep."""
     swept = ["sweep", URL, *toy_arguments, "--direction", "both"]
