@@ -7,17 +7,23 @@ data, network and traced programs, serves all its tasks.
 from __future__ import annotations
 
 import json
-import math
 import os
 import threading
+import zlib
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
 from hesstore.config import SweepConfig
+from hesstore.devices import free_memory, resolve_device
 from hesstore.errors import DeviceError, HesstoreError
+from hesstore.experiment import Experiment
+from hesstore.sizing import GIB
 from hesstore.store.schema import BY_NAME, Status
-from hesstore.worker import Outcome
+from hesstore.store.writing import SweepStore
+from hesstore.worker import Outcome, Worker
 
 try:
     import dask
@@ -29,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hesstore.experiment import Point
-    from hesstore.worker import Worker
 
 Kind = Literal["fit", "analysis"]
 
@@ -185,14 +190,6 @@ def compute(location: str, config: str, kind: Kind, point: Point, start: Point |
 
 
 def _worker(location: str, config: str) -> Worker:
-    import torch  # noqa: PLC0415 - the threads are set before anything is computed
-
-    from hesstore.devices import free_memory, resolve_device  # noqa: PLC0415
-    from hesstore.experiment import Experiment  # noqa: PLC0415
-    from hesstore.sizing import GIB  # noqa: PLC0415
-    from hesstore.store.writing import SweepStore  # noqa: PLC0415
-    from hesstore.worker import Worker  # noqa: PLC0415
-
     if (location, config) not in _prepared:
         settings: dict[str, Any] = {**json.loads(config), "models": 1}
         settings["device"] = device = _device(settings["device"])
@@ -209,11 +206,9 @@ def _worker(location: str, config: str) -> Worker:
 
 def _device(name: str) -> str:
     """The device of this worker: of several GPUs one each, in the order of the workers' names or addresses."""
-    import torch  # noqa: PLC0415
-
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name not in {"auto", "cuda"} or count < 2:
         return name
     own = get_worker()
-    number = own.name if isinstance(own.name, int) else math.prod(map(ord, str(own.address)))
+    number = own.name if isinstance(own.name, int) else zlib.crc32(str(own.address).encode())
     return f"cuda:{number % count}"
