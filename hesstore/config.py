@@ -170,7 +170,18 @@ def format_l2(grid: tuple[float, ...]) -> str | list[float]:
     return list(grid)
 
 
+def _parse_flag(value: object) -> bool:
+    texts = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if isinstance(value, str) and value.lower() in texts:
+        return texts[value.lower()]
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r} is not true or false")
+    return value
+
+
 _TEXT = Kind(_parse_text, "TEXT")
+_FLAG = Kind(_parse_flag, "")
+"""On the command line a switch: --name or --no-name."""
 _L2 = Kind(parse_l2, "START:STOP:NUM|A,B,…")
 
 
@@ -227,6 +238,19 @@ class SweepConfig:
     hessian_samples: int = _setting(
         0, _integer(0), "Rows of a seeded, stratified subset for the spectrum; 0 takes the whole training set."
     )
+    response: float = _setting(
+        0.1,
+        _real(minimum=0),
+        "Rise of the training loss, nat, to which the weights move along each eigenvector to see how classes respond; "
+        "0: not at all.",
+    )
+    probes: int = _setting(4, _integer(0), "Random products for the trace and its kin, at least 2; 0: none.")
+    density: bool = _setting(default=False, kind=_FLAG, help="Also record the spectral density.")
+    density_probes: int = _setting(2, _integer(1), "Random vectors for it.")
+    density_steps: int = _setting(64, _integer(2), "Hessian products for each of them.")
+    density_width: float = _setting(
+        0.1, _real(minimum=0.06), "Width of its kernel, in asinh(μ/0.001): about a share of μ where μ is large."
+    )
     chunk_rows: int = _setting(
         0,
         _integer(0),
@@ -252,6 +276,8 @@ class SweepConfig:
             except ValueError as error:
                 raise ConfigError(f"{setting.name}: {error}") from None
             object.__setattr__(self, setting.name, parsed)
+        if self.probes == 1:
+            raise ConfigError("probes: 1 gives no standard error: give at least 2, or 0 for none")
         if self.max_matvecs <= self.k:
             raise ConfigError(f"max_matvecs: {self.max_matvecs} must be above k = {self.k}")
 

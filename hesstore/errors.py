@@ -13,6 +13,7 @@
     │   ├── CorruptStoreError     what is stored is missing or damaged
     │   ├── StoreBusyError        another live process drives this run
     │   └── StoreUnreachableError   the server that has the store does not answer
+    ├── AnalysisError          a question to a store that it has no answer to
     └── ExportError            an export that would overwrite, or finds nothing to write
 
 Library code raises; only the command line turns an error into a message and an exit status.
@@ -82,3 +83,7 @@ class StoreUnreachableError(StoreError):
 
 class ExportError(HesstoreError):
     """An export would overwrite files, or there is nothing to export."""
+
+
+class AnalysisError(HesstoreError):
+    """A store lacks what an analysis or a picture asks for, or the question is malformed."""

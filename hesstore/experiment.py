@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from hesstore import datasets, environment, linalg, models, sizing
-from hesstore.curvature import Hessian, gradient
+from hesstore.curvature import Hessian, HessianOperator, gradient
 from hesstore.devices import resolve_device
 from hesstore.errors import ConfigError, DivergedError
+from hesstore.geometry import Geometry, Site
 from hesstore.metrics import SplitMetrics, evaluate_each
 from hesstore.randomness import derived_seed, generator
 from hesstore.store.schema import Run, StoreSpec
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hesstore.config import SweepConfig
+    from hesstore.geometry import Values
     from hesstore.models import FlatModel
+    from hesstore.randomness import Purpose
     from hesstore.sizing import Sizes
 
 
@@ -38,10 +41,11 @@ class Point:
 
 
 class Analysis(NamedTuple):
-    """What is found at the weights of one λ: ∇E (P,) and the wanted eigenpairs of H."""
+    """What is found at the weights of one λ: ∇E (P,), the wanted eigenpairs of H, and the class geometry."""
 
     gradient: Tensor
     pairs: linalg.EigenPairs
+    geometry: Values
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Experiment:
     data: datasets.ClassificationData
     model: FlatModel
     hessian: Hessian
+    geometry: Geometry
     sizes: Sizes
 
     @classmethod
@@ -93,7 +98,8 @@ class Experiment:
             chunk_rows=config.chunk_rows,
             gib=config.memory_gib,
         )
-        return cls(config, data, model, Hessian(model, x, y, chunk_rows=sizes.chunk_rows), sizes)
+        hessian = Hessian(model, x, y, chunk_rows=sizes.chunk_rows)
+        return cls(config, data, model, hessian, Geometry(config, model, data, (x, y), sizes.chunk_rows), sizes)
 
     @property
     def device(self) -> torch.device:
@@ -179,27 +185,46 @@ class Experiment:
         return list(zip(train, test, strict=True))
 
     def analyse(self, thetas: Sequence[Tensor], points: Sequence[Point]) -> list[Analysis | FloatingPointError]:
-        """Gradient and spectrum at each θ; the error in place of them where a product was NaN or infinite."""
+        """All that is recorded of each θ; the error in place of it where a product was NaN or infinite."""
         if len(thetas) == 1 or self.config.solver != "lanczos":
             return [self._analyse_alone(*each) for each in zip(thetas, points, strict=True)]
         stacked = torch.stack(list(thetas))
         slopes = gradient(self.model, stacked, *self.data.train, self.sizes.chunk_rows)
         spectra = linalg.lanczos_stack(
             self.hessian.at_each(stacked, cache_bytes=self.sizes.cache_bytes),
-            generators=[_start_vectors(point) for point in points],
+            generators=[_generator(point)("lanczos") for point in points],
             **self._wanted(),
         )
         return [
-            found if isinstance(found, FloatingPointError) else Analysis(slope, found)
-            for slope, found in zip(slopes, spectra, strict=True)
+            found if isinstance(found, FloatingPointError) else self._with_geometry(theta, point, slope, found)
+            for theta, point, slope, found in zip(thetas, points, slopes, spectra, strict=True)
         ]
 
     def _analyse_alone(self, theta: Tensor, point: Point) -> Analysis | FloatingPointError:
         solve = {"lanczos": linalg.lanczos, "eigsh": linalg.eigsh}[self.config.solver]
         slope = gradient(self.model, theta, *self.data.train, self.sizes.chunk_rows)
-        operator = self.hessian.at(theta, cache_bytes=self.sizes.cache_bytes)
+        operator = self._hessian_at(theta)
         try:
-            return Analysis(slope, solve(operator, generator=_start_vectors(point), **self._wanted()))
+            pairs = solve(operator, generator=_generator(point)("lanczos"), **self._wanted())
+        except FloatingPointError as error:
+            return error
+        return self._with_geometry(theta, point, slope, pairs, operator)
+
+    def _hessian_at(self, theta: Tensor) -> HessianOperator:
+        return self.hessian.at(theta, cache_bytes=self.sizes.cache_bytes)
+
+    def _with_geometry(
+        self,
+        theta: Tensor,
+        point: Point,
+        slope: Tensor,
+        pairs: linalg.EigenPairs,
+        operator: HessianOperator | None = None,
+    ) -> Analysis | FloatingPointError:
+        shift = 2 * self.config.penalty_scale * point.l2
+        site = Site(theta, shift, slope, pairs, operator or self._hessian_at(theta), _generator(point))
+        try:
+            return Analysis(slope, pairs, self.geometry.at(site))
         except FloatingPointError as error:
             return error
 
@@ -208,5 +233,5 @@ class Experiment:
         return {"k": config.k, "which": config.which, "tol": config.tol, "max_matvecs": config.max_matvecs}
 
 
-def _start_vectors(point: Point) -> torch.Generator:
-    return generator("lanczos", point.run.seed, point.run.direction, point.l2)
+def _generator(point: Point) -> Callable[[Purpose], torch.Generator]:
+    return lambda purpose: generator(purpose, point.run.seed, point.run.direction, point.l2)

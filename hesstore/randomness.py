@@ -14,9 +14,9 @@ import torch
 
 from hesstore.config import L2_DECIMALS
 
-Purpose = Literal["init", "shuffle", "lanczos"]
+Purpose = Literal["init", "shuffle", "lanczos", "trace", "density"]
 
-_CODES: dict[str, int] = {"init": 1, "shuffle": 2, "lanczos": 3, "up": 1, "down": 2}
+_CODES: dict[str, int] = {"init": 1, "shuffle": 2, "lanczos": 3, "trace": 4, "density": 5, "up": 1, "down": 2}
 
 
 def derived_seed(purpose: Purpose, seed: int, direction: str = "up", l2: float = 0.0) -> int:

@@ -117,7 +117,7 @@ class Worker:
         return outcomes
 
     def analyse(self, points: Sequence[Point]) -> list[Outcome]:
-        """Gradient and spectrum at the weights of each point."""
+        """Gradient, spectrum and class geometry at the weights of each point."""
         began = time.perf_counter()
         found = self.experiment.analyse([self._weights(point) for point in points], points)
         seconds = (time.perf_counter() - began) / len(points)
@@ -137,8 +137,13 @@ class Worker:
                 "matvecs": pairs.num_matvecs,
                 "solver_message": pairs.message,
                 "analysis_seconds": seconds,
+                **analysis.geometry,
             }
-            facts: Facts = {"eigenvalue": float(pairs.eigenvalues[0]), "matvecs": pairs.num_matvecs}
+            facts: Facts = {
+                "eigenvalue": float(pairs.eigenvalues[0]),
+                "matvecs": pairs.num_matvecs,
+                "class_identity_error": float(analysis.geometry["class_identity_error"]),
+            }
             outcomes.append(Outcome(point, Status.COMPLETE, values, facts))
         return outcomes
 

@@ -53,9 +53,12 @@ def _option(setting: Field[Any]) -> Callable[[Callable[..., Any]], Callable[...,
         default = format_l2(default)
     if isinstance(default, tuple):
         default = ",".join(map(str, default))
+    name = setting.name.replace("_", "-")
+    if isinstance(default, bool):
+        return click.option(f"--{name}/--no-{name}", setting.name, default=None, help=setting.metadata["help"])
     shown = f"  [default: {default}]" if default != "" else ""
     return click.option(
-        f"--{setting.name.replace('_', '-')}",
+        f"--{name}",
         setting.name,
         metavar=setting.metadata["kind"].metavar,
         help=setting.metadata["help"] + shown,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.programs import columns, trace
+from hesstore.curvature.chunks import arranged
+from hesstore.programs import trace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,15 +40,6 @@ def gradient(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, chunk_rows: 
 def _share(chunk_rows: int, copies: int) -> int:
     """Rows of one of ``copies`` models that pass through the network together."""
     return max(1, chunk_rows // copies)
-
-
-def _even(rows: int, most: int) -> int:
-    """At most ``most`` rows a chunk: the largest size down to half of it that leaves no short chunk, else ``most``.
-
-    A short chunk is a program of its own, and tracing one costs as much as some ten products.
-    """
-    sizes = range(min(most, rows), most // 2, -1)
-    return next((size for size in sizes if rows % size == 0), most)
 
 
 @dataclass(frozen=True)
@@ -153,24 +145,12 @@ class Hessian:
         self._arranged: dict[torch.Size, list[_Chunk]] = {}
 
     def _arrange(self, theta: Tensor) -> list[_Chunk]:
-        """The rows in chunks, each with the program of its size.
-
-        Where a program can leave out constant columns, the rows are put in an order that makes many.
-        """
-        x, y, stacked = self._x, self._y, theta.dim() == 2
-        most = _even(len(y), _share(self._chunk_rows, len(theta)) if stacked else self._chunk_rows)
+        """The rows in chunks, each with the program of its size."""
+        stacked = theta.dim() == 2
+        most = _share(self._chunk_rows, len(theta)) if stacked else self._chunk_rows
         slope = torch.func.grad(self.model.loss_sum)
-        programs = {len(y[:most]): trace(slope, theta, x[:most], y[:most], stacked=stacked)}
-        if programs[len(y[:most])].factored:
-            order = columns.order(x, y)
-            x, y = x[order], y[order]
-        chunks = []
-        for rows, labels in zip(torch.split(x, most), torch.split(y, most), strict=True):
-            if len(labels) not in programs:
-                programs[len(labels)] = trace(slope, theta, rows, labels, stacked=stacked)
-            program = programs[len(labels)]
-            chunks.append(_Chunk(program, program.inputs(rows), labels))
-        return chunks
+        chunks = arranged(lambda x, y: trace(slope, theta, x, y, stacked=stacked), self._x, self._y, most)
+        return [_Chunk(program, inputs, labels) for program, inputs, labels in chunks]
 
     def at(self, theta: Tensor, *, cache_bytes: float = float("inf")) -> HessianOperator:
         """H at ``theta`` (P,), with at most ``cache_bytes`` of cached primal values.

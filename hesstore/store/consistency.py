@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesstore.store.schema import BY_NAME, ENTRIES_AT, LARGE_AT, Status
+from hesstore.store.schema import BY_NAME, ENTRIES_AT, GEOMETRY, LARGE_AT, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 ORTHONORMAL = 1e-3
 """Largest entry of |V Vᵀ − I| of stored eigenvectors, whose float32 entries alone make about 1e-6."""
 
-_SOME_MISSING = {"class_accuracy", "eigenvalues", "eigenvectors", "residual_norm"}
+IDENTITY = 1e-6
+"""Largest deviation of the stored ``class_identity_error`` from the one that the stored values give."""
+
+_ROUNDING = 1e-5
+_SOME_MISSING = {"class_accuracy", "eigenvalues", "eigenvectors", "residual_norm"} | GEOMETRY
+_SHARES = ("gradient_share", "class_gradient_share", "weights_share")
+_NOT_NEGATIVE = (
+    *("gradient_norm", "class_gradient_norm", "weights_norm", "stationarity", "response_step", "density"),
+    *("trace_error", "frobenius_norm", "frobenius_norm_error", "scalar_curvature_error", "class_identity_error"),
+)
 
 
 def contradictions(
@@ -29,13 +38,13 @@ def contradictions(
     status : Status
         Fitted or complete.
     values : mapping of str to array or scalar
-        All that the status promises, by variable name.
+        All that the status promises in a store of its schema, by variable name.
     l2 : float
         The strength.
     identity, attrs : mapping
         Those of the store.
     """
-    for name in (*LARGE_AT[status], *ENTRIES_AT[status]):
+    for name in (name for name in (*LARGE_AT[status], *ENTRIES_AT[status]) if name in values):
         value = np.asarray(values[name])
         if value.dtype.kind == "f" and name not in _SOME_MISSING and not np.isfinite(value).all():
             yield f"{name}: {_count(~np.isfinite(value))} values are not finite"
@@ -48,6 +57,8 @@ def contradictions(
     yield from _of_fit(values, l2, float(attrs["penalty_scale"]))
     if status == Status.COMPLETE:
         yield from _of_spectrum(values, str(identity["which"]))
+    if status == Status.COMPLETE and values.keys() >= GEOMETRY:
+        yield from _of_geometry(values, identity)
 
 
 def _of_fit(values: Mapping[str, Any], l2: float, penalty_scale: float) -> Iterator[str]:
@@ -89,6 +100,47 @@ def _of_spectrum(values: Mapping[str, Any], which: str) -> Iterator[str]:
     excess = float(np.abs(basis @ basis.T - np.eye(found)).max())
     if excess > ORTHONORMAL:
         yield f"eigenvectors: |V Vᵀ − I| is {excess:.2g}, above {ORTHONORMAL:g}"
+
+
+def _of_geometry(values: Mapping[str, Any], identity: Mapping[str, Any]) -> Iterator[str]:
+    for name in _SHARES:
+        share = np.asarray(values[name])
+        if (share < -_ROUNDING).any() or (share > 1 + _ROUNDING).any():
+            yield f"{name}: is not between 0 and 1"
+    for name in _NOT_NEGATIVE:
+        if (np.asarray(values[name]) < 0).any():
+            yield f"{name}: is negative"
+    if (np.abs(values["class_gradient_cosine"]) > 1 + _ROUNDING).any():
+        yield "class_gradient_cosine: is not between -1 and 1"
+    if (np.abs(values["class_response"]) > 1).any():
+        yield "class_response: is not a change of an accuracy"
+    asked = {
+        "response_step": bool(identity["response"]),
+        "trace": bool(identity["probes"]),
+        "density": bool(identity["density"]),
+        "class_identity_error": True,
+        "weights_norm": True,
+    }
+    for name, wanted in asked.items():
+        if np.isfinite(values[name]).any() != wanted:
+            yield f"{name}: is {'missing' if wanted else 'there, though the config does not ask for it'}"
+    if not identity["hessian_samples"]:
+        yield from _of_identity(values)
+
+
+def _of_identity(values: Mapping[str, Any]) -> Iterator[str]:
+    """Σ_c π_c vᵀH_c v = μ, as far as it is said to hold."""
+    eigenvalues = np.asarray(values["eigenvalues"])
+    there = np.isfinite(eigenvalues)
+    rows = np.asarray(values["confusion"])[0].sum(axis=-1)
+    curvature = np.asarray(values["class_curvature"])[:, 0][:, rows > 0] @ (rows[rows > 0] / rows.sum())
+    if not there.any():
+        return
+    scale = np.abs(eigenvalues[there]).max() or 1.0
+    error = np.abs(curvature - eigenvalues)[there].max() / scale
+    if not abs(error - float(values["class_identity_error"])) <= IDENTITY:
+        stored = float(values["class_identity_error"])
+        yield f"class_identity_error: is {stored:.3g}, the stored values give {error:.3g}"
 
 
 def _distance(eigenvalues: NDArray[np.float64], which: str) -> NDArray[np.float64]:

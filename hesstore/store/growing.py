@@ -33,7 +33,12 @@ if TYPE_CHECKING:
 GRID = frozenset({"l2", "seeds", "direction"})
 """Settings that may take in more."""
 
-SPECTRUM = frozenset({"k", "which", "solver", "tol", "max_matvecs", "hessian_samples"})
+SPECTRUM = frozenset(
+    {
+        *("k", "which", "solver", "tol", "max_matvecs", "hessian_samples", "response"),
+        *("probes", "density", "density_probes", "density_steps", "density_width"),
+    }
+)
 """Settings whose change asks for new spectra, not for new weights."""
 
 
@@ -77,7 +82,7 @@ def grown(path: Path, spec: StoreSpec) -> SweepStore:
     if old.group.attrs["identity"] == json.dumps(spec.identity):
         return old
     stored = json.loads(old.group.attrs["identity"])  # type: ignore[arg-type]
-    reanalyse = any(stored[key] != spec.identity[key] for key in SPECTRUM)
+    reanalyse = any(stored.get(key) != spec.identity[key] for key in SPECTRUM)
     with ExitStack() as claims:
         for run in old.runs:
             claims.enter_context(old.claim(run))

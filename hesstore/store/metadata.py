@@ -16,7 +16,7 @@ from hesstore.config import SweepConfig, fingerprint
 from hesstore.errors import ConfigError, StoreError
 from hesstore.files import write_file
 from hesstore.layout import parameter_coordinates
-from hesstore.store.schema import BY_NAME, COORDINATE_ATTRS, SCHEMA_VERSION, Run, StoreSpec
+from hesstore.store.schema import SCHEMA_VERSION, Run, StoreSpec, coordinates_of, variables_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SEAL = "seal"
 UNSEALED = 1
-"""The last schema whose stores have no seal and no ``entries_digest``."""
+"""The last schema whose stores have no seal."""
 
 _ROOT = {"zarr_format": 3, "node_type": "group"}
 _CONSOLIDATED = {"kind": "inline", "must_understand": False}
@@ -47,8 +47,7 @@ def seal(attributes: Mapping[str, Any], documents: Mapping[str, Any]) -> str:
 
 def variable_names(version: int) -> set[str]:
     """The variables and coordinates of a store of schema ``version``."""
-    late = {"entries_digest"} if version <= UNSEALED else set()
-    return ({*BY_NAME} | {*COORDINATE_ATTRS}) - late
+    return {*(variable.name for variable in variables_of(version)), *coordinates_of(version)}
 
 
 @dataclass
@@ -76,6 +75,11 @@ class Metadata:
     def is_sealed(self) -> bool:
         """Whether the store has a seal; those of schema 1 have none."""
         return SEAL in self.attributes
+
+    @property
+    def version(self) -> int:
+        """The schema that the store was made with."""
+        return int(self.attributes["schema_version"]) if self.is_sealed else UNSEALED
 
 
 def read_metadata(path: Path) -> Metadata:

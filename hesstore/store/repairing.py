@@ -17,6 +17,7 @@ from hesstore.store.durable import DurableLocalStore
 from hesstore.store.links import refuse_outward_links
 from hesstore.store.metadata import mend_metadata, read_metadata, rebuilt_spec
 from hesstore.store.paths import local_path
+from hesstore.store.schema import coordinates_of
 from hesstore.store.verifying import Verifier
 from hesstore.store.writing import PROMISES, SweepStore, coordinates
 
@@ -132,7 +133,7 @@ def _repair_values(path: Path, metadata: Metadata, done: Repair) -> None:
         for name in damaged:
             group[name][...] = coordinates(spec)[name][1]  # type: ignore[index]
         done.rewritten += [f"{name}/c/0" for name in damaged]
-    labels = {f"{name}/c/0" for name in coordinates(spec)}
+    labels = {f"{name}/c/0" for name in coordinates_of(checks.metadata.version)}
     chunks = [file for file in done.before.damaged_files if "/c/" in file and file not in labels]
     store = SweepStore(path)
     bad = sorted(done.before.bad)

@@ -13,13 +13,30 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised by any change that an older hesstore would misread, or would leave half done when it writes.
 
 2: the root attribute ``seal`` and the variable ``entries_digest``.
+3: class geometry: what the eigenvectors do to the classes, and the curvature of the loss graph.
 """
 
 SPLITS = ("train", "test")
+SIGNS = (-1, 1)
+"""The two ways along an eigenvector."""
+
+DENSITY_POINTS = 512
+"""Eigenvalues at which the spectral density is given; :func:`density_grid`."""
+DENSITY_SCALE = 1e-3
+"""The grid's s: between −s and s it is nearly even, beyond nearly logarithmic."""
+DENSITY_RANGE = 1e3
+"""Its last value."""
+
+
+def density_grid() -> tuple[float, ...]:
+    """The eigenvalues μ at which the spectral density is given: s·sinh(t) at evenly spaced t, from −range to range."""
+    last = math.asinh(DENSITY_RANGE / DENSITY_SCALE)
+    half = DENSITY_POINTS - 1
+    return tuple(DENSITY_SCALE * math.sinh(last * (2 * index - half) / half) for index in range(DENSITY_POINTS))
 
 
 class Status(IntEnum):
@@ -57,6 +74,8 @@ class Variable:
         For people and for plot labels.
     attrs : mapping
         Further attributes.
+    since : int
+        The first schema that has it.
     """
 
     name: str
@@ -66,6 +85,7 @@ class Variable:
     long_name: str
     units: str = "1"
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    since: int = 1
 
     @property
     def is_large(self) -> bool:
@@ -86,6 +106,54 @@ class Variable:
 
 _NAN = math.nan
 _RL = ("run", "l2")
+_SL = ("split", "label")
+
+
+def _real(name: str, dims: tuple[str, ...], long_name: str, units: str = "1", **attrs: Any) -> Variable:
+    """A part of the class geometry."""
+    return Variable(name, (*_RL, *dims), "f8", _NAN, long_name, units, attrs, since=3)
+
+
+_GEOMETRY = (
+    _real("class_slope", ("mode", *_SL), "slope of the class's mean loss along the eigenvector, v . grad E_c", "nat"),
+    _real(
+        "class_curvature", ("mode", *_SL), "curvature of the class's mean loss along the eigenvector, v H_c v", "nat"
+    ),
+    _real(
+        "class_identity_error",
+        (),
+        "largest |sum over classes of share * class curvature - eigenvalue| on the rows of the Hessian, over |mu_1|",
+    ),
+    _real(
+        "class_response",
+        ("mode", "sign", "label"),
+        "change of the class's test accuracy when the weights move by response_step along the eigenvector",
+    ),
+    _real("response_step", ("mode", "sign"), "length of the step along sign * eigenvector"),
+    _real("predicted_rise", ("mode", "sign"), "rise of the training loss at that step by its quadratic model", "nat"),
+    _real("measured_rise", ("mode", "sign"), "rise of the training loss at that step", "nat"),
+    _real("gradient_norm", ("split",), "2-norm of the gradient of the split's mean loss", "nat"),
+    _real("gradient_share", ("split",), "share of that gradient's squared norm within the span of the eigenvectors"),
+    _real("class_gradient_norm", _SL, "2-norm of the gradient of the class's mean loss", "nat"),
+    _real(
+        "class_gradient_share", _SL, "share of the class gradient's squared norm within the span of the eigenvectors"
+    ),
+    _real("class_gradient_cosine", (*_SL, "other"), "cosine between the gradients of two classes' mean losses"),
+    _real("weights_norm", (), "2-norm of the weights"),
+    _real("weights_share", (), "share of the weights' squared norm within the span of the eigenvectors"),
+    _real(
+        "stationarity",
+        (),
+        "2-norm of the objective's gradient over that of the training loss's: 0 at a stationary point",
+    ),
+    _real("trace", (), "trace of the Hessian of the mean training loss", "nat"),
+    _real("trace_error", (), "standard error of the trace", "nat"),
+    _real("frobenius_norm", (), "Frobenius norm of the Hessian of the mean training loss", "nat"),
+    _real("frobenius_norm_error", (), "standard error of the Frobenius norm", "nat"),
+    _real("scalar_curvature", (), "scalar curvature of the graph of the objective"),
+    _real("scalar_curvature_error", (), "standard error of the scalar curvature"),
+    _real("density", ("mu",), "spectral density of the Hessian of the mean training loss", "nat-1"),
+)
 VARIABLES = (
     Variable(
         "eigenvalues",
@@ -112,8 +180,9 @@ VARIABLES = (
     Variable("analysis_seconds", _RL, "f8", _NAN, "time to analyse", "s"),
     Variable("solver_message", _RL, "string", "", "how the eigensolver ended"),
     Variable("failure", _RL, "string", "", "why this strength failed"),
+    *_GEOMETRY,
     Variable("digest", _RL, "u8", 0, "64-bit BLAKE2b of this strength's large arrays"),
-    Variable("entries_digest", _RL, "u8", 0, "64-bit BLAKE2b of this strength's status and small entries"),
+    Variable("entries_digest", _RL, "u8", 0, "64-bit BLAKE2b of this strength's status and small entries", since=2),
     Variable(
         "status",
         _RL,
@@ -145,10 +214,14 @@ ENTRIES_AT = {
         "matvecs",
         "analysis_seconds",
         "solver_message",
+        *(variable.name for variable in _GEOMETRY),
     ),
     Status.FAILED: ("failure",),
 }
 """The small entries that a status promises, which its ``entries_digest`` covers."""
+
+GEOMETRY = frozenset(variable.name for variable in _GEOMETRY)
+"""What is told of the eigenvectors and the classes. Not all of it is there for every config, class and mode: NaN."""
 
 AT_FIT = frozenset({*LARGE_AT[Status.FITTED], *ENTRIES_AT[Status.FITTED], *ENTRIES_AT[Status.FAILED]})
 """The variables that do not depend on the analysis."""
@@ -160,6 +233,9 @@ COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
     "split": {"long_name": "part of the data"},
     "label": {"long_name": "true class"},
     "pred": {"long_name": "predicted class"},
+    "other": {"long_name": "other class"},
+    "sign": {"long_name": "which way along the eigenvector"},
+    "mu": {"long_name": "eigenvalue", "units": "nat"},
     "seed": {"long_name": "seed of the run"},
     "direction": {"long_name": "order in which the run visits the strengths"},
     "layer": {"long_name": "layer of the parameter"},
@@ -167,6 +243,22 @@ COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
     "out_index": {"long_name": "index along the parameter's first axis"},
     "in_index": {"long_name": "index along its other axes, flattened; -1 if there are none"},
 }
+
+
+def variables_of(version: int) -> tuple[Variable, ...]:
+    """The variables of a store of schema ``version``."""
+    return tuple(variable for variable in VARIABLES if variable.since <= version)
+
+
+def coordinates_of(version: int) -> tuple[str, ...]:
+    """The coordinates of such a store."""
+    late = () if version >= 3 else ("other", "sign", "mu")
+    return tuple(name for name in COORDINATE_ATTRS if name not in late)
+
+
+def entries_of(version: int, status: Status) -> tuple[str, ...]:
+    """The small entries that ``status`` promises in such a store."""
+    return tuple(name for name in ENTRIES_AT.get(status, ()) if BY_NAME[name].since <= version)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +300,9 @@ class StoreSpec:
             "split": len(SPLITS),
             "label": self.num_classes,
             "pred": self.num_classes,
+            "other": self.num_classes,
+            "sign": len(SIGNS),
+            "mu": DENSITY_POINTS,
         }
 
     @property

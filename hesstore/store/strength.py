@@ -9,7 +9,7 @@ import numpy as np
 from hesstore.store.consistency import contradictions
 from hesstore.store.digest import digest, entries_digest
 from hesstore.store.report import Problem
-from hesstore.store.schema import ENTRIES_AT, LARGE_AT, VARIABLES, Run, Status, Variable
+from hesstore.store.schema import LARGE_AT, VARIABLES, Run, Status, Variable, entries_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,7 +117,7 @@ class Strength:
         return int(self.entries["digest"]) == digest(self.place, self.l2, arrays)
 
     def _check_entries(self, status: Status) -> None:
-        damaged = [name for name in ENTRIES_AT[status] if name not in self.entries]
+        damaged = [name for name in self._promised(status) if name not in self.entries]
         for name in damaged:
             self._say(f"{name}: the chunk of its run is damaged")
         if damaged or "entries_digest" not in self.rows:
@@ -135,11 +135,14 @@ class Strength:
                 )
 
     def _sealed_as(self, status: Status) -> bool:
-        promised = ENTRIES_AT.get(status, ())
+        promised = self._promised(status)
         if any(name not in self.entries for name in promised):
             return False
         entries = {name: self.entries[name] for name in promised}
         return int(self.entries["entries_digest"]) == entries_digest(self.place, self.l2, status, entries)
+
+    def _promised(self, status: Status) -> tuple[str, ...]:
+        return entries_of(self.verifier.metadata.version, status)
 
     def _is_behind(self, status: Status) -> None:
         self.behind = [self._problem(f"status: {status.name.lower()} is behind its digests: stale, or lost")]

@@ -23,7 +23,7 @@ from hesstore.store.local import beside
 from hesstore.store.metadata import Metadata, read_metadata, rebuilt_spec
 from hesstore.store.paths import local_path
 from hesstore.store.report import Problem, Report
-from hesstore.store.schema import VARIABLES, Run, StoreSpec, Variable
+from hesstore.store.schema import VARIABLES, Run, StoreSpec, Variable, coordinates_of, variables_of
 from hesstore.store.strength import Strength, chunk_file, damage
 from hesstore.store.writing import coordinates
 
@@ -161,7 +161,7 @@ class Verifier:
             for run in spec.runs:
                 indices = range(len(spec.l2)) if variable.is_large else (0,)
                 known |= {chunk_file(variable, run.id, index) for index in indices}
-        return known | {f"{name}/c/0" for name in coordinates(spec)}
+        return known | {f"{name}/c/0" for name in coordinates_of(self.metadata.version)}
 
     def _understood(self) -> bool:
         """Whether the metadata say enough to go on, and what the schema wants."""
@@ -180,9 +180,8 @@ class Verifier:
                 fitting = False
         return fitting
 
-    def _variables(self) -> list[Variable]:
-        late = set() if self.metadata.is_sealed else {"entries_digest"}
-        return [variable for variable in VARIABLES if variable.name not in late]
+    def _variables(self) -> tuple[Variable, ...]:
+        return variables_of(self.metadata.version)
 
     def _unlike_schema(self, variable: Variable, spec: StoreSpec) -> str:
         try:
@@ -211,7 +210,9 @@ class Verifier:
     def damaged_coordinates(self) -> list[str]:
         """The coordinates whose values are not those that the config gives."""
         damaged = []
-        for name, (_, values) in coordinates(self.spec).items():
+        known = coordinates(self.spec)
+        for name in coordinates_of(self.metadata.version):
+            values = known[name][1]
             try:
                 there = np.asarray(self.array(name)[:])
             except Exception:  # noqa: BLE001 - whatever a decoder makes of damaged bytes
@@ -225,9 +226,9 @@ class Verifier:
         """Check a run, one λ a step."""
         # In this order, so that a sweep that goes on meanwhile is never caught with a status that promises too much.
         names = ["status", "digest", "entries_digest"]
-        names += [variable.name for variable in VARIABLES if not variable.is_large and variable.name not in names]
-        kept = {variable.name for variable in self._variables()}
-        entries = {name: self._read_row(name, run) for name in names if name in kept}
+        small = [variable.name for variable in self._variables() if not variable.is_large]
+        names = [*(name for name in names if name in small), *(name for name in small if name not in names)]
+        entries = {name: self._read_row(name, run) for name in names}
         behind: list[Problem] = []
         for index in range(len(self.spec.l2)):
             checked = Strength(self, run, index, entries)

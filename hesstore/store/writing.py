@@ -24,14 +24,16 @@ from hesstore.store.paths import local_path, locate, open_group
 from hesstore.store.schema import (
     BY_NAME,
     COORDINATE_ATTRS,
-    ENTRIES_AT,
     LARGE_AT,
     SCHEMA_VERSION,
+    SIGNS,
     SPLITS,
     VARIABLES,
     Run,
     Status,
     StoreSpec,
+    density_grid,
+    entries_of,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class SweepStore:
         self.path = self.place.location
         self.group = open_group(self.place, writable=True)
         self._arrays: dict[str, zarr.Array[Any]] = {}
-        self._seals = "entries_digest" in self.group  # not in stores of schema 1
+        self.version = int(str(self.group.attrs["schema_version"]))
         self._rows: dict[int, dict[str, NDArray[Any]]] = {}  # small variables of the claimed runs
         try:
             self.l2: NDArray[np.float64] = np.asarray(self._array("l2")[:])
@@ -230,7 +232,7 @@ class SweepStore:
         conforming = {name: self._conforming(name, value) for name, value in entries.items()}
         for name, value in conforming.items():
             self._put(name, run, index, value)
-        if self._seals:
+        if "entries_digest" in self.group:  # not in stores of schema 1
             self._put("entries_digest", run, index, self._sealing(run, index, status, conforming))
         if covering is not None:
             self._put("digest", run, index, np.uint64(covering))
@@ -239,7 +241,8 @@ class SweepStore:
     def _sealing(self, run: Run, index: int, status: Status, known: Mapping[str, Any]) -> np.uint64:
         """The digest of the entries that ``status`` promises; those that are not ``known`` are read."""
         covered = {
-            name: known[name] if name in known else self.read(name, run, index) for name in ENTRIES_AT.get(status, ())
+            name: known[name] if name in known else self.read(name, run, index)
+            for name in entries_of(self.version, status)
         }
         return np.uint64(entries_digest(run, float(self.l2[index]), status, covered) if covered else 0)
 
@@ -288,6 +291,13 @@ def check_matching(location: Location, identity: Mapping[str, Any], *, partly: b
     place.check_writable()
     compared = identity if partly else {**stored, **identity}
     keys = [key for key in compared if stored.get(key) != identity.get(key)]
+    unknown = [key for key in keys if key not in stored]
+    if unknown:
+        raise ConfigMismatchError(
+            f"{place}: was made by an older hesstore, without {', '.join(unknown)}: --grow computes its spectra again, "
+            "from the stored weights, with what is recorded of them now",
+            {key: ("", str(identity[key])) for key in unknown},
+        )
     if keys:
         differences = {key: (str(stored.get(key)), str(identity.get(key))) for key in keys}
         described = "; ".join(f"{key} is {old} there, {new} here" for key, (old, new) in differences.items())
@@ -370,6 +380,9 @@ def coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any
         "split": (("split",), np.array(SPLITS, dtype=object)),
         "label": (("label",), classes),
         "pred": (("pred",), classes),
+        "other": (("other",), classes),
+        "sign": (("sign",), np.array(SIGNS, dtype=np.int8)),
+        "mu": (("mu",), np.array(density_grid(), dtype=np.float64)),
         "seed": (("run",), np.array([run.seed for run in spec.runs], dtype=np.int64)),
         "direction": (("run",), np.array([run.direction for run in spec.runs], dtype=object)),
         **{name: (("param",), values) for name, values in spec.param_coords.items()},

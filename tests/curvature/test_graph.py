@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hesstore.curvature import scalar_curvature
+from hesstore.linalg import DenseOperator, lanczos, moments
+
+SIZE = 12
+SHIFT = 0.3
+
+
+def problem() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    a = torch.randn(SIZE, SIZE, generator=generator, dtype=torch.float64)
+    return (a + a.T) / 2, torch.randn(SIZE, generator=generator, dtype=torch.float64)
+
+
+def by_shape_operator(h: Tensor, g: Tensor) -> float:
+    """R = (tr S)² − tr S² of a hypersurface in flat space, S = (I + g gᵀ)⁻¹ H / √(1 + ‖g‖²)."""
+    metric = torch.eye(len(g), dtype=torch.float64) + torch.outer(g, g)
+    s = torch.linalg.solve(metric, h) / math.sqrt(1 + float(g @ g))
+    return float(s.trace() ** 2 - (s @ s).trace())
+
+
+def test_equals_the_shape_operator_where_all_is_known() -> None:
+    a, g = problem()
+    operator = DenseOperator(a)
+    pairs = lanczos(operator, SIZE, tol=1e-12)
+    found = moments(operator, pairs, 2, torch.Generator().manual_seed(0))
+    r = scalar_curvature(found, g, a @ g, SHIFT)
+    assert r.value == pytest.approx(by_shape_operator(a + SHIFT * torch.eye(SIZE, dtype=torch.float64), g), rel=1e-9)
+    assert abs(r.error) < 1e-9
+
+
+def test_is_unbiased_and_its_error_is_that_of_repeated_estimates() -> None:
+    a, g = problem()
+    operator = DenseOperator(a)
+    pairs = lanczos(operator, 2, tol=1e-12)
+    expected = by_shape_operator(a + SHIFT * torch.eye(SIZE, dtype=torch.float64), g)
+    found = [
+        scalar_curvature(moments(operator, pairs, 16, torch.Generator().manual_seed(seed)), g, a @ g, SHIFT)
+        for seed in range(400)
+    ]
+    values = np.array([each.value for each in found])
+    assert abs(values.mean() - expected) < 4 * values.std() / 20
+    assert math.sqrt(np.mean([each.error**2 for each in found])) == pytest.approx(values.std(), rel=0.15)
+
+
+def test_a_sphere() -> None:
+    """At the top of a sphere of radius r in n + 1 dimensions, H = −I/r and R = n(n − 1)/r²."""
+    radius = 2.0
+    a = -torch.eye(SIZE, dtype=torch.float64) / radius
+    operator = DenseOperator(a)
+    pairs = lanczos(operator, SIZE, tol=1e-12)  # all are copies of one eigenvalue
+    found = moments(operator, pairs, 4, torch.Generator().manual_seed(0))
+    flat = torch.zeros(SIZE, dtype=torch.float64)
+    assert scalar_curvature(found, flat, flat).value == pytest.approx(SIZE * (SIZE - 1) / radius**2, rel=1e-9)
