@@ -41,8 +41,8 @@ class SweepEvent:
     run, l2 : Run, float
         Which λ.
     facts : mapping
-        ``fitting``: epoch, loss; ``complete``: test_accuracy, worst_class, worst_class_accuracy, eigenvalue, matvecs;
-        ``failed``: reason.
+        ``fitting``: epoch, loss; ``complete``: test_accuracy, worst_class, worst_class_accuracy, eigenvalue, matvecs,
+        and perhaps a warning; ``failed``: reason.
     """
 
     phase: Phase

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Facts = dict[str, float | str]
 
+IDENTITY_LIMIT = 1e-3
+"""Largest ``class_identity_error`` without a warning; in float32 1e-6 is usual."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -142,7 +145,7 @@ class Worker:
             facts: Facts = {
                 "eigenvalue": float(pairs.eigenvalues[0]),
                 "matvecs": pairs.num_matvecs,
-                "class_identity_error": float(analysis.geometry["class_identity_error"]),
+                **_warning(float(analysis.geometry["class_identity_error"])),
             }
             outcomes.append(Outcome(point, Status.COMPLETE, values, facts))
         return outcomes
@@ -190,6 +193,15 @@ def facts_of(test_accuracy: float, test_classes: NDArray[np.float64]) -> Facts:
         "test_accuracy": test_accuracy,
         "worst_class": worst,
         "worst_class_accuracy": float(test_classes[worst]),
+    }
+
+
+def _warning(identity_error: float) -> Facts:
+    if identity_error <= IDENTITY_LIMIT:
+        return {}
+    return {
+        "warning": f"curvatures by class add up to the eigenvalues only to {identity_error:.1g} of the largest, above "
+        f"{IDENTITY_LIMIT:g}: --dtype float64 is more exact"
     }
 
 

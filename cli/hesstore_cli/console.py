@@ -75,6 +75,13 @@ class Bar:
             left = self.time_left(done, total)
             self._progress.update(self._task, completed=done, total=total, description=label or self.label, left=left)
 
+    def say(self, text: str) -> None:
+        """A line on stderr, above the bar if there is one."""
+        if self._progress is None:
+            click.echo(text, err=True)
+        else:
+            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def time_left(self, done: int, total: int) -> str:
         """«about 3 min 05 s left» at the mean pace so far, or nothing while there is none."""
         if self._began is None or done <= self._first or done == total:
@@ -101,13 +108,15 @@ class SweepReporter:
         if event.phase in {"complete", "failed"} and not self.bar.live:
             left = self.bar.time_left(event.finished, event.total)
             click.echo(f"{event.finished}/{event.total}  {self._line(event)}  {left}".rstrip(), err=True)
+        if "warning" in event.facts:
+            self.bar.say(f"hesstore: warning: λ = {event.l2:.10g} of run {event.run.id}: {event.facts['warning']}")
 
     def _label(self, event: SweepEvent) -> str:
         where = f"run {event.run.id}  λ = {event.l2:.10g}"
         if event.phase == "fitting":
             return f"{where}  fit: epoch {event.facts['epoch']}, loss {event.facts['loss']:.4f}"
         if event.phase == "analysing":
-            return f"{where}  spectrum"
+            return f"{where}  spectrum and classes"
         return where if event.phase == "opened" else self._line(event)
 
     def _line(self, event: SweepEvent) -> str:

@@ -20,7 +20,7 @@ from tests.benchmarks.settings import Settings
 if TYPE_CHECKING:
     from tests.benchmarks.report import Facts
 
-PARTS = ("floor", "product", "spectrum", "step", "end-to-end", "curves", "h100")
+PARTS = ("floor", "product", "spectrum", "geometry", "step", "end-to-end", "curves", "h100")
 DISTURBED = 0.05
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
