@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from hesstore.config import SweepConfig
-from hesstore.devices import free_memory, resolve_device
+from hesstore.devices import free_memory, on_host, resolve_device
 from hesstore.errors import DeviceError, HesstoreError
 from hesstore.experiment import Experiment
 from hesstore.sizing import GIB
@@ -183,7 +183,7 @@ def compute(location: str, config: str, kind: Kind, point: Point, start: Point |
     with _one_at_a_time:
         worker = _worker(location, config)
         (outcome,) = worker.fit([point], [start]) if kind == "fit" else worker.analyse([point])
-        arrays = {name: value.numpy() for name, value in outcome.values.items() if BY_NAME[name].is_large}
+        arrays = {name: on_host(value) for name, value in outcome.values.items() if BY_NAME[name].is_large}
         entries = {name: value for name, value in outcome.values.items() if name not in arrays}
         covering = worker.store.put_arrays(point.run, point.index, outcome.status, arrays) if arrays else None
         return Outcome(point, outcome.status, entries, outcome.facts, covering)

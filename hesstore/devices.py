@@ -54,6 +54,11 @@ def free_memory(device: torch.device) -> int:
     return max(available, 0)
 
 
+def on_host(value: object) -> object:
+    """``value``, waited for if it is a :class:`HostCopy`."""
+    return value.numpy() if isinstance(value, HostCopy) else value
+
+
 class HostCopy:
     """A tensor on its way to the host. From a GPU it travels by itself; on a CPU it is the tensor, not a copy.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from queue import Queue
 from typing import TYPE_CHECKING, Any, Self
 
-from hesstore.devices import HostCopy
+from hesstore.devices import on_host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,10 +90,7 @@ class Recorder:
             if self._failure is not None:
                 continue  # the caller may be waiting for room
             try:
-                values = {
-                    name: value.numpy() if isinstance(value, HostCopy) else value
-                    for name, value in record.values.items()
-                }
+                values = {name: on_host(value) for name, value in record.values.items()}
                 if record.covering is None:
                     self._store.record(record.run, record.index, record.status, values)
                 else:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hesstore.store.place import Place
 
 ROWS = 8
+SHOWN = ("status", "failure", "accuracy", "class_accuracy", "eigenvalues", "converged", "epochs", "matvecs")
 
 
 @click.command()
@@ -44,7 +45,7 @@ def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
 
     sizes = {str(name): int(length) for name, length in ds.sizes.items()}
     try:
-        ds = ds.drop_dims("param").load()
+        ds = ds[[*SHOWN]].load()  # some others have a file a λ
     except (ValueError, RuntimeError) as error:
         raise CorruptStoreError(f"{place}: {error}") from error
     status = ds["status"].values

@@ -167,7 +167,8 @@ def _digest_of_weights(old: SweepStore, run: Run, index: int) -> int:
 
 def _link_arrays(old: SweepStore, new: SweepStore, places: list[int], names: set[str]) -> None:
     folders: set[Path] = set()
-    for name in sorted(variable.name for variable in VARIABLES if variable.is_large and variable.name in names):
+    large = (variable.name for variable in VARIABLES if variable.is_large and variable.name in names)
+    for name in sorted(name for name in large if name in old.group):
         for run in old.runs:
             for index, place in enumerate(places):
                 source, target = old.file_of(name, run, index), new.file_of(name, run, place)

@@ -76,6 +76,8 @@ class Variable:
         Further attributes.
     since : int
         The first schema that has it.
+    by_l2 : bool
+        Whether each λ has a file of its own, written by whoever computed it; always so for parameters.
     """
 
     name: str
@@ -86,20 +88,27 @@ class Variable:
     units: str = "1"
     attrs: Mapping[str, Any] = field(default_factory=dict)
     since: int = 1
+    by_l2: bool = False
 
     @property
     def is_large(self) -> bool:
         """Large arrays have one file a λ and belong to whoever computed it; small ones one chunk a run."""
+        return self._of_parameters or self.by_l2
+
+    @property
+    def _of_parameters(self) -> bool:
         return self.dims[-1] == "param"
 
     def chunks(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
-        """Chunk shape: large, one row of parameters; small, all of a run."""
-        whole = {"param"} if self.is_large else set(self.dims) - {"run"}
+        """Chunk shape: one row of parameters, or all of a λ; of small arrays all of a run."""
+        whole = {"param"} if self._of_parameters else set(self.dims) - {"run"}
+        if self.by_l2:
+            whole.remove("l2")
         return tuple(sizes[dim] if dim in whole else 1 for dim in self.dims)
 
     def shards(self, sizes: Mapping[str, int]) -> tuple[int, ...] | None:
         """Shard shape of an array with several chunks a λ: one file a λ."""
-        if not (self.is_large and "mode" in self.dims):
+        if not (self._of_parameters and "mode" in self.dims):
             return None
         return tuple(1 if dim in {"run", "l2"} else sizes[dim] for dim in self.dims)
 
@@ -109,15 +118,19 @@ _RL = ("run", "l2")
 _SL = ("split", "label")
 
 
-def _real(name: str, dims: tuple[str, ...], long_name: str, units: str = "1", **attrs: Any) -> Variable:
+def _real(name: str, dims: tuple[str, ...], long_name: str, units: str = "1", *, by_l2: bool = False) -> Variable:
     """A part of the class geometry."""
-    return Variable(name, (*_RL, *dims), "f8", _NAN, long_name, units, attrs, since=3)
+    return Variable(name, (*_RL, *dims), "f8", _NAN, long_name, units, since=3, by_l2=by_l2)
 
 
 _GEOMETRY = (
-    _real("class_slope", ("mode", *_SL), "slope of the class's mean loss along the eigenvector, v . grad E_c", "nat"),
+    _real("class_slope", ("mode", *_SL), "slope of the class's mean loss along the eigenvector", "nat", by_l2=True),
     _real(
-        "class_curvature", ("mode", *_SL), "curvature of the class's mean loss along the eigenvector, v H_c v", "nat"
+        "class_curvature",
+        ("mode", *_SL),
+        "curvature of the class's mean loss along the eigenvector",
+        "nat",
+        by_l2=True,
     ),
     _real(
         "class_identity_error",
@@ -128,17 +141,26 @@ _GEOMETRY = (
         "class_response",
         ("mode", "sign", "label"),
         "change of the class's test accuracy when the weights move by response_step along the eigenvector",
+        by_l2=True,
     ),
-    _real("response_step", ("mode", "sign"), "length of the step along sign * eigenvector"),
-    _real("predicted_rise", ("mode", "sign"), "rise of the training loss at that step by its quadratic model", "nat"),
-    _real("measured_rise", ("mode", "sign"), "rise of the training loss at that step", "nat"),
+    _real("response_step", ("mode", "sign"), "length of the step along sign * eigenvector", by_l2=True),
+    _real(
+        "predicted_rise",
+        ("mode", "sign"),
+        "rise of the training loss at that step by its quadratic model",
+        "nat",
+        by_l2=True,
+    ),
+    _real("measured_rise", ("mode", "sign"), "rise of the training loss at that step", "nat", by_l2=True),
     _real("gradient_norm", ("split",), "2-norm of the gradient of the split's mean loss", "nat"),
     _real("gradient_share", ("split",), "share of that gradient's squared norm within the span of the eigenvectors"),
     _real("class_gradient_norm", _SL, "2-norm of the gradient of the class's mean loss", "nat"),
     _real(
         "class_gradient_share", _SL, "share of the class gradient's squared norm within the span of the eigenvectors"
     ),
-    _real("class_gradient_cosine", (*_SL, "other"), "cosine between the gradients of two classes' mean losses"),
+    _real(
+        "class_gradient_cosine", (*_SL, "other"), "cosine between the gradients of two classes' mean losses", by_l2=True
+    ),
     _real("weights_norm", (), "2-norm of the weights"),
     _real("weights_share", (), "share of the weights' squared norm within the span of the eigenvectors"),
     _real(
@@ -152,7 +174,7 @@ _GEOMETRY = (
     _real("frobenius_norm_error", (), "standard error of the Frobenius norm", "nat"),
     _real("scalar_curvature", (), "scalar curvature of the graph of the objective"),
     _real("scalar_curvature_error", (), "standard error of the scalar curvature"),
-    _real("density", ("mu",), "spectral density of the Hessian of the mean training loss", "nat-1"),
+    _real("density", ("mu",), "spectral density of the Hessian of the mean training loss", "nat-1", by_l2=True),
 )
 VARIABLES = (
     Variable(
@@ -199,7 +221,10 @@ BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 LARGE_AT = {
     Status.FITTED: ("weights",),
-    Status.COMPLETE: ("weights", "gradient", "eigenvectors"),
+    Status.COMPLETE: (
+        *("weights", "gradient", "eigenvectors"),
+        *(variable.name for variable in _GEOMETRY if variable.is_large),
+    ),
 }
 """The large arrays that a status promises, which its digest covers."""
 
@@ -214,7 +239,7 @@ ENTRIES_AT = {
         "matvecs",
         "analysis_seconds",
         "solver_message",
-        *(variable.name for variable in _GEOMETRY),
+        *(variable.name for variable in _GEOMETRY if not variable.is_large),
     ),
     Status.FAILED: ("failure",),
 }
@@ -254,6 +279,11 @@ def coordinates_of(version: int) -> tuple[str, ...]:
     """The coordinates of such a store."""
     late = () if version >= 3 else ("other", "sign", "mu")
     return tuple(name for name in COORDINATE_ATTRS if name not in late)
+
+
+def arrays_of(version: int, status: Status) -> tuple[str, ...]:
+    """The large arrays that ``status`` promises in such a store, which its digest covers."""
+    return tuple(name for name in LARGE_AT.get(status, ()) if BY_NAME[name].since <= version)
 
 
 def entries_of(version: int, status: Status) -> tuple[str, ...]:
@@ -309,4 +339,4 @@ class StoreSpec:
     def large_bytes(self) -> int:
         """Bytes of the large arrays of one λ, before they are compressed."""
         sizes, large = self.sizes, (variable for variable in VARIABLES if variable.is_large)
-        return sum(4 * math.prod(sizes[dim] for dim in variable.dims[2:]) for variable in large)
+        return sum(int(variable.dtype[1:]) * math.prod(sizes[dim] for dim in variable.dims[2:]) for variable in large)

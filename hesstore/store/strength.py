@@ -9,7 +9,7 @@ import numpy as np
 from hesstore.store.consistency import contradictions
 from hesstore.store.digest import digest, entries_digest
 from hesstore.store.report import Problem
-from hesstore.store.schema import LARGE_AT, VARIABLES, Run, Status, Variable, entries_of
+from hesstore.store.schema import LARGE_AT, Run, Status, Variable, arrays_of, entries_of, variables_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,8 +49,8 @@ class Strength:
     def problems(self) -> list[Problem]:
         """All that is wrong with this λ."""
         status = self._status()
-        promised = LARGE_AT.get(status, ()) if status is not None else ()
-        for variable in VARIABLES:
+        promised = self._arrays(status) if status is not None else ()
+        for variable in variables_of(self.verifier.metadata.version):
             if variable.is_large:
                 self._read_large(variable, promised=variable.name in promised)
         if status is None:
@@ -96,7 +96,7 @@ class Strength:
             self._say(f"{name}: the file {file} {damage(where, error)}", file)
 
     def _check_digest(self, status: Status) -> None:
-        promised = LARGE_AT.get(status, ())
+        promised = self._arrays(status)
         if not promised or any(name not in self.arrays for name in promised):
             return  # nothing to hold it against, or said already
         if "digest" not in self.entries:
@@ -110,7 +110,7 @@ class Strength:
                 self._say(f"digest: is not that of {', '.join(promised)}: stale, or swapped with those of another λ")
 
     def _digest_is_of(self, status: Status) -> bool:
-        promised = LARGE_AT.get(status, ())
+        promised = self._arrays(status)
         if not promised or any(name not in self.arrays for name in promised):
             return False
         arrays = {name: self.arrays[name] for name in promised}
@@ -140,6 +140,9 @@ class Strength:
             return False
         entries = {name: self.entries[name] for name in promised}
         return int(self.entries["entries_digest"]) == entries_digest(self.place, self.l2, status, entries)
+
+    def _arrays(self, status: Status) -> tuple[str, ...]:
+        return arrays_of(self.verifier.metadata.version, status)
 
     def _promised(self, status: Status) -> tuple[str, ...]:
         return entries_of(self.verifier.metadata.version, status)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,6 @@ from hesstore.store.paths import local_path, locate, open_group
 from hesstore.store.schema import (
     BY_NAME,
     COORDINATE_ATTRS,
-    LARGE_AT,
     SCHEMA_VERSION,
     SIGNS,
     SPLITS,
@@ -32,12 +32,13 @@ from hesstore.store.schema import (
     Run,
     Status,
     StoreSpec,
+    arrays_of,
     density_grid,
     entries_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
     from hesstore.store.paths import Location
 
+
+WRITES_AT_ONCE = 8
+"""Arrays of one λ that are written side by side."""
 
 PROMISES = ("status", "digest", "entries_digest")
 """What says that a λ is there and whole; taken back in this order."""
@@ -112,7 +116,9 @@ class SweepStore:
             array = self.group[name]
             if not isinstance(array, zarr.Array):
                 raise StoreError(f"{self.path}: {name} is not an array")
-            self._arrays[name] = array
+            # A λ that was recorded has its files, even if all in them is missing.
+            is_large = name in BY_NAME and BY_NAME[name].is_large
+            self._arrays[name] = array.with_config({"write_empty_chunks": is_large})
         return self._arrays[name]
 
     @contextmanager
@@ -213,9 +219,12 @@ class SweepStore:
         :meth:`put_entries`; None if it promises none.
         """
         conforming = {name: self._conforming(name, value) for name, value in arrays.items()}
-        for name, value in conforming.items():
-            self._array(name)[run.id, index] = value
-        promised = LARGE_AT.get(status, ())
+
+        def write(name: str) -> None:
+            self._array(name)[run.id, index] = conforming[name]
+
+        _side_by_side(write, conforming)
+        promised = arrays_of(self.version, status)
         if not promised:
             return None
         covered = {name: conforming[name] if name in conforming else self.read(name, run, index) for name in promised}
@@ -230,8 +239,7 @@ class SweepStore:
         """
         self.place.check_claim(run.id)
         conforming = {name: self._conforming(name, value) for name, value in entries.items()}
-        for name, value in conforming.items():
-            self._put(name, run, index, value)
+        _side_by_side(lambda name: self._put(name, run, index, conforming[name]), conforming)
         if "entries_digest" in self.group:  # not in stores of schema 1
             self._put("entries_digest", run, index, self._sealing(run, index, status, conforming))
         if covering is not None:
@@ -281,18 +289,26 @@ class SweepStore:
         return array.astype(variable.dtype, copy=False)
 
 
+def _side_by_side(write: Callable[[str], None], names: Iterable[str]) -> None:
+    """Write some arrays, a few at a time: most of a write is waiting, for a disk or a server."""
+    with ThreadPoolExecutor(WRITES_AT_ONCE) as pool:
+        for _ in pool.map(write, names):
+            pass
+
+
 def check_matching(location: Location, identity: Mapping[str, Any], *, partly: bool = False) -> None:
     """Raise :class:`StoreError` unless ``location`` is a store that can be written and was made with ``identity``.
 
     With ``partly``, what the store has and ``identity`` lacks does not count as a difference.
     """
     place = locate(location)
-    stored: dict[str, Any] = json.loads(open_group(place).attrs["identity"])  # type: ignore[arg-type]
+    attributes = open_group(place).attrs
+    stored: dict[str, Any] = json.loads(attributes["identity"])  # type: ignore[arg-type]
     place.check_writable()
     compared = identity if partly else {**stored, **identity}
     keys = [key for key in compared if stored.get(key) != identity.get(key)]
     unknown = [key for key in keys if key not in stored]
-    if unknown:
+    if unknown and int(str(attributes["schema_version"])) < SCHEMA_VERSION:
         raise ConfigMismatchError(
             f"{place}: was made by an older hesstore, without {', '.join(unknown)}: --grow computes its spectra again, "
             "from the stored weights, with what is recorded of them now",

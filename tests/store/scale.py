@@ -21,7 +21,7 @@ from zarr.storage import MemoryStore, WrapperStore
 
 from hesstore.store import Run, Status, StoreSpec, SweepStore
 from hesstore.store.place import Place
-from hesstore.store.schema import VARIABLES, Variable
+from hesstore.store.schema import ENTRIES_AT, LARGE_AT, VARIABLES, Variable
 
 
 @dataclass
@@ -118,17 +118,8 @@ def spec(strengths: int, parameters: int, k: int = 30, classes: int = 10) -> Sto
     )
 
 
-FITTED = ("weights", "loss", "accuracy", "class_accuracy", "confusion", "penalty", "epochs", "fit_seconds")
-ANALYSED = (
-    "gradient",
-    "eigenvectors",
-    "eigenvalues",
-    "residual_norm",
-    "converged",
-    "matvecs",
-    "solver_message",
-    "analysis_seconds",
-)
+FITTED = (*LARGE_AT[Status.FITTED], *ENTRIES_AT[Status.FITTED])
+ANALYSED = tuple(name for name in (*LARGE_AT[Status.COMPLETE], *ENTRIES_AT[Status.COMPLETE]) if name not in FITTED)
 
 
 def _array(store: SweepStore, name: str) -> zarr.Array[Any]:

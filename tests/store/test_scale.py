@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from tests.store.scale import one_strength, opening
 
-GETS, PUTS = 2, 22
-"""A λ: 16 small arrays are put, three of them twice; three large ones are put, two looked at before."""
+GETS, PUTS = 2, 44
+"""A λ: 30 small arrays are put, three of them twice; 11 large ones are put, two looked at before."""
 
 
 def test_requests_of_one_strength() -> None:
@@ -11,7 +11,7 @@ def test_requests_of_one_strength() -> None:
     count, _ = one_strength(16, 12, filled=False)
     assert count.of("get")[0] == GETS
     assert count.of("put")[0] == PUTS
-    assert count.of("put", large=True)[0] == 3
+    assert count.of("put", large=True)[0] == 11
     assert count.of("get", large=True)[0] == 2
     assert len(opening().requests) == 4
 

@@ -16,12 +16,12 @@ import zarr
 
 import hesstore
 from hesstore.config import SweepConfig, fingerprint
-from hesstore.errors import CorruptStoreError, StoreBusyError, StoreError
+from hesstore.errors import ConfigMismatchError, CorruptStoreError, StoreBusyError, StoreError
 from hesstore.experiment import Experiment
 from hesstore.store import SweepStore
 from hesstore.store.consistency import contradictions
 from hesstore.store.durable import DurableLocalStore
-from hesstore.store.metadata import read_metadata, rebuilt_spec
+from hesstore.store.metadata import read_metadata, rebuilt_spec, seal, variable_names
 from hesstore.store.repairing import repair
 from hesstore.store.report import Report
 from hesstore.store.schema import BY_NAME, ENTRIES_AT, LARGE_AT, VARIABLES, Status
@@ -34,7 +34,7 @@ from tests.test_sweep import results
 
 L2 = (0.0, 0.001, 0.01, 0.05)
 CONFIG = {**TOY, "direction": "both", "seeds": (3,), "lr": 0.02}  # a seed of 0 has no file: it is the fill value
-EVERY_FILE = 1 + 20 + 12 + 12 + 3 * 8 + 16 * 2  # metadata; coordinates; arrays; entries, of which no failure
+EVERY_FILE = 1 + 42 + 15 + 15 + 11 * 8 + 30 * 2  # metadata; coordinates; arrays; entries, of which no failure
 
 
 def sweep(path: Path) -> None:
@@ -113,7 +113,7 @@ def test_unfinished_stores_are_clean(whole: Path) -> None:
         assert report.counts[Status.PENDING] == 8 - moment
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_one_flipped_bit_in_any_file_is_found(store: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     missed = []
@@ -232,7 +232,7 @@ def test_harm_to_a_small_chunk_is_found_and_repaired(store: Path, whole: Path, n
         made_whole(store, whole)
 
 
-@pytest.mark.parametrize("name", ["weights", "gradient", "eigenvectors"])
+@pytest.mark.parametrize("name", ["weights", "gradient", "eigenvectors", "class_curvature"])
 @pytest.mark.parametrize("places", [((0, 1), (0, 2)), ((0, 3), (1, 3))], ids=["two λ", "two runs"])
 def test_arrays_exchanged_between_two_strengths_are_found(
     store: Path, whole: Path, name: str, places: tuple[tuple[int, int], tuple[int, int]]
@@ -279,7 +279,7 @@ def test_a_stale_status_is_found(store: Path, whole: Path, older: int) -> None:
 
 def test_a_status_that_promises_more_than_is_there_is_found(store: Path, whole: Path) -> None:
     earlier = whole.with_name("3.zarr")
-    for name in ("weights", "gradient", "eigenvectors"):
+    for name in LARGE_AT[Status.COMPLETE]:
         shutil.rmtree(store / name)
         shutil.copytree(earlier / name, store / name)
     for variable in VARIABLES:
@@ -372,7 +372,8 @@ def test_metadata_that_are_lost_can_not_be_repaired(store: Path) -> None:
         ("environment", "{}"),
         ("config", "{}"),
         ("seal", None),
-        ("schema_version", 3),
+        ("schema_version", 4),
+        ("schema_version", 2),
         ("more", 1),
     ],
 )
@@ -387,9 +388,9 @@ def test_changed_attributes_are_found(store: Path, name: str, value: object) -> 
 
 def test_a_newer_schema_is_refused(store: Path) -> None:
     root = json.loads((store / "zarr.json").read_text())
-    root["attributes"] |= {"schema_version": 3, "new": "thing", "seal": "of another kind"}
+    root["attributes"] |= {"schema_version": 4, "new": "thing", "seal": "of another kind"}
     (store / "zarr.json").write_text(json.dumps(root))
-    with pytest.raises(StoreError, match="has schema 3, this hesstore reads up to 2: upgrade"):
+    with pytest.raises(StoreError, match="has schema 4, this hesstore reads up to 3: upgrade"):
         verify(store)
 
 
@@ -403,33 +404,60 @@ def test_grown_stores_are_clean_and_sealed(store: Path) -> None:
     assert verify(store).counts == {Status.FITTED: 8, Status.PENDING: 12}
 
 
-def as_schema_1(store: Path) -> None:
-    """What the first schema had: no seal and no digests of small entries."""
+def as_schema(version: int, store: Path) -> None:
+    """What a store of an earlier schema looks like: without what came later, and its digests and seal accordingly."""
     root = json.loads((store / "zarr.json").read_text())
-    del (
-        root["attributes"]["seal"],
-        root["attributes"]["runs"],
-        root["consolidated_metadata"]["metadata"]["entries_digest"],
-    )
-    root["attributes"]["schema_version"] = 1
-    shutil.rmtree(store / "entries_digest")
+    attributes, documents = root["attributes"], root["consolidated_metadata"]["metadata"]
+    for name in set(documents) - variable_names(version):
+        shutil.rmtree(store / name)
+        del documents[name]
+    attributes["schema_version"] = version
+    for name in ("identity", "config"):
+        settings = json.loads(attributes[name])
+        attributes[name] = json.dumps({key: value for key, value in settings.items() if key not in SINCE_3})
+    attributes["fingerprint"] = fingerprint(json.loads(attributes["identity"]))
+    if version == 1:
+        del attributes["seal"], attributes["runs"]
+    else:
+        attributes["seal"] = seal(attributes, documents)
     (store / "zarr.json").write_text(json.dumps(root))
+    old = SweepStore(store)
+    for run in old.runs:
+        for index, status in enumerate(old.status(run)):
+            covering = old.put_arrays(run, index, Status(int(status)), {})
+            if covering is not None:
+                old._put("digest", run, index, np.uint64(covering))
+        if version > 1:
+            old.seal_entries(run)
 
 
-def test_a_store_of_the_first_schema_gets_a_remark(store: Path, whole: Path) -> None:
-    as_schema_1(store)
+SINCE_3 = {"response", "probes", "density", "density_probes", "density_steps", "density_width"}
+
+
+def test_a_store_of_the_first_schema_gets_a_remark(store: Path) -> None:
+    as_schema(1, store)
     report = verify(store)
-    assert report.ok
+    assert lines(report) == []
     assert len(report.remarks) == 1
     assert "older hesstore" in report.remarks[0]
     exchange(store, "penalty/c/0/0", "penalty/c/1/0")
     flip(store / "weights/c/0/2/0", np.random.default_rng(0))
     assert verify(store).bad >= {(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)}
-    done = repair(store)
-    assert done.after.ok
-    sweep(store)
-    assert verify(store).ok
-    xr.testing.assert_identical(results(store), results(whole))
+    assert repair(store).after.ok
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_store_of_an_earlier_schema_is_read_and_grows_into_this_one(store: Path, whole: Path, version: int) -> None:
+    as_schema(version, store)
+    assert lines(verify(store)) == []
+    assert float(hesstore.open(store)["accuracy"].sum()) > 0
+    with pytest.raises(ConfigMismatchError, match=r"by an older hesstore, without .*probes.*: --grow computes"):
+        sweep(store)
+    run_sweep(SweepConfig.from_mapping(CONFIG), store, grow=True)
+    assert lines(verify(store)) == []
+    there, wanted = (results(path) for path in (store, whole))
+    xr.testing.assert_allclose(there, wanted, rtol=1e-5)
+    np.testing.assert_array_equal(there["weights"], wanted["weights"])
 
 
 @pytest.mark.parametrize(
@@ -446,7 +474,7 @@ def test_a_store_of_the_first_schema_gets_a_remark(store: Path, whole: Path) -> 
 def test_attributes_that_contradict_each_other_are_found_without_a_seal(
     store: Path, name: str, value: object, what: str
 ) -> None:
-    as_schema_1(store)
+    as_schema(1, store)
     root = json.loads((store / "zarr.json").read_text())
     root["attributes"][name] = value
     (store / "zarr.json").write_text(json.dumps(root))
@@ -456,7 +484,7 @@ def test_attributes_that_contradict_each_other_are_found_without_a_seal(
 
 
 def test_differing_copies_of_metadata_are_found_without_a_seal(store: Path) -> None:
-    as_schema_1(store)
+    as_schema(1, store)
     metadata = json.loads((store / "loss/zarr.json").read_text())
     metadata["shape"][0] = 3
     (store / "loss/zarr.json").write_text(json.dumps(metadata))
@@ -467,7 +495,7 @@ def test_differing_copies_of_metadata_are_found_without_a_seal(store: Path) -> N
 
 def test_metadata_unlike_the_schema_are_found(store: Path) -> None:
     """Even if both copies agree, where there is no seal."""
-    as_schema_1(store)
+    as_schema(1, store)
     root = json.loads((store / "zarr.json").read_text())
     metadata = json.loads((store / "loss/zarr.json").read_text())
     for copy in (metadata, root["consolidated_metadata"]["metadata"]["loss"]):
@@ -502,6 +530,15 @@ def values_of(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.g
         ("eigenvectors", lambda v: v[[0, 0, 2, 3, 4, 5]], "eigenvectors: |V Vᵀ − I| is 1"),
         ("residual_norm", lambda v: -v - 1, "residual_norm: is negative"),
         ("residual_norm", lambda v: v * np.nan, "residual_norm: is not finite"),
+        ("class_curvature", lambda v: v * 1.01, "class_identity_error: is "),
+        ("class_identity_error", lambda v: v + 1e-4, "class_identity_error: is "),
+        ("class_identity_error", lambda v: v * np.nan, "class_identity_error: is missing"),
+        ("class_response", lambda v: v + 2, "class_response: is not a change of an accuracy"),
+        ("class_gradient_cosine", lambda v: v * 2, "class_gradient_cosine: is not between"),
+        ("weights_share", lambda v: v + 1, "weights_share: is not between 0 and 1"),
+        ("gradient_norm", lambda v: -v, "gradient_norm: is negative"),
+        ("trace", lambda v: v * np.nan, "trace: is missing"),
+        ("density", np.ones_like, "density: is there, though the config does not ask for it"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
@@ -537,6 +574,12 @@ def test_a_class_without_rows_is_no_contradiction(whole: Path) -> None:
     with np.errstate(invalid="ignore"):
         values |= {"confusion": confusion, "class_accuracy": hits / rows, "accuracy": hits.sum(1) / rows.sum(1)}
     assert np.isnan(values["class_accuracy"]).sum() == 2
+    curvature = values["class_curvature"].copy()
+    curvature[:, :, 4] = np.nan
+    shares = np.delete(rows[0], 4) / rows[0].sum()
+    off = np.abs(np.delete(curvature[:, 0], 4, axis=1) @ shares - values["eigenvalues"]).max()
+    error = off / np.abs(values["eigenvalues"]).max()
+    values |= {"class_curvature": curvature, "class_identity_error": np.array(error)}
     assert list(contradictions(Status.COMPLETE, values, 0.01, spec.identity, spec.attrs)) == []
 
 
