@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hesstore.errors import HesstoreError
     from hesstore.export import export_csv
     from hesstore.linalg import EigenPairs, lanczos
-    from hesstore.store import open
+    from hesstore.opening import open
     from hesstore.sweep import SweepEvent, SweepSummary, run_sweep
 
 _HOMES = {
@@ -27,7 +27,7 @@ _HOMES = {
     "SweepSummary": "hesstore.sweep",
     "export_csv": "hesstore.export",
     "lanczos": "hesstore.linalg",
-    "open": "hesstore.store",
+    "open": "hesstore.opening",
     "run_sweep": "hesstore.sweep",
 }
 

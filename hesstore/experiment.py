@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -196,7 +196,9 @@ class Experiment:
             **self._wanted(),
         )
         return [
-            found if isinstance(found, FloatingPointError) else self._with_geometry(theta, point, slope, found)
+            found
+            if isinstance(found, FloatingPointError)
+            else self._with_geometry(theta, point, slope, found, cache(partial(self._hessian_at, theta)))
             for theta, point, slope, found in zip(thetas, points, slopes, spectra, strict=True)
         ]
 
@@ -208,7 +210,7 @@ class Experiment:
             pairs = solve(operator, generator=_generator(point)("lanczos"), **self._wanted())
         except FloatingPointError as error:
             return error
-        return self._with_geometry(theta, point, slope, pairs, operator)
+        return self._with_geometry(theta, point, slope, pairs, lambda: operator)
 
     def _hessian_at(self, theta: Tensor) -> HessianOperator:
         return self.hessian.at(theta, cache_bytes=self.sizes.cache_bytes)
@@ -219,10 +221,10 @@ class Experiment:
         point: Point,
         slope: Tensor,
         pairs: linalg.EigenPairs,
-        operator: HessianOperator | None = None,
+        hessian: Callable[[], HessianOperator],
     ) -> Analysis | FloatingPointError:
         shift = 2 * self.config.penalty_scale * point.l2
-        site = Site(theta, shift, slope, pairs, operator or self._hessian_at(theta), _generator(point))
+        site = Site(theta, shift, slope, pairs, hessian, _generator(point))
         try:
             return Analysis(slope, pairs, self.geometry.at(site))
         except FloatingPointError as error:

@@ -30,13 +30,13 @@ Values = dict[str, "NDArray[np.float64] | float"]
 
 
 class Site(NamedTuple):
-    """One λ: weights (P,), 2cλ, ∇E over the training set (P,), the eigenpairs of H, products with H, random numbers."""
+    """One λ: weights (P,), 2cλ, ∇E over the training set (P,), eigenpairs of H, what makes H, random numbers."""
 
     theta: Tensor
     shift: float
     gradient: Tensor
     pairs: EigenPairs
-    operator: SymmetricOperator
+    hessian: Callable[[], SymmetricOperator]
     generator: Callable[[Purpose], torch.Generator]
 
 
@@ -162,9 +162,10 @@ class Geometry:
         names = ("trace", "trace_error", "frobenius_norm", "frobenius_norm_error")
         if not self.config.probes:
             return dict.fromkeys((*names, "scalar_curvature", "scalar_curvature_error"), math.nan)
-        found = linalg.moments(site.operator, site.pairs, self.config.probes, site.generator("trace"))
+        operator = site.hessian()
+        found = linalg.moments(operator, site.pairs, self.config.probes, site.generator("trace"))
         objective = site.gradient + site.shift * site.theta
-        scalar = scalar_curvature(found, objective, site.operator.matvec(objective), site.shift)
+        scalar = scalar_curvature(found, objective, operator.matvec(objective), site.shift)
         numbers = (found.trace, found.trace_error, found.frobenius_norm, found.frobenius_norm_error)
         return {
             **dict(zip(names, numbers, strict=True)),
@@ -177,7 +178,7 @@ class Geometry:
         if not config.density:
             return np.full(DENSITY_POINTS, np.nan)
         quadrature = linalg.lanczos_quadrature(
-            site.operator,
+            site.hessian(),
             probes=config.density_probes,
             steps=config.density_steps,
             generator=site.generator("density"),

@@ -13,6 +13,10 @@ import torch
 from hesstore.config import SweepConfig
 from hesstore_cli.main import run
 
+# One thread each, in processes that tests start too: networks here are tiny, and tests run side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
 ROOT = Path(__file__).resolve().parent.parent
 TOY: dict[str, object] = {
     "dataset": "tests.toy:digits",

@@ -148,7 +148,8 @@ def test_trace_frobenius_norm_and_scalar_curvature(
 def test_density(cell: xr.Dataset, hessian: Tensor) -> None:
     mu = torch.from_numpy(cell["mu"].values.copy())
     t = torch.asinh(torch.linalg.eigvalsh(hessian) / 1e-3)
-    kernels = torch.distributions.Normal(t, 0.1).log_prob(torch.asinh(mu / 1e-3)[:, None]).exp()
+    distances = (torch.asinh(mu / 1e-3)[:, None] - t) / 0.1
+    kernels = torch.exp(-0.5 * distances**2) / (0.1 * math.sqrt(2 * math.pi))
     expected = (kernels.mean(1) / (mu.square() + 1e-6).sqrt()).numpy()
     assert np.trapezoid(cell["density"], mu) == pytest.approx(1, abs=1e-3)
     assert np.trapezoid(np.abs(cell["density"] - expected), mu) < 0.3

@@ -1,0 +1,36 @@
+"""Questions to a store: Dataset → Dataset.
+
+::
+
+    import hesstore
+    from hesstore import analysis
+
+    ds = hesstore.open("run.zarr")
+    analysis.overlap(ds, 0.0, 0.01, k=9)  # overlap of two spans, and their principal angles
+    ds.hess.transitions()  # the same functions as methods
+
+Only λ that are complete are used. Every result has a ``long_name`` and ``units``, so that ``.plot()`` labels itself.
+"""
+
+from hesstore.analysis import accessor as accessor
+from hesstore.analysis.correlations import rank_correlations
+from hesstore.analysis.selection import complete
+from hesstore.analysis.sensitivity import sensitivity
+from hesstore.analysis.subspaces import overlap, overlap_map, principal_angles
+from hesstore.analysis.tracking import track
+from hesstore.analysis.transitions import hysteresis, transitions
+from hesstore.analysis.vectors import layer_mass, participation_ratio
+
+__all__ = [
+    "complete",
+    "hysteresis",
+    "layer_mass",
+    "overlap",
+    "overlap_map",
+    "participation_ratio",
+    "principal_angles",
+    "rank_correlations",
+    "sensitivity",
+    "track",
+    "transitions",
+]

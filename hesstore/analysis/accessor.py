@@ -1,0 +1,64 @@
+"""``ds.hess``: the analyses as methods of any Dataset that is a store, once this module is imported."""
+
+from __future__ import annotations
+
+import inspect
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
+
+import xarray as xr
+
+from hesstore.analysis.correlations import rank_correlations
+from hesstore.analysis.selection import complete
+from hesstore.analysis.sensitivity import sensitivity
+from hesstore.analysis.subspaces import overlap, overlap_map, principal_angles
+from hesstore.analysis.tracking import track
+from hesstore.analysis.transitions import hysteresis, transitions
+from hesstore.analysis.vectors import layer_mass, participation_ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_P = ParamSpec("_P")
+
+
+def _method(function: Callable[Concatenate[xr.Dataset, _P], xr.Dataset]) -> Callable[Concatenate[Hess, _P], xr.Dataset]:
+    """``function`` with the accessor's Dataset as its first argument."""
+
+    @wraps(function)
+    def method(self: Hess, /, *args: _P.args, **kwargs: _P.kwargs) -> xr.Dataset:
+        return function(self.dataset, *args, **kwargs)
+
+    signature = inspect.signature(function)
+    first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    rest = list(signature.parameters.values())[1:]
+    method.__signature__ = signature.replace(parameters=[first, *rest])  # type: ignore[attr-defined]
+    return method
+
+
+class Hess:
+    """The analyses of a store, as ``ds.hess.overlap(0.0, 0.01)``.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The store: the argument ``ds`` of every method.
+    """
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        self.dataset = dataset
+
+    complete = _method(complete)
+    overlap = _method(overlap)
+    principal_angles = _method(principal_angles)
+    overlap_map = _method(overlap_map)
+    track = _method(track)
+    layer_mass = _method(layer_mass)
+    participation_ratio = _method(participation_ratio)
+    transitions = _method(transitions)
+    hysteresis = _method(hysteresis)
+    sensitivity = _method(sensitivity)
+    rank_correlations = _method(rank_correlations)
+
+
+xr.register_dataset_accessor("hess")(Hess)  # type: ignore[no-untyped-call]

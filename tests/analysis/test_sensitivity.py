@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from hesstore.analysis import sensitivity
+from hesstore.errors import AnalysisError
+from tests.analysis.synthetic import Classes
+
+
+@pytest.fixture(scope="module")
+def classes() -> Classes:
+    return Classes()
+
+
+def test_shares_of_the_training_curvature(classes: Classes) -> None:
+    """Σ_c π_c vᵀH_c v = μ, with the dense Hessians."""
+    found = sensitivity(classes.ds)
+    part = np.einsum("c,lkp,lcpq,lkq->lkc", classes.shares[0], classes.vectors, classes.hessians[:, 0], classes.vectors)
+    np.testing.assert_allclose(found.curvature_share, part / classes.eigenvalues[..., None], rtol=1e-9)
+    np.testing.assert_allclose(found.curvature_share.sum("label"), 1, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("split", "index"), [("train", 0), ("test", 1)])
+def test_slopes_sum_to_that_of_the_split(classes: Classes, split: str, index: int) -> None:
+    found = sensitivity(classes.ds, split=split)
+    gradient = np.einsum("c,lcp->lp", classes.shares[index], classes.gradients[:, index])
+    expected = np.einsum("lkp,lp->lk", classes.vectors, gradient)
+    np.testing.assert_allclose(found.slope.sum("label"), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found.slope_share.sum("label"), 1, rtol=1e-9)
+    np.testing.assert_allclose(found.curvature_share.sum("label"), 1, rtol=1e-9)
+    total = abs(found.slope).sum("label")
+    np.testing.assert_allclose(found.slope_share, (abs(found.slope) / total).transpose("l2", "mode", "label"))
+    assert (found.slope_share.fillna(0) >= 0).all()
+
+
+def test_classes_without_rows_are_nan(classes: Classes) -> None:
+    found = sensitivity(classes.ds, split="test")
+    for name in ("curvature_share", "slope_share", "slope", "response"):
+        assert found[name].dims == ("l2", "mode", "label")
+        assert np.isnan(found[name].sel(label=2)).all()
+        assert np.isfinite(found[name].sel(label=[0, 1, 3])).all()
+
+
+def test_response_is_the_mean_over_both_ways(classes: Classes) -> None:
+    expected = classes.response.mean(2)
+    for split in ("train", "test"):
+        np.testing.assert_allclose(sensitivity(classes.ds, split=split).response, expected)
+
+
+def test_gaps(classes: Classes) -> None:
+    ds = classes.ds.copy(deep=True)
+    ds["status"][0, 1] = 3
+    ds["class_curvature"][0, 0, 3] = np.nan  # a mode that was not found
+    ds["class_slope"][0, 0, 3] = np.nan
+    ds["class_slope"][0, 2, 0] = 0.0
+    found = sensitivity(ds)
+    assert found.l2.values.tolist() == pytest.approx([0, 0.02, 0.03, 0.04])
+    assert np.isnan(found.curvature_share[0, 3]).all()
+    assert np.isnan(found.slope_share.sel(l2=0.02)[0]).all()  # no slope to share
+    assert set(found.dims) == {"l2", "mode", "label"}
+
+
+def test_older_stores_are_refused(classes: Classes) -> None:
+    with pytest.raises(AnalysisError, match="the store has no class_response: pass a whole store"):
+        sensitivity(classes.ds.drop_vars("class_response"))
+    with pytest.raises(AnalysisError, match="split is 'all'"):
+        sensitivity(classes.ds, split="all")
