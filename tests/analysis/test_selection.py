@@ -19,6 +19,13 @@ def test_complete_keeps_the_complete_of_one_run() -> None:
     assert complete(ds).sizes["l2"] == 5
 
 
+def test_complete_without_gaps_is_no_copy() -> None:
+    ds = spectra(random_bases(4, 2, 9), status=[0, 2, 2, 3])
+    part = complete(ds)
+    assert part.sizes["l2"] == 2
+    assert np.shares_memory(part.eigenvectors.values, ds.eigenvectors.values)
+
+
 def test_nothing_to_select() -> None:
     ds = accuracies([0, 0.1], np.ones((1, 2, 2)), status=[[0, 3]])
     with pytest.raises(AnalysisError, match="no λ of run 0 is complete: run the sweep first"):

@@ -52,10 +52,12 @@ def test_gaps(classes: Classes) -> None:
     ds["class_curvature"][0, 0, 3] = np.nan  # a mode that was not found
     ds["class_slope"][0, 0, 3] = np.nan
     ds["class_slope"][0, 2, 0] = 0.0
+    ds["class_curvature"][0, 2, 0, 0] = [4, -1, 0, 0]  # of 5, 20, 8 and 7 rows: the sum is 0
     found = sensitivity(ds)
     assert found.l2.values.tolist() == pytest.approx([0, 0.02, 0.03, 0.04])
     assert np.isnan(found.curvature_share[0, 3]).all()
     assert np.isnan(found.slope_share.sel(l2=0.02)[0]).all()  # no slope to share
+    assert np.isnan(found.curvature_share.sel(l2=0.02)[0]).all()
     assert set(found.dims) == {"l2", "mode", "label"}
 
 

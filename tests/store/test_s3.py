@@ -21,7 +21,7 @@ from hesstore.config import SweepConfig
 from hesstore.errors import ConfigMismatchError, StoreBusyError, StoreError, StoreUnreachableError
 from hesstore.store import Run, Status, SweepStore
 from hesstore.store.paths import locate
-from hesstore.store.schema import VARIABLES
+from hesstore.store.schema import LARGE_AT, VARIABLES
 from hesstore.sweep import run_sweep
 from tests.conftest import ROOT, Done
 from tests.store.test_scale import GETS, PUTS
@@ -117,8 +117,9 @@ def test_the_status_follows_everything_else(monkeypatch: pytest.MonkeyPatch) -> 
     store.record(store.runs[0], 0, Status.FITTED, fitted(0))
     store.record(store.runs[0], 0, Status.COMPLETE, analysed(0))
     cut = written.index("status") + 1
-    for phase, large in ((written[:cut], {"weights"}), (written[cut:], {"gradient", "eigenvectors"})):
-        assert phase[-2:] == ["digest", "status"]
+    analysis = set(LARGE_AT[Status.COMPLETE]) - {"weights"}
+    for phase, large in ((written[:cut], {"weights"}), (written[cut:], analysis)):
+        assert phase[-3:] == ["entries_digest", "digest", "status"]
         assert set(phase[: len(large)]) == large
 
 
