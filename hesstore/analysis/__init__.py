@@ -18,10 +18,11 @@ from hesstore.analysis.selection import complete
 from hesstore.analysis.sensitivity import sensitivity
 from hesstore.analysis.subspaces import overlap, overlap_map, principal_angles
 from hesstore.analysis.tracking import track
-from hesstore.analysis.transitions import hysteresis, transitions
+from hesstore.analysis.transitions import class_skill, hysteresis, transitions
 from hesstore.analysis.vectors import layer_mass, participation_ratio
 
 __all__ = [
+    "class_skill",
     "complete",
     "hysteresis",
     "layer_mass",

@@ -13,7 +13,7 @@ from hesstore.analysis.selection import complete
 from hesstore.analysis.sensitivity import sensitivity
 from hesstore.analysis.subspaces import overlap, overlap_map, principal_angles
 from hesstore.analysis.tracking import track
-from hesstore.analysis.transitions import hysteresis, transitions
+from hesstore.analysis.transitions import class_skill, hysteresis, transitions
 from hesstore.analysis.vectors import layer_mass, participation_ratio
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Hess:
     track = _method(track)
     layer_mass = _method(layer_mass)
     participation_ratio = _method(participation_ratio)
+    class_skill = _method(class_skill)
     transitions = _method(transitions)
     hysteresis = _method(hysteresis)
     sensitivity = _method(sensitivity)

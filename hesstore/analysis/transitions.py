@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
     from hesstore.analysis.labels import Entry
 
+SKILL = "class_skill"
+_OF_CLASSES = (SKILL, "class_accuracy")
 _DIRECTIONS = ("up", "down")
 
 
 def transitions(
     ds: xr.Dataset,
-    quantity: str = "class_accuracy",
+    quantity: str = SKILL,
     split: str = "test",
     margin: float = 0.1,
     resamples: int = 2000,
@@ -37,9 +39,10 @@ def transitions(
     ds : Dataset
         A store.
     quantity : str
-        A variable with the dimensions run and l2. For ``class_accuracy`` chance is 1/C, C the number of classes.
-        Of any other the magnitude is taken, its chance is 0, and ``margin`` is a share of the largest magnitude of
-        the series. Its further dimensions are kept.
+        ``class_skill``, see :func:`class_skill`, whose chance is 0; or a variable with the dimensions run and l2. For
+        ``class_accuracy`` chance is 1/C, C the number of classes: but a network that gives one answer to everything
+        has accuracy 1 for that class. Of any other the magnitude is taken, its chance is 0, and ``margin`` is a share
+        of the largest magnitude of the series. Its further dimensions are kept.
     split : str
         ``"train"`` or ``"test"``, if the variable has it.
     margin : float
@@ -69,16 +72,15 @@ def transitions(
     if resamples < 1:
         raise AnalysisError(f"resamples is {resamples}: it must be at least 1")
     rest = tuple(map(str, values.dims[2:]))
-    is_accuracy = quantity == "class_accuracy"
     l2, series = ds["l2"].values, values.values
-    chance = 1 / ds.sizes["label"] if is_accuracy else 0.0
+    chance = _chance(ds, quantity)
 
     def found(one: NDArray[np.float64]) -> tuple[float, ...]:
-        return _transition(l2, one, _threshold(one, chance, margin, is_share=not is_accuracy))
+        return _transition(l2, one, _threshold(one, chance, margin, is_share=quantity not in _OF_CLASSES))
 
     columns = np.moveaxis(np.apply_along_axis(found, 1, series), 1, 0)
     by_run = dict(zip(_Transition._fields, columns, strict=True))
-    units = str(ds[quantity].attrs.get("units", "1"))
+    units = str(values.attrs.get("units", "1"))
     directions = [name for name in _DIRECTIONS if (ds["direction"].values == name).any()]
     per_run = {name: entry(("run", *rest), by_run[name], _NAMES[name], _units(name, units)) for name in by_run}
     groups = [ds["direction"].values == name for name in directions]
@@ -88,7 +90,34 @@ def transitions(
     return described(xr.Dataset({**per_run, **summary}, coords={**coords, **of_run, "direction": directions}))
 
 
-def hysteresis(ds: xr.Dataset, split: str = "test", margin: float = 0.1) -> xr.Dataset:
+def class_skill(ds: xr.Dataset, split: str = "test") -> xr.Dataset:
+    """How much better than a guess each class is known, at each run and λ that is complete.
+
+    P(ŷ = c | y = c) − P(ŷ = c | y ≠ c): the class's accuracy less the share of the other rows that are taken for it,
+    which is what a guess with as many answers c would reach. 1 if c is known perfectly, 0 if answers say nothing of
+    it, as of a network that gives one answer to everything. (Youden's J, Peirce's skill score.)
+
+    Parameters
+    ----------
+    ds : Dataset
+        A store.
+    split : str
+        ``"train"`` or ``"test"``.
+
+    Returns
+    -------
+    Dataset
+        ``class_skill`` (run, l2, label), between −1 and 1; NaN where λ are not complete, and for classes without rows.
+
+    Raises
+    ------
+    AnalysisError
+        If no λ is complete, or the split is unknown.
+    """
+    return described(_values(ds, SKILL, split).to_dataset(name=SKILL))
+
+
+def hysteresis(ds: xr.Dataset, split: str = "test", margin: float = 0.1, quantity: str = SKILL) -> xr.Dataset:
     """How far the way up and the way down along λ differ, for each seed with both and each class.
 
     Parameters
@@ -98,12 +127,14 @@ def hysteresis(ds: xr.Dataset, split: str = "test", margin: float = 0.1) -> xr.D
     split : str
         ``"train"`` or ``"test"``.
     margin : float
-        How far above chance 1/C a class is there, as for :func:`transitions`.
+        How far above chance a class is there, as for :func:`transitions`.
+    quantity : str
+        ``class_skill`` or ``class_accuracy``, as for :func:`transitions`.
 
     Returns
     -------
     Dataset
-        Each (seed, label), with the class accuracies a on the λ that are complete in both runs: ``area`` =
+        Each (seed, label), with the values a of the quantity on the λ that are complete in both runs: ``area`` =
         ∫ |a_up − a_down| dλ and ``signed_area`` = ∫ (a_up − a_down) dλ by the trapezoidal rule, NaN with fewer
         than two λ; ``width`` = onset_up − onset_down, NaN if the class is never there in one of them.
 
@@ -112,10 +143,12 @@ def hysteresis(ds: xr.Dataset, split: str = "test", margin: float = 0.1) -> xr.D
     AnalysisError
         If no seed has both directions, none of them a λ complete in both, or an argument is out of range.
     """
-    values = _values(ds, "class_accuracy", split)
+    if quantity not in _OF_CLASSES:
+        raise AnalysisError(f"quantity is {quantity!r}: choose from {', '.join(_OF_CLASSES)}")
+    values = _values(ds, quantity, split)
     _check_margin(margin)
     pairs = _pairs(ds)
-    l2, threshold = ds["l2"].values, 1 / ds.sizes["label"] + margin
+    l2, threshold = ds["l2"].values, _chance(ds, quantity) + margin
     series = values.values
     loops = [_loops(l2, series[up], series[down], threshold) for up, down in pairs.values()]
     if not any(loop.points for loop in loops):
@@ -271,11 +304,15 @@ def _integral(heights: NDArray[np.float64], l2: NDArray[np.float64]) -> NDArray[
 # -- what is asked ----------------------------------------------------------------------------------------
 
 
+def _chance(ds: xr.Dataset, quantity: str) -> float:
+    return 1 / ds.sizes["label"] if quantity == "class_accuracy" else 0.0
+
+
 def _values(ds: xr.Dataset, quantity: str, split: str) -> xr.DataArray:
-    """(run, l2, …) float64, in memory; NaN at λ that are not complete; magnitudes unless accuracies of classes."""
-    require(ds, quantity, "status")
+    """(run, l2, …) float64, in memory; NaN at λ that are not complete; magnitudes unless they are about classes."""
+    require(ds, "confusion" if quantity == SKILL else quantity, "status")
     require_split(split)
-    chosen = ds[quantity]
+    chosen = _skill(ds["confusion"].sel(split=split).load()) if quantity == SKILL else ds[quantity]
     if not {"run", "l2"} <= set(chosen.dims) or "param" in chosen.dims or chosen.dtype.kind not in "fiu":
         raise AnalysisError(
             f"{quantity} is not a small number at each run and λ: choose such as class_accuracy or trace"
@@ -286,7 +323,19 @@ def _values(ds: xr.Dataset, quantity: str, split: str) -> xr.DataArray:
     chosen = chosen.sel(split=split) if "split" in chosen.dims else chosen
     chosen = chosen.transpose("run", "l2", ...).load().astype(np.float64)
     chosen = chosen.where(status == Status.COMPLETE)
-    return chosen if quantity == "class_accuracy" else abs(chosen)
+    return chosen if quantity in _OF_CLASSES else abs(chosen).assign_attrs(chosen.attrs)
+
+
+def _skill(confusion: xr.DataArray) -> xr.DataArray:
+    """(run, l2, label), from counts (run, l2, label, pred)."""
+    counts = confusion.transpose("run", "l2", "label", "pred").values.astype(np.float64)
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    rows, answers = counts.sum(-1), counts.sum(-2)
+    others = rows.sum(-1, keepdims=True) - rows
+    with np.errstate(invalid="ignore", divide="ignore"):  # a class without rows is not known, nor unknown
+        skill = hits / rows - (answers - hits) / others
+    attrs = {"long_name": "class accuracy less the share of other rows taken for the class", "units": "1"}
+    return confusion.isel(pred=0, drop=True).copy(data=skill).assign_attrs(attrs)
 
 
 def _check_margin(margin: float) -> None:

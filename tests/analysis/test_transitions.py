@@ -1,11 +1,18 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from hesstore.analysis import hysteresis, transitions
+from hesstore import analysis
+from hesstore.analysis import class_skill
 from hesstore.errors import AnalysisError
 from tests.analysis.synthetic import accuracies, dataset
+
+# Most curves below are accuracies made by hand, without the counts that skill comes from.
+transitions = partial(analysis.transitions, quantity="class_accuracy")
+hysteresis = partial(analysis.hysteresis, quantity="class_accuracy")
 
 L2 = [0.0, 0.01, 0.02, 0.03, 0.04, 0.06]
 NAN = np.nan
@@ -168,3 +175,52 @@ def test_only_seeds_with_both_are_compared() -> None:
     runs = [(0, "up"), (1, "up"), (1, "down"), (2, "down")]
     ds = accuracies(L2, np.ones((4, 6, 3)), runs)
     assert hysteresis(ds).seed.values.tolist() == [1]
+
+
+def counted(*matrices: ArrayLike, runs: int = 1) -> xr.Dataset:
+    """Test confusion counts at as many λ; on the training set nothing is confused."""
+    test = np.array(matrices)
+    rows = test[0].sum(1)
+    train = np.broadcast_to(np.diag(rows), test.shape)
+    counts = np.stack([train, test], axis=1)[None].repeat(runs, 0)
+    return dataset(L2[: len(test)], {"confusion": counts}, [(seed, "up") for seed in range(runs)])
+
+
+PERFECT = [[8, 0, 0], [0, 2, 0], [0, 0, 6]]
+ONE_ANSWER = [[8, 0, 0], [2, 0, 0], [6, 0, 0]]
+MIXED = [[6, 1, 1], [1, 1, 0], [3, 0, 3]]
+
+
+def test_skill_by_hand() -> None:
+    ds = counted(PERFECT, MIXED, ONE_ANSWER)
+    found = class_skill(ds)["class_skill"].sel(run=0)
+    np.testing.assert_allclose(found[0], 1)
+    np.testing.assert_allclose(found[1], [6 / 8 - 4 / 8, 1 / 2 - 1 / 14, 3 / 6 - 1 / 10])
+    np.testing.assert_array_equal(found[2], 0)
+    np.testing.assert_array_equal(class_skill(ds, "train")["class_skill"], 1)
+
+
+def test_one_answer_to_everything_knows_no_class() -> None:
+    """Its accuracy for one class is 1, which is no reason to say that the class is there."""
+    ds = counted(PERFECT, MIXED, ONE_ANSWER)
+    found = analysis.transitions(ds).sel(run=0)
+    np.testing.assert_array_equal(found["onset"], [0.01] * 3)
+    np.testing.assert_allclose(found["drop_size"], [0.75, 4 / 7, 0.6])
+    ds = ds.assign(class_accuracy=ds["confusion"].isel(pred=0, drop=True) * 0 + np.array([1.0, 0, 0]))
+    assert transitions(ds)["onset"].sel(run=0, label=0) == 0.02
+
+
+def test_skill_without_rows_of_a_class_and_loops_of_it() -> None:
+    ds = counted([[4, 0, 0], [0, 0, 0], [0, 0, 4]], runs=2)
+    np.testing.assert_array_equal(class_skill(ds)["class_skill"].isel(run=0, l2=0), [1, np.nan, 1])
+    two = counted(PERFECT, PERFECT, ONE_ANSWER, runs=2)
+    down = two["confusion"].values.copy()
+    down[1, 1] = down[1, 2]
+    two = two.assign(confusion=(two["confusion"].dims, down)).assign_coords(
+        seed=("run", [0, 0]), direction=("run", np.array(["up", "down"], dtype=object))
+    )
+    found = analysis.hysteresis(two).sel(seed=0)
+    np.testing.assert_allclose(found["area"], 0.01)  # 1 at one λ of three, trapezoids of width 0.01
+    np.testing.assert_allclose(found["width"], 0.01)
+    with pytest.raises(AnalysisError, match="quantity is 'loss': choose from class_skill, class_accuracy"):
+        analysis.hysteresis(two, quantity="loss")
