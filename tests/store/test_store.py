@@ -149,7 +149,7 @@ def test_a_flipped_bit_never_reads_as_a_number(store: SweepStore, path: Path) ->
 
 
 def test_the_status_follows_everything_else(store: SweepStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each file is on disk before the next is begun; the status is the last one."""
+    """The large arrays are on disk before the first entry, entries before the digests; the status is the last one."""
     written: list[str] = []
     real = files.write_file
 
@@ -161,8 +161,9 @@ def test_the_status_follows_everything_else(store: SweepStore, path: Path, monke
     store.record(store.runs[0], 0, Status.FITTED, fitted(0))
     store.record(store.runs[0], 0, Status.COMPLETE, analysed(0))
     cut = written.index("status") + 1
-    for phase, large in ((written[:cut], {"weights"}), (written[cut:], {"gradient", "eigenvectors"})):
-        assert phase[-2:] == ["digest", "status"]
+    analysis = set(LARGE_AT[Status.COMPLETE]) - {"weights"}
+    for phase, large in ((written[:cut], {"weights"}), (written[cut:], analysis)):
+        assert phase[-3:] == ["entries_digest", "digest", "status"]
         assert set(phase[: len(large)]) == large
 
 
