@@ -72,8 +72,11 @@ def test_quickstart(hesstore: Callable[..., Done], tmp_path: Path, data: dataset
     ds = xr.open_zarr(tmp_path / "quickstart.zarr").sel(run=0)
     assert (ds["status"] == 2).all()
     assert bool(ds["converged"].all())
-    (query, *_) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    exec(query, {})  # noqa: S102 - the README's own queries, in the folder of the quickstart's store
+    for query in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[:2]:
+        exec(query, {})  # noqa: S102 - the README's own queries, in the folder of the quickstart's store
+    for kind, options in (("classes", ["--l2", "0.006"]), ("summary", []), ("overlap", [])):
+        assert hesstore("plot", kind, "quickstart.zarr", "-o", f"{kind}.png", *options).returncode == 0
+    assert float(ds["class_identity_error"].max()) < 1e-3
     for l2 in (0.0, 0.006, 0.06, 0.09):
         cell = ds.sel(l2=l2).load()
         module = PlainMLP()

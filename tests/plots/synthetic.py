@@ -55,8 +55,11 @@ def _run(
     pi = 1 / CLASSES
     curvature = share * eigenvalues[:, :, None] / pi
     norms = (0.05 + 6 * l2 * np.exp(-l2 / 0.03))[:, None] * rng.uniform(0.5, 2, CLASSES)
-    confusion = np.zeros((count, 2, CLASSES, CLASSES), int)
-    confusion[..., 0] = 100
+    rows = 900
+    hits = (rows * both).round().astype(int)
+    others = 1 - np.eye(CLASSES, dtype=int)
+    confusion = ((rows - hits) // (CLASSES - 1))[..., None] * others  # misses go to all other classes alike
+    confusion = confusion + (rows - confusion.sum(-1))[..., None] * np.eye(CLASSES, dtype=int)
     mu = np.array(density_grid())
     return {
         "accuracy": both.mean(-1),

@@ -1,0 +1,60 @@
+"""Pictures of a store: Dataset → Figure.
+
+::
+
+    import hesstore
+    from hesstore import plots
+
+    ds = hesstore.open("run.zarr")
+    figure = plots.classes(ds, l2=0.006)
+    plots.save(figure, Path("classes.svg"))
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hesstore.plots.accuracies import accuracy
+from hesstore.plots.gradients import gradient
+from hesstore.plots.loops import hysteresis
+from hesstore.plots.maps import classes, response
+from hesstore.plots.page import summary
+from hesstore.plots.spectra import density, spectrum
+from hesstore.plots.style import COLOURS, MARKERS, save
+from hesstore.plots.subspaces import overlap, tracks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "COLOURS",
+    "KINDS",
+    "MARKERS",
+    "accuracy",
+    "classes",
+    "density",
+    "gradient",
+    "hysteresis",
+    "overlap",
+    "response",
+    "save",
+    "spectrum",
+    "summary",
+    "tracks",
+]
+
+KINDS: dict[str, Callable[..., Figure]] = {
+    "accuracy": accuracy,
+    "spectrum": spectrum,
+    "classes": classes,
+    "overlap": overlap,
+    "tracks": tracks,
+    "density": density,
+    "gradient": gradient,
+    "hysteresis": hysteresis,
+    "response": response,
+    "summary": summary,
+}
+"""The pictures by name; each takes a store, ``run``, and the options that its signature has."""

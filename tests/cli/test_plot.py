@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from zarr.errors import ZarrUserWarning
+
+from hesstore import plots
+from hesstore.store.schema import SCHEMA_VERSION
+from hesstore_cli import plot
+from tests.conftest import Done
+from tests.plots.synthetic import store
+
+Hesstore = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of four λ, both ways."""
+    path = tmp_path_factory.mktemp("plot") / "s.zarr"
+    ds = store(4, k=6, size=20).assign_attrs(schema_version=SCHEMA_VERSION)
+    with warnings.catch_warnings():  # zarr says that others may not read consolidated metadata
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        ds.to_zarr(path, zarr_format=3)
+    return path
+
+
+@pytest.mark.parametrize("kind", plot.KINDS)
+def test_every_kind(hesstore: Hesstore, swept: Path, tmp_path: Path, kind: str) -> None:
+    done = hesstore("plot", kind, swept, "-o", f"{kind}.svg")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert done.stderr == f"{kind} of run 0 in {kind}.svg\n"
+    assert "<svg" in (tmp_path / f"{kind}.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["classes", "--l2", "0.06", "--split", "test", "--run", "1"], "λ = 0.06, run 1 (seed 0, down), test split"),
+        (["response", "--l2", "0"], "λ = 0, run 0"),
+        (["spectrum", "--shift"], "of the objective"),
+        (["accuracy", "--skill", "--split", "train"], "train skill"),
+        (["gradient", "--split", "test"], "mean test loss"),
+        (["hysteresis", "--split", "train", "--run", "1"], "train split, runs 0 and 1"),
+        (["overlap", "--k", "2"], "first 2 eigenvectors"),
+        (["summary", "--l2", "0.03", "--k", "3"], "first 3 eigenvectors"),
+    ],
+)
+def test_options(
+    hesstore: Hesstore, swept: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(plots, "save", lambda figure, _: figures.append(figure))
+    done = hesstore("plot", *arguments, swept, "-o", "a.png")
+    assert done.returncode == 0, done.stderr
+    written = "\n".join(one.get_text() for one in figures[0].findobj(Text) if isinstance(one, Text))
+    assert words in written.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pie"], "'pie' is not one of"),
+        (["accuracy", "--run", "9"], "run 9 is not in the store: it has 0, 1"),
+        (["classes", "--l2", "0.031"], "λ = 0.031 is not among the 4 complete λ of run 0: try 0.03"),
+        (["overlap", "--k", "7"], "choose from 1 to 6"),
+        (["overlap", "--k", "0"], "--k"),
+        (["accuracy", "--l2", "0.01"], "--l2 is not an option of accuracy, but of classes, density, response, summary"),
+        (["classes", "--shift"], "--shift is not an option of classes, but of spectrum"),
+        (["gradient", "--split", "all"], "'all' is not one of"),
+        (["spectrum", "-o", "a.jpg"], "does not end in .png, .svg or .pdf"),
+        (["spectrum", "-o", "no/a.png"], "the folder of 'no/a.png' does not exist"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(
+    hesstore: Hesstore, swept: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    output = [] if "-o" in arguments else ["-o", "a.png"]
+    done = hesstore("plot", *arguments, swept, *output)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("hesstore: ")
+    assert message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_knows_every_picture_and_option(hesstore: Hesstore) -> None:
+    assert sorted(plot.KINDS) == sorted(plots.KINDS)
+    options = {parameter.name for parameter in plot.plot.params} - {"kind", "store", "output"}
+    known = {name for picture in plots.KINDS.values() for name in inspect.signature(picture).parameters}
+    assert known - options == {"ds", "progress"}
+    assert options <= known
+    told = hesstore("plot", "--help").stdout
+    for kind, picture in plots.KINDS.items():
+        (line,) = [text for text in told.splitlines() if text.startswith(f"    {kind} ")]
+        for name in set(inspect.signature(picture).parameters) - {"ds", "run", "progress"}:
+            assert f"--{name}" in line, (kind, name)

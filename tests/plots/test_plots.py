@@ -1,0 +1,457 @@
+"""What each picture draws, held against the variables it is drawn from."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PathCollection, QuadMesh
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+
+from hesstore import analysis, plots
+from hesstore.errors import AnalysisError
+from hesstore.plots.style import MANY
+from hesstore.store.schema import Status
+from tests.plots.synthetic import CLASSES, older, store, with_holes
+
+LABELS = [str(label) for label in range(CLASSES)]
+
+
+@pytest.fixture(scope="module")
+def ds() -> xr.Dataset:
+    return store()
+
+
+def line(axes: Axes, label: str) -> Line2D:
+    (found,) = [one for one in axes.get_lines() if one.get_label() == label]
+    return found
+
+
+def drawn(axes: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
+    one = line(axes, label)
+    return np.asarray(one.get_xdata(), float), np.asarray(one.get_ydata(), float)
+
+
+def legend_texts(axes: Axes) -> list[str]:
+    legend = axes.get_legend()
+    assert legend is not None
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def mesh(axes: Axes) -> np.ndarray:
+    (found,) = [one for one in axes.collections if isinstance(one, QuadMesh)]
+    values = found.get_array()
+    assert values is not None
+    return np.ma.filled(values.astype(float), np.nan)
+
+
+def render(figure: Figure) -> None:
+    """All is drawn, but not laid out, which takes longest."""
+    figure.set_layout_engine("none")
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+
+
+def text_of(figure: Figure) -> str:
+    return "\n".join(one.get_text() for one in figure.findobj(Text) if isinstance(one, Text))
+
+
+# -- all of them ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", plots.KINDS)
+def test_every_picture_has_labels(ds: xr.Dataset, kind: str) -> None:
+    figure = plots.KINDS[kind](ds)
+    render(figure)
+    plain = [axes for axes in figure.get_axes() if axes.get_visible()]
+    words = text_of(figure)
+    assert "λ" in words
+    assert "run 0 (seed 0, up)" in words or "runs 0 and 1 (seed 0, up and down)" in words
+    for axes in plain:
+        shared = figure.get_supxlabel() or axes.get_shared_x_axes().get_siblings(axes)[1:]
+        assert shared or axes.get_xlabel() or axes.get_label() == "<colorbar>", axes
+
+
+@pytest.mark.parametrize("kind", ["hysteresis", "tracks", "classes"])
+def test_the_same_picture_has_the_same_bytes(ds: xr.Dataset, kind: str, tmp_path: Path) -> None:
+    for name in ("a.svg", "b.svg"):
+        plots.save(plots.KINDS[kind](ds), tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_user_settings_change_nothing(ds: xr.Dataset, tmp_path: Path) -> None:
+    plots.save(plots.spectrum(ds), tmp_path / "a.svg")
+    with rc_context({"font.size": 20, "lines.linewidth": 9, "axes.linewidth": 5}):
+        figure = plots.spectrum(ds)
+    plots.save(figure, tmp_path / "b.svg")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf"])
+def test_formats(ds: xr.Dataset, tmp_path: Path, ending: str) -> None:
+    for name in ("a", "b"):
+        plots.save(plots.spectrum(ds), tmp_path / f"{name}.{ending}")
+    content = (tmp_path / f"a.{ending}").read_bytes()
+    assert content.startswith({"png": b"\x89PNG", "pdf": b"%PDF"}[ending])
+    assert content == (tmp_path / f"b.{ending}").read_bytes()
+
+
+@pytest.mark.parametrize("kind", plots.KINDS)
+def test_missing_runs(ds: xr.Dataset, kind: str) -> None:
+    with pytest.raises(AnalysisError, match="run 7 is not in the store: it has 0, 1"):
+        plots.KINDS[kind](ds, 7)
+    empty = with_holes(ds, {0: list(range(16))}, Status.PENDING)
+    with pytest.raises(AnalysisError, match="no λ of run 0 is complete"):
+        plots.KINDS[kind](empty)
+
+
+@pytest.mark.parametrize("kind", ["classes", "density", "gradient", "response"])
+def test_older_stores(ds: xr.Dataset, kind: str) -> None:
+    with pytest.raises(AnalysisError, match=r"made by an older hesstore; hesstore sweep STORE … --grow.* computes"):
+        plots.KINDS[kind](older(ds))
+
+
+@pytest.mark.parametrize("kind", ["accuracy", "spectrum", "overlap", "tracks", "hysteresis"])
+def test_what_older_stores_have_is_drawn(ds: xr.Dataset, kind: str) -> None:
+    assert plots.KINDS[kind](older(ds)).get_axes()
+
+
+@pytest.mark.parametrize("kind", ["classes", "response", "density", "summary"])
+def test_a_strength_that_is_not_there_names_the_nearest(ds: xr.Dataset, kind: str) -> None:
+    with pytest.raises(AnalysisError, match=r"λ = 0\.0181 is not among the 16 complete λ of run 0: try 0\.018"):
+        plots.KINDS[kind](ds, l2=0.0181)
+    holes = with_holes(ds, {0: [3]})
+    with pytest.raises(AnalysisError, match=r"λ = 0\.018 is not among the 15 complete λ"):
+        plots.KINDS[kind](holes, l2=0.018)
+
+
+@pytest.mark.parametrize("kind", plots.KINDS)
+def test_gaps_and_single_runs(kind: str) -> None:
+    """λ that failed, and a run that is pending but for a few."""
+    holed = with_holes(store(), {0: [0, 5, 6, 11], 1: [*range(10)]})
+    render(plots.KINDS[kind](holed))
+    if kind != "hysteresis":
+        render(plots.KINDS[kind](store(runs=((3, "down"),))))
+
+
+def test_pictures_have_a_run_and_documented_options() -> None:
+    assert list(plots.KINDS)[-1] == "summary"
+    for name, picture in plots.KINDS.items():
+        parameters = list(inspect.signature(picture).parameters)
+        assert parameters[:2] == ["ds", "run"]
+        for parameter in parameters:
+            assert f"{parameter} : " in str(picture.__doc__), (name, parameter)
+
+
+# -- accuracies -------------------------------------------------------------------------------------------
+
+
+def test_accuracy_draws_both_ways(ds: xr.Dataset) -> None:
+    figure = plots.accuracy(ds, 1)
+    upper, lower = figure.get_axes()
+    for index, label in enumerate(LABELS):
+        for run, name in ((0, label), (1, f"_down {label}")):
+            x, y = drawn(upper, name)
+            assert x.tolist() == ds["l2"].values.tolist()
+            assert y.tolist() == ds["class_accuracy"].sel(run=run, split="test", label=index).values.tolist()
+        up, down = line(upper, label), line(upper, f"_down {label}")
+        assert up.get_color() == down.get_color() == plots.COLOURS[index]
+        assert up.get_marker() == down.get_marker() == plots.MARKERS[index]
+        assert (up.get_linestyle(), down.get_linestyle()) == ("-", "--")
+        assert (up.get_markerfacecolor(), down.get_markerfacecolor()) == (plots.COLOURS[index], "white")
+    assert drawn(upper, "_all up")[1].tolist() == ds["accuracy"].sel(run=0, split="test").values.tolist()
+    assert legend_texts(upper) == [*LABELS, "all", "chance", "λ up", "λ down"]
+    assert "runs 0 and 1 (seed 0, up and down)" in upper.get_title("left")
+    onsets = analysis.transitions(ds)["onset"]
+    for index, label in enumerate(LABELS):
+        for run, direction in enumerate(("up", "down")):
+            assert drawn(lower, f"_{direction} {label}")[0].tolist() == [float(onsets.sel(run=run, label=index))]
+
+
+def test_classes_are_told_apart(ds: xr.Dataset) -> None:
+    upper = plots.accuracy(ds).get_axes()[0]
+    assert len({line(upper, label).get_color() for label in LABELS}) == CLASSES
+    assert len({line(upper, label).get_marker() for label in LABELS}) == CLASSES
+
+
+def test_accuracy_of_one_run_on_the_split_train() -> None:
+    one = store(runs=((4, "up"),))
+    upper, _ = plots.accuracy(one, split="train").get_axes()
+    assert drawn(upper, "3")[1].tolist() == one["class_accuracy"].sel(run=0, split="train", label=3).values.tolist()
+    assert upper.get_ylabel() == "train accuracy of the class"
+    assert legend_texts(upper) == [*LABELS, "all", "chance"]
+    assert "run 0 (seed 4, up)" in upper.get_title("left")
+
+
+def test_a_way_down_alone_has_a_legend() -> None:
+    upper, _ = plots.accuracy(store(runs=((0, "down"),))).get_axes()
+    assert legend_texts(upper) == [*LABELS, "all", "chance"]
+
+
+def test_skill(ds: xr.Dataset) -> None:
+    upper, _ = plots.accuracy(ds, skill=True).get_axes()
+    skill = analysis.class_skill(ds)["class_skill"]
+    assert drawn(upper, "2")[1].tolist() == skill.sel(run=0, label=2).values.tolist()
+    assert drawn(upper, "_down 2")[1].tolist() == skill.sel(run=1, label=2).values.tolist()
+    assert "all" not in legend_texts(upper)
+
+
+def test_lines_break_at_gaps(ds: xr.Dataset) -> None:
+    x, y = drawn(plots.accuracy(with_holes(ds, {0: [0, 7]})).get_axes()[0], "1")
+    assert x.tolist() == ds["l2"].values[1:].tolist()
+    assert np.flatnonzero(np.isnan(y)).tolist() == [6]
+
+
+def test_classes_that_stay_are_not_marked_lost(ds: xr.Dataset) -> None:
+    """At the last complete λ nothing is known of what comes after."""
+    short = with_holes(ds, {0: [*range(3, 16)], 1: [*range(3, 16)]}, Status.PENDING)
+    _, lower = plots.accuracy(short).get_axes()
+    onset = analysis.transitions(short)["onset"].sel(run=0).values
+    assert (onset == ds["l2"].values[2]).sum() > 5
+    for index, label in enumerate(LABELS):
+        assert np.isnan(drawn(lower, f"_up {label}")[0][0]) == (onset[index] == ds["l2"].values[2])
+
+
+def test_markers_are_thinned_on_dense_grids() -> None:
+    dense = plots.accuracy(store(451, 3, 8, ((0, "up"),))).get_axes()[0]
+    places = [line(dense, label).get_markevery() for label in LABELS]
+    assert all(isinstance(place, list) and 15 < len(place) < 30 for place in places)
+    assert len({str(place) for place in places}) == CLASSES  # neighbours have theirs elsewhere
+    sparse = line(plots.accuracy(store(4)).get_axes()[0], "0").get_markevery()
+    assert sparse == [0, 1, 2, 3]
+
+
+def test_lone_points_keep_their_marker() -> None:
+    holes = {0: [100, 102]}
+    place = line(plots.accuracy(with_holes(store(300, 3, 8), holes)).get_axes()[0], "4").get_markevery()
+    assert isinstance(place, list)
+    assert 101 in place
+
+
+def test_hysteresis_shades_the_area(ds: xr.Dataset) -> None:
+    figure = plots.hysteresis(ds, 1)
+    panels = figure.get_axes()
+    assert len(panels) == CLASSES
+    areas = analysis.hysteresis(ds)["area"].sel(seed=0)
+    skill = analysis.class_skill(ds)["class_skill"]
+    for index, axes in enumerate(panels):
+        assert axes.get_title("left") == f"{index}:  {float(areas[index]):.2g}"
+        assert drawn(axes, "up")[1].tolist() == skill.sel(run=0, label=index).values.tolist()
+        assert drawn(axes, "down")[1].tolist() == skill.sel(run=1, label=index).values.tolist()
+        (shade,) = axes.collections
+        vertices = shade.get_paths()[0].vertices
+        x, y = np.asarray(vertices)[:-1].T
+        shoelace = abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2
+        assert shoelace <= float(areas[index]) * (1 + 1e-9)  # equal where the curves do not cross
+    with pytest.raises(AnalysisError, match="--direction both"):
+        plots.hysteresis(store(runs=((0, "up"), (1, "down"))))
+
+
+# -- spectra ----------------------------------------------------------------------------------------------
+
+
+def scatters(axes: Axes) -> dict[str, np.ndarray]:
+    found = [one for one in axes.collections if isinstance(one, PathCollection)]
+    return {str(one.get_label()): np.asarray(one.get_offsets()) for one in found}
+
+
+@pytest.mark.parametrize("shift", [False, True])
+def test_spectrum_draws_magnitudes_by_sign(ds: xr.Dataset, *, shift: bool) -> None:
+    doubled = ds.assign_attrs(penalty_scale=1.0)
+    (axes,) = plots.spectrum(doubled, shift=shift).get_axes()
+    values = ds["eigenvalues"].sel(run=0).values + (2 * ds["l2"].values[:, None] if shift else 0)
+    l2 = np.broadcast_to(ds["l2"].values[:, None], values.shape)
+    found = scatters(axes)
+    assert np.array_equal(found["positive"], np.stack([l2[values > 0], values[values > 0]], axis=1))
+    assert np.array_equal(found["negative"], np.stack([l2[values < 0], -values[values < 0]], axis=1))
+    assert axes.get_yscale() == "log"
+    assert ("objective" in axes.get_ylabel()) == shift
+    assert drawn(axes, "penalty, 2cλ")[1][1:].tolist() == (2 * ds["l2"].values[1:]).tolist()
+    (negative,) = [one for one in axes.collections if one.get_label() == "negative"]
+    assert len(np.asarray(negative.get_facecolor())) == 0  # open
+
+
+def test_large_scatters_are_images(tmp_path: Path) -> None:
+    large = store(300, 30, 40, ((0, "up"),))
+    (axes,) = plots.spectrum(large).get_axes()
+    (positive,) = [one for one in axes.collections if one.get_label() == "positive"]
+    assert len(np.asarray(positive.get_offsets())) > MANY
+    assert positive.get_rasterized()
+    plots.save(plots.spectrum(large), tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").stat().st_size < 500_000
+
+
+def test_losses_are_written_above(ds: xr.Dataset) -> None:
+    (axes,) = plots.spectrum(ds).get_axes()
+    written = [text.get_text() for text in axes.texts if text.get_text()]
+    order = np.argsort(analysis.transitions(ds)["onset"].sel(run=0).values, kind="stable")
+    assert " ".join(written).split() == [LABELS[index] for index in order]
+
+
+def test_spectrum_needs_the_penalty(ds: xr.Dataset) -> None:
+    with pytest.raises(AnalysisError, match="penalty_scale"):
+        plots.spectrum(ds.drop_attrs(deep=False))
+
+
+def test_density_at_one_and_at_several(ds: xr.Dataset) -> None:
+    (axes,) = plots.density(ds).get_axes()
+    assert legend_texts(axes) == [f"{value:g}" for value in ds["l2"].values[[0, 4, 8, 11, 15]]]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("symlog", "log")
+    assert len({line(axes, name).get_linestyle() for name in legend_texts(axes)}) >= 4
+    (axes,) = plots.density(ds, l2=0.018).get_axes()
+    mu, values = drawn(axes, "0.018")
+    expected = ds["density"].sel(run=0, l2=0.018).values
+    assert mu.tolist() == ds["mu"].values.tolist()
+    shown = np.isfinite(values)
+    assert values[shown].tolist() == expected[shown].tolist()
+    assert expected[~shown].max() <= 1e-7 * expected.max()
+    assert drawn(axes, "stored\neigenvalues")[0].tolist() == ds["eigenvalues"].sel(run=0, l2=0.018).values.tolist()
+
+
+def test_density_that_was_not_recorded() -> None:
+    without = store(with_density=False)
+    for l2 in (None, 0.018):
+        with pytest.raises(AnalysisError, match="no spectral density there: sweep with --density"):
+            plots.density(without, l2=l2)
+
+
+# -- maps -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_classes_draws_shares(ds: xr.Dataset, split: str) -> None:
+    figure = plots.classes(ds, l2=0.018, split=split)
+    axes = figure.get_axes()[0]
+    shares = analysis.sensitivity(ds, 0, split)["curvature_share"].sel(l2=0.018)
+    assert np.allclose(mesh(axes), shares.transpose("label", "mode").values, rtol=1e-12)
+    (cells,) = axes.collections
+    low, high = cells.get_clim()
+    assert low is not None
+    assert high is not None
+    assert -low == high > 0  # white is zero
+    assert axes.get_ylim() == (CLASSES, 0)
+    signs = [(round(x - 0.5), round(y - 0.47)) for x, y in (text.get_position() for text in axes.texts)]
+    strong = np.argwhere(shares.values < -0.06 * high)
+    assert sorted(signs) == sorted(map(tuple, strong.tolist()))
+    named = [label.get_text() for label in axes.child_axes[0].get_xticklabels()]
+    values = ds["eigenvalues"].sel(run=0, l2=0.018).values
+    assert [float(name.replace("−", "-")) for name in named] == [float(f"{value:.2g}") for value in values]
+
+
+def test_classes_without_rows_are_grey(ds: xr.Dataset) -> None:
+    lacking = ds.copy(deep=True)
+    lacking["confusion"].values[..., 4, :] = 0
+    lacking["class_curvature"].values[..., 4] = np.nan
+    values = mesh(plots.classes(lacking, l2=0.018).get_axes()[0])
+    assert np.isnan(values[4]).all()
+    assert np.isfinite(np.delete(values, 4, axis=0)).all()
+
+
+def test_the_default_strength_is_the_last_before_a_loss(ds: xr.Dataset) -> None:
+    first_loss = float(analysis.transitions(ds)["onset"].sel(run=0).min())
+    assert f"λ = {first_loss:g}," in text_of(plots.classes(ds))
+
+
+def test_response_draws_both_ways(ds: xr.Dataset) -> None:
+    minus, plus, _ = plots.response(ds, l2=0.018).get_axes()
+    expected = ds["class_response"].sel(run=0, l2=0.018).transpose("sign", "label", "mode").values
+    assert np.array_equal(mesh(minus), expected[0])
+    assert np.array_equal(mesh(plus), expected[1])
+    assert minus.collections[0].get_clim() == plus.collections[0].get_clim()
+    silent = ds.assign(class_response=ds["class_response"] * np.nan)
+    with pytest.raises(AnalysisError, match="no responses there: sweep with --response above 0"):
+        plots.response(silent)
+
+
+def test_overlap_draws_the_map(ds: xr.Dataset) -> None:
+    calls: list[tuple[int, int]] = []
+    holed = with_holes(ds, {0: [5]})
+    axes, bar = plots.overlap(holed, k=3, progress=lambda done, total: calls.append((done, total))).get_axes()
+    expected = analysis.overlap_map(holed, k=3)["overlap"].values
+    values = mesh(axes)
+    assert np.isnan(values[5]).all()
+    assert np.isnan(values[:, 5]).all()
+    there = np.delete(np.arange(16), 5)
+    assert np.array_equal(values[np.ix_(there, there)], expected)
+    assert axes.collections[0].get_clim() == (0, 1)
+    assert axes.collections[0].get_rasterized()
+    assert "first 3 eigenvectors" in bar.get_ylabel()
+    assert calls[-1][0] == calls[-1][1]
+    default = plots.overlap(ds).get_axes()[1]
+    assert "first 9 eigenvectors" in default.get_ylabel()
+
+
+def test_cells_lie_around_their_strengths() -> None:
+    uneven = store(4).assign_coords(l2=[0.0, 0.01, 0.03, 0.07])
+    (cells,) = plots.overlap(uneven).get_axes()[0].collections
+    assert isinstance(cells, QuadMesh)
+    sides = np.asarray(cells.get_coordinates())[0, :, 0]
+    assert np.allclose(sides, [-0.005, 0.005, 0.02, 0.05, 0.09])
+
+
+def test_tracks_are_as_strong_as_their_links(ds: xr.Dataset) -> None:
+    axes, _ = plots.tracks(ds, k=4).get_axes()
+    found = analysis.track(ds, k=4)
+    (links,) = [one for one in axes.collections if isinstance(one, LineCollection)]
+    strength = np.asarray(links.get_array())
+    assert np.allclose(strength, np.sort(found["confidence"].values[1:].ravel()))
+    widths = np.asarray(links.get_linewidth())
+    assert (np.diff(widths) >= 0).all()
+    assert widths[0] < widths[-1]
+    drawn_ends = {tuple(np.round(end, 12)) for segment in links.get_segments() for end in np.asarray(segment)}
+    values = np.abs(found["eigenvalue"].values)
+    expected = {
+        (round(l2, 12), round(value, 12)) for l2, row in zip(ds["l2"].values, values, strict=True) for value in row
+    }
+    assert drawn_ends == expected
+    with pytest.raises(AnalysisError, match="choose from 1 to 12"):
+        plots.tracks(ds, k=99)
+
+
+@pytest.mark.parametrize("kind", ["overlap", "tracks"])
+def test_one_strength_alone_has_no_neighbours(ds: xr.Dataset, kind: str) -> None:
+    with pytest.raises(AnalysisError, match="two are needed"):
+        plots.KINDS[kind](with_holes(ds, {0: [*range(1, 16)]}))
+
+
+# -- gradients and the page -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_gradient_draws_norms_shares_and_stationarity(ds: xr.Dataset, split: str) -> None:
+    upper, middle, lower = plots.gradient(ds, split=split).get_axes()
+    part = ds.sel(run=0, split=split)
+    assert drawn(upper, "5")[1].tolist() == part["class_gradient_norm"].sel(label=5).values.tolist()
+    assert drawn(upper, "all")[1].tolist() == part["gradient_norm"].values.tolist()
+    assert drawn(middle, f"{split} gradient")[1].tolist() == part["gradient_share"].values.tolist()
+    assert drawn(middle, "weights θ")[1].tolist() == part["weights_share"].values.tolist()
+    (only,) = [one for one in lower.get_lines() if len(np.asarray(one.get_xdata())) == 16]
+    assert np.asarray(only.get_ydata()).tolist() == part["stationarity"].values.tolist()
+
+
+def test_summary_has_six_pictures(ds: xr.Dataset) -> None:
+    figure = plots.summary(ds, l2=0.018, k=2)
+    letters = [text.get_text() for axes in figure.get_axes() for text in axes.texts if text.get_fontweight() == "bold"]
+    assert letters == list("abcdef")
+    words = text_of(figure)
+    assert "first 2 eigenvectors" in words
+    assert "λ = 0.018, run 0" in words
+
+
+def test_summary_says_what_an_older_store_lacks(ds: xr.Dataset) -> None:
+    words = " ".join(text_of(plots.summary(older(ds))).split())
+    assert words.count("made by an older hesstore") == 3
+    assert "overlap of the spans" in words
+
+
+def test_colours() -> None:
+    assert len(set(plots.COLOURS)) == len(set(plots.MARKERS)) == 10
+    assert [to_hex(colour) for colour in plots.COLOURS] == list(plots.COLOURS)
