@@ -9,6 +9,7 @@ import numpy as np
 from hesstore.analysis import class_skill, complete, transitions
 from hesstore.analysis.selection import position_of
 from hesstore.errors import AnalysisError
+from hesstore.store.schema import Status
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -66,7 +67,7 @@ def runs_of_seed(ds: xr.Dataset, run: int) -> dict[str, int]:
     complete(ds[["status"]], run)
     seeds, directions = ds["seed"].values, ds["direction"].values
     seed = seeds[ds["run"].values == run][0]
-    there = (ds["status"].transpose("run", "l2").values == 2).any(1) & (seeds == seed)
+    there = (ds["status"].transpose("run", "l2").values == Status.COMPLETE).any(1) & (seeds == seed)
     found = {str(directions[at]): int(ds["run"].values[at]) for at in np.flatnonzero(there)}
     return {name: found[name] for name in ("up", "down") if name in found}
 

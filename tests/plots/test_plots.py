@@ -31,6 +31,11 @@ def ds() -> xr.Dataset:
     return store()
 
 
+@pytest.fixture(scope="module")
+def single() -> xr.Dataset:
+    return store(runs=((3, "down"),))
+
+
 def line(axes: Axes, label: str) -> Line2D:
     (found,) = [one for one in axes.get_lines() if one.get_label() == label]
     return found
@@ -134,12 +139,12 @@ def test_a_strength_that_is_not_there_names_the_nearest(ds: xr.Dataset, kind: st
 
 
 @pytest.mark.parametrize("kind", plots.KINDS)
-def test_gaps_and_single_runs(kind: str) -> None:
+def test_gaps_and_single_runs(ds: xr.Dataset, single: xr.Dataset, kind: str) -> None:
     """λ that failed, and a run that is pending but for a few."""
-    holed = with_holes(store(), {0: [0, 5, 6, 11], 1: [*range(10)]})
+    holed = with_holes(ds, {0: [0, 5, 6, 11], 1: [*range(10)]})
     render(plots.KINDS[kind](holed))
     if kind != "hysteresis":
-        render(plots.KINDS[kind](store(runs=((3, "down"),))))
+        assert plots.KINDS[kind](single).get_axes()
 
 
 def test_pictures_have_a_run_and_documented_options() -> None:
@@ -191,8 +196,8 @@ def test_accuracy_of_one_run_on_the_split_train() -> None:
     assert "run 0 (seed 4, up)" in upper.get_title("left")
 
 
-def test_a_way_down_alone_has_a_legend() -> None:
-    upper, _ = plots.accuracy(store(runs=((0, "down"),))).get_axes()
+def test_a_way_down_alone_has_a_legend(single: xr.Dataset) -> None:
+    upper, _ = plots.accuracy(single).get_axes()
     assert legend_texts(upper) == [*LABELS, "all", "chance"]
 
 
