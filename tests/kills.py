@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import hesstore.sweep
@@ -94,7 +95,7 @@ def _count(store: Path, reference: Path) -> int:
         for name in sorted(set(map(str, found)) - {*TIMES, "status", "digest", "failure"}):
             values, expected = found[name].values, right[name].values
             seen = fitted if name in {"weights", "loss", "accuracy", "confusion", "epochs"} else complete
-            assert (values[seen] == expected[seen]).all(), name
+            np.testing.assert_array_equal(values[seen], expected[seen], err_msg=name)  # a NaN is a NaN
         assert (found["digest"].values[complete] == right["digest"].values[complete]).all()
         return int(complete.sum())
     except BaseException as error:  # noqa: BLE001 - as above

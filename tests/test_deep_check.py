@@ -41,7 +41,8 @@ def forge(path: Path, name: str, index: int, change: float) -> None:
     run = store.runs[0]
     names = (*LARGE_AT[Status.COMPLETE], *ENTRIES_AT[Status.COMPLETE])
     values: dict[str, Any] = {each: store.read(each, run, index)[()] for each in names}
-    values[name] = (values[name] * (1 + change)).astype(values[name].dtype)
+    for each in (name, *(["class_curvature"] if name == "eigenvalues" else [])):  # which add up to them
+        values[each] = (values[each] * (1 + change)).astype(values[each].dtype)
     store.record(run, index, Status.COMPLETE, values)
     assert verify(path).ok
 

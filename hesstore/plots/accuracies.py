@@ -40,8 +40,9 @@ def accuracy(ds: xr.Dataset, run: int = 0, split: str = "test", *, skill: bool =
     AnalysisError
         If the run is not there, or no λ of it is complete.
     """
-    figure = style.sheet(7.2, 5.6)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.4))
+    rows = 0.4 + 0.13 * ds.sizes["label"]
+    figure = style.sheet(7.2, 3.9 + rows)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.6, rows))
     runs = runs_of_seed(ds, run)
     draw_accuracies(upper, ds, runs, split, skill=skill)
     upper.set_xlabel("")

@@ -9,73 +9,72 @@ import numpy as np
 from hesstore.plots.style import INK, class_colour, class_marker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
 _CHARACTER = 0.013
 """Width of one, as a share of the axes."""
-_HEIGHT = 11.0
-"""Of the marks, points."""
+_LEADER = 0.035
+"""Height of the lines that lead to the names, as a share of the axes."""
+_HEIGHT = 15.0
+"""Of lines and names, points."""
 
 
 def mark_losses(axes: Axes, labels: list[str], lost: NDArray[np.float64]) -> float:
-    """Write above ``axes`` each class at the λ where it is lost; returns the height of that, points.
-
-    Classes whose names would meet are written together, in the order in which they are lost; each has its own tick.
+    """Write above ``axes`` each class, with a line to the λ where it is lost; returns the height of that, points.
 
     Parameters
     ----------
     axes : Axes
-        Their abscissa is λ, and has its limits.
+        Their abscissa is λ; its limits stay as they are.
     labels, lost
         (C,) the classes and their λ; NaN for those that are not lost.
     """
     left, right = axes.get_xlim()
+    axes.set_xlim(left, right)
     places = (lost - left) / (right - left)
-    for index in np.flatnonzero(np.isfinite(lost)):
-        _tick(axes, lost[index], class_colour(int(index)))
-    for members in _clusters(labels, places):
-        text = " ".join(labels[index] for index in members)
-        half = min(_CHARACTER * len(text) / 2, 0.5)
-        axes.annotate(
-            text,
-            (float(np.clip(_middle(places, members), half, 1 - half)), 1),
-            (0, 5),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="center",
-            fontsize=7,
-            color=INK,
-            annotation_clip=False,
+    for index, middle in _spread(labels, places).items():
+        axes.plot(
+            [places[index], middle],
+            [1, 1 + _LEADER],
+            color=class_colour(index),
+            linewidth=1.3,
+            transform=axes.transAxes,
+            clip_on=False,
+            label=f"_lost {labels[index]}",
         )
+        axes.text(middle, 1.005 + _LEADER, labels[index], ha="center", fontsize=7, color=INK, transform=axes.transAxes)
     return _HEIGHT if np.isfinite(lost).any() else 0.0
 
 
-def _clusters(labels: list[str], places: NDArray[np.float64]) -> list[list[int]]:
-    """Classes whose names would overlap, from left to right."""
+def _spread(labels: list[str], places: NDArray[np.float64]) -> dict[int, float]:
+    """Where names go, by class from left to right: near their places, but apart."""
     clusters: list[list[int]] = []
     for index in np.argsort(places, kind="stable")[: int(np.isfinite(places).sum())]:
         clusters.append([int(index)])
         while len(clusters) > 1 and _meet(labels, places, clusters[-2], clusters[-1]):
             last = clusters.pop()
             clusters[-1] += last
-    return clusters
+    return {index: middle for members in clusters for index, middle in _row(labels, places, members)}
 
 
 def _meet(labels: list[str], places: NDArray[np.float64], a: list[int], b: list[int]) -> bool:
-    characters = sum(len(labels[index]) + 1 for index in (*a, *b))
-    return _middle(places, b) - _middle(places, a) < _CHARACTER * characters / 2
+    return bool(places[b].mean() - places[a].mean() < _width(labels, a + b) / 2)
 
 
-def _middle(places: NDArray[np.float64], members: list[int]) -> float:
-    return float(places[members].mean())
+def _row(labels: list[str], places: NDArray[np.float64], members: list[int]) -> Iterator[tuple[int, float]]:
+    """Names side by side around the mean of their places."""
+    end = float(places[members].mean()) - _width(labels, members) / 2
+    for index in members:
+        width = _width(labels, [index])
+        yield index, end + width / 2
+        end += width
 
 
-def _tick(axes: Axes, value: float, colour: str) -> None:
-    """A short line up from the axes."""
-    above: dict[str, Any] = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
-    stroke = {"arrowstyle": "-", "color": colour, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}
-    axes.annotate("", (value, 1), (0, 4), arrowprops=stroke, annotation_clip=False, **above)
+def _width(labels: list[str], members: list[int]) -> float:
+    return _CHARACTER * sum(len(labels[index]) + 1 for index in members)
 
 
 def draw_onsets(axes: Axes, labels: list[str], onsets: dict[str, NDArray[np.float64]]) -> None:

@@ -50,6 +50,9 @@ DENSE = 40
 MANY = 2000
 """Points, lines or cells above which a vector file holds them as an image."""
 
+_IN_COLUMN = 15
+"""Entries in a column of a legend."""
+
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -106,7 +109,13 @@ def beside(axes: Axes, title: str | None = None, handles: list[Line2D] | None = 
     """A legend right of ``axes``, where it hides nothing."""
     chosen = axes.get_legend_handles_labels()[0] if handles is None else handles
     return axes.legend(
-        handles=chosen, title=title, loc="center left", bbox_to_anchor=(1.0, 0.5), alignment="left", handlelength=2.6
+        handles=chosen,
+        title=title,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        alignment="left",
+        handlelength=2.6,
+        ncols=-(-len(chosen) // _IN_COLUMN),
     )
 
 

@@ -82,7 +82,7 @@ def grown(path: Path, spec: StoreSpec) -> SweepStore:
     if old.group.attrs["identity"] == json.dumps(spec.identity):
         return old
     stored = json.loads(old.group.attrs["identity"])  # type: ignore[arg-type]
-    reanalyse = any(stored.get(key) != spec.identity[key] for key in SPECTRUM)
+    reanalyse = any(stored.get(key) != spec.identity.get(key) for key in SPECTRUM)
     with ExitStack() as claims:
         for run in old.runs:
             claims.enter_context(old.claim(run))

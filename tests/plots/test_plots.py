@@ -295,10 +295,21 @@ def test_large_scatters_are_images(tmp_path: Path) -> None:
 
 
 def test_losses_are_written_above(ds: xr.Dataset) -> None:
-    (axes,) = plots.spectrum(ds).get_axes()
-    written = [text.get_text() for text in axes.texts if text.get_text()]
-    order = np.argsort(analysis.transitions(ds)["onset"].sel(run=0).values, kind="stable")
-    assert " ".join(written).split() == [LABELS[index] for index in order]
+    """In the order of the losses, without overlap, each with a line from its λ."""
+    crowded = ds.assign_coords(l2=np.concatenate([ds["l2"].values[:-1], [2.0]]))  # all losses in a twentieth
+    for one in (ds, crowded):
+        (axes,) = plots.spectrum(one).get_axes()
+        onset = analysis.transitions(one)["onset"].sel(run=0).values
+        left, right = axes.get_xlim()
+        names = {text.get_text(): text.get_position()[0] for text in axes.texts}
+        assert list(names) == [LABELS[index] for index in np.argsort(onset, kind="stable")]
+        assert np.diff(list(names.values())).min() > 0.025
+        for label, onset_l2 in zip(LABELS, onset, strict=True):
+            start, end = drawn(axes, f"_lost {label}")[0]
+            assert left + start * (right - left) == pytest.approx(onset_l2)
+            assert end == names[label]
+        if one is ds:
+            assert max(abs(np.subtract(*drawn(axes, f"_lost {label}")[0])) for label in LABELS) < 0.001
 
 
 def test_spectrum_needs_the_penalty(ds: xr.Dataset) -> None:
