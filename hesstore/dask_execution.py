@@ -60,7 +60,7 @@ def connected(workers: int, scheduler: str) -> Iterator[Client]:
     """
     if scheduler:
         try:
-            client = Client(scheduler, timeout=CONNECT_SECONDS)
+            client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
             raise DeviceError(f"dask: no scheduler answers at {scheduler!r} ({error})") from None
         with client:
@@ -80,11 +80,11 @@ def connected(workers: int, scheduler: str) -> Iterator[Client]:
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=50,
             env={SHARERS: str(workers), "OMP_NUM_THREADS": str(threads)},
         ) as cluster,
-        Client(cluster) as client,
+        Client(cluster, set_as_default=False) as client,
     ):
         yield client
 
@@ -143,7 +143,8 @@ class DaskExecutor:
         """Outcomes of what is done; tasks that broke are submitted again until they have broken too often."""
         outcomes: list[Outcome] = []
         while not outcomes:
-            done = wait(list(self._tasks), return_when="FIRST_COMPLETED").done
+            with self._client.as_current():  # it is not the default: what else this process does is not its business
+                done = wait(list(self._tasks), return_when="FIRST_COMPLETED").done
             for future in done:
                 task = self._tasks.pop(future)
                 fault = _fault(future)

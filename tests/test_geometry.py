@@ -174,6 +174,7 @@ def test_what_is_not_asked_for_is_missing_and_all_else_is_there(toy_config: Make
         assert bool(ds[name].notnull().all()) == (name not in off), name
 
 
+@pytest.mark.slow
 def test_many_at_once_equal_one_at_a_time(toy_config: MakeConfig, tmp_path: Path) -> None:
     one, four = (
         hesstore.open(_swept(toy_config(models=models, path="independent"), tmp_path)).load() for models in (1, 4)

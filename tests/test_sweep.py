@@ -180,6 +180,7 @@ def test_seeds_differ_and_a_run_does_not_depend_on_the_others(toy_config: MakeCo
     assert not np.array_equal(two["weights"].sel(run=0), two["weights"].sel(run=1))
 
 
+@pytest.mark.slow
 def test_a_refined_grid_keeps_the_random_numbers_of_its_points(toy_config: MakeConfig, tmp_path: Path) -> None:
     run_sweep(toy_config(path="independent"), tmp_path / "a.zarr")
     run_sweep(toy_config(path="independent", l2="0,0.0005,0.001,0.002,0.01,0.05"), tmp_path / "b.zarr")
@@ -326,6 +327,7 @@ def test_a_failed_write_stops_the_sweep_with_its_reason(
     xr.testing.assert_identical(results(tmp_path / "s.zarr"), results(tmp_path / "whole.zarr"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EMFILE, errno.EIO])
 def test_a_failed_write_step_names_the_file_and_is_resumed(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

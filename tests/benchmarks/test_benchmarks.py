@@ -73,6 +73,7 @@ def test_spectra(problem: Problem) -> None:
     assert all(float(row["residual / |μ|"] or 1) <= 1e-3 for row in table.rows)
 
 
+@pytest.mark.slow
 def test_hessian_eigenthings_spectra(problem: Problem) -> None:
     pytest.importorskip("hessian_eigenthings")
     chosen = spectrum.solvers(problem, 5, with_original=False)
@@ -80,6 +81,7 @@ def test_hessian_eigenthings_spectra(problem: Problem) -> None:
     assert next(result for name, result in names.items() if "reorthogonalised" in str(name)) == "right"
 
 
+@pytest.mark.slow
 def test_class_geometry(problem: Problem) -> None:
     table = geometry.compare(problem, k=4, repeats=1)
     assert "WRONG" not in {row["result"] for row in table.rows}
@@ -169,6 +171,7 @@ def test_flatness_is_said_plainly() -> None:
     assert ": NOT flat (" in curves.flatness([{"lambdas": 1, "peak, MiB": 100.0}, {"lambdas": 8, "peak, MiB": 110.0}])
 
 
+@pytest.mark.slow
 def test_one_l2_and_the_shares_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(rows=ROWS, hidden=HIDDEN, k=3, repeats=1)
     monkeypatch.setenv(ROWS_VARIABLE, str(ROWS))  # put back afterwards
