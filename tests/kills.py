@@ -29,7 +29,7 @@ from tests.test_sweep import TIMES, results
 CONFIG = {**TOY, "direction": "both", "epochs": 2, "l2": "0,0.001,0.05"}
 STEPS = ("write", "fsync", "rename", "done")
 PLACES = ("eigenvectors/c", "gradient/c", "weights/c", "loss/c", "entries_digest/c", "/digest/c", "status/c")
-RANDOM_STEPS, RANDOM_MOMENTS = 14, 8
+RANDOM_STEPS, RANDOM_MOMENTS = 10, 6
 
 
 def sweep(store: Path) -> None:

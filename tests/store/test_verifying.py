@@ -149,10 +149,10 @@ def test_every_bit_of_the_root_attributes_counts(store: Path) -> None:
 
 @pytest.mark.parametrize("first", range(3))
 def test_a_missing_empty_or_truncated_file_is_found(store: Path, first: int) -> None:
-    """Each kind of harm to every third file; to every file in the slow tests."""
+    """Each file suffers one of them."""
     missed = []
     harms = itertools.islice(itertools.cycle(["missing", "empty", "truncated"]), first, None)
-    for name, harm in zip(files(store), harms, strict=False):
+    for name, harm in zip(files(store)[first::3], harms, strict=False):
         good = (store / name).read_bytes()
         (store / name).unlink()
         if harm != "missing":
