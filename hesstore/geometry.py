@@ -12,7 +12,7 @@ import torch
 
 from hesstore import linalg, response
 from hesstore.curvature import ClassLosses, scalar_curvature
-from hesstore.store.schema import DENSITY_POINTS, DENSITY_SCALE, density_grid
+from hesstore.store.schema import DENSITY_POINTS, DENSITY_SCALE, SIGNS, density_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +112,7 @@ class Geometry:
         theta, pairs, rise = site.theta, site.pairs, self.config.response
         modes, classes = len(pairs.eigenvalues), self.data.num_classes
         if not rise:
-            nothing = np.full((modes, len(response.SIGNS)), np.nan)
+            nothing = np.full((modes, len(SIGNS)), np.nan)
             by_class = np.full((*nothing.shape, classes), np.nan)
             return {
                 "class_response": by_class,

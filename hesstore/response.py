@@ -11,14 +11,13 @@ from torch import nn
 
 from hesstore.curvature.chunks import arranged
 from hesstore.programs import trace_value
+from hesstore.store.schema import SIGNS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from hesstore.models import FlatModel
     from hesstore.programs import ValueProgram
-
-SIGNS = (-1.0, 1.0)
 
 
 class Steps(NamedTuple):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import SPLITS, Status
+from hesstore.store.schema import BY_NAME, SPLITS, Status
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -69,9 +69,12 @@ def require(ds: xr.Dataset, *names: str) -> None:
     """Raise AnalysisError if ``ds`` lacks a variable."""
     missing = [name for name in names if name not in ds]
     if missing:
-        raise AnalysisError(
-            f"the store has no {', '.join(missing)}: pass a whole store, made by this version of hesstore"
-        )
+        if all(name in BY_NAME and BY_NAME[name].since > 1 for name in missing) and "schema_version" in ds.attrs:
+            raise AnalysisError(
+                f"the store has no {', '.join(missing)}: it was made by an older hesstore; "
+                "hesstore sweep STORE … --grow, with the settings it was made with, computes what is missing"
+            )
+        raise AnalysisError(f"the Dataset has no {', '.join(missing)}: pass a whole store")
 
 
 def require_split(split: str) -> None:

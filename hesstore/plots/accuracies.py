@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hesstore.plots import style
 from hesstore.plots.marks import draw_onsets
-from hesstore.plots.reading import MARGIN, both_named, labels_of, losses, runs_of_seed, series_of, skill_of
+from hesstore.plots.reading import MARGIN, labels_of, losses, named, runs_of_seed, series_of, skill_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def accuracy(ds: xr.Dataset, run: int = 0, split: str = "test", *, skill: bool = False) -> Figure:
     """Accuracy of each class against λ, with the λ at which each is lost.
 
-    If the seed of the run has a run in the other direction, that is drawn too: up solid with filled markers, down
-    dashed with open ones. Below, for each class, the highest λ at which its skill is above 0.1
+    If the seed of the run has a run in the other direction, that has axes of its own: up solid with filled markers,
+    down dashed with open ones. Below, for each class, the highest λ at which its skill is above 0.1
     (:func:`hesstore.analysis.transitions`), unless that is the last complete λ.
 
     Parameters
@@ -40,37 +40,39 @@ def accuracy(ds: xr.Dataset, run: int = 0, split: str = "test", *, skill: bool =
     AnalysisError
         If the run is not there, or no λ of it is complete.
     """
-    rows = 0.4 + 0.13 * ds.sizes["label"]
-    figure = style.sheet(7.2, 3.9 + rows)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.6, rows))
     runs = runs_of_seed(ds, run)
-    draw_accuracies(upper, ds, runs, split, skill=skill)
-    upper.set_xlabel("")
-    style.heading(upper, f"{split} split, {both_named(ds, run)}")
+    rows = 0.4 + 0.13 * ds.sizes["label"]
+    figure = style.sheet(7.2, 0.3 + 3.4 * len(runs) + rows)
+    *ways, lower = figure.subplots(1 + len(runs), 1, sharex=True, height_ratios=(*[3.4] * len(runs), rows))
+    for axes, (direction, each) in zip(ways, runs.items(), strict=True):
+        draw_accuracies(axes, ds, each, direction, split, skill=skill)
+        axes.set_xlabel("")
+        style.heading(axes, f"{split} split, {named(ds, each)}")
     found = {name: losses(ds, each, split) for name, each in runs.items()}
     draw_onsets(style.along_l2(lower), labels_of(ds), found)
     lower.set_ylabel("class")
+    if len(runs) > 1:
+        style.beside(lower, None, [_way(name) for name in runs])
     style.heading(lower, f"class lost: last λ at which its skill is above {MARGIN:g}")
     return figure
 
 
-def draw_accuracies(axes: Axes, ds: xr.Dataset, runs: dict[str, int], split: str, *, skill: bool) -> None:
-    """What :func:`accuracy` has above, for ``runs`` by direction."""
+def draw_accuracies(axes: Axes, ds: xr.Dataset, run: int, direction: str, split: str, *, skill: bool) -> None:
+    """What :func:`accuracy` has of one run."""
     style.along_l2(axes)
-    for direction, run in runs.items():
-        if skill:
-            _draw_classes(axes, skill_of(ds, run, split), direction)
-        else:
-            part = series_of(ds, run, "class_accuracy", "accuracy").sel(split=split)
-            _draw_classes(axes, part["class_accuracy"], direction)
-            _draw_all(axes, part["accuracy"], direction)
+    if skill:
+        _draw_classes(axes, skill_of(ds, run, split), direction)
+    else:
+        part = series_of(ds, run, "class_accuracy", "accuracy").sel(split=split)
+        _draw_classes(axes, part["class_accuracy"], direction)
+        _draw_all(axes, part["accuracy"], direction)
     chance = 0 if skill else 1 / ds.sizes["label"]
     axes.axhline(chance, color=style.INK, linewidth=0.8, linestyle=":", label="_chance", zorder=1)
     if skill:
         axes.set(ylabel=f"{split} skill: accuracy − share\nof other rows taken for the class", ylim=(None, 1.03))
     else:
         axes.set(ylabel=f"{split} accuracy of the class", ylim=(-0.03, 1.03))
-    style.beside(axes, "class", _handles(axes, list(runs)))
+    style.beside(axes, "class", _handles(axes))
 
 
 def _draw_classes(axes: Axes, curves: xr.DataArray, direction: str) -> None:
@@ -89,7 +91,7 @@ def _draw_classes(axes: Axes, curves: xr.DataArray, direction: str) -> None:
             markevery=style.marked(values, (index + (0 if up else 0.5)) / len(labels)),
             markerfacecolor=style.class_colour(index) if up else "white",
             markeredgewidth=0.8,
-            label=label if up else f"_down {label}",
+            label=label,
         )
 
 
@@ -101,37 +103,24 @@ def _draw_all(axes: Axes, values: xr.DataArray, direction: str) -> None:
         linewidth=4,
         alpha=0.3,
         linestyle=style.DASHES[direction],
-        label=f"_all {direction}",
+        label="_all",
         zorder=1.5,
     )
 
 
-def _handles(axes: Axes, directions: list[str]) -> list[Line2D]:
-    by_class = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
-    if not by_class:  # a way down alone
-        by_class = [line for line in axes.get_lines() if str(line.get_label()).startswith("_down")]
-    named_lines = [
-        style.handle(
-            str(line.get_label()).removeprefix("_down "),
-            color=line.get_color(),
-            marker=line.get_marker(),
-            markersize=4,
-        )
-        for line in by_class
+def _handles(axes: Axes) -> list[Line2D]:
+    lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
+    handles = [
+        style.handle(str(line.get_label()), color=line.get_color(), marker=line.get_marker(), markersize=4)
+        for line in lines
     ]
-    others = [style.handle("chance", color=style.INK, linewidth=0.8, linestyle=":")]
-    if any(str(line.get_label()).startswith("_all") for line in axes.get_lines()):
-        others.insert(0, style.handle("all", color="0.35", linewidth=4, alpha=0.3))
-    if len(directions) > 1:
-        others += [
-            style.handle("λ up", color=style.INK, marker="o", markersize=4),
-            style.handle(
-                "λ down",
-                color=style.INK,
-                linestyle=style.DASHES["down"],
-                marker="o",
-                markerfacecolor="white",
-                markersize=4,
-            ),
-        ]
-    return named_lines + others
+    if any(line.get_label() == "_all" for line in axes.get_lines()):
+        handles.append(style.handle("all", color="0.35", linewidth=4, alpha=0.3))
+    return [*handles, style.handle("chance", color=style.INK, linewidth=0.8, linestyle=":")]
+
+
+def _way(direction: str) -> Line2D:
+    """For the legend of what is lost where."""
+    face = style.INK if direction == "up" else "white"
+    how: dict[str, Any] = {"marker": "o", "markersize": 4, "markerfacecolor": face}
+    return style.handle(f"λ {direction}", color=style.INK, linestyle="none", **how)

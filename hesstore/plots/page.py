@@ -59,7 +59,11 @@ def summary(
     halves: Any = figure.subfigures(1, 2, width_ratios=(1.1, 1))
     left, right = halves[0].subplots(3, 1, sharex=True), halves[1].subplots(3, 1)
     for axes, draw, text in (
-        (left[0], partial(draw_accuracies, ds=ds, runs={direction: run}, split="test", skill=True), named(ds, run)),
+        (
+            left[0],
+            partial(draw_accuracies, ds=ds, run=run, direction=direction, split="test", skill=True),
+            named(ds, run),
+        ),
         (left[1], partial(draw_spectrum, ds=ds, run=run, shift=False), named(ds, run)),
         (left[2], partial(draw_shares, ds=ds, run=run, split="train"), named(ds, run)),
         (right[0], partial(draw_classes, ds=ds, run=run, l2=where, split="train"), f"λ = {where:g}, {named(ds, run)}"),

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hesstore.analysis import class_skill, complete, transitions
-from hesstore.analysis.selection import position_of
-from hesstore.errors import AnalysisError
+from hesstore.analysis.selection import complete_of, position_of, require
 from hesstore.store.schema import Status
 
 if TYPE_CHECKING:
@@ -19,25 +18,9 @@ MARGIN = 0.1
 """The skill above which a class is there, as in :func:`hesstore.analysis.transitions`."""
 
 
-def require(ds: xr.Dataset, *names: str) -> None:
-    """Raise AnalysisError if ``ds`` lacks a variable."""
-    missing = [name for name in names if name not in ds]
-    if missing:
-        raise AnalysisError(
-            f"the store has no {', '.join(missing)}: it was made by an older hesstore; "
-            "hesstore sweep STORE … --grow, with the settings it was made with, computes what is missing"
-        )
-
-
-def complete_of(ds: xr.Dataset, run: int, *names: str) -> xr.Dataset:
-    """The variables ``names`` of ``run`` at its complete λ, in memory."""
-    require(ds, *names, "status")
-    return complete(ds[[*names, "status"]], run).load()
-
-
 def series_of(ds: xr.Dataset, run: int, *names: str) -> xr.Dataset:
-    """:func:`complete_of`, with NaN at λ between them that are not complete."""
-    return with_gaps(complete_of(ds, run, *names), ds)
+    """The variables ``names`` of ``run``, in memory, with NaN at λ that are not complete between those that are."""
+    return with_gaps(complete_of(ds, run, *names).load(), ds)
 
 
 def with_gaps(part: xr.Dataset, ds: xr.Dataset) -> xr.Dataset:

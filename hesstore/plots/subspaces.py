@@ -10,10 +10,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap
 
 from hesstore.analysis import overlap_map, track
+from hesstore.analysis.selection import require
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
 from hesstore.plots.marks import mark_losses
-from hesstore.plots.reading import labels_of, losses, named, outliers, require, with_gaps
+from hesstore.plots.reading import labels_of, losses, named, outliers, with_gaps
 
 if TYPE_CHECKING:
     import xarray as xr

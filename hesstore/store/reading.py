@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 def open_store(location: Location) -> xr.Dataset:
     """The store's variables, labelled and lazy: the same Dataset as ``xr.open_zarr(location)``, after a check.
 
+    Opened by ``hesstore.open``, it has the analyses of :mod:`hesstore.analysis` as ``ds.hess``.
+
     Parameters
     ----------
     location : path, ``file://`` URL or ``s3://`` URL

@@ -124,7 +124,7 @@ def test_neighbours_that_are_alike_widen_the_interval() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(AnalysisError, match="the store has no trace"):
+    with pytest.raises(AnalysisError, match="the Dataset has no trace"):
         rank_correlations(sweep().drop_vars("trace"))
     with pytest.raises(AnalysisError, match="resamples is 0"):
         rank_correlations(sweep(), resamples=0)

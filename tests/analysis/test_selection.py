@@ -34,9 +34,9 @@ def test_nothing_to_select() -> None:
         complete(ds, run=3)
     with pytest.raises(AnalysisError, match="no dimension run"):
         complete(ds.isel(run=0))
-    with pytest.raises(AnalysisError, match="the store has no eigenvectors, eigenvalues"):
+    with pytest.raises(AnalysisError, match="the Dataset has no eigenvectors, eigenvalues"):
         track(ds)
-    with pytest.raises(AnalysisError, match="the store has no status"):
+    with pytest.raises(AnalysisError, match="the Dataset has no status"):
         complete(ds.drop_vars("status"))
 
 

@@ -62,7 +62,7 @@ def test_gaps(classes: Classes) -> None:
 
 
 def test_older_stores_are_refused(classes: Classes) -> None:
-    with pytest.raises(AnalysisError, match="the store has no class_response: pass a whole store"):
+    with pytest.raises(AnalysisError, match="the Dataset has no class_response: pass a whole store"):
         sensitivity(classes.ds.drop_vars("class_response"))
     with pytest.raises(AnalysisError, match="split is 'all'"):
         sensitivity(classes.ds, split="all")

@@ -121,7 +121,7 @@ def test_extra_dimensions_stay_and_the_split_is_chosen() -> None:
 def test_what_transitions_refuse() -> None:
     ds = runs_with_onsets([0.01])
     for arguments, message in (
-        ({"quantity": "colour"}, "the store has no colour"),
+        ({"quantity": "colour"}, "the Dataset has no colour"),
         ({"quantity": "seed"}, "seed is not a small number"),
         ({"split": "dev"}, "split is 'dev': choose from train, test"),
         ({"margin": 1.0}, "margin is 1: it must be at least 0 and below 1"),

@@ -39,7 +39,7 @@ def with_holes(ds: xr.Dataset, holes: dict[int, list[int]], status: Status = Sta
 def older(ds: xr.Dataset) -> xr.Dataset:
     """What a hesstore before the class geometry left."""
     kept = ("eigenvalues", "eigenvectors", "accuracy", "class_accuracy", "confusion", "status")
-    return ds[[*kept]].drop_dims(["mu", "sign", "other"], errors="ignore")
+    return ds[[*kept]].drop_dims(["mu", "sign", "other"], errors="ignore").assign_attrs(schema_version=2)
 
 
 def _run(

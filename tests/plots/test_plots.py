@@ -161,20 +161,22 @@ def test_pictures_have_a_run_and_documented_options() -> None:
 
 def test_accuracy_draws_both_ways(ds: xr.Dataset) -> None:
     figure = plots.accuracy(ds, 1)
-    upper, lower = figure.get_axes()
+    upper, middle, lower = figure.get_axes()
     for index, label in enumerate(LABELS):
-        for run, name in ((0, label), (1, f"_down {label}")):
-            x, y = drawn(upper, name)
+        for run, axes in ((0, upper), (1, middle)):
+            x, y = drawn(axes, label)
             assert x.tolist() == ds["l2"].values.tolist()
             assert y.tolist() == ds["class_accuracy"].sel(run=run, split="test", label=index).values.tolist()
-        up, down = line(upper, label), line(upper, f"_down {label}")
+        up, down = line(upper, label), line(middle, label)
         assert up.get_color() == down.get_color() == plots.COLOURS[index]
         assert up.get_marker() == down.get_marker() == plots.MARKERS[index]
         assert (up.get_linestyle(), down.get_linestyle()) == ("-", "--")
         assert (up.get_markerfacecolor(), down.get_markerfacecolor()) == (plots.COLOURS[index], "white")
-    assert drawn(upper, "_all up")[1].tolist() == ds["accuracy"].sel(run=0, split="test").values.tolist()
-    assert legend_texts(upper) == [*LABELS, "all", "chance", "λ up", "λ down"]
-    assert "runs 0 and 1 (seed 0, up and down)" in upper.get_title("left")
+    assert drawn(upper, "_all")[1].tolist() == ds["accuracy"].sel(run=0, split="test").values.tolist()
+    assert legend_texts(upper) == legend_texts(middle) == [*LABELS, "all", "chance"]
+    assert legend_texts(lower) == ["λ up", "λ down"]
+    assert "run 0 (seed 0, up)" in upper.get_title("left")
+    assert "run 1 (seed 0, down)" in middle.get_title("left")
     onsets = analysis.transitions(ds)["onset"]
     for index, label in enumerate(LABELS):
         for run, direction in enumerate(("up", "down")):
@@ -202,10 +204,10 @@ def test_a_way_down_alone_has_a_legend(single: xr.Dataset) -> None:
 
 
 def test_skill(ds: xr.Dataset) -> None:
-    upper, _ = plots.accuracy(ds, skill=True).get_axes()
+    upper, middle, _ = plots.accuracy(ds, skill=True).get_axes()
     skill = analysis.class_skill(ds)["class_skill"]
     assert drawn(upper, "2")[1].tolist() == skill.sel(run=0, label=2).values.tolist()
-    assert drawn(upper, "_down 2")[1].tolist() == skill.sel(run=1, label=2).values.tolist()
+    assert drawn(middle, "2")[1].tolist() == skill.sel(run=1, label=2).values.tolist()
     assert "all" not in legend_texts(upper)
 
 
@@ -218,7 +220,7 @@ def test_lines_break_at_gaps(ds: xr.Dataset) -> None:
 def test_classes_that_stay_are_not_marked_lost(ds: xr.Dataset) -> None:
     """At the last complete λ nothing is known of what comes after."""
     short = with_holes(ds, {0: [*range(3, 16)], 1: [*range(3, 16)]}, Status.PENDING)
-    _, lower = plots.accuracy(short).get_axes()
+    *_, lower = plots.accuracy(short).get_axes()
     onset = analysis.transitions(short)["onset"].sel(run=0).values
     assert (onset == ds["l2"].values[2]).sum() > 5
     for index, label in enumerate(LABELS):
