@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -148,3 +149,26 @@ def test_l2_round_trip(values: list[float]) -> None:
 def test_linear_grids_print_short(start: float, width: float, num: int) -> None:
     grid = linear_grid(start, start + width, num)
     assert parse_l2(format_l2(grid)) == grid
+
+
+def test_switches() -> None:
+    assert SweepConfig.from_mapping({"density": "yes"}).density is True
+    assert SweepConfig.from_mapping({"density": False}).density is False
+    assert resolve(assignments=["density=true"]).density is True
+    with pytest.raises(ConfigError, match="density: 'maybe' is not true or false"):
+        SweepConfig.from_mapping({"density": "maybe"})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"probes": 1}, "probes: 1 gives no standard error: give at least 2, or 0 for none"),
+        ({"probes": -1}, "probes: -1 is below the least value 0"),
+        ({"response": -0.1}, "response: -0.1 is below the least value 0"),
+        ({"density_width": 0.01}, "density_width: 0.01 is below the least value 0.06"),
+        ({"density_steps": 1}, "density_steps: 1 is below the least value 2"),
+    ],
+)
+def test_limits_of_the_class_geometry(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        SweepConfig.from_mapping(values)

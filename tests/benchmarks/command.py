@@ -20,7 +20,7 @@ from tests.benchmarks.settings import Settings
 if TYPE_CHECKING:
     from tests.benchmarks.report import Facts
 
-PARTS = ("floor", "product", "spectrum", "geometry", "step", "end-to-end", "curves", "h100")
+PARTS = ("floor", "product", "spectrum", "geometry", "overlap", "step", "end-to-end", "curves", "h100")
 DISTURBED = 0.05
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -28,7 +28,9 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("parts", nargs=-1, type=click.Choice([*PARTS, "all"]))
 @click.option("--rows", default=8000, show_default=True, type=click.IntRange(100), help="Training digits.")
-@click.option("--lambdas", default=8, show_default=True, type=click.IntRange(2), help="Most λ of a curve.")
+@click.option(
+    "--lambdas", default=8, show_default=True, type=click.IntRange(2), help="Most λ of a curve, or of the overlap map."
+)
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(1), help="Rounds over the contestants.")
 @click.option("--epochs", default=12, show_default=True, type=click.IntRange(1), help="h100: mean epochs at a λ.")
 @click.option("--skip-original", is_flag=True, help="Leave out the slow DataLoader method where it takes minutes.")

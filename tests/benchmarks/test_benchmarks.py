@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from tests.benchmarks import accuracy, curves, end_to_end, geometry, h100, original, product, spectrum, step
+from tests.benchmarks import accuracy, curves, end_to_end, geometry, h100, original, overlap, product, spectrum, step
 from tests.benchmarks.command import PARTS, benchmark
 from tests.benchmarks.contestants import CONTESTANTS, HESSTORE, Contestant, Product, direction
 from tests.benchmarks.counts import gradient_flop, hvp_flop, num_parameters
@@ -79,6 +79,12 @@ def test_hessian_eigenthings_spectra(problem: Problem) -> None:
     chosen = spectrum.solvers(problem, 5, with_original=False)
     names = {row["contestant"]: row["result"] for row in spectrum.compare(problem, chosen, k=5, rounds=1).rows}
     assert next(result for name, result in names.items() if "reorthogonalised" in str(name)) == "right"
+
+
+@pytest.mark.slow
+def test_overlap_map() -> None:
+    (row,) = overlap.compare([7], 3, 2000).rows
+    assert row["result"] == "right"
 
 
 @pytest.mark.slow
@@ -192,4 +198,4 @@ def test_command_line(tmp_path: Path) -> None:
     assert {"CPU", "threads", "torch"} <= set(results["machine"])
     assert {"table", "path", "G fit", "all, min", "under 6 min"} <= set(results["h100"][-1])
     assert CliRunner().invoke(benchmark, ["nothing"]).exit_code == 2
-    assert PARTS == ("floor", "product", "spectrum", "geometry", "step", "end-to-end", "curves", "h100")
+    assert PARTS == ("floor", "product", "spectrum", "geometry", "overlap", "step", "end-to-end", "curves", "h100")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
+from hesstore import geometry
 from hesstore import open as open_store
 from tests.conftest import Done
 from tests.test_sweep import results
@@ -297,3 +298,25 @@ def test_a_bar_with_time_left_on_a_terminal(
     assert "4/4" in text
     assert re.search(r"about \d+ s left", text)
     assert "━" in text
+
+
+def test_a_broken_identity_is_a_warning(
+    hesstore: Hesstore, toy_arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [*toy_arguments, "--l2", "0.01", "--k", "2"]
+    monkeypatch.setattr(geometry, "_identity_error", lambda *_: 0.002)
+    done = hesstore("sweep", "s.zarr", *arguments)
+    assert done.returncode == 0
+    (line,) = (line for line in done.stderr.splitlines() if "warning" in line)
+    assert line.startswith(
+        "hesstore: warning: λ = 0.01 of run 0: curvatures by class add up to the eigenvalues only to "
+    )
+    monkeypatch.setattr(geometry, "_identity_error", lambda *_: 0.001)
+    assert "warning" not in hesstore("sweep", "t.zarr", *arguments).stderr
+
+
+def test_the_density_is_a_switch(hesstore: Hesstore) -> None:
+    assert "density = false" in hesstore("config").stdout
+    assert "density = true" in hesstore("config", "--density").stdout
+    assert "density = false" in hesstore("config", "--set", "density=true", "--no-density").stdout
+    assert "--density / --no-density" in hesstore("sweep", "--help").stdout
