@@ -172,6 +172,7 @@ def test_continuation_starts_from_the_previous_strength(toy_config: MakeConfig, 
     assert not np.array_equal(chain[0, 1], chain[1, 1])
 
 
+@pytest.mark.slow
 def test_seeds_differ_and_a_run_does_not_depend_on_the_others(toy_config: MakeConfig, tmp_path: Path) -> None:
     run_sweep(toy_config(seeds="0,1"), tmp_path / "two.zarr")
     run_sweep(toy_config(seeds="1"), tmp_path / "one.zarr")
@@ -219,6 +220,7 @@ def test_weights_that_left_the_finite_numbers_in_the_last_step_are_a_failed_fit(
     assert hesstore.open(tmp_path / "s.zarr")["weights"].isnull().all()
 
 
+@pytest.mark.slow
 def test_missing_weights_stop_a_resumed_sweep_and_fail_no_strength(toy_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(Stop):
         run_sweep(toy_config(), tmp_path / "s.zarr", observer=stop_at(8))
@@ -275,6 +277,7 @@ def test_many_at_once_equal_one_at_a_time(
     assert np.allclose(gram, np.eye(6), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_that_diverges_in_a_stack_fails_alone(toy_config: MakeConfig, tmp_path: Path) -> None:
     values = {"optimizer": "sgd", "lr": 0.02, "l2": "0,0.001,1000,2000", "epochs": 12, "patience": 12}
     run_sweep(toy_config(**values, path="independent", models=4), tmp_path / "s.zarr")

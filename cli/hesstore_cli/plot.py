@@ -19,7 +19,7 @@ ENDINGS = (".png", ".svg", ".pdf")
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("kind", type=click.Choice(KINDS), metavar="KIND")
 @store_argument
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to: .png, .svg or .pdf.")
 @click.option("--run", default=0, show_default=True, metavar="ID", help="Which run.")

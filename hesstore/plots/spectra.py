@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _CURVES = 5
 """λ whose density is drawn."""
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-_LOWEST = 1e-7
+_LOWEST = 1e-9
 """Of the largest density: below, the Gaussians of single nodes fall off to nothing."""
 
 

@@ -330,7 +330,10 @@ def test_density_at_one_and_at_several(ds: xr.Dataset) -> None:
     assert mu.tolist() == ds["mu"].values.tolist()
     shown = np.isfinite(values)
     assert values[shown].tolist() == expected[shown].tolist()
-    assert expected[~shown].max() <= 1e-7 * expected.max()
+    assert expected[~shown].max() <= 1e-9 * expected.max()
+    assert (
+        shown & (mu > 1)
+    ).any()  # nine eigenvalues of 118,282: a peak of 1e-8 of the bulk's, and what people look for
     assert drawn(axes, "stored\neigenvalues")[0].tolist() == ds["eigenvalues"].sel(run=0, l2=0.018).values.tolist()
 
 

@@ -153,6 +153,7 @@ def test_killed_half_way(toy_config: MakeConfig, tmp_path: Path, monkeypatch: py
     assert list(tmp_path.glob(".*.old")) == []
 
 
+@pytest.mark.slow
 def test_what_another_store_left_is_let_alone(toy_config: MakeConfig, tmp_path: Path) -> None:
     """Names that begin alike, and one that is a pattern."""
     others = [tmp_path / ".s.zarr.b.12345678.old", tmp_path / ".s1.zarr.12345678.old"]
@@ -175,6 +176,7 @@ def test_without_hard_links(toy_config: MakeConfig, tmp_path: Path, monkeypatch:
     xr.testing.assert_identical(results(tmp_path / "s.zarr").sel(run=[0], l2=before["l2"]), before)
 
 
+@pytest.mark.slow
 def test_from_the_command_line(hesstore: Callable[..., Done], toy_arguments: list[str]) -> None:
     assert hesstore("sweep", "s.zarr", *toy_arguments).returncode == 0
     refused = hesstore("sweep", "s.zarr", *toy_arguments, "--seeds", "0,1")

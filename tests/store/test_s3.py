@@ -458,6 +458,7 @@ def test_a_sweep_has_the_local_ones_bytes_however_it_was_interrupted(toy_config:
         run_sweep(toy_config(direction="both", k=5), URL)
 
 
+@pytest.mark.slow
 def test_the_command_line(
     hesstore: Callable[..., Done], toy_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
