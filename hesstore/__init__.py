@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hesstore.config import SweepConfig
     from hesstore.curvature import Hessian, HessianOperator
     from hesstore.errors import HesstoreError
-    from hesstore.export import export_csv
+    from hesstore.exporting import export_csv
     from hesstore.linalg import EigenPairs, lanczos
     from hesstore.opening import open
     from hesstore.sweep import SweepEvent, SweepSummary, run_sweep
@@ -25,7 +25,7 @@ _HOMES = {
     "SweepConfig": "hesstore.config",
     "SweepEvent": "hesstore.sweep",
     "SweepSummary": "hesstore.sweep",
-    "export_csv": "hesstore.export",
+    "export_csv": "hesstore.exporting",
     "lanczos": "hesstore.linalg",
     "open": "hesstore.opening",
     "run_sweep": "hesstore.sweep",

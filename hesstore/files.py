@@ -5,16 +5,21 @@ from __future__ import annotations
 import errno
 import os
 import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
 def sync_folder(folder: Path) -> None:
     """Make the names in ``folder`` survive a power loss."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -29,8 +34,9 @@ observe: Callable[[str, Path], None] = _unobserved
 """Called before each step of a write (``write``, ``fsync``, ``rename``, ``done``); tests end the process there."""
 
 
-def write_file(path: Path, data: bytes | bytearray | memoryview, *, within: Path | None = None) -> None:
-    """Write ``data`` to ``path`` so that it appears whole or not at all, and is on disk on return.
+@contextmanager
+def whole_file(path: Path, *, within: Path | None = None) -> Iterator[Path]:
+    """A temporary path to write a file at; when the context ends well it becomes ``path``, on disk, and else vanishes.
 
     Missing folders are made, but not ``within`` nor what it lies in: if that is gone, :class:`FileNotFoundError`.
     """
@@ -42,11 +48,9 @@ def write_file(path: Path, data: bytes | bytearray | memoryview, *, within: Path
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         observe("write", path)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            observe("fsync", path)
-            os.fsync(file.fileno())
+        yield temporary
+        observe("fsync", path)
+        _sync(temporary)
         observe("rename", path)
         temporary.replace(path)
     except BaseException as error:
@@ -55,5 +59,14 @@ def write_file(path: Path, data: bytes | bytearray | memoryview, *, within: Path
         temporary.unlink(missing_ok=True)
         raise
     for folder in (path.parent, *(folder.parent for folder in missing)):
-        sync_folder(folder)
+        _sync(folder)
     observe("done", path)
+
+
+def write_file(path: Path, data: bytes | bytearray | memoryview, *, within: Path | None = None) -> None:
+    """Write ``data`` to ``path`` so that it appears whole or not at all, and is on disk on return.
+
+    Missing folders are made as :func:`whole_file` makes them.
+    """
+    with whole_file(path, within=within) as temporary:
+        temporary.write_bytes(data)

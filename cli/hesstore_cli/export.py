@@ -30,7 +30,7 @@ def export(
       hesstore export quickstart.zarr -o out --l2 0,0.006 --only eigenvalues,gradients
     """
     from hesstore.config import parse_l2
-    from hesstore.export import KINDS, export_csv
+    from hesstore.exporting import KINDS, export_csv
     from hesstore_cli.console import Bar, size
 
     del format_  # one kind so far

@@ -23,7 +23,7 @@ import xarray as xr
 
 from hesstore.config import L2_DECIMALS
 from hesstore.errors import CorruptStoreError, ExportError
-from hesstore.export.text import joined
+from hesstore.exporting.text import joined
 from hesstore.files import write_file
 from hesstore.store import open as open_store
 from hesstore.store.schema import Status

@@ -20,9 +20,9 @@ from torch import nn
 import hesstore
 from hesstore.config import SweepConfig
 from hesstore.errors import CorruptStoreError, ExportError
-from hesstore.export import export_csv
-from hesstore.export.classic import l2_decimals
-from hesstore.export.text import joined
+from hesstore.exporting import export_csv
+from hesstore.exporting.classic import l2_decimals
+from hesstore.exporting.text import joined
 from hesstore.models import MLP
 from hesstore.store import Status, SweepStore
 from hesstore.sweep import run_sweep
@@ -223,7 +223,7 @@ def test_float64_text_reads_back(values: np.ndarray) -> None:
 
 def test_export_without_torch_but_for_weights(store: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     code = (
-        "import sys; from hesstore.export import export_csv\n"
+        "import sys; from hesstore.exporting import export_csv\n"
         "export_csv(sys.argv[1], sys.argv[2], only=['accuracy', 'eigenvectors', 'gradients'])\n"
         "assert 'torch' not in sys.modules"
     )

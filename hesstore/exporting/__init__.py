@@ -1,5 +1,5 @@
 """From a store to the files that the field's scripts read."""
 
-from hesstore.export.classic import KINDS, ExportSummary, export_csv
+from hesstore.exporting.classic import KINDS, ExportSummary, export_csv
 
 __all__ = ["KINDS", "ExportSummary", "export_csv"]
