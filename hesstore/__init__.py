@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hesstore.config import SweepConfig
     from hesstore.curvature import Hessian, HessianOperator
     from hesstore.errors import HesstoreError
-    from hesstore.exporting import export_csv
+    from hesstore.exporting import ExportSummary, export, load_model, to_state_dict
     from hesstore.linalg import EigenPairs, lanczos
     from hesstore.opening import open
     from hesstore.sweep import SweepEvent, SweepSummary, run_sweep
@@ -25,7 +25,10 @@ _HOMES = {
     "SweepConfig": "hesstore.config",
     "SweepEvent": "hesstore.sweep",
     "SweepSummary": "hesstore.sweep",
-    "export_csv": "hesstore.exporting",
+    "ExportSummary": "hesstore.exporting",
+    "export": "hesstore.exporting",
+    "load_model": "hesstore.exporting",
+    "to_state_dict": "hesstore.exporting",
     "lanczos": "hesstore.linalg",
     "open": "hesstore.opening",
     "run_sweep": "hesstore.sweep",
@@ -33,16 +36,19 @@ _HOMES = {
 
 __all__ = [
     "EigenPairs",
+    "ExportSummary",
     "Hessian",
     "HessianOperator",
     "HesstoreError",
     "SweepConfig",
     "SweepEvent",
     "SweepSummary",
-    "export_csv",
+    "export",
     "lanczos",
+    "load_model",
     "open",
     "run_sweep",
+    "to_state_dict",
 ]
 
 

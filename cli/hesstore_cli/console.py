@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, ProgressColumn, TaskID
 
     from hesstore.sweep import SweepEvent
 
@@ -54,7 +54,7 @@ class Bar:
             self._progress = progress.Progress(
                 progress.TextColumn("{task.description}"),
                 progress.BarColumn(bar_width=None),
-                progress.MofNCompleteColumn(),
+                *self.columns(),
                 progress.TextColumn("{task.fields[left]}"),
                 console=Console(stderr=True),
                 expand=False,
@@ -62,6 +62,12 @@ class Bar:
             self._task = self._progress.add_task(self.label, total=None, left="")
             self._progress.start()
         return self
+
+    def columns(self) -> list[ProgressColumn]:
+        """What stands between the bar and the time that is left."""
+        from rich import progress
+
+        return [progress.MofNCompleteColumn()]
 
     def __exit__(self, *_: object) -> None:
         if self._progress is not None:
@@ -87,6 +93,29 @@ class Bar:
         if self._began is None or done <= self._first or done == total:
             return ""
         return f"about {duration((time.monotonic() - self._began) / (done - self._first) * (total - done))} left"
+
+
+class ByteBar(Bar):
+    """A bar that counts bytes; where there is no terminal, a line every few seconds."""
+
+    EVERY = 10.0
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self._said = time.monotonic()
+
+    def columns(self) -> list[ProgressColumn]:
+        """Bytes done of all, and the rate."""
+        from rich import progress
+
+        return [progress.DownloadColumn(), progress.TransferSpeedColumn()]
+
+    def advance(self, done: int, total: int, label: str | None = None) -> None:
+        """Show ``done`` of ``total`` bytes."""
+        super().advance(done, total, label)
+        if not self.live and done < total and time.monotonic() - self._said > self.EVERY:
+            self._said = time.monotonic()
+            self.say(f"{self.label}: {size(done)} of about {size(total)}  {self.time_left(done, total)}".rstrip())
 
 
 class SweepReporter:

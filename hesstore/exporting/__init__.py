@@ -1,5 +1,6 @@
-"""From a store to the files that the field's scripts read."""
+"""From a store to files that other programs read."""
 
-from hesstore.exporting.classic import KINDS, ExportSummary, export_csv
+from hesstore.exporting.export import FORMATS, STYLES, ExportSummary, export, kinds_of
+from hesstore.exporting.weights import load_model, to_state_dict
 
-__all__ = ["KINDS", "ExportSummary", "export_csv"]
+__all__ = ["FORMATS", "STYLES", "ExportSummary", "export", "kinds_of", "load_model", "to_state_dict"]

@@ -11,243 +11,131 @@
 
 from __future__ import annotations
 
-import io
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
-import xarray as xr
 
-from hesstore.config import L2_DECIMALS
-from hesstore.errors import CorruptStoreError, ExportError
+from hesstore.exporting.choosing import l2_texts, read
+from hesstore.exporting.compression import opened, suffix
+from hesstore.exporting.folder import File
+from hesstore.exporting.percent import percent
 from hesstore.exporting.text import joined
-from hesstore.files import write_file
-from hesstore.store import open as open_store
-from hesstore.store.schema import Status
+from hesstore.exporting.weights import parameter_places, weight_files
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
+    from hesstore.exporting.choosing import Cell, Choice
+
 KINDS = ("accuracy", "eigenvalues", "eigenvectors", "gradients", "weights")
-LEAST_DECIMALS = 5
+ACCURACY = "Model-{}_split_accuracy.csv"
+PATTERNS = {
+    "eigenvalues": "Hessian-eigenvalues-{}-{}.csv",
+    "eigenvectors": "Hessian-eigenvectors-{}-{}.csv",
+    "gradients": "gradients-{}-{}.csv",
+    "weights": "model_weights-{}-{}.pth",
+}
+LOSSES = ("Train_Loss", "Train_Reg_Loss", "Test_Loss")
+
+_BLOCK = 4 << 20  # values of eigenvectors that are read at once
+_BYTES_A_ROW = 250
 
 
-@dataclass(frozen=True)
-class ExportSummary:
-    """What an export wrote: files, their bytes, and the λ (over all chosen runs) that it skipped as not complete."""
-
-    files: int
-    bytes: int
-    skipped: tuple[tuple[int, float], ...]
-
-
-def export_csv(
-    store: xr.Dataset | str | os.PathLike[str],
-    out: str | os.PathLike[str] = "test_data",
-    *,
-    l2: Sequence[float] | None = None,
-    runs: Sequence[int] | None = None,
-    only: Sequence[str] = KINDS,
-    force: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> ExportSummary:
-    """Write the files of all complete λ, or of those chosen. Each file appears whole or not at all.
-
-    Parameters
-    ----------
-    store : Dataset or path
-        An open store or where it is.
-    out : path
-        Folder of the files; made if it is not there.
-    l2, runs : sequences, optional
-        The λ and run IDs to export; all by default.
-    only : sequence of str
-        Some of :data:`KINDS`.
-    force : bool
-        Overwrite files that are there.
-    progress : callable, optional
-        Called with (files written, files in all).
-
-    Raises
-    ------
-    ExportError
-        Before anything is written: if a λ, run or kind is not there, nothing is complete, or a file is in the way.
-    """
-    ds = store if isinstance(store, xr.Dataset) else open_store(store)
-    folder = Path(out).expanduser()
-    if not only:
-        raise ExportError(f"only: is empty: name some of {', '.join(KINDS)}")
-    unknown = [kind for kind in only if kind not in KINDS]
-    if unknown:
-        raise ExportError(f"only: {unknown[0]!r} is not one of {', '.join(KINDS)}")
-    chosen_runs, chosen = _chosen_runs(ds, runs), _chosen_l2(ds, l2)
-    status = _read(ds["status"])
-    position = {int(run): place for place, run in enumerate(ds["run"].values)}
-    cells = [(run, index) for run in chosen_runs for index in chosen]
-    complete = [(run, index) for run, index in cells if status[position[run], index] == Status.COMPLETE]
-    skipped = tuple((run, float(ds["l2"].values[index])) for run, index in cells if (run, index) not in set(complete))
-    if not complete:
-        raise ExportError(f"none of the {len(cells)} chosen λ is complete: run the sweep first")
-    files = list(_files(ds, complete, [kind for kind in KINDS if kind in only]))
-    if folder.exists() and not folder.is_dir():
-        raise ExportError(f"{folder}: is a file, not a folder: give another with -o")
-    present = [file.name for file in files if (folder / file.name).exists()]
-    if present and not force:
-        raise ExportError(
-            f"{folder}: {len(present)} of {len(files)} files are there already (such as {present[0]}): "
-            "pass --force to overwrite them, or -o for another folder"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExportError(f"{folder}: can't be made ({error.strerror}): give another folder with -o") from None
-    written = 0
-    for count, file in enumerate(files, start=1):
-        content = file.content()
-        write_file(folder / file.name, content)
-        written += len(content)
-        if progress is not None:
-            progress(count, len(files))
-    return ExportSummary(len(files), written, skipped)
-
-
-def l2_decimals(grid: NDArray[np.float64]) -> int:
-    """Decimals that file names give λ: 5, or as many as it takes to tell all of ``grid`` apart."""
-    decimals = LEAST_DECIMALS
-    while len({f"{value:.{decimals}f}" for value in grid}) < len(grid):
-        decimals += 1
-    return decimals
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file to be: its name, and a function that makes its bytes when its turn comes."""
-
-    name: str
-    content: Callable[[], bytes]
-
-
-class _Writer(Protocol):
-    def __call__(self, ds: xr.Dataset, run: int, index: int) -> bytes: ...
-
-
-def _files(ds: xr.Dataset, cells: list[tuple[int, int]], kinds: list[str]) -> Iterator[_File]:
-    grid = ds["l2"].values
-    decimals = l2_decimals(grid)
-    per_l2: dict[str, tuple[str, _Writer]] = {
-        "eigenvalues": ("Hessian-eigenvalues-{}-{}.csv", _eigenvalues),
-        "eigenvectors": ("Hessian-eigenvectors-{}-{}.csv", _eigenvectors),
-        "gradients": ("gradients-{}-{}.csv", _gradients),
-        "weights": ("model_weights-{}-{}.pth", _weights),
-    }
+def classic_files(choice: Choice, kinds: Sequence[str], compress: str | None) -> Iterator[File]:
+    """The files of the ``kinds`` that are asked for."""
     if "accuracy" in kinds:
-        for run in dict.fromkeys(run for run, _ in cells):
-            rows = [index for cell_run, index in cells if cell_run == run]
-            yield _File(f"Model-{run}_split_accuracy.csv", lambda run=run, rows=rows: _accuracy(ds, run, rows))  # type: ignore[misc]
-    for run, index in cells:
-        for kind in kinds:
-            if kind in per_l2:
-                pattern, writer = per_l2[kind]
-                name = pattern.format(run, f"{grid[index]:.{decimals}f}")
-                yield _File(name, lambda w=writer, r=run, i=index: w(ds, r, i))  # type: ignore[misc]
+        yield from _accuracy_files(choice, compress)
+    texts: dict[str, tuple[str, Callable[[Choice, Cell], Iterable[bytes | memoryview]]]] = {
+        "eigenvalues": ("eigenvalues", _eigenvalues),
+        "eigenvectors": ("eigenvectors", _eigenvectors),
+        "gradients": ("gradient", _gradients),
+    }
+    names = l2_texts(choice.ds["l2"].values)
+    for kind, (variable, parts) in texts.items():
+        cells = choice.having(kind) if kind in kinds else ()
+        size = _estimate(choice, variable, cells[0], compress) if cells else 0
+        for cell in cells:
+            yield File(
+                name=PATTERNS[kind].format(cell[0], names[cell[1]]) + suffix(compress),
+                kind=kind,
+                source=choice.source([cell]),
+                estimate=size,
+                write=partial(_write, parts=partial(parts, choice, cell), compress=compress),
+            )
+    if "weights" in kinds:
+        yield from weight_files(choice, "pth")
 
 
-def _accuracy(ds: xr.Dataset, run: int, rows: list[int]) -> bytes:
-    part = ds.sel(run=run).isel(l2=sorted(rows))
-    loss, penalty, confusion = (_read(part[name]) for name in ("loss", "penalty", "confusion"))
-    train_loss, test_loss = loss.T
-    counts = confusion[:, 1].astype(np.float64)
-    hits, totals = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2)
-    with np.errstate(invalid="ignore"):  # a class without rows has no accuracy: 0/0 is NaN
-        class_percent = 100 * hits / totals
-    columns = {
+def _write(path: Path, parts: Callable[[], Iterable[bytes | memoryview]], compress: str | None) -> None:
+    with opened(path, compress) as file:
+        for part in parts():
+            file.write(part)
+
+
+def _estimate(choice: Choice, variable: str, cell: Cell, compress: str | None) -> float:
+    """About the bytes of one λ's file, from the text of a few of its values."""
+    array = choice.array(variable, cell)
+    sample = read(array[(0,) * (array.ndim - 1)])[:100_000]
+    text: bytes | memoryview = joined(sample, b",")
+    if compress:
+        import zlib  # noqa: PLC0415
+
+        text = zlib.compress(text, 1)
+    return len(text) / max(1, sample.size) * float(array.size)
+
+
+def _accuracy_files(choice: Choice, compress: str | None) -> Iterator[File]:
+    by_run: dict[int, list[int]] = {}
+    for run, index in choice.having("accuracy"):
+        by_run.setdefault(run, []).append(index)
+    for run, rows in by_run.items():
+        yield File(
+            name=ACCURACY.format(run) + suffix(compress),
+            kind="accuracy",
+            source=choice.source([(run, index) for index in rows]),
+            estimate=_BYTES_A_ROW * len(rows),
+            write=partial(_write, parts=partial(_accuracy, choice, run, sorted(rows)), compress=compress),
+        )
+
+
+def _accuracy(choice: Choice, run: int, rows: list[int]) -> Iterator[bytes]:
+    part = choice.ds.sel(run=run).isel(l2=rows)
+    loss, penalty, accuracy, class_accuracy = (
+        read(part[name]) for name in ("loss", "penalty", "accuracy", "class_accuracy")
+    )
+    columns: dict[str, NDArray[np.float64]] = {
         "L2_strength": part["l2"].values,
-        "Train_Loss": train_loss,
-        "Train_Reg_Loss": train_loss + penalty,
-        "Test_Loss": test_loss,
-        "Test_Accuracy": 100 * hits.sum(axis=1) / totals.sum(axis=1),
+        **dict(zip(LOSSES, (loss[:, 0], loss[:, 0] + penalty, loss[:, 1]), strict=True)),
+        "Test_Accuracy": percent(accuracy[:, 1]),
     }
     for position, label in enumerate(part["label"].values):
-        columns[f"Class_{label}_Accuracy"] = class_percent[:, position]
-    return pd.DataFrame(columns).to_csv(index=False, na_rep="nan", lineterminator="\n").encode()
+        columns[f"Class_{label}_Accuracy"] = percent(class_accuracy[:, 1, position])
+    yield pd.DataFrame(columns).to_csv(index=False, na_rep="nan", lineterminator="\n").encode()
 
 
-def _read(array: xr.DataArray) -> NDArray[Any]:
-    """The values of ``array``; a damaged chunk, or a missing one of what must be finite, is an error of its own."""
-    try:
-        values: NDArray[Any] = array.values
-    except (ValueError, RuntimeError) as error:
-        raise CorruptStoreError(f"{array.name}: {error}") from error
-    if array.name in {"weights", "gradient", "loss", "penalty"} and not np.isfinite(values).all():
-        where = ", ".join(f"{name} {array[name].values}" for name in ("run", "l2") if name in array.coords)
-        raise CorruptStoreError(f"{array.name} at {where}: missing or damaged")
-    return values
+def _eigenvalues(choice: Choice, cell: Cell) -> Iterator[bytes | memoryview]:
+    yield joined(read(choice.array("eigenvalues", cell)), b"\n")
+    yield b"\n"
 
 
-def _eigenvalues(ds: xr.Dataset, run: int, index: int) -> bytes:
-    return joined(_read(ds["eigenvalues"].sel(run=run)[index]), b"\n") + b"\n"
+def _eigenvectors(choice: Choice, cell: Cell) -> Iterator[bytes | memoryview]:
+    array = choice.array("eigenvectors", cell)
+    modes, size = array.shape
+    step = max(1, _BLOCK // max(1, size))
+    for first in range(0, modes, step):
+        for vector in read(array[first : first + step]):
+            yield joined(vector, b",")
+            yield b"\n"
 
 
-def _eigenvectors(ds: xr.Dataset, run: int, index: int) -> bytes:
-    vectors = _read(ds["eigenvectors"].sel(run=run)[index])
-    return b"".join(joined(vector, b",") + b"\n" for vector in vectors)
-
-
-def _gradients(ds: xr.Dataset, run: int, index: int) -> bytes:
-    gradient = _read(ds["gradient"].sel(run=run)[index])
-    lines = []
-    for name, _, where in _parameters(ds):
-        lines.append(b"dL/d" + name.encode() + b": " + joined(gradient[where], b", ") + b"\n")
-    return b"".join(lines)
-
-
-def _weights(ds: xr.Dataset, run: int, index: int) -> bytes:
-    import torch  # noqa: PLC0415 - the other kinds need no torch
-
-    weights = _read(ds["weights"].sel(run=run)[index])
-    state = {name: torch.from_numpy(weights[where].reshape(shape)) for name, shape, where in _parameters(ds)}
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-def _parameters(ds: xr.Dataset) -> Iterator[tuple[str, tuple[int, ...], slice]]:
-    """Name, shape and place in the flat vector of each parameter."""
-    start = 0
-    for name, shape in parameter_shapes(ds):
-        size = int(np.prod(shape, dtype=np.int64))
-        yield name, shape, slice(start, start + size)
-        start += size
-
-
-def parameter_shapes(ds: xr.Dataset) -> list[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the network's parameters, in ``state_dict`` order."""
-    return [(name, tuple(shape)) for name, shape in json.loads(ds.attrs["identity"])["parameters"]]
-
-
-def _chosen_runs(ds: xr.Dataset, runs: Sequence[int] | None) -> list[int]:
-    there = [int(run) for run in ds["run"].values]
-    missing = [run for run in runs or () if run not in there]
-    if missing:
-        raise ExportError(f"run {missing[0]} is not in the store: it has {', '.join(map(str, there))}")
-    return list(dict.fromkeys(runs)) if runs else there
-
-
-def _chosen_l2(ds: xr.Dataset, l2: Sequence[float] | None) -> list[int]:
-    grid = ds["l2"].values
-    if l2 is None:
-        return list(range(len(grid)))
-    chosen = []
-    for value in l2:
-        hits = np.flatnonzero(grid == round(value, L2_DECIMALS))
-        if not len(hits):
-            nearest = grid[np.abs(grid - value).argmin()]
-            raise ExportError(f"λ = {value:g} is not in the store: the nearest is {nearest:.10g}")
-        chosen.append(int(hits[0]))
-    return sorted(set(chosen))
+def _gradients(choice: Choice, cell: Cell) -> Iterator[bytes | memoryview]:
+    gradient = read(choice.array("gradient", cell))
+    for name, _, where in parameter_places(choice.ds.attrs):
+        yield f"dL/d{name}: ".encode()
+        yield joined(gradient[where], b", ")
+        yield b"\n"

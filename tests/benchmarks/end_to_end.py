@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 from numcodecs import Blosc
 
-from hesstore import SweepConfig, SweepEvent, export_csv, run_sweep
+from hesstore import SweepConfig, SweepEvent, export, run_sweep
 from hesstore import open as open_store
 from hesstore.store import Status
 from hesstore.store.writing import SweepStore
@@ -100,7 +100,7 @@ def hesstore_way(settings: Settings, folder: Path) -> Outcome:
     """A sweep of one λ and an export of its eigenvectors."""
     store, out = folder / "one.zarr", folder / "csv"
     run_sweep(sweep_config(settings, (L2,)), store)
-    export_csv(store, out, only=["eigenvectors"])
+    export(store, out, only=["eigenvectors"])
     ds = open_store(store).isel(run=0, l2=0).load()
     spectrum = by_magnitude(*(torch.from_numpy(ds[name].values) for name in ("eigenvalues", "eigenvectors")))
     return _outcome(torch.from_numpy(ds["weights"].values).to(settings.device), spectrum, next(out.iterdir()))

@@ -20,8 +20,8 @@ from torch import nn
 import hesstore
 from hesstore.config import SweepConfig
 from hesstore.errors import CorruptStoreError, ExportError
-from hesstore.exporting import export_csv
-from hesstore.exporting.classic import l2_decimals
+from hesstore.exporting import export
+from hesstore.exporting.choosing import l2_decimals
 from hesstore.exporting.text import joined
 from hesstore.models import MLP
 from hesstore.store import Status, SweepStore
@@ -47,7 +47,7 @@ def ds(store: Path) -> xr.Dataset:
 
 def test_the_five_kinds_of_file(store: Path, ds: xr.Dataset, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    summary = export_csv(store, tmp_path, progress=lambda done, total: seen.append((done, total)))
+    summary = export(store, tmp_path, progress=lambda done, total: seen.append((done, total)))
     expected = {f"Model-{run}_split_accuracy.csv" for run in (0, 1)}
     for run in (0, 1):
         for l2 in L2:
@@ -55,15 +55,16 @@ def test_the_five_kinds_of_file(store: Path, ds: xr.Dataset, tmp_path: Path) -> 
                 f"{kind}-{run}-{l2}.csv" for kind in ("Hessian-eigenvalues", "Hessian-eigenvectors", "gradients")
             }
             expected.add(f"model_weights-{run}-{l2}.pth")
-    assert {file.name for file in tmp_path.iterdir()} == expected
+    assert {file.name for file in tmp_path.iterdir()} == {*expected, "manifest.jsonl"}
     assert summary.files == len(expected) == 34
-    assert summary.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
-    assert summary.skipped == ()
-    assert seen == [(i, 34) for i in range(1, 35)]
+    assert summary.bytes == sum((tmp_path / name).stat().st_size for name in expected)
+    assert (summary.skipped, summary.present, summary.path) == ((), 0, tmp_path)
+    assert seen == sorted(seen)
+    assert seen[-1] == (summary.bytes, summary.bytes)
 
 
 def test_accuracy_file(store: Path, ds: xr.Dataset, tmp_path: Path) -> None:
-    export_csv(store, tmp_path, only=["accuracy"])
+    export(store, tmp_path, only=["accuracy"])
     header = "L2_strength,Train_Loss,Train_Reg_Loss,Test_Loss,Test_Accuracy," + ",".join(
         f"Class_{label}_Accuracy" for label in range(10)
     )
@@ -90,7 +91,7 @@ def test_accuracy_file(store: Path, ds: xr.Dataset, tmp_path: Path) -> None:
 def test_eigenvalues_eigenvectors_and_gradients_read_back_bit_for_bit(
     store: Path, ds: xr.Dataset, tmp_path: Path
 ) -> None:
-    export_csv(store, tmp_path)
+    export(store, tmp_path)
     for run in (0, 1):
         for l2 in L2:
             cell = ds.sel(run=run, l2=float(l2))
@@ -109,8 +110,8 @@ def test_eigenvalues_eigenvectors_and_gradients_read_back_bit_for_bit(
 
 
 def test_weights_load_into_the_users_module(store: Path, ds: xr.Dataset, tmp_path: Path) -> None:
-    export_csv(store, tmp_path, only=["weights"], runs=[1], l2=[0.01])
-    (file,) = tmp_path.iterdir()
+    export(store, tmp_path, only=["weights"], runs=[1], l2=[0.01])
+    (file,) = tmp_path.glob("model_weights-*")
     state = torch.load(file, weights_only=True)
     module = MLP(64, (6, 5), 10)
     module.load_state_dict(state)
@@ -120,10 +121,10 @@ def test_weights_load_into_the_users_module(store: Path, ds: xr.Dataset, tmp_pat
 
 
 def test_a_choice_of_files(store: Path, tmp_path: Path) -> None:
-    summary = export_csv(
+    summary = export(
         hesstore.open(store), tmp_path / "a" / "b", l2=[0.05, 0.001, 0.001], runs=[1], only=["gradients", "eigenvalues"]
     )
-    assert sorted(file.name for file in (tmp_path / "a" / "b").iterdir()) == [
+    assert sorted(file.name for file in (tmp_path / "a" / "b").glob("*.csv")) == [
         "Hessian-eigenvalues-1-0.00100.csv",
         "Hessian-eigenvalues-1-0.05000.csv",
         "gradients-1-0.00100.csv",
@@ -136,12 +137,13 @@ def test_nothing_is_overwritten_without_force(store: Path, tmp_path: Path) -> No
     victim = tmp_path / "gradients-0-0.01000.csv"
     victim.write_text("mine")
     with pytest.raises(
-        ExportError, match=r"1 of 34 files are there already \(such as gradients-0-0.01000.csv\).*--force"
+        ExportError,
+        match=r"1 of 34 files are there already and not from this export \(such as gradients-0-0.01000.csv\).*--force",
     ):
-        export_csv(store, tmp_path)
+        export(store, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == [victim.name]
     assert victim.read_text() == "mine"
-    export_csv(store, tmp_path, force=True)
+    export(store, tmp_path, force=True)
     assert victim.read_text().startswith("dL/dfc1.weight: ")
 
 
@@ -158,15 +160,15 @@ def test_what_is_not_there_is_named(
     store: Path, tmp_path: Path, options: dict[str, list[object]], message: str
 ) -> None:
     with pytest.raises(ExportError, match=message):
-        export_csv(store, tmp_path / "out", **options)  # type: ignore[arg-type]
+        export(store, tmp_path / "out", **options)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
 
 
 def test_a_part_of_a_dataset_keeps_its_run_ids(ds: xr.Dataset, tmp_path: Path) -> None:
-    export_csv(ds, tmp_path / "whole", runs=[1])
+    export(ds, tmp_path / "whole", runs=[1])
     for part in (ds.isel(run=[1]), ds.isel(run=[1, 0])):
         out = tmp_path / f"part{part.sizes['run']}"
-        export_csv(part, out, runs=[1])
+        export(part, out, runs=[1])
         for file in (tmp_path / "whole").glob("*.csv"):
             assert (out / file.name).read_bytes() == file.read_bytes()
 
@@ -181,7 +183,7 @@ def test_missing_or_damaged_data_are_not_exported(store: Path, tmp_path: Path) -
         if damaged is not None:
             chunk.write_bytes(damaged)
         with pytest.raises(CorruptStoreError, match="weights"):
-            export_csv(path, tmp_path / "out", only=["weights"], force=True)
+            export(path, tmp_path / "out", only=["weights"], force=True)
 
 
 def test_only_complete_strengths_are_exported(store: Path, tmp_path: Path) -> None:
@@ -190,13 +192,13 @@ def test_only_complete_strengths_are_exported(store: Path, tmp_path: Path) -> No
     writer = SweepStore(path)
     for run, index, status in ((0, 1, Status.FITTED), (1, 0, Status.FAILED), (1, 3, Status.PENDING)):
         writer._array("status")[run, index] = np.int8(status)
-    summary = export_csv(path, tmp_path / "out")
+    summary = export(path, tmp_path / "out")
     assert summary.skipped == ((0, 0.001), (1, 0.0), (1, 0.05))
     assert not list((tmp_path / "out").glob("*-0-0.00100*"))
     assert pd.read_csv(tmp_path / "out" / "Model-1_split_accuracy.csv")["L2_strength"].tolist() == [0.001, 0.01]
     writer._array("status")[:] = np.int8(Status.PENDING)
     with pytest.raises(ExportError, match="none of the 8 chosen λ is complete"):
-        export_csv(path, tmp_path / "none")
+        export(path, tmp_path / "none")
 
 
 def test_names_take_the_decimals_that_the_grid_needs() -> None:
@@ -208,7 +210,7 @@ def test_names_take_the_decimals_that_the_grid_needs() -> None:
 
 @given(hnp.arrays(np.float32, st.integers(1, 30), elements=st.floats(width=32, allow_nan=True)))
 def test_float32_text_reads_back(values: np.ndarray) -> None:
-    parts = joined(values, b",").decode().split(",")
+    parts = bytes(joined(values, b",")).decode().split(",")
     back = np.array(parts, dtype=np.float32)
     assert np.array_equal(back.view(np.int32)[~np.isnan(values)], values.view(np.int32)[~np.isnan(values)])
     assert np.array_equal(np.isnan(back), np.isnan(values))
@@ -216,15 +218,15 @@ def test_float32_text_reads_back(values: np.ndarray) -> None:
 
 @given(hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(allow_nan=True)))
 def test_float64_text_reads_back(values: np.ndarray) -> None:
-    back = np.array(joined(values, b", ").decode().split(", "), dtype=np.float64)
+    back = np.array(bytes(joined(values, b", ")).decode().split(", "), dtype=np.float64)
     assert np.array_equal(back, values, equal_nan=True)
     assert np.array_equal(np.signbit(back)[~np.isnan(values)], np.signbit(values)[~np.isnan(values)])
 
 
 def test_export_without_torch_but_for_weights(store: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     code = (
-        "import sys; from hesstore.exporting import export_csv\n"
-        "export_csv(sys.argv[1], sys.argv[2], only=['accuracy', 'eigenvectors', 'gradients'])\n"
+        "import sys; from hesstore.exporting import export\n"
+        "export(sys.argv[1], sys.argv[2], only=['accuracy', 'eigenvectors', 'gradients'])\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(store), str(tmp_path / "o")], check=True, env=environment)

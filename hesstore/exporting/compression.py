@@ -1,0 +1,48 @@
+"""Text files that are compressed as they are written."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from hesstore.errors import ExportError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+METHODS = ("gz", "zst")
+_GZIP_LEVEL = 4  # digits shrink to 0.46 at levels 4 to 9, which only get slower
+_ZSTD_LEVEL = 3
+
+
+def check_method(method: str | None) -> None:
+    """Raise :class:`ExportError` unless files can be compressed with ``method``, a name of :data:`METHODS`, or not."""
+    if method is not None and method not in METHODS:
+        raise ExportError(f"compress: {method!r} is not one of {', '.join(METHODS)}")
+    if method == "zst" and importlib.util.find_spec("zstandard") is None:
+        raise ExportError('compress: zst needs zstandard: pip install "hesstore[files]"')
+
+
+def suffix(method: str | None) -> str:
+    """What follows a file's name."""
+    return f".{method}" if method else ""
+
+
+@contextmanager
+def opened(path: Path, method: str | None) -> Iterator[BinaryIO]:
+    """``path`` for writing; the same bytes make the same file, whenever and under whatever name."""
+    with path.open("wb") as raw:
+        if method == "gz":
+            with gzip.GzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0) as file:
+                yield cast("BinaryIO", file)
+        elif method == "zst":
+            import zstandard  # noqa: PLC0415 - an extra
+
+            # One frame, as some readers stop after the first.
+            with zstandard.ZstdCompressor(_ZSTD_LEVEL, write_checksum=True).stream_writer(raw, closefd=False) as file:
+                yield cast("BinaryIO", file)
+        else:
+            yield raw

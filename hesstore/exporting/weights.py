@@ -1,0 +1,156 @@
+"""Weights as state dicts: in ``.pth`` and safetensors files, and in modules."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hesstore.errors import ExportError
+from hesstore.exporting.choosing import Choice, l2_texts, read
+from hesstore.exporting.folder import File
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    import torch
+    import xarray as xr
+    from numpy.typing import NDArray
+
+    from hesstore.exporting.choosing import Cell
+
+FORMATS = ("pth", "safetensors")
+_OVERHEAD = 4096  # bytes of a file beside the values
+
+
+def parameter_places(attributes: Mapping[Any, Any]) -> Iterator[tuple[str, tuple[int, ...], slice]]:
+    """Name, shape and place in the flat vector of each parameter, in ``state_dict`` order."""
+    start = 0
+    for name, shape in json.loads(attributes["identity"])["parameters"]:
+        size = int(np.prod(shape, dtype=np.int64))
+        yield name, tuple(shape), slice(start, start + size)
+        start += size
+
+
+def named_weights(choice: Choice, cell: Cell) -> dict[str, NDArray[np.float32]]:
+    """The weights of one λ, by parameter."""
+    weights = read(choice.array("weights", cell))
+    return {name: weights[where].reshape(shape) for name, shape, where in parameter_places(choice.ds.attrs)}
+
+
+def to_state_dict(ds: xr.Dataset, *, run: int = 0, l2: float) -> dict[str, torch.Tensor]:
+    """The weights of one complete λ as a ``state_dict``, float32, on the CPU.
+
+    Parameters
+    ----------
+    ds : Dataset
+        A store, as :func:`hesstore.open` gives it.
+    run : int
+        Run ID.
+    l2 : float
+        λ, one of the grid.
+
+    Raises
+    ------
+    ExportError
+        If the run or λ is not there, is not complete, or has no weights.
+    """
+    import torch  # noqa: PLC0415 - other exports need none
+
+    choice = Choice.of(ds, [run], [l2])
+    if not choice.having("weights"):
+        raise ExportError(f"λ = {l2:g} of run {run} was imported without weights")
+    return {name: torch.from_numpy(values.copy()) for name, values in named_weights(choice, choice.cells[0]).items()}
+
+
+def load_model(
+    ds: xr.Dataset, *, run: int = 0, l2: float, module: torch.nn.Module | None = None, trust: bool = False
+) -> torch.nn.Module:
+    """The network of one complete λ, in eval mode.
+
+    Parameters
+    ----------
+    ds, run, l2
+        As in :func:`to_state_dict`.
+    module : nn.Module, optional
+        What takes the weights; by default the ``mlp`` of the store's config.
+    trust : bool
+        Whether the code that the config names, ``module:factory``, may be imported and run instead.
+
+    Raises
+    ------
+    ExportError
+        As in :func:`to_state_dict`; if ``module`` has other parameters; or if the config names code and neither
+        ``module`` nor ``trust`` is given.
+    """
+    from hesstore.models import MLP  # noqa: PLC0415 - needs torch
+
+    state = to_state_dict(ds, run=run, l2=l2)
+    if module is None:
+        config = json.loads(ds.attrs["config"])
+        if config["model"] != "mlp":
+            module = _built(config, trust=trust)
+        else:
+            weights = [tensor for tensor in state.values() if tensor.ndim > 1]
+            if list(state) != list(MLP(1, [1] * (len(weights) - 1), 1).state_dict()):
+                raise ExportError(f"the parameters {', '.join(state)} are not those of an mlp: pass module=")
+            *hidden, classes = (len(each) for each in weights)
+            module = MLP(weights[0].shape[1], hidden, classes)
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ExportError(f"module: {type(module).__name__} has other parameters than the store ({reason})") from None
+    return module.eval()
+
+
+def _built(config: Mapping[str, Any], *, trust: bool) -> torch.nn.Module:
+    from hesstore import datasets, models  # noqa: PLC0415 - needs torch
+
+    if not trust:
+        raise ExportError(
+            f"the store's config names code, {config['model']!r}, that makes the network: pass module=, or trust=True "
+            "if you know where the store comes from"
+        )
+    data = datasets.load(config["dataset"], config["data_dir"])
+    built = models.build(config["model"], config["hidden"], data.input_shape, data.num_classes, seed=0)
+    return built.module
+
+
+def weight_files(choice: Choice, format: str) -> Iterator[File]:  # noqa: A002 - as in export
+    """A file a λ."""
+    if format == "safetensors" and importlib.util.find_spec("safetensors") is None:
+        raise ExportError('format: safetensors needs a further package: pip install "hesstore[files]"')
+    names = l2_texts(choice.ds["l2"].values)
+    write = {"pth": _write_pth, "safetensors": _write_safetensors}[format]
+    for cell in choice.having("weights"):
+        yield File(
+            name=f"model_weights-{cell[0]}-{names[cell[1]]}.{format}",
+            kind="weights",
+            source=choice.source([cell]),
+            estimate=4.0 * choice.ds.sizes["param"] + _OVERHEAD,
+            write=partial(write, choice, cell),
+        )
+
+
+def _write_pth(choice: Choice, cell: Cell, path: Path) -> None:
+    import torch  # noqa: PLC0415 - other exports need none
+
+    state = {name: torch.from_numpy(values) for name, values in named_weights(choice, cell).items()}
+    buffer = io.BytesIO()  # given a path, PyTorch writes its name into the file
+    torch.save(state, buffer)
+    path.write_bytes(buffer.getbuffer())
+
+
+def _write_safetensors(choice: Choice, cell: Cell, path: Path) -> None:
+    from safetensors.numpy import save_file  # noqa: PLC0415 - an extra
+
+    run, index = cell
+    facts = {"run": str(run), "l2": repr(float(choice.ds["l2"][index])), "fingerprint": choice.ds.attrs["fingerprint"]}
+    named = {name: np.ascontiguousarray(values) for name, values in named_weights(choice, cell).items()}
+    save_file(named, path, metadata={"hesstore": json.dumps(facts)})  # the order of several keys would be random
