@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hesstore.curvature import Hessian, HessianOperator
     from hesstore.errors import HesstoreError
     from hesstore.exporting import ExportSummary, export, load_model, to_state_dict
+    from hesstore.importing import ImportSummary, import_files
     from hesstore.linalg import EigenPairs, lanczos
     from hesstore.opening import open
     from hesstore.sweep import SweepEvent, SweepSummary, run_sweep
@@ -22,6 +23,7 @@ _HOMES = {
     "Hessian": "hesstore.curvature",
     "HessianOperator": "hesstore.curvature",
     "HesstoreError": "hesstore.errors",
+    "ImportSummary": "hesstore.importing",
     "SweepConfig": "hesstore.config",
     "SweepEvent": "hesstore.sweep",
     "SweepSummary": "hesstore.sweep",
@@ -29,6 +31,7 @@ _HOMES = {
     "export": "hesstore.exporting",
     "load_model": "hesstore.exporting",
     "to_state_dict": "hesstore.exporting",
+    "import_files": "hesstore.importing",
     "lanczos": "hesstore.linalg",
     "open": "hesstore.opening",
     "run_sweep": "hesstore.sweep",
@@ -40,10 +43,12 @@ __all__ = [
     "Hessian",
     "HessianOperator",
     "HesstoreError",
+    "ImportSummary",
     "SweepConfig",
     "SweepEvent",
     "SweepSummary",
     "export",
+    "import_files",
     "lanczos",
     "load_model",
     "open",

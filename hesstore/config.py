@@ -377,6 +377,16 @@ def resolve(
     ConfigError
         For an unknown preset or key, or a value out of range.
     """
+    return SweepConfig.from_mapping(given(preset, file, assignments, options))
+
+
+def given(
+    preset: str,
+    file: Path | None = None,
+    assignments: Iterable[str] = (),
+    options: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """The settings that these name, as :func:`resolve` takes them; the others are at their defaults."""
     if preset not in PRESETS:
         raise ConfigError(f"preset: {preset!r} is not one of {', '.join(PRESETS)}")
     values: dict[str, object] = dict(PRESETS[preset])
@@ -387,5 +397,4 @@ def resolve(
         if not equals:
             raise ConfigError(f"--set: {assignment!r} is not key=value")
         values |= checked_keys({key.strip(): value.strip()}, "--set")
-    values |= options or {}
-    return SweepConfig.from_mapping(values)
+    return values | dict(options or {})

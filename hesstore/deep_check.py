@@ -14,6 +14,7 @@ from hesstore.curvature import gradient
 from hesstore.errors import CorruptStoreError, StoreError
 from hesstore.experiment import Experiment
 from hesstore.store.metadata import read_metadata
+from hesstore.store.origin import origin_of
 from hesstore.store.paths import local_path
 from hesstore.store.report import Problem
 from hesstore.store.schema import SPLITS, Run, Status
@@ -96,6 +97,12 @@ def deep_check(
     """
     path = local_path(location)
     attributes = read_metadata(path).attributes
+    origin = origin_of(attributes)
+    if origin.is_import and not origin.recompute:
+        raise StoreError(
+            f"{path}: was imported as it is, from files that may have been made otherwise: nothing can be calculated "
+            "again; `hesstore import --recompute` compares them with what follows from their weights"
+        )
     config = replace(SweepConfig.from_mapping(json.loads(attributes["config"])), device="auto")
     for name in (config.dataset, config.model):
         if ":" in name and not trust:
@@ -112,7 +119,10 @@ def deep_check(
                 f"{_short(here[key])} here): check the --data-dir of its config, {config.data_dir!r}, or your own code"
             )
     store = SweepStore(path)
-    chosen = _spread(_complete(store, avoid), sample)
+    imported = {
+        (run.id, index) for run, index in _complete(store, ()) if origin.is_as_imported(run.id, store.l2[index])
+    }
+    chosen = _spread(_complete(store, {*avoid, *imported}), sample)
     report = DeepReport(modes=min(MODES, config.k))
     for done, (run, index) in enumerate(chosen, start=1):
         l2 = float(store.l2[index])

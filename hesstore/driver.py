@@ -86,8 +86,8 @@ class Driver:
         self.computed = 0
         self._facts: dict[Point, Facts] = {}
 
-    def drive(self, executor: Executor, stop: Callable[[], bool]) -> None:
-        """Finish every λ of every run, or those in hand once told to stop."""
+    def drive(self, executor: Executor, stop: Callable[[], bool], *, fits: bool = True) -> None:
+        """Finish every λ of every run (without ``fits`` those that are fitted), or those in hand once told to stop."""
         self.tell("opened", next(chain.first for chain in self.chains.values() if chain.first is not None))
         left = deque(point for chain in self.chains.values() for point in chain.fitted)  # by an earlier sweep
         fresh: deque[Point] = deque()
@@ -100,7 +100,7 @@ class Driver:
             while outstanding < capacity and (left or fresh):
                 executor.submit_analysis(left.popleft() if left else fresh.popleft())
                 outstanding += 1
-            for chain in () if stopping else self.chains.values():
+            for chain in () if stopping or not fits else self.chains.values():
                 for point in chain.ready(capacity - outstanding):
                     executor.submit_fit(point, chain.begin(point))
                     outstanding += 1

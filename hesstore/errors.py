@@ -14,7 +14,8 @@
     │   ├── StoreBusyError        another live process drives this run
     │   └── StoreUnreachableError   the server that has the store does not answer
     ├── AnalysisError          a question to a store that it has no answer to
-    └── ExportError            an export that would overwrite, or finds nothing to write
+    ├── ExportError            an export that would overwrite, or finds nothing to write
+    └── ImportFilesError       a file that is to be imported is not what it should be
 
 Library code raises; only the command line turns an error into a message and an exit status.
 """
@@ -83,6 +84,10 @@ class StoreUnreachableError(StoreError):
 
 class ExportError(HesstoreError):
     """An export would overwrite files, or there is nothing to export."""
+
+
+class ImportFilesError(HesstoreError):
+    """A file that is to be imported is damaged, malformed, or does not fit the others."""
 
 
 class AnalysisError(HesstoreError):

@@ -108,11 +108,9 @@ class Worker:
         measured = self.experiment.measure(thetas)
         for (point, fit), weights, theta, (train, test) in zip(fits, stored, thetas, measured, strict=True):
             self._keep(point, theta)
-            norm = float(torch.linalg.vector_norm(theta, dtype=torch.float64))
+            scale = self.experiment.config.penalty_scale * point.l2
             values = {
-                "weights": HostCopy(weights),
-                **_split_values([train, test]),
-                "penalty": self.experiment.config.penalty_scale * point.l2 * norm**2,
+                **measured_values(HostCopy(weights), theta, (train, test), scale),
                 "epochs": fit.epochs,
                 "fit_seconds": seconds,
             }
@@ -194,6 +192,14 @@ def facts_of(test_accuracy: float, test_classes: NDArray[np.float64]) -> Facts:
         "worst_class": worst,
         "worst_class_accuracy": float(test_classes[worst]),
     }
+
+
+def measured_values(
+    weights: Any, theta: Tensor, splits: tuple[SplitMetrics, SplitMetrics], penalty_scale: float
+) -> dict[str, Any]:
+    """What is recorded of weights, given as they are stored and as θ (P,): metrics, and ``penalty_scale`` ‖θ‖²."""
+    norm = float(torch.linalg.vector_norm(theta, dtype=torch.float64))
+    return {"weights": weights, **_split_values(list(splits)), "penalty": penalty_scale * norm**2}
 
 
 def _warning(identity_error: float) -> Facts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,6 +42,7 @@ def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
     import numpy as np
 
     from hesstore.errors import CorruptStoreError
+    from hesstore.store.origin import origin_of
     from hesstore.store.schema import Status
 
     sizes = {str(name): int(length) for name, length in ds.sizes.items()}
@@ -76,6 +78,7 @@ def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
         "schema_version": ds.attrs["schema_version"],
         "fingerprint": ds.attrs["fingerprint"],
         "config": json.loads(ds.attrs["config"]),
+        "imported": origin_of(ds.attrs).files or None,
         "environment": json.loads(ds.attrs["environment"]),
         "sizes": sizes,
         "runs": runs,
@@ -86,17 +89,25 @@ def _result(cell: xr.Dataset) -> dict[str, Any]:
     import numpy as np
 
     classes = cell["class_accuracy"].sel(split="test").values
-    eigenvalue = float(cell["eigenvalues"][0])
+    known = bool(np.isfinite(classes).any())  # an import may lack them
     return {
         "l2": float(cell["l2"]),
-        "test_accuracy": float(cell["accuracy"].sel(split="test")),
-        "worst_class": int(cell["label"][int(np.nanargmin(classes))]),
-        "worst_class_accuracy": float(np.nanmin(classes)),
-        "top_eigenvalue": eigenvalue if np.isfinite(eigenvalue) else None,
+        "test_accuracy": _finite(float(cell["accuracy"].sel(split="test"))),
+        "worst_class": int(cell["label"][int(np.nanargmin(classes))]) if known else None,
+        "worst_class_accuracy": float(np.nanmin(classes)) if known else None,
+        "top_eigenvalue": _finite(float(cell["eigenvalues"][0])),
         "converged": int(cell["converged"].sum()),
         "epochs": int(cell["epochs"]),
         "matvecs": int(cell["matvecs"]),
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _text(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
 def as_text(facts: dict[str, Any]) -> str:
@@ -110,6 +121,8 @@ def as_text(facts: dict[str, Any]) -> str:
         f"{facts['path']}: {shape}, {size(facts['bytes'])}",
         f"config {facts['fingerprint'][:12]}: {settings}",
     ]
+    if facts["imported"]:
+        lines.append(f"imported from {facts['imported']} files")
     for run in facts["runs"]:
         states = ", ".join(f"{run[name]} {name}" for name in ("complete", "fitted", "pending", "failed") if run[name])
         lines += ["", f"run {run['run']} (seed {run['seed']}, {run['direction']}): {states}"]
@@ -117,10 +130,10 @@ def as_text(facts: dict[str, Any]) -> str:
         if run["results"]:
             lines.append("         λ  test acc.  worst class     μ₁ (nat)  converged  epochs  products")
         for row in run["results"]:
-            eigenvalue = "–" if row["top_eigenvalue"] is None else f"{row['top_eigenvalue']:.4g}"
+            worst = "–" if row["worst_class"] is None else f"{row['worst_class']:>3}: {row['worst_class_accuracy']:.3f}"
             lines.append(
-                f"{row['l2']:>10.10g}  {row['test_accuracy']:>9.3f}  "
-                f"{row['worst_class']:>3}: {row['worst_class_accuracy']:.3f}   "
-                f"{eigenvalue:>12}  {row['converged']:>4}/{sizes['mode']:<4}  {row['epochs']:>6}  {row['matvecs']:>8}"
+                f"{row['l2']:>10.10g}  {_text(row['test_accuracy'], '.3f'):>9}  {worst:<10}   "
+                f"{_text(row['top_eigenvalue'], '.4g'):>12}  {row['converged']:>4}/{sizes['mode']:<4}  "
+                f"{row['epochs']:>6}  {row['matvecs']:>8}"
             )
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from hesstore.errors import (
 )
 from hesstore_cli.config import config
 from hesstore_cli.export import export
+from hesstore_cli.imports import import_
 from hesstore_cli.info import info
 from hesstore_cli.plot import plot
 from hesstore_cli.sweep import sweep
@@ -54,7 +55,7 @@ def cli() -> None:
     """
 
 
-for command in (sweep, info, verify, export, plot, config):
+for command in (sweep, info, verify, export, import_, plot, config):
     cli.add_command(command)
 
 

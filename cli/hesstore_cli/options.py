@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hesstore.config import PRESETS, format_l2, resolve, settings
+from hesstore.config import PRESETS, SweepConfig, format_l2, given, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,12 +20,20 @@ store_argument = click.argument("store", metavar="STORE", type=click.Path(path_t
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give ``command`` a ``config`` argument, resolved from --preset, --config, --set and an option a setting."""
+    return _with_options(command, lambda *given_ones: {"config": SweepConfig.from_mapping(given(*given_ones))})
 
+
+def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give ``command`` an argument ``settings``: those that these options name, not the defaults of others."""
+    return _with_options(command, lambda *given_ones: {"settings": given(*given_ones)})
+
+
+def _with_options(command: Callable[..., Any], resolved: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
     @functools.wraps(command)
     def with_config(*, preset: str, config_file: Path | None, assignments: tuple[str, ...], **options: Any) -> Any:
-        given = {setting.name: options.pop(setting.name) for setting in settings()}
-        values = {name: value for name, value in given.items() if value is not None}
-        return command(config=resolve(preset, config_file, assignments, values), **options)
+        named = {setting.name: options.pop(setting.name) for setting in settings()}
+        values = {name: value for name, value in named.items() if value is not None}
+        return command(**resolved(preset, config_file, assignments, values), **options)
 
     decorated: Callable[..., Any] = with_config
     for setting in reversed(settings()):

@@ -73,7 +73,7 @@ def _labelled(values: xr.DataArray, name: str) -> xr.DataArray:
 
 def _class_shares(confusion: xr.DataArray) -> xr.DataArray:
     """π_c (l2, label); NaN for a class without rows."""
-    rows = confusion.sum("pred")
+    rows = confusion.where(confusion >= 0).sum("pred", skipna=False)  # below 0: an import that had none
     return (rows / rows.sum("label")).where(rows > 0)
 
 

@@ -323,12 +323,18 @@ def _values(ds: xr.Dataset, quantity: str, split: str) -> xr.DataArray:
     chosen = chosen.sel(split=split) if "split" in chosen.dims else chosen
     chosen = chosen.transpose("run", "l2", ...).load().astype(np.float64)
     chosen = chosen.where(status == Status.COMPLETE)
+    if quantity == SKILL and bool(chosen.isnull().all()):
+        raise AnalysisError(
+            "the store has no confusion counts, from which skill is: it was imported; give another quantity, such as "
+            "class_accuracy, or import with --recompute"
+        )
     return chosen if quantity in _OF_CLASSES else abs(chosen).assign_attrs(chosen.attrs)
 
 
 def _skill(confusion: xr.DataArray) -> xr.DataArray:
     """(run, l2, label), from counts (run, l2, label, pred)."""
     counts = confusion.transpose("run", "l2", "label", "pred").values.astype(np.float64)
+    counts[counts < 0] = np.nan  # an import that had none
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     rows, answers = counts.sum(-1), counts.sum(-2)
     others = rows.sum(-1, keepdims=True) - rows

@@ -106,7 +106,7 @@ def load_model(
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ExportError(f"module: {type(module).__name__} has other parameters than the store ({reason})") from None
-    return module.eval()
+    return module.train(mode=False)
 
 
 def _built(config: Mapping[str, Any], *, trust: bool) -> torch.nn.Module:

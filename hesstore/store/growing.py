@@ -25,7 +25,7 @@ from hesstore.store.durable import DurableLocalStore
 from hesstore.store.local import beside
 from hesstore.store.paths import local_path, open_group
 from hesstore.store.schema import AT_FIT, VARIABLES, Run, Status, StoreSpec
-from hesstore.store.writing import SweepStore, write_template
+from hesstore.store.writing import SweepStore, check_swept, write_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,7 +52,9 @@ def check_growing(path: Path, wanted: Mapping[str, Any]) -> None:
     StoreError
         If it is not a store.
     """
-    stored: dict[str, Any] = json.loads(open_group(path).attrs["identity"])  # type: ignore[arg-type]
+    attributes = open_group(path).attrs.asdict()
+    check_swept(path, attributes)
+    stored: dict[str, Any] = json.loads(str(attributes["identity"]))
     others = [key for key in wanted if stored.get(key) != wanted[key] and key not in GRID | SPECTRUM]
     if others:
         differences = {key: (str(stored.get(key)), str(wanted[key])) for key in others}

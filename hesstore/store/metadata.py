@@ -16,6 +16,7 @@ from hesstore.config import SweepConfig, fingerprint
 from hesstore.errors import ConfigError, StoreError
 from hesstore.files import write_file
 from hesstore.layout import parameter_coordinates
+from hesstore.store.origin import ORIGIN
 from hesstore.store.schema import SCHEMA_VERSION, Run, StoreSpec, coordinates_of, variables_of
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def rebuilt_spec(found: Metadata) -> StoreSpec:
     if sorted(runs) != sorted(config.runs()):
         raise StoreError(f"runs are {runs}, those of the config {list(config.runs())}")
     differing = [key for key in identity.keys() & of_config.keys() if identity[key] != of_config[key]]
-    unknown = identity.keys() - of_config.keys() - {"data_digest", "parameters"}
+    unknown = identity.keys() - of_config.keys() - {"data_digest", "parameters", "imported"}
     if differing or unknown:
         raise StoreError(f"identity and config disagree about {', '.join(sorted({*differing, *unknown}))}")
     if attributes["fingerprint"] != fingerprint(identity):
@@ -231,5 +232,7 @@ def rebuilt_spec(found: Metadata) -> StoreSpec:
         num_classes=classes,
         param_coords=coordinates,
         identity=identity,
-        attrs={name: attributes[name] for name in ("config", "penalty_scale", "environment")},
+        attrs={
+            name: attributes[name] for name in ("config", "penalty_scale", "environment", ORIGIN) if name in attributes
+        },
     )

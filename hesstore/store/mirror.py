@@ -1,4 +1,4 @@
-"""A folder that holds what a store holds, for what works on files: the store's own, or a copy of a bucket's objects."""
+"""A folder that holds what a store holds, for what works on files: its own, or a copy of a bucket's or zip file's."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hesstore.errors import StoreError
 from hesstore.store.local import LocalPlace
 from hesstore.store.paths import locate
 from hesstore.store.writing import PROMISES
+from hesstore.store.zipped import ZipPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ def mirrored(
 
     Of a store in a bucket it is a copy of all objects, on this machine's disk. If it is writable, the runs are
     claimed, and files that were replaced, made or removed are so in the bucket at the end: first what promises a λ.
+    Of a packed store it is a copy of all members, never writable.
 
     Parameters
     ----------
@@ -46,7 +48,8 @@ def mirrored(
     StoreBusyError
         If it is writable and a live driver holds one of its runs.
     StoreError
-        If there is no store, or no room for the copy.
+        If there is no store, or no room for the copy; for a packed store that is to be written, or one without vectors,
+        of which nobody can say whether it holds what its digests cover.
     """
     place = locate(location)
     if isinstance(place, LocalPlace):
@@ -55,10 +58,16 @@ def mirrored(
     place.check_exists()
     with ExitStack() as held:
         if writable:
+            place.check_writable()
             for run_id in _runs(place):
                 held.enter_context(place.claim(run_id))
         folder = Path(held.enter_context(tempfile.TemporaryDirectory())) / _name(place)
         fetched = _fetch(place, folder, progress)
+        if isinstance(place, ZipPlace) and place.left_out():
+            raise StoreError(
+                f"{place}: its {len(fetched)} files are whole, but its digests cover arrays that were left out of it "
+                f"({place.left_out()}): verify the store that it was packed from"
+            )
         yield folder
         if writable:
             _give_back(place, folder, fetched)

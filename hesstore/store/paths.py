@@ -14,6 +14,7 @@ from hesstore.errors import StoreError
 from hesstore.store.local import LocalPlace
 from hesstore.store.place import Place
 from hesstore.store.schema import SCHEMA_VERSION
+from hesstore.store.zipped import ZipPlace
 
 if TYPE_CHECKING:
     from hesstore.store.s3 import S3Place
@@ -23,7 +24,7 @@ Location: TypeAlias = "str | os.PathLike[str] | Place"
 
 
 def locate(location: Location) -> Place:
-    """The place that a path, a ``file://`` URL or an ``s3://`` URL names.
+    """The place that a path, a ``file://`` URL or an ``s3://`` URL names; a file ``….zip`` is a packed store.
 
     Raises
     ------
@@ -35,7 +36,8 @@ def locate(location: Location) -> Place:
     text = os.fspath(location)
     if text.startswith("s3://"):
         return _s3_place(text)
-    return LocalPlace(local_path(location))
+    path = local_path(location)
+    return ZipPlace(path) if path.suffix.lower() == ".zip" and not path.is_dir() else LocalPlace(path)
 
 
 def local_path(location: str | os.PathLike[str]) -> Path:

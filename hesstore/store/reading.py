@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hesstore.store.paths import Location
 
 
-def open_store(location: Location) -> xr.Dataset:
+def open_store(location: Location, *, chunked: bool = True) -> xr.Dataset:
     """The store's variables, labelled and lazy: the same Dataset as ``xr.open_zarr(location)``, after a check.
 
     Opened by ``hesstore.open``, it has the analyses of :mod:`hesstore.analysis` as ``ds.hess``.
@@ -21,6 +21,8 @@ def open_store(location: Location) -> xr.Dataset:
     ----------
     location : path, ``file://`` URL or ``s3://`` URL
         The store.
+    chunked : bool
+        Whether arrays are Dask's, where Dask is installed. One λ after the other is read four times as fast without.
 
     Raises
     ------
@@ -29,5 +31,8 @@ def open_store(location: Location) -> xr.Dataset:
     """
     place = locate(location)
     open_group(place)
-    ds: xr.Dataset = xr.open_zarr(place.zarr_store(read_only=True), zarr_format=3)
+    zarr_store = place.zarr_store(read_only=True)
+    if not chunked:
+        return xr.open_zarr(zarr_store, zarr_format=3, chunks=None)
+    ds: xr.Dataset = xr.open_zarr(zarr_store, zarr_format=3)
     return ds

@@ -309,6 +309,8 @@ class StoreSpec:
         What decides the results: the settings, the data digest and the parameter layout.
     attrs : mapping
         Further root attributes: versions, full config, and so on.
+    notes : mapping of str to mapping, optional
+        Further attributes of variables, by name.
     """
 
     l2: tuple[float, ...]
@@ -318,6 +320,7 @@ class StoreSpec:
     param_coords: Mapping[str, NDArray[np.generic]]
     identity: Mapping[str, Any]
     attrs: Mapping[str, Any]
+    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -21,6 +21,7 @@ from hesstore.config import fingerprint
 from hesstore.errors import ConfigMismatchError, CorruptStoreError, StoreError
 from hesstore.store.digest import digest, entries_digest
 from hesstore.store.metadata import document, seal
+from hesstore.store.origin import origin_of
 from hesstore.store.paths import local_path, locate, open_group
 from hesstore.store.schema import (
     BY_NAME,
@@ -303,6 +304,7 @@ def check_matching(location: Location, identity: Mapping[str, Any], *, partly: b
     """
     place = locate(location)
     attributes = open_group(place).attrs
+    check_swept(place, attributes.asdict())
     stored: dict[str, Any] = json.loads(attributes["identity"])  # type: ignore[arg-type]
     place.check_writable()
     compared = identity if partly else {**stored, **identity}
@@ -321,6 +323,15 @@ def check_matching(location: Location, identity: Mapping[str, Any], *, partly: b
             f"{place}: made with another config: {described}. Give the same options or another path"
             " (or --grow, for more λ, runs or pairs)",
             differences,
+        )
+
+
+def check_swept(place: object, attributes: Mapping[str, Any]) -> None:
+    """Raise :class:`StoreError` for a store that was imported: no sweep can go on with it."""
+    if origin_of(attributes).is_import:
+        raise StoreError(
+            f"{place}: was imported from files: `hesstore import --recompute` computes what they lack, a sweep makes a "
+            "store of its own: give another path"
         )
 
 
@@ -352,6 +363,7 @@ def write_template(store: Store, spec: StoreSpec) -> None:
                 "long_name": variable.long_name,
                 "units": variable.units,
                 **variable.attrs,
+                **spec.notes.get(variable.name, {}),
                 "coordinates": on_dims,
             },
         )
