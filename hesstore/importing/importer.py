@@ -150,9 +150,11 @@ def _check_same_import(place: LocalPlace, plan: Plan) -> None:
     there = origin_of(attributes)
     if not there.is_import:
         raise StoreError(f"{place}: is a store that a sweep made: give another path")
-    if there.source != plan.sources.digest() or there.recompute != plan.recompute:
-        what = "other files" if there.recompute == plan.recompute else "or without --recompute, as it now is not,"
-        raise StoreError(f"{place}: was imported from {what}: give another path")
+    if there.source != plan.sources.digest():
+        raise StoreError(f"{place}: was imported from other files: give another path")
+    if there.recompute != plan.recompute:
+        how = "with" if there.recompute else "without"
+        raise StoreError(f"{place}: was imported {how} --recompute: give another path")
 
 
 def _known_identity(plan: Plan) -> dict[str, str]:

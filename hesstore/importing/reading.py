@@ -7,6 +7,7 @@ import gzip
 import io
 import math
 import re
+import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn, cast
 
 import numpy as np
@@ -53,7 +54,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
             for number, line in enumerate(file, start=1):
                 whole = line.endswith(b"\n")
                 yield number, line.rstrip(b"\r\n")
-    except (EOFError, gzip.BadGzipFile, pl.exceptions.PolarsError) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ImportFilesError(f"{path}: line {number + 1}: can't be unpacked ({error}): restore the file") from None
     if not number:
         raise ImportFilesError(f"{path}: is empty")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -31,8 +31,6 @@ def open_store(location: Location, *, chunked: bool = True) -> xr.Dataset:
     """
     place = locate(location)
     open_group(place)
-    zarr_store = place.zarr_store(read_only=True)
-    if not chunked:
-        return xr.open_zarr(zarr_store, zarr_format=3, chunks=None)
-    ds: xr.Dataset = xr.open_zarr(zarr_store, zarr_format=3)
+    options: dict[str, Any] = {} if chunked else {"chunks": None}
+    ds: xr.Dataset = xr.open_zarr(place.zarr_store(read_only=True), zarr_format=3, **options)
     return ds

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import hesstore
+from hesstore.errors import AnalysisError, HesstoreError, ImportFilesError, StoreError
+from hesstore.importing import import_files
+from hesstore.store import Status
+from hesstore.store.verifying import verify
+from tests.conftest import Done
+
+Hesstore = Callable[..., Done]
+K, L2 = 3, (0.0, 0.0002, 0.0004)
+SHAPES = {"fc1.weight": (2, 3), "fc1.bias": (2,), "fc2.weight": (2, 2), "fc2.bias": (2,)}
+P = 14
+
+
+class Original:
+    """What the original scripts leave: 9 decimals, eigenvalues in ascending order, no class columns."""
+
+    def __init__(self, folder: Path) -> None:
+        rng = np.random.default_rng(0)
+        folder.mkdir()
+        self.weights = rng.normal(size=(3, P)).astype(np.float32)
+        self.gradient = (rng.normal(size=(3, P)) * 1e-8).astype(np.float32)
+        self.eigenvalues = np.sort(rng.normal(size=(3, K)), axis=1)
+        self.vectors = np.stack([np.linalg.qr(rng.normal(size=(P, K)))[0].T for _ in L2])
+        rows = ["L2_strength,Train_Loss,Train_Reg_Loss,Test_Loss,Test_Accuracy"]
+        for index, l2 in enumerate(L2):
+            penalty = l2 * float(np.sum(self.weights[index].astype(np.float64) ** 2))  # the full form
+            rows.append(f"{l2 + 1e-17},{0.5:.9f},{0.5 + penalty:.9f},0.700000000,{90 - index / 3:.9f}")
+            np.savetxt(folder / f"Hessian-eigenvalues-0-{l2:.5f}.csv", self.eigenvalues[index], fmt="%.9f")
+            np.savetxt(folder / f"Hessian-eigenvectors-0-{l2:.5f}.csv", self.vectors[index], fmt="%.9f", delimiter=",")
+            state, start, lines = {}, 0, []
+            for name, shape in SHAPES.items():
+                size = int(np.prod(shape))
+                state[name] = torch.from_numpy(self.weights[index, start : start + size].reshape(shape).copy())
+                values = ", ".join(f"{value:.9f}" for value in self.gradient[index, start : start + size])
+                lines.append(f"dL/d{name}: {values}\n")
+                start += size
+            torch.save(state, folder / f"model_weights-0-{l2:.5f}.pth")
+            (folder / f"gradients-0-{l2:.5f}.csv").write_text("".join(lines))
+        (folder / "Model-0.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "test_data"
+
+
+@pytest.fixture
+def original(folder: Path) -> Original:
+    return Original(folder)
+
+
+def test_what_the_original_scripts_left(original: Original, folder: Path, tmp_path: Path) -> None:
+    (folder / "readme.txt").write_text("mine")
+    summary = import_files(folder, tmp_path / "s.zarr")
+    assert (summary.files, summary.strengths, summary.complete) == (13, 3, 3)
+    assert [path.name for path in summary.ignored] == ["readme.txt"]
+    ds = hesstore.open(tmp_path / "s.zarr").load()
+    assert ds["l2"].values.tolist() == list(L2)
+    assert (ds["status"] == Status.COMPLETE).all()
+    for index in range(3):
+        cell = ds.isel(run=0, l2=index)
+        rank = np.argsort(-np.abs(np.round(original.eigenvalues[index], 9)), kind="stable")
+        assert cell["eigenvalues"].values.tolist() == np.round(original.eigenvalues[index], 9)[rank].tolist()
+        expected = np.round(original.vectors[index], 9)[rank].astype(np.float32)
+        expected *= np.sign(expected[np.arange(K), np.abs(expected).argmax(1)])[:, None]
+        assert np.array_equal(cell["eigenvectors"], expected)
+        assert np.array_equal(cell["gradient"], np.round(original.gradient[index].astype(float), 9).astype(np.float32))
+        assert np.array_equal(cell["weights"], original.weights[index])
+        assert cell["loss"].values.tolist() == [0.5, 0.7]
+        assert float(cell["accuracy"].sel(split="test")) == pytest.approx((90 - index / 3) / 100, abs=1e-11)
+        assert float(cell["penalty"]) == pytest.approx(L2[index] * np.sum(original.weights[index] ** 2.0), abs=1e-8)
+    for name in ("class_accuracy", "residual_norm", "class_curvature", "trace"):
+        assert ds[name].isnull().all(), name
+    assert (ds["confusion"] == -1).all()
+    assert ds.sizes["label"] == 2
+    assert list(ds["layer"].values) == ["fc1"] * 8 + ["fc2"] * 6
+    assert json.loads(ds.attrs["config"])["penalty"] == "full"  # as the tables say
+    assert "9 decimals" in ds["eigenvectors"].attrs["provenance"]
+    assert "5e-10" in ds["eigenvalues"].attrs["provenance"]
+    assert "Model-0.csv" in ds["loss"].attrs["provenance"]
+    assert "decimals" not in ds["weights"].attrs["provenance"]
+    report = verify(tmp_path / "s.zarr")
+    assert report.ok, report.problems
+
+
+def test_files_that_are_missing_here_and_there(original: Original, folder: Path, tmp_path: Path) -> None:
+    for name in (
+        *("Hessian-eigenvectors-0-0.00020.csv", "model_weights-0-0.00000.pth", "gradients-0-0.00040.csv"),
+        "Hessian-eigenvalues-0-0.00000.csv",
+    ):
+        (folder / name).unlink()
+    rows = (folder / "Model-0.csv").read_text().splitlines(keepends=True)
+    (folder / "Model-0.csv").write_text("".join(rows[:2]))
+    import_files(folder, tmp_path / "s.zarr")
+    ds = hesstore.open(tmp_path / "s.zarr").load().isel(run=0)
+    there = {
+        "eigenvectors": [1, 0, 1],
+        "weights": [0, 1, 1],
+        "gradient": [1, 1, 0],
+        "eigenvalues": [0, 1, 1],
+        "penalty": [1, 0, 0],
+    }
+    for name, expected in there.items():
+        found = np.isfinite(ds[name].values.reshape(3, -1)).all(1)
+        assert found.tolist() == [bool(each) for each in expected], name
+    assert verify(tmp_path / "s.zarr").ok
+    hesstore.export(tmp_path / "s.zarr", tmp_path / "out")
+    names = {file.name for file in folder.iterdir()} - {"Model-0.csv"}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        *names,
+        "manifest.jsonl",
+        "Model-0_split_accuracy.csv",
+    }
+    # What is lost is noticed, for what is missing is known.
+    shutil.rmtree(tmp_path / "s.zarr" / "weights" / "c" / "0" / "1")
+    assert not verify(tmp_path / "s.zarr").ok
+    with pytest.raises(HesstoreError, match="missing or damaged"):
+        hesstore.export(tmp_path / "s.zarr", tmp_path / "out2")
+
+
+@pytest.mark.parametrize("kept", ["Hessian-eigenvalues", "Hessian-eigenvectors", "gradients", "model_weights", "Model"])
+def test_one_kind_alone(original: Original, folder: Path, tmp_path: Path, kept: str) -> None:
+    for file in folder.iterdir():
+        if not file.name.startswith(kept + "-"):
+            file.unlink()
+    import_files(folder, tmp_path / "s.zarr")
+    assert verify(tmp_path / "s.zarr").ok
+    hesstore.export(tmp_path / "s.zarr", tmp_path / "out")
+    assert len(list((tmp_path / "out").glob(f"{kept}-*"))) == len(list(folder.iterdir()))
+    ds = hesstore.open(tmp_path / "s.zarr")
+    if kept == "gradients":
+        assert json.loads(ds.attrs["identity"])["parameters"] == [[name, list(shape)] for name, shape in SHAPES.items()]
+    with pytest.raises(AnalysisError, match="no confusion counts"):
+        ds.hess.transitions()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("Hessian-eigenvalues-0-0.00040.csv", "1\n2\n", "has 2 lines, 3 were expected"),
+        ("Hessian-eigenvalues-0-0.00040.csv", "1\n2\n3\n4\n", "has 4 lines, 3 were expected"),
+        ("Hessian-eigenvectors-0-0.00040.csv", "1,2\n", "line 1: has 2 values, 14 were expected"),
+        ("Hessian-eigenvectors-0-0.00040.csv", (",".join("1" * P) + "\n") * 4, "line 4: is one too many, 3 were"),
+        ("gradients-0-0.00040.csv", "dL/dfc3.weight: 1\n", "line 1: is of 'fc3.weight', fc1.weight was expected"),
+        ("Model-0.csv", "L2_strength,Test_Accuracy\n0.0004,200\n", "line 2: 200 is not an accuracy"),
+        ("model_weights-0-0.00040.pth", "not a zip", "can't be loaded"),
+    ],
+)
+def test_nothing_is_half_imported(
+    original: Original, folder: Path, tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (folder / name).write_text(text)
+    with pytest.raises(ImportFilesError, match=message) as caught:
+        import_files(folder, tmp_path / "s.zarr")
+    assert str(folder / name) in str(caught.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["test_data"]
+
+
+def test_settings_and_files_that_contradict_each_other(original: Original, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ImportFilesError, match="k: 5 was given, the files have 3 eigenpairs"):
+        import_files(folder, tmp_path / "s.zarr", settings={"k": 5})
+    (folder / "gradients-2-0.00040.csv").write_text((folder / "gradients-0-0.00040.csv").read_text())
+    with pytest.raises(ImportFilesError, match="run ID 2 has files, but seeds and direction make 2 runs"):
+        import_files(folder, tmp_path / "s.zarr", settings={"seeds": "5,6"})
+    import_files(folder, tmp_path / "s.zarr", settings={"seeds": "5,6", "direction": "both", "penalty": "half"})
+    ds = hesstore.open(tmp_path / "s.zarr")
+    assert ds["seed"].values.tolist() == [5, 5, 6, 6]
+    assert (ds["status"].values == Status.COMPLETE).sum(1).tolist() == [3, 0, 1, 0]
+    assert json.loads(ds.attrs["config"])["penalty"] == "half"
+
+
+def test_where_a_store_can_not_be(original: Original, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is not a Zarr store"):
+        (tmp_path / "full").mkdir()
+        (tmp_path / "full" / "x").touch()
+        import_files(folder, tmp_path / "full")
+    with pytest.raises(StoreError, match="into a folder"):
+        import_files(folder, "s3://bucket/s.zarr")
+    import_files(folder, tmp_path / "s.zarr")
+    again = import_files(folder, tmp_path / "s.zarr")  # there already, whole
+    assert again.complete == 3
+    (folder / "gradients-0-0.00040.csv").unlink()
+    with pytest.raises(StoreError, match="was imported from other files"):
+        import_files(folder, tmp_path / "s.zarr")
+
+
+def test_the_command(original: Original, folder: Path, tmp_path: Path, hesstore: Hesstore) -> None:
+    done = hesstore("import", folder, "s.zarr")
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith("13 files, 3 λ, in s.zarr; what the files lack is NaN: --recompute")
+    shown = hesstore("info", "s.zarr").stdout
+    assert "imported from classic files" in shown
+    assert "–" in shown
+    for refused, status in (
+        (hesstore("sweep", "s.zarr", "--l2", "0,0.0002,0.0004"), 2),
+        (hesstore("sweep", "s.zarr", "--l2", "0,0.0002,0.0004", "--grow"), 2),
+        (hesstore("verify", "s.zarr", "--deep"), 2),
+        (hesstore("import", folder, "t.zarr", "--k", "7"), 2),
+        (hesstore("import", tmp_path / "nowhere", "t.zarr"), 2),
+        (hesstore("import", folder / "model_weights-0-0.00000.pth", "t.zarr", "--l2", "0,1"), 2),
+        (hesstore("import", folder), 2),
+    ):
+        assert refused.returncode == status
+        assert len(refused.stderr.splitlines()) == 1, refused.stderr
+    assert not (tmp_path / "t.zarr").exists()
+    assert hesstore("plot", "spectrum", "s.zarr", "-o", "x.png").returncode == 0

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import hesstore
+from hesstore.config import SweepConfig
+from hesstore.errors import ImportFilesError, StoreError
+from hesstore.importing import import_files
+from hesstore.store import Status
+from hesstore.store.verifying import verify
+from hesstore.sweep import run_sweep
+from tests.conftest import TOY, Done
+
+TRAINED = {**TOY, "epochs": 2, "direction": "both", "l2": "0,0.01"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recompute") / "s.zarr"
+    run_sweep(SweepConfig.from_mapping(TRAINED), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("files") / "test_data"
+    hesstore.export(store, folder)
+    return folder
+
+
+def opened(path: Path) -> xr.Dataset:
+    return hesstore.open(path).load()
+
+
+def test_all_of_it_comes_back_from_the_weights(store: Path, files: Path, tmp_path: Path) -> None:
+    summary = import_files(files, tmp_path / "t.zarr", recompute=True)
+    assert (summary.complete, summary.pending, summary.failed) == (4, 0, 0)
+    there, again = opened(store), opened(tmp_path / "t.zarr")
+    changed = {"fit_seconds", "analysis_seconds", "epochs", "entries_digest"}
+    for name in there.data_vars:
+        if name not in changed:
+            xr.testing.assert_equal(again[name], there[name])
+    assert (again["epochs"] == 0).all()
+    found = {each.quantity: each for each in summary.differences}
+    assert len(found) == 7
+    assert all(each.count == 4 and each.largest <= 1e-12 for each in found.values())
+    report = verify(tmp_path / "t.zarr")
+    assert report.ok, report.problems
+    assert json.loads(again.attrs["identity"])["data_digest"] == json.loads(there.attrs["identity"])["data_digest"]
+
+
+def test_files_that_are_off_are_told_of_by_how_much(store: Path, files: Path, tmp_path: Path) -> None:
+    off = tmp_path / "off"
+    off.mkdir()
+    for file in files.iterdir():
+        (off / file.name).write_bytes(file.read_bytes())
+    name = "Hessian-eigenvalues-1-0.01000.csv"
+    values = np.loadtxt(files / name)
+    np.savetxt(off / name, values + 0.5 * abs(values[0]))
+    vectors = np.loadtxt(files / "Hessian-eigenvectors-0-0.00000.csv", delimiter=",")
+    vectors[0] = np.eye(len(vectors[0]))[0]
+    np.savetxt(off / "Hessian-eigenvectors-0-0.00000.csv", vectors, delimiter=",")
+    text = (files / "gradients-0-0.01000.csv").read_text().splitlines(keepends=True)
+    head, _, numbers = text[0].partition(": ")
+    text[0] = f"{head}: {', '.join(str(2 * float(number)) for number in numbers.split(','))}\n"
+    (off / "gradients-0-0.01000.csv").write_text("".join(text))
+    summary = import_files(off, tmp_path / "t.zarr", recompute=True)
+    found = {each.quantity: each for each in summary.differences}
+    assert (found["eigenvalues"].run, found["eigenvalues"].l2) == (1, 0.01)
+    assert found["eigenvalues"].largest == pytest.approx(0.5, rel=1e-6)
+    assert found["eigenvalues"].median == 0
+    assert (found["span of the eigenvectors"].run, found["span of the eigenvectors"].l2) == (0, 0)
+    assert found["span of the eigenvectors"].largest == pytest.approx(1 / 6, abs=0.05)
+    size = 64 * 6
+    gradient = opened(store)["gradient"].sel(run=0, l2=0.01).values.astype(float)
+    expected = np.linalg.norm(gradient[:size]) / np.linalg.norm(gradient)
+    assert found["gradient"].largest == pytest.approx(expected, rel=1e-5)
+    xr.testing.assert_equal(opened(tmp_path / "t.zarr")["eigenvalues"], opened(store)["eigenvalues"])
+
+
+def test_strengths_without_weights_stay_as_they_are(store: Path, files: Path, tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    part.mkdir()
+    for file in files.glob("*-0-*"):
+        if file.name != "model_weights-0-0.01000.pth":
+            (part / file.name).write_bytes(file.read_bytes())
+    (part / "manifest.jsonl").write_bytes((files / "manifest.jsonl").read_bytes())
+    summary = import_files(part, tmp_path / "t.zarr", recompute=True)
+    assert (summary.strengths, summary.complete) == (2, 2)
+    there, again = opened(store).sel(run=0), opened(tmp_path / "t.zarr")
+    assert (again["status"].sel(run=1) == Status.PENDING).all()
+    again = again.sel(run=0)
+    assert again["weights"].sel(l2=0.01).isnull().all()
+    assert again["trace"].sel(l2=0.01).isnull()
+    for name in ("eigenvalues", "eigenvectors", "gradient"):
+        assert np.array_equal(again[name], there[name])
+    assert float(again["trace"].sel(l2=0)) == float(there["trace"].sel(l2=0))
+    report = verify(tmp_path / "t.zarr")
+    assert report.ok, report.problems
+
+
+def test_what_was_stopped_goes_on(files: Path, tmp_path: Path) -> None:
+    calls = iter([False, False, True])
+    first = import_files(files, tmp_path / "t.zarr", recompute=True, stop=lambda: next(calls, True))
+    assert 0 < first.complete < 4
+    assert first.complete + first.pending == 4
+    seen: list[str] = []
+    second = import_files(files, tmp_path / "t.zarr", recompute=True, observer=lambda event: seen.append(event.phase))
+    assert (second.complete, second.pending) == (4, 0)
+    assert seen.count("complete") == first.pending
+    assert "fitting" not in seen
+    with pytest.raises(StoreError, match="was imported with"):
+        import_files(files, tmp_path / "t.zarr")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden": "6,6"}, r"has fc2.weight \(5, 6\) where the config's network has fc2.weight \(6, 6\)"),
+        ({"hidden": "6"}, "where the config's network has"),
+        ({"dataset": "mnist-5k"}, r"fc1.weight \(6, 64\) where the config's network has fc1.weight \(6, 784\)"),
+    ],
+)
+def test_another_network_or_data(files: Path, tmp_path: Path, settings: dict[str, str], message: str) -> None:
+    with pytest.raises(ImportFilesError, match=message):
+        import_files(files, tmp_path / "t.zarr", settings=settings, recompute=True)
+    assert not (tmp_path / "t.zarr").exists()
+
+
+def test_checkpoints_of_any_name(store: Path, files: Path, tmp_path: Path, hesstore: Callable[..., Done]) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for position, l2 in enumerate(("0.00000", "0.01000")):
+        state = torch.load(files / f"model_weights-0-{l2}.pth", weights_only=True)
+        wrapped = {"epoch": 3, "state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}
+        torch.save(wrapped, folder / f"mymodel_wd{float(l2)}_epoch{position}.pt")
+    options = ["--dataset", "tests.toy:digits", "--hidden", "6,5", "--k", "4", "--chunk-rows", "128", "--device", "cpu"]
+    done = hesstore("import", *sorted(folder.iterdir()), "m.zarr", "--l2-from-name", "--recompute", *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""  # nothing to compare with
+    assert "2 files, 2 λ, in m.zarr" in done.stderr.splitlines()[-1]
+    there, again = opened(store).sel(run=0), opened(tmp_path / "m.zarr").sel(run=0)
+    assert again.sizes["mode"] == 4
+    xr.testing.assert_equal(again["confusion"], there["confusion"])
+    assert np.allclose(again["eigenvalues"], there["eigenvalues"][:, :4], rtol=1e-3)
+    plain = hesstore("import", folder, "plain.zarr", "--l2-from-name")
+    assert plain.returncode == 0
+    assert opened(tmp_path / "plain.zarr")["eigenvectors"].isnull().all()
+    table = hesstore("import", files, "t.zarr", "--recompute", "--l2-from-name")
+    assert table.returncode == 2
+
+
+def test_the_differences_are_the_output(files: Path, hesstore: Callable[..., Done]) -> None:
+    done = hesstore("import", files, "t.zarr", "--recompute")
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["files", "against", "weights", "unit", "λ", "median", "largest", "at"]
+    assert len(lines) == 8
+    assert lines[1].startswith("eigenvalues               of |μ₁|      4  ")
+    again = hesstore("import", files, "t.zarr", "--recompute")
+    assert again.stdout == done.stdout

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hesstore.errors import ImportFilesError
+from hesstore.importing.sources import find, l2_in
+
+
+def touch(folder: Path, *names: str) -> list[Path]:
+    for name in names:
+        (folder / name).write_text("1\n")
+    return [folder / name for name in names]
+
+
+def test_files_by_their_names(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        *("Model-0_split_accuracy.csv", "Model-0.csv", "Model-12.csv.gz"),
+        *("Hessian-eigenvalues-0-0.00020.csv", "Hessian-eigenvectors-0-0.00020.csv.zst", "gradients-3-1e-05.csv"),
+        *("model_weights-0-0.00020.pth", "model_weights-1-0.00020.safetensors", "notes.txt", ".hidden.csv"),
+    )
+    found = find([tmp_path])
+    assert {run: path.name for run, path in found.tables.items()} == {
+        0: "Model-0_split_accuracy.csv",
+        12: "Model-12.csv.gz",
+    }
+    assert list(found.files["gradients"]) == [(3, "1e-05")]
+    assert sorted(found.files["weights"]) == [(0, "0.00020"), (1, "0.00020")]
+    assert sorted(path.name for path in found.ignored) == ["Model-0.csv", "notes.txt"]
+    assert found.runs == [0, 1, 3, 12]
+    before = found.digest()
+    (tmp_path / "gradients-3-1e-05.csv").write_text("1\n2\n")
+    assert find([tmp_path]).digest() != before
+    assert find([tmp_path / "Model-12.csv.gz"]).runs == [12]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "nothing to import"),
+        (["a.txt"], "nothing to import"),
+        (["best.pth"], "best.pth: its name is not model_weights-ID-L2.pth: pass --l2-from-name"),
+        (["gradients-0-0.1.csv", "gradients-0-0.1.csv.gz"], "is of the same run and λ as"),
+        (["Model-0.csv", "Model-0.csv.gz"], "is of the same run and λ as"),
+        (["Model-5000.csv"], "run ID 5000 is above 999"),
+    ],
+)
+def test_what_is_no_set_of_files(tmp_path: Path, names: list[str], message: str) -> None:
+    touch(tmp_path, *names)
+    with pytest.raises(ImportFilesError, match=message):
+        find([tmp_path])
+
+
+def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ImportFilesError, match="no such file or folder"):
+        find([tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("name", "l2"),
+    [
+        ("model_l2_0.006.pth", "0.006"),
+        ("weights-0.0002.pt", "0.0002"),
+        ("mnist5k-epoch50-wd=5e-4-acc98.1.pth", "5e-4"),
+        ("lambda0.01_seed3.safetensors", "0.01"),
+        ("run3_1e-05.pth", "1e-05"),
+        ("net_0.pth", "0"),
+        ("L2-0.pth", "0"),
+    ],
+)
+def test_l2_from_a_name(name: str, l2: str) -> None:
+    assert l2_in(Path(name)) == l2
+
+
+def test_checkpoints(tmp_path: Path) -> None:
+    paths = touch(tmp_path, "seed1_0.01.pth", "seed1_0.02.pth", "seed0_0.01.pt", "log.txt")
+    found = find([tmp_path], l2_from_name=True)
+    assert found.style == "checkpoints"
+    assert sorted(found.files["weights"]) == [(0, "0.01"), (1, "0.01"), (1, "0.02")]
+    by_order = find(paths[:2], l2=[0.5, 0.25])
+    assert sorted(by_order.files["weights"]) == [(1, "0.25"), (1, "0.5")]
+    with pytest.raises(ImportFilesError, match="l2: has 1 values for 2 files"):
+        find(paths[:2], l2=[0.5])
+    with pytest.raises(ImportFilesError, match="is not a checkpoint"):
+        find(paths, l2_from_name=True)
+    with pytest.raises(ImportFilesError, match="has no number"):
+        find(touch(tmp_path, "best.pth"), l2_from_name=True)
+    with pytest.raises(ImportFilesError, match="is of the same run and λ as"):
+        find(touch(tmp_path, "a_0.1.pth", "b_0.1.pth"), l2_from_name=True)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImportFilesError, match="has no .pth"):
+        find([tmp_path / "empty"], l2_from_name=True)
