@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -14,6 +14,8 @@ from hesstore.exporting.choosing import Choice
 from hesstore.exporting.compression import check_method
 from hesstore.exporting.folder import File, write_files
 from hesstore.exporting.manifest import Manifest, header_of
+from hesstore.exporting.netcdf import export_netcdf
+from hesstore.exporting.packing import pack
 from hesstore.store import open as open_store
 
 if TYPE_CHECKING:
@@ -113,8 +115,6 @@ def export(
     ds = store if isinstance(store, xr.Dataset) else open_store(store, chunked=False)
     choice = Choice.of(ds, runs, l2)
     if format == "netcdf":
-        from hesstore.exporting.netcdf import export_netcdf
-
         path = Path(out).expanduser() if out else _beside(store, ds, format)
         written = export_netcdf(
             ds,
@@ -190,7 +190,7 @@ def _files(choice: Choice, format: str, style: str, kinds: Sequence[str], compre
 
 
 def _packed(
-    store: object,
+    store: Any,
     out: str | os.PathLike[str] | None,
     *,
     vectors: bool,
@@ -198,9 +198,7 @@ def _packed(
     progress: Callable[[int, int], None],
 ) -> ExportSummary:
     path = Path(out).expanduser() if out else _beside(store, None, "zip")
-    from hesstore.exporting.packing import pack
-
-    done = pack(store, path, vectors=vectors, force=force, progress=progress)  # type: ignore[arg-type]
+    done = pack(store, path, vectors=vectors, force=force, progress=progress)
     return _of_files(path, () if done is None else (done,))
 
 

@@ -141,10 +141,9 @@ class _Source:
 
     def members(self, attributes: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
         """Name and contents of each file: first what promises a λ, so that what it promises is all in the others."""
-        promises = self._promises()
-        yield from promises.items()
-        for key in self._keys():  # looked up only now
-            if key not in promises:
+        yield from self._promises().items()
+        for key in self._keys():  # looked up only now; a run may have got its first status meanwhile
+            if key.partition("/")[0] not in PROMISES:
                 yield key, self._fetch(key)
         yield "config.toml", tomli_w.dumps(json.loads(attributes["config"])).encode()
         yield "environment.json", (json.dumps(json.loads(attributes["environment"]), indent=2) + "\n").encode()

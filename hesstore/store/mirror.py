@@ -12,7 +12,6 @@ from hesstore.errors import StoreError
 from hesstore.store.local import LocalPlace
 from hesstore.store.paths import locate
 from hesstore.store.writing import PROMISES
-from hesstore.store.zipped import ZipPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,8 +47,7 @@ def mirrored(
     StoreBusyError
         If it is writable and a live driver holds one of its runs.
     StoreError
-        If there is no store, or no room for the copy; for a packed store that is to be written, or one without vectors,
-        of which nobody can say whether it holds what its digests cover.
+        If there is no store, or no room for the copy; for a packed store that is to be written.
     """
     place = locate(location)
     if isinstance(place, LocalPlace):
@@ -63,11 +61,6 @@ def mirrored(
                 held.enter_context(place.claim(run_id))
         folder = Path(held.enter_context(tempfile.TemporaryDirectory())) / _name(place)
         fetched = _fetch(place, folder, progress)
-        if isinstance(place, ZipPlace) and place.left_out():
-            raise StoreError(
-                f"{place}: its {len(fetched)} files are whole, but its digests cover arrays that were left out of it "
-                f"({place.left_out()}): verify the store that it was packed from"
-            )
         yield folder
         if writable:
             _give_back(place, folder, fetched)

@@ -14,7 +14,7 @@ from hesstore.errors import StoreError
 from hesstore.store.local import LocalPlace
 from hesstore.store.place import Place
 from hesstore.store.schema import SCHEMA_VERSION
-from hesstore.store.zipped import ZipPlace
+from hesstore.store.zipped import LEFT_OUT, ZipPlace
 
 if TYPE_CHECKING:
     from hesstore.store.s3 import S3Place
@@ -78,7 +78,8 @@ def open_group(location: Location, *, writable: bool = False) -> zarr.Group:
     Raises
     ------
     StoreError
-        If there is nothing, something else, a store of a newer schema, or one with a link that leads outside.
+        If there is nothing, something else, a store of a newer schema, or one with a link that leads outside; if it is
+        to be written, and was packed without its large arrays.
     """
     place = locate(location)
     place.check_exists()
@@ -93,4 +94,6 @@ def open_group(location: Location, *, writable: bool = False) -> zarr.Group:
         raise StoreError(f"{place}: is a Zarr store, but not one of hesstore")
     if version > SCHEMA_VERSION:
         raise StoreError(f"{place}: has schema {version}, this hesstore reads up to {SCHEMA_VERSION}: upgrade hesstore")
+    if writable and LEFT_OUT in group.attrs:
+        raise StoreError(f"{place}: can only be read: when it was packed, {group.attrs[LEFT_OUT]} were left out")
     return group

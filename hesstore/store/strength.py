@@ -10,7 +10,7 @@ from hesstore.store.consistency import contradictions
 from hesstore.store.digest import digest, entries_digest
 from hesstore.store.origin import origin_of
 from hesstore.store.report import Problem
-from hesstore.store.schema import LARGE_AT, Run, Status, Variable, arrays_of, entries_of, variables_of
+from hesstore.store.schema import LARGE_AT, Run, Status, Variable, arrays_of, entries_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ class Strength:
         """All that is wrong with this λ."""
         status = self._status()
         promised = self._arrays(status) if status is not None else ()
-        for variable in variables_of(self.verifier.metadata.version):
+        for variable in self.verifier.variables():
             if variable.is_large:
                 self._read_large(variable, promised=variable.name in promised)
         if status is None:
@@ -98,7 +98,7 @@ class Strength:
 
     def _check_digest(self, status: Status) -> None:
         promised = self._arrays(status)
-        if not promised or any(name not in self.arrays for name in promised):
+        if not promised or self.verifier.left_out or any(name not in self.arrays for name in promised):
             return  # nothing to hold it against, or said already
         if "digest" not in self.entries:
             self._say("digest: its chunk is damaged")
@@ -155,6 +155,8 @@ class Strength:
         spec = self.verifier.spec
         if origin_of(spec.attrs).is_as_imported(self.place.id, self.l2):
             return  # what the files said, with their gaps and rounding
+        if self.verifier.left_out:
+            return
         for what in contradictions(status, {**self.arrays, **self.entries}, self.l2, spec.identity, spec.attrs):
             self._say(what)
         self.class_rows = np.asarray(self.entries["confusion"]).sum(axis=-1).tobytes()

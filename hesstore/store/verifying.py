@@ -26,6 +26,7 @@ from hesstore.store.report import Problem, Report
 from hesstore.store.schema import VARIABLES, Run, StoreSpec, Variable, coordinates_of, variables_of
 from hesstore.store.strength import Strength, chunk_file, damage
 from hesstore.store.writing import coordinates
+from hesstore.store.zipped import LEFT_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,6 +86,18 @@ class Verifier:
         spec = rebuilt_spec(self.metadata)
         return spec if self.metadata.is_sealed else replace(spec, runs=self._runs_as_stored(spec))
 
+    @cached_property
+    def left_out(self) -> frozenset[str]:
+        """The arrays that were left out when the store was packed without vectors; digests cover them too."""
+        return frozenset(str(self.metadata.attributes.get(LEFT_OUT, "")).split())
+
+    def variables(self) -> tuple[Variable, ...]:
+        """The variables that the store has."""
+        return tuple(each for each in variables_of(self.metadata.version) if each.name not in self.left_out)
+
+    def _labels(self) -> tuple[str, ...]:
+        return tuple(name for name in coordinates_of(self.metadata.version) if name not in self.left_out)
+
     def _runs_as_stored(self, spec: StoreSpec) -> tuple[Run, ...]:
         """The runs in the order of their IDs: growing put new ones last, which the first schema did not write down."""
         try:
@@ -140,6 +153,10 @@ class Verifier:
             report.remarks.append(
                 "made by an older hesstore, without seals: of small entries and attributes only contradictions show"
             )
+        if self.left_out:
+            report.remarks.append(
+                f"packed without {', '.join(sorted(self.left_out))}: the digests that cover them could not be checked"
+            )
         return report
 
     def _files(self) -> Iterator[str]:
@@ -157,11 +174,11 @@ class Verifier:
         known = {"zarr.json", *(f"{name}/zarr.json" for name in self.metadata.documents)}
         known |= {name for name in files if CLAIM.fullmatch(name)}
         spec = self.spec
-        for variable in self._variables():
+        for variable in self.variables():
             for run in spec.runs:
                 indices = range(len(spec.l2)) if variable.is_large else (0,)
                 known |= {chunk_file(variable, run.id, index) for index in indices}
-        return known | {f"{name}/c/0" for name in coordinates_of(self.metadata.version)}
+        return known | {f"{name}/c/0" for name in self._labels()}
 
     def _understood(self) -> bool:
         """Whether the metadata say enough to go on, and what the schema wants."""
@@ -173,15 +190,12 @@ class Verifier:
             self.report.problems.append(Problem(str(error), file="zarr.json"))
             return False
         fitting = True
-        for variable in self._variables():
+        for variable in self.variables():
             wrong = self._unlike_schema(variable, spec)
             if wrong:
                 self.report.problems.append(Problem(wrong, file=f"{variable.name}/zarr.json"))
                 fitting = False
         return fitting
-
-    def _variables(self) -> tuple[Variable, ...]:
-        return variables_of(self.metadata.version)
 
     def _unlike_schema(self, variable: Variable, spec: StoreSpec) -> str:
         try:
@@ -211,7 +225,7 @@ class Verifier:
         """The coordinates whose values are not those that the config gives."""
         damaged = []
         known = coordinates(self.spec)
-        for name in coordinates_of(self.metadata.version):
+        for name in self._labels():
             values = known[name][1]
             try:
                 there = np.asarray(self.array(name)[:])
@@ -226,7 +240,7 @@ class Verifier:
         """Check a run, one λ a step."""
         # In this order, so that a sweep that goes on meanwhile is never caught with a status that promises too much.
         names = ["status", "digest", "entries_digest"]
-        small = [variable.name for variable in self._variables() if not variable.is_large]
+        small = [variable.name for variable in self.variables() if not variable.is_large]
         names = [*(name for name in names if name in small), *(name for name in small if name not in names)]
         entries = {name: self._read_row(name, run) for name in names}
         behind: list[Problem] = []

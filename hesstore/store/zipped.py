@@ -1,8 +1,7 @@
-"""A store packed into one ``.zip`` file by :func:`hesstore.exporting.packing.pack`: read where it lies, never written."""
+"""A store packed into one ``.zip`` file by :mod:`hesstore.exporting.packing`: read where it lies, never written."""
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 import zlib
@@ -106,13 +105,6 @@ class ZipPlace(Place):
     def size(self) -> int:
         """Bytes of the store's files."""
         return sum(self._sizes().values())
-
-    def left_out(self) -> str:
-        """The arrays that were left out, a space between two."""
-        try:
-            return str(json.loads(self.fetch("zarr.json"))["attributes"].get(LEFT_OUT, ""))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return ""  # whoever reads the store tells what is wrong
 
     def _sizes(self) -> dict[str, int]:
         """Bytes of each file of the store, by name."""

@@ -61,7 +61,8 @@ def make_store(
 
 def sound(spec: StoreSpec, rng: np.random.Generator, l2: float) -> dict[str, Any]:
     """Numbers of one λ that agree with each other as far as an export tells."""
-    sizes, found = spec.sizes, {}
+    sizes = spec.sizes
+    found: dict[str, Any] = {}
     for variable in (each for each in VARIABLES if each.name not in PROMISES):
         shape = tuple(sizes[dim] for dim in variable.dims[2:])
         if variable.dtype == "string":

@@ -76,7 +76,7 @@ def test_a_network_of_ones_own(tmp_path: Path, toy_config: Callable[..., SweepCo
 
 def test_parameters_of_no_mlp(tmp_path: Path) -> None:
     make_store(tmp_path / "s.zarr", shapes=(("a.weight", (2, 2)),))
-    with pytest.raises(ExportError, match="the parameters a.weight are not those of an mlp: pass module="):
+    with pytest.raises(ExportError, match=r"the parameters a\.weight are not those of an mlp: pass module="):
         hesstore.load_model(hesstore.open(tmp_path / "s.zarr"), l2=0.01)
 
 

@@ -181,9 +181,9 @@ def test_settings_and_files_that_contradict_each_other(original: Original, folde
 
 
 def test_where_a_store_can_not_be(original: Original, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
     with pytest.raises(StoreError, match="is not a Zarr store"):
-        (tmp_path / "full").mkdir()
-        (tmp_path / "full" / "x").touch()
         import_files(folder, tmp_path / "full")
     with pytest.raises(StoreError, match="into a folder"):
         import_files(folder, "s3://bucket/s.zarr")

@@ -123,7 +123,7 @@ def test_packed_files(tmp_path: Path, ending: str) -> None:
         packed[:40] + b"\0\0\0\0" + packed[44:],
     ):
         path.write_bytes(damaged)
-        with pytest.raises(ImportFilesError, match="unpacked|number|cut off"):
+        with pytest.raises(ImportFilesError, match=r"unpacked|number|cut off"):
             reading.eigenvalues(path)
 
 

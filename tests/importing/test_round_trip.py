@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -69,7 +70,7 @@ WORDS = st.sampled_from([0.0, -0.0, 1.0, np.finfo(np.float32).tiny, 1e-45, 3.4e3
 def odd_stores(draw: st.DrawFn) -> dict[str, object]:
     widths = draw(st.lists(st.integers(1, 4), min_size=2, max_size=3))
     shapes = []
-    for number, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+    for number, (fan_in, fan_out) in enumerate(itertools.pairwise(widths), start=1):
         shapes += [(f"fc{number}.weight", (fan_out, fan_in)), (f"fc{number}.bias", (fan_out,))]
     size, classes = size_of(shapes), widths[-1]
     k = draw(st.integers(1, 4))

@@ -90,5 +90,5 @@ def test_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(ImportFilesError, match="is of the same run and λ as"):
         find(touch(tmp_path, "a_0.1.pth", "b_0.1.pth"), l2_from_name=True)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ImportFilesError, match="has no .pth"):
+    with pytest.raises(ImportFilesError, match=r"has no \.pth"):
         find([tmp_path / "empty"], l2_from_name=True)

@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import errno
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+import hesstore
+from hesstore import files
+from hesstore.config import SweepConfig
+from hesstore.errors import CorruptStoreError, ExportError
+from hesstore.exporting import netcdf
+from hesstore.exporting.netcdf import export_netcdf
+from hesstore.store import Status, SweepStore
+from hesstore.store.schema import BY_NAME
+from hesstore.sweep import run_sweep
+from tests.conftest import TOY
+from tests.store.test_store import K, P, analysed, fitted, spec
+
+h5py = pytest.importorskip("h5py")
+ENGINES = ("h5netcdf", "netcdf4")
+OF_PARAMETERS = {"eigenvectors", "gradient", "weights", "layer", "kind", "out_index", "in_index"}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete sweep of two runs."""
+    path = tmp_path_factory.mktemp("netcdf") / "s.zarr"
+    run_sweep(SweepConfig.from_mapping({**TOY, "epochs": 2, "direction": "both"}), path)
+    return path
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """λ of every status, and numbers that are easily lost."""
+    path = tmp_path / "m.zarr"
+    store = SweepStore.create(path, spec())
+    for run in store.runs:
+        store.record(run, 0, Status.FITTED, fitted(run.id))
+    values = analysed(0)
+    values["gradient"][:3] = -0.0, np.float32(1e-45), -np.float32(1e-45)
+    values["eigenvalues"] = np.array([3.0, 5e-324, np.nan])  # the solver found two pairs
+    values["eigenvectors"][2] = np.nan
+    store.record(store.runs[0], 0, Status.COMPLETE, {**values, "solver_message": "found 2 of 3 – «λ»"})
+    store.record(store.runs[0], 2, Status.FAILED, {"failure": "loss is nan"})
+    return path
+
+
+def opened(path: Path, engine: str = "h5netcdf") -> xr.Dataset:
+    with xr.open_dataset(path, engine=engine) as ds:
+        return ds.load()
+
+
+def assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
+    """Identical, of the same types, and to the bit but for the NaN."""
+    xr.testing.assert_identical(found, expected)
+    for name, variable in expected.variables.items():
+        values, there = variable.values, found[name].values
+        if values.dtype.kind in "biuf":
+            assert there.dtype == values.dtype, name
+            assert np.array_equal(np.signbit(there[there == 0]), np.signbit(values[values == 0])), name
+        assert {key: type(value) for key, value in found[name].attrs.items() if isinstance(value, str)} == {
+            key: str for key, value in variable.attrs.items() if isinstance(value, str)
+        }
+
+
+@pytest.mark.filterwarnings("ignore:numpy.ndarray size changed:RuntimeWarning")
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("compress", [None, "gz"])
+def test_what_xarray_reads_is_what_the_store_holds(
+    swept: Path, tmp_path: Path, engine: str, compress: str | None
+) -> None:
+    path = tmp_path / "new folder" / "s.nc"
+    assert export_netcdf(swept, path, compress=compress) == (path,)
+    assert [file.name for file in path.parent.iterdir()] == ["s.nc"]
+    found, expected = opened(path, engine), hesstore.open(swept).load()
+    assert_same(found, expected)
+    assert found["status"].attrs["flag_values"].dtype == np.int8
+    assert set(found.coords) == set(expected.coords)
+    assert found.sel(run=1, l2=0.001)["direction"] == "down"
+
+
+@pytest.mark.filterwarnings("ignore:numpy.ndarray size changed:RuntimeWarning")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_lambdas_that_are_not_complete_keep_their_place(mixed: Path, tmp_path: Path, engine: str) -> None:
+    (path,) = export_netcdf(mixed, tmp_path / "m.nc")
+    found, expected = opened(path, engine), hesstore.open(mixed).load()
+    assert found["status"].values.tolist() == [[2, 0, 3], [1, 0, 0]]
+    assert_same(found, expected)
+    assert found["solver_message"].values[0, 0] == "found 2 of 3 – «λ»"
+    assert found["failure"].values[0, 2] == "loss is nan"
+    assert found["weights"][1, 0].notnull().all()
+    assert found["gradient"][1].isnull().all()
+
+
+def test_only_what_the_status_promises_is_copied(mixed: Path, tmp_path: Path) -> None:
+    store = SweepStore(mixed)
+    store.put_arrays(store.runs[1], 1, Status.FITTED, {"weights": np.ones(P, np.float32)})  # a kill came then
+    (path,) = export_netcdf(mixed, tmp_path / "m.nc")
+    assert opened(path)["weights"][1, 1].isnull().all()
+
+
+def test_each_eigenvector_is_a_chunk_and_all_numbers_have_checksums(swept: Path, tmp_path: Path) -> None:
+    export_netcdf(swept, tmp_path / "plain.nc")
+    export_netcdf(swept, tmp_path / "small.nc", compress="gz")
+    with h5py.File(tmp_path / "plain.nc") as plain, h5py.File(tmp_path / "small.nc") as small:
+        assert plain["eigenvectors"].chunks == (1, 1, 1, plain["eigenvectors"].shape[-1])
+        assert plain["weights"].chunks == (1, 1, plain["weights"].shape[-1])
+        assert plain["class_slope"].chunks == (1, 1, *plain["class_slope"].shape[2:])
+        for name in (*BY_NAME, "l2", "run", "mode", "seed", "mu", "out_index"):
+            if plain[name].dtype.kind != "O":
+                assert plain[name].fletcher32, name
+                assert plain[name].compression is None
+                assert (small[name].fletcher32, small[name].shuffle) == (True, True), name
+                assert (small[name].compression, small[name].compression_opts) == ("gzip", 4), name
+        assert np.isnan(plain["weights"].fillvalue)
+        assert np.isnan(plain["weights"].attrs["_FillValue"])
+        assert "_FillValue" not in plain["confusion"].attrs
+    assert (tmp_path / "small.nc").stat().st_size < (tmp_path / "plain.nc").stat().st_size
+
+
+def test_a_flipped_byte_is_noticed(swept: Path, tmp_path: Path) -> None:
+    (path,) = export_netcdf(swept, tmp_path / "s.nc")
+    with h5py.File(path) as file:
+        vectors = file["eigenvectors"].id.get_chunk_info(7)
+        numbers = file["eigenvalues"].id.get_chunk_info(0)
+    for name, chunk in (("eigenvectors", vectors), ("eigenvalues", numbers)):
+        with path.open("r+b") as file:
+            file.seek(chunk.byte_offset + 3)
+            (byte,) = file.read(1)
+            file.seek(-1, 1)
+            file.write(bytes([byte ^ 4]))
+        with xr.open_dataset(path, engine="h5netcdf") as ds, pytest.raises(OSError, match=r"fletcher32|filter"):
+            ds[name].load()
+
+
+def test_runs_and_lambdas_are_chosen(swept: Path, tmp_path: Path) -> None:
+    whole = hesstore.open(swept).load()
+    (path,) = export_netcdf(swept, tmp_path / "part.nc", runs=[1], l2=[0.01, 0.001])
+    assert_same(opened(path), whole.sel(run=[1], l2=[0.001, 0.01]))
+    with pytest.raises(ExportError, match="run 7 is not in the store: it has 0, 1"):
+        export_netcdf(swept, tmp_path / "other.nc", runs=[7])
+    with pytest.raises(ExportError, match=r"λ = 0.02 is not in the store: the nearest is 0.01"):
+        export_netcdf(swept, tmp_path / "other.nc", l2=[0.02])
+
+
+def test_a_file_a_run(swept: Path, tmp_path: Path) -> None:
+    whole = hesstore.open(swept).load()
+    paths = export_netcdf(whole, tmp_path / "s.nc", split_runs=True)
+    assert [path.name for path in paths] == ["s-0.nc", "s-1.nc"]
+    for run, path in enumerate(paths):
+        assert_same(opened(path), whole.sel(run=[run]))
+    paths[0].unlink()
+    assert export_netcdf(swept, tmp_path / "s.nc", split_runs=True) == (paths[0],)
+
+
+def test_without_vectors(swept: Path, tmp_path: Path) -> None:
+    (path,) = export_netcdf(swept, tmp_path / "small.nc", vectors=False)
+    assert_same(opened(path), hesstore.open(swept).load().drop_vars(OF_PARAMETERS))
+    assert "param" not in opened(path).sizes
+    with h5py.File(path) as file:
+        assert file["eigenvalues"].compression == "gzip"
+
+
+def test_progress_is_told_in_bytes(mixed: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    export_netcdf(mixed, tmp_path / "m.nc", progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1][0] == seen[-1][1] > 4 * P * (K + 3)
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+
+
+def test_a_file_with_the_same_contents_is_left_alone(mixed: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.nc"
+    export_netcdf(mixed, path)
+    before = path.stat().st_mtime_ns
+    assert export_netcdf(mixed, path) == ()
+    assert path.stat().st_mtime_ns == before
+    assert export_netcdf(mixed, path, force=True) == (path,)
+    store = SweepStore(mixed)
+    store.record(store.runs[1], 1, Status.FITTED, fitted(7))
+    with pytest.raises(ExportError, match=r"m\.nc: is there already, with other contents: pass --force"):
+        export_netcdf(mixed, path)
+    export_netcdf(mixed, path, force=True)
+    assert opened(path)["status"].values.tolist() == [[2, 0, 3], [1, 1, 0]]
+
+
+@pytest.mark.parametrize("content", [b"", b"not HDF5", None])
+def test_other_files_are_not_overwritten(mixed: Path, tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "m.nc"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ExportError, match=r"m\.nc: is"):
+        export_netcdf(mixed, path)
+    assert path.is_dir() or path.read_bytes() == content
+    if content is not None:
+        export_netcdf(mixed, path, force=True)
+        assert opened(path)["status"][0, 0] == Status.COMPLETE
+
+
+def test_what_can_not_be_done_is_said_before_anything_is_written(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out" / "m.nc"
+    with pytest.raises(ExportError, match="compress: 'zst' is not gz"):
+        export_netcdf(mixed, out, compress="zst")
+    with pytest.raises(ExportError, match=r"m\.h5: is not the name of a netCDF file"):
+        export_netcdf(mixed, out.with_suffix(".h5"))
+    with pytest.raises(ExportError, match="status is not there"):
+        export_netcdf(hesstore.open(mixed).sel(run=0, drop=True).expand_dims(run=[0]).drop_vars("status"), out)
+    usage = type(shutil.disk_usage("/"))(10, 5, 1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(ExportError, match=r"needs about .* GB, 0.00 GB are free"):
+            export_netcdf(mixed, out)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "h5netcdf", None)
+        with pytest.raises(ExportError, match=r'netCDF needs h5netcdf: pip install "hesstore\[files\]"'):
+            export_netcdf(mixed, out)
+    assert not out.parent.exists()
+
+
+def chunk_of(name: str, run: int, index: int) -> Callable[[Path], Path]:
+    """Where a store has a chunk."""
+
+    def file(path: Path) -> Path:
+        array = zarr.open_group(path, mode="r")[name]
+        assert isinstance(array, zarr.Array)
+        return path / name / array.metadata.encode_chunk_key((run, index, *(0 for _ in array.shape[2:])))
+
+    return file
+
+
+@pytest.mark.parametrize(
+    ("name", "run", "what"),
+    [
+        ("weights", 0, r"weights of run 0 at λ = 0: "),
+        ("gradient", 0, r"gradient of run 0 at λ = 0: "),
+        ("eigenvectors", 0, r"eigenvectors of run 0 at λ = 0: "),
+        ("class_slope", 0, r"class_slope of run 0 at λ = 0: "),
+        ("weights", 1, r"weights of run 1 at λ = 0: "),  # that is fitted
+    ],
+)
+@pytest.mark.parametrize("harm", ["missing", "damaged"])
+def test_a_damaged_store_makes_no_file(mixed: Path, tmp_path: Path, name: str, run: int, what: str, harm: str) -> None:
+    chunk = chunk_of(name, run, 0)(mixed)
+    if harm == "missing":
+        chunk.unlink()
+    else:
+        data = bytearray(chunk.read_bytes())
+        data[len(data) // 3] ^= 8
+        chunk.write_bytes(data)
+    out = tmp_path / "out"
+    with pytest.raises(CorruptStoreError, match=what):
+        export_netcdf(mixed, out / "m.nc")
+    assert not list(out.iterdir())
+
+
+def test_arrays_of_another_lambda_are_noticed(mixed: Path, tmp_path: Path) -> None:
+    shutil.copy(chunk_of("weights", 1, 0)(mixed), chunk_of("weights", 0, 0)(mixed))
+    with pytest.raises(CorruptStoreError, match="of run 0 at λ = 0: missing, damaged or replaced"):
+        export_netcdf(mixed, tmp_path / "m.nc")
+    small = chunk_of("status", 0, 0)(mixed).parent.parent / "0" / "0"
+    small.write_bytes(small.read_bytes()[:-2])
+    with pytest.raises(CorruptStoreError, match="status: "):
+        export_netcdf(mixed, tmp_path / "m.nc")
+
+
+def test_a_sweep_may_go_on_meanwhile(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file holds what the status said at the beginning."""
+    store, before = SweepStore(mixed), hesstore.open(mixed).load()
+    really = netcdf._template
+
+    def meanwhile(*arguments: Any) -> Any:
+        store.record(store.runs[1], 0, Status.COMPLETE, analysed(1))
+        store.record(store.runs[1], 1, Status.FITTED, fitted(9))
+        return really(*arguments)
+
+    monkeypatch.setattr(netcdf, "_template", meanwhile)
+    (path,) = export_netcdf(mixed, tmp_path / "m.nc")
+    assert_same(opened(path), before)
+
+
+def test_a_stopped_export_leaves_nothing(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_netcdf(mixed, tmp_path / "out" / "m.nc", progress=stop)
+    assert not list((tmp_path / "out").iterdir())
+
+    def unsynced(step: str, path: Path) -> None:
+        if step == "fsync":
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files, "observe", unsynced)
+    with pytest.raises(ExportError, match=r"m\.nc: can't be written \(Input/output error\)"):
+        export_netcdf(mixed, tmp_path / "out" / "m.nc")
+    assert not list((tmp_path / "out").iterdir())
+
+
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """No file of this process may be larger."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(swept: Path, tmp_path: Path) -> None:
+    (path,) = export_netcdf(swept, tmp_path / "s.nc")
+    size = path.stat().st_size
+    for limit in (100, size // 2, size - 1):
+        with at_most(limit), pytest.raises(ExportError, match=r"full\.nc: can't be written \(File too large\)"):
+            export_netcdf(swept, tmp_path / "full.nc")
+        assert [file.name for file in tmp_path.iterdir()] == ["s.nc"]
+
+
+def test_a_killed_export_leaves_no_file_of_that_name(mixed: Path, tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from hesstore.exporting.netcdf import export_netcdf\n"
+        "export_netcdf(*sys.argv[1:], progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))\n"
+    )
+    out = tmp_path / "out" / "m.nc"
+    done = subprocess.run([sys.executable, "-c", program, str(mixed), str(out)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not out.exists()
+    assert export_netcdf(mixed, out) == (out,)
