@@ -58,7 +58,7 @@ def test_readme_commands_and_names() -> None:
     text = (ROOT / "README.md").read_text()
     known = {option for command in cli.commands.values() for parameter in command.params for option in parameter.opts}
     known |= {"--help", "--version"}
-    for line in re.findall(r"hesstore (?:sweep|export|info|plot|config|verify).*", text):
+    for line in re.findall(r"hesstore (?:sweep|export|import|info|plot|config|verify).*", text):
         for option in re.findall(r"(--[a-z0-9-]+)", line):
             assert option in known, option
     for name in re.findall(r"hesstore\.([a-z_A-Z]+)\(", text):

@@ -68,11 +68,11 @@ def test_quickstart(hesstore: Callable[..., Done], tmp_path: Path, data: dataset
     assert re.search(r"16 λ complete in quickstart\.zarr", swept.stderr)
     exported = hesstore("export", "quickstart.zarr", "--format", "csv")
     assert exported.returncode == 0
-    assert len(list((tmp_path / "test_data").iterdir())) == 65
+    assert len(list((tmp_path / "test_data").iterdir())) == 66
     ds = xr.open_zarr(tmp_path / "quickstart.zarr").sel(run=0)
     assert (ds["status"] == 2).all()
     assert bool(ds["converged"].all())
-    for query in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[:2]:
+    for query in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
         exec(query, {})  # noqa: S102 - the README's own queries, in the folder of the quickstart's store
     for kind, options in (("classes", ["--l2", "0.006"]), ("summary", []), ("overlap", [])):
         assert hesstore("plot", kind, "quickstart.zarr", "-o", f"{kind}.png", *options).returncode == 0

@@ -36,7 +36,7 @@ NAMED = 8
     "-o",
     "--output",
     metavar="PATH",
-    help="Folder of the files, or the file.  [csv: test_data; parquet: tables; pth: weights; else by STORE's name]",
+    help="Folder of the files, or the file.  [csv: test_data; tables: tables; pth: weights; else by STORE's name]",
 )
 @click.option("--l2", metavar="A,B,…", help="Only these λ.  [all complete ones]")
 @click.option("--run", "runs", multiple=True, type=int, metavar="ID", help="Only this run; repeatable.  [all]")

@@ -133,7 +133,8 @@ def export(
         for kind in (only or kinds_of(format, style))
         if vectors or kind not in {"eigenvectors", "gradients", "weights"}
     ]
-    folder = Path(out or FOLDERS[format]).expanduser()
+    kind_of_folder = "parquet" if (format, style) == ("csv", "tidy") else format
+    folder = Path(out or FOLDERS[kind_of_folder]).expanduser()
     files = list(_files(choice, format, style, kinds, compress))
     done = write_files(folder, files, Manifest(folder, header_of(ds.attrs)), force=force, progress=progress)
     return ExportSummary(folder, done.files, done.bytes, done.present, choice.skipped)

@@ -20,7 +20,7 @@ from tests.benchmarks.settings import Settings
 if TYPE_CHECKING:
     from tests.benchmarks.report import Facts
 
-PARTS = ("floor", "product", "spectrum", "geometry", "overlap", "step", "end-to-end", "curves", "h100")
+PARTS = ("floor", "product", "spectrum", "geometry", "overlap", "export", "step", "end-to-end", "curves", "h100")
 DISTURBED = 0.05
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -29,7 +29,11 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 @click.argument("parts", nargs=-1, type=click.Choice([*PARTS, "all"]))
 @click.option("--rows", default=8000, show_default=True, type=click.IntRange(100), help="Training digits.")
 @click.option(
-    "--lambdas", default=8, show_default=True, type=click.IntRange(2), help="Most λ of a curve, or of the overlap map."
+    "--lambdas",
+    default=8,
+    show_default=True,
+    type=click.IntRange(2),
+    help="Most λ of a curve, the overlap map, an export.",
 )
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(1), help="Rounds over the contestants.")
 @click.option("--epochs", default=12, show_default=True, type=click.IntRange(1), help="h100: mean epochs at a λ.")

@@ -1,0 +1,163 @@
+"""Eigenvectors as text: hesstore's export of a store against what writes one matrix; seconds a λ, rate, and memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+import hesstore
+from tests.benchmarks.counts import num_parameters
+from tests.benchmarks.machine import peak_resident_mib
+from tests.benchmarks.overlap import make_store
+from tests.benchmarks.report import Table, progress
+
+if TYPE_CHECKING:
+    from tests.benchmarks.report import Row
+    from tests.benchmarks.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+Matrix = NDArray[np.float32]
+
+
+def savetxt9(path: Path, vectors: Matrix) -> None:
+    """As the field's scripts do."""
+    np.savetxt(path, vectors, fmt="%.9f", delimiter=",")
+
+
+def savetxt(path: Path, vectors: Matrix) -> None:
+    np.savetxt(path, vectors, delimiter=",")
+
+
+def to_csv(path: Path, vectors: Matrix) -> None:
+    pd.DataFrame(vectors).to_csv(path, header=False, index=False)
+
+
+OTHERS: dict[str, tuple[Callable[[Path, Matrix], None], float]] = {
+    "np.savetxt, %.9f": (savetxt9, 5e-10),
+    "np.savetxt": (savetxt, 0.0),
+    "pandas to_csv": (to_csv, 0.0),
+}
+"""What writes a matrix, and by how much its numbers may be off."""
+
+
+def run(settings: Settings) -> Iterator[Table]:
+    """Two tables: time against the others, and memory against the number of λ."""
+    parameters = num_parameters((784, *settings.hidden, 10))
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "vectors.zarr"
+        progress(f"  a store of {settings.lambdas} λ")
+        make_store(store, settings.lambdas, settings.k, parameters)
+        yield compare(store, settings.lambdas, settings.repeats)
+        yield memory(store, settings.lambdas)
+
+
+def compare(store: Path, lambdas: int, repeats: int) -> Table:
+    """Each of the contestants in turn, ``repeats`` times."""
+    vectors = hesstore.open(store)["eigenvectors"].isel(run=0, l2=0).values
+    seconds: dict[str, list[float]] = {}
+    sizes: dict[str, int] = {}
+    right: dict[str, bool] = {}
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory(dir=store.parent) as folder:
+            _time_hesstore(store, Path(folder), lambdas, vectors, (seconds, sizes, right))
+            _time_disk(Path(folder), next(iter(sizes.values())), seconds, sizes)
+            for name, (write, off) in OTHERS.items():
+                path = Path(folder) / "matrix.csv"
+                seconds.setdefault(name, []).append(_timed(lambda write=write, path=path: write(path, vectors)))  # type: ignore[misc]
+                sizes[name] = path.stat().st_size
+                right[name] = right.get(name, True) and bool(_error(path, vectors) <= off)
+    best = median(seconds["hesstore"])
+    rows: list[Row] = [
+        {
+            "writer": name,
+            "s a λ": median(times) if right.get(name, True) else None,
+            "MB/s": sizes[name] / median(times) / 1e6 if right.get(name, True) else None,
+            "× hesstore": median(times) / best,
+            "result": "right" if right.get(name, True) else "WRONG",
+        }
+        for name, times in seconds.items()
+    ]
+    notes = [
+        f"hesstore: {lambdas} λ from the store to files, with checksums, a manifest and every file flushed to the disk",
+        "the others: one matrix from memory, not flushed",
+        "the disk: the same bytes, written and flushed",
+    ]
+    return Table(f"export: eigenvectors as text, {vectors.shape[0]} × {vectors.shape[1]:,} a λ", rows, notes)
+
+
+def _time_hesstore(
+    store: Path,
+    folder: Path,
+    lambdas: int,
+    vectors: Matrix,
+    found: tuple[dict[str, list[float]], dict[str, int], dict[str, bool]],
+) -> None:
+    seconds, sizes, right = found
+    os.sync()
+    taken = _timed(lambda: hesstore.export(store, folder / "out", only=["eigenvectors"]))
+    first = min((folder / "out").glob("*.csv"))
+    seconds.setdefault("hesstore", []).append(taken / lambdas)
+    sizes["hesstore"] = first.stat().st_size
+    right["hesstore"] = _error(first, vectors) == 0
+
+
+def _time_disk(folder: Path, size: int, seconds: dict[str, list[float]], sizes: dict[str, int]) -> None:
+    data = b"0" * size
+    os.sync()
+
+    def write() -> None:
+        with (folder / "zeros").open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    seconds.setdefault("the disk", []).append(_timed(write))
+    sizes["the disk"] = size
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _error(path: Path, vectors: Matrix) -> float:
+    """Largest deviation of the first line."""
+    with path.open() as file:
+        first = np.array(file.readline().split(","), dtype=np.float32)
+    return float(np.abs(first.astype(np.float64) - vectors[0]).max()) if len(first) == vectors.shape[1] else np.inf
+
+
+def memory(store: Path, lambdas: int) -> Table:
+    """Peak memory of a process that exports a quarter, a half, and all of the λ."""
+    rows: list[Row] = []
+    for count in sorted({max(1, lambdas // part) for part in (4, 2, 1)}):
+        command = [sys.executable, "-m", "tests.benchmarks.export", str(store), str(count)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+        rows.append({"λ": count, "peak, MiB": json.loads(done.stdout)})
+    return Table("export: peak memory", rows, [])
+
+
+def measure(store: str, count: int) -> float:
+    """Peak memory of this process when ``count`` λ are exported."""
+    grid = hesstore.open(store)["l2"].values
+    with tempfile.TemporaryDirectory(dir=Path(store).parent) as folder:
+        hesstore.export(store, folder, only=["eigenvectors"], l2=grid[:count].tolist())
+    return peak_resident_mib()
+
+
+if __name__ == "__main__":
+    click.echo(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))
