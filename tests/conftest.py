@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hesstore import files
 from hesstore.config import SweepConfig
 from hesstore_cli.main import run
 
@@ -27,6 +28,13 @@ TOY: dict[str, object] = {
     "chunk_rows": 128,
     "device": "cpu",
 }
+
+
+@pytest.fixture(autouse=True)
+def unflushed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Waiting for the disk is half the time of a small sweep, and no test can cut the power."""
+    if "test_files" not in request.node.nodeid:
+        monkeypatch.setattr(files, "_sync", lambda _: None)
 
 
 @pytest.fixture

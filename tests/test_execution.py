@@ -72,6 +72,7 @@ def test_two_processes_give_the_bytes_of_one(
     assert children() == []
 
 
+@pytest.mark.slow
 def test_what_breaks_three_times_fails_with_its_reason_and_is_tried_again_on_request(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str
 ) -> None:

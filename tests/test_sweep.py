@@ -156,6 +156,7 @@ def test_another_config_is_refused_and_changes_nothing(toy_config: MakeConfig, t
     xr.testing.assert_identical(results(tmp_path / "s.zarr"), before)
 
 
+@pytest.mark.slow
 def test_continuation_starts_from_the_previous_strength(toy_config: MakeConfig, tmp_path: Path) -> None:
     """With a step of almost nothing the weights stay where the run, not the seed, brought them."""
     config = toy_config(optimizer="sgd", lr=1e-12, direction="both")
@@ -189,6 +190,7 @@ def test_a_refined_grid_keeps_the_random_numbers_of_its_points(toy_config: MakeC
     assert np.array_equal(fine["eigenvectors"].sel(l2=coarse["l2"]), coarse["eigenvectors"])
 
 
+@pytest.mark.slow
 def test_diverged_strengths_fail_with_their_reason_and_the_chain_goes_on(
     toy_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -305,6 +307,7 @@ def test_stopped_after_what_is_in_hand_and_resumed(toy_config: MakeConfig, tmp_p
     assert run_sweep(config, tmp_path / "s.zarr").complete == 8
 
 
+@pytest.mark.slow
 def test_a_failed_write_stops_the_sweep_with_its_reason(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,6 +373,7 @@ def test_space_is_checked_before_anything_is_written(
     assert run_sweep(toy_config(l2="0"), tmp_path / "there.zarr").computed == 0  # nothing to compute, no room needed
 
 
+@pytest.mark.slow
 def test_readers_see_only_what_stays(toy_config: MakeConfig, tmp_path: Path) -> None:
     """One that polls all the while: what it has seen as complete never changes."""
     seen: dict[float, np.ndarray[Any, Any]] = {}
@@ -407,6 +411,7 @@ def test_only_the_chosen_runs(toy_config: MakeConfig, tmp_path: Path) -> None:
     assert not (tmp_path / "new.zarr").exists()
 
 
+@pytest.mark.slow
 def test_events_come_in_order_and_only_when_it_is_on_disk(toy_config: MakeConfig, tmp_path: Path) -> None:
     events: list[SweepEvent] = []
 

@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import hesstore
+from hesstore.store import open as open_store
 from tests.benchmarks.counts import num_parameters
 from tests.benchmarks.machine import peak_resident_mib
 from tests.benchmarks.overlap import make_store
@@ -46,7 +47,7 @@ def to_csv(path: Path, vectors: Matrix) -> None:
 
 
 OTHERS: dict[str, tuple[Callable[[Path, Matrix], None], float]] = {
-    "np.savetxt, %.9f": (savetxt9, 5e-10),
+    "np.savetxt, %.9f": (savetxt9, 2e-9),
     "np.savetxt": (savetxt, 0.0),
     "pandas to_csv": (to_csv, 0.0),
 }
@@ -153,9 +154,9 @@ def memory(store: Path, lambdas: int) -> Table:
 
 def measure(store: str, count: int) -> float:
     """Peak memory of this process when ``count`` λ are exported."""
-    grid = hesstore.open(store)["l2"].values
+    ds = open_store(store, chunked=False).isel(l2=slice(count))
     with tempfile.TemporaryDirectory(dir=Path(store).parent) as folder:
-        hesstore.export(store, folder, only=["eigenvectors"], l2=grid[:count].tolist())
+        hesstore.export(ds, folder, only=["eigenvectors"])
     return peak_resident_mib()
 
 

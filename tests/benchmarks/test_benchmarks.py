@@ -9,7 +9,19 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from tests.benchmarks import accuracy, curves, end_to_end, geometry, h100, original, overlap, product, spectrum, step
+from tests.benchmarks import (
+    accuracy,
+    curves,
+    end_to_end,
+    export,
+    geometry,
+    h100,
+    original,
+    overlap,
+    product,
+    spectrum,
+    step,
+)
 from tests.benchmarks.command import PARTS, benchmark
 from tests.benchmarks.contestants import CONTESTANTS, HESSTORE, Contestant, Product, direction
 from tests.benchmarks.counts import gradient_flop, hvp_flop, num_parameters
@@ -82,6 +94,14 @@ def test_hessian_eigenthings_spectra(problem: Problem) -> None:
 
 
 @pytest.mark.slow
+def test_export(tmp_path: Path) -> None:
+    overlap.make_store(tmp_path / "s.zarr", 3, 2, 3000)
+    table = export.compare(tmp_path / "s.zarr", 3, 1)
+    assert [row["writer"] for row in table.rows] == ["hesstore", "the disk", *export.OTHERS]
+    assert {row["result"] for row in table.rows} == {"right"}
+    assert export.measure(str(tmp_path / "s.zarr"), 2) > 0
+
+
 def test_overlap_map() -> None:
     (row,) = overlap.compare([7], 3, 2000).rows
     assert row["result"] == "right"
@@ -198,4 +218,15 @@ def test_command_line(tmp_path: Path) -> None:
     assert {"CPU", "threads", "torch"} <= set(results["machine"])
     assert {"table", "path", "G fit", "all, min", "under 6 min"} <= set(results["h100"][-1])
     assert CliRunner().invoke(benchmark, ["nothing"]).exit_code == 2
-    assert PARTS == ("floor", "product", "spectrum", "geometry", "overlap", "step", "end-to-end", "curves", "h100")
+    assert PARTS == (
+        "floor",
+        "product",
+        "spectrum",
+        "geometry",
+        "overlap",
+        "export",
+        "step",
+        "end-to-end",
+        "curves",
+        "h100",
+    )

@@ -274,6 +274,7 @@ def test_a_time_limit(toy_arguments: list[str], tmp_path: Path, hesstore: Hessto
         assert not (tmp_path / "t.zarr").exists()
 
 
+@pytest.mark.slow
 def test_a_bar_with_time_left_on_a_terminal(
     toy_arguments: list[str], tmp_path: Path, environment: dict[str, str]
 ) -> None:

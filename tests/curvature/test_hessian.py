@@ -134,6 +134,7 @@ def test_any_smooth_module(name: str) -> None:
 
 @pytest.mark.parametrize("cache_bytes", [0, float("inf")])
 @pytest.mark.parametrize("chunk_rows", [7, 50, 1000])
+@pytest.mark.slow
 def test_products_of_a_stack_are_those_of_each(chunk_rows: int, cache_bytes: float, device: torch.device) -> None:
     model = small_model((6, 5), 8, 4, torch.float64)
     x, y = toy.blobs(90, 8, 4)
@@ -153,6 +154,7 @@ def test_products_of_a_stack_are_those_of_each(chunk_rows: int, cache_bytes: flo
 
 
 @pytest.mark.parametrize("name", MODULES)
+@pytest.mark.slow
 def test_stacks_of_any_smooth_module(name: str) -> None:
     torch.manual_seed(0)
     model = FlatModel(MODULES[name]().double())

@@ -159,6 +159,7 @@ export(sys.argv[1], sys.argv[2], only=["accuracy", "eigenvalues", "eigenvectors"
 
 
 @pytest.mark.parametrize("steps", [1, 3, 6, 11, 17, 24])
+@pytest.mark.slow
 def test_killed_at_any_step(store: Path, tmp_path: Path, steps: int, environment: dict[str, str]) -> None:
     out, fresh = tmp_path / "out", tmp_path / "fresh"
     command = [sys.executable, "-c", KILLED, str(store), str(out), str(steps)]

@@ -145,6 +145,7 @@ def test_a_flipped_byte_is_noticed(swept: Path, tmp_path: Path) -> None:
             ds[name].load()
 
 
+@pytest.mark.slow
 def test_runs_and_lambdas_are_chosen(swept: Path, tmp_path: Path) -> None:
     whole = hesstore.open(swept).load()
     (path,) = export_netcdf(swept, tmp_path / "part.nc", runs=[1], l2=[0.01, 0.001])
@@ -180,6 +181,7 @@ def test_progress_is_told_in_bytes(mixed: Path, tmp_path: Path) -> None:
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
 
 
+@pytest.mark.slow
 def test_a_file_with_the_same_contents_is_left_alone(mixed: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.nc"
     export_netcdf(mixed, path)
@@ -196,6 +198,7 @@ def test_a_file_with_the_same_contents_is_left_alone(mixed: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("content", [b"", b"not HDF5", None])
+@pytest.mark.slow
 def test_other_files_are_not_overwritten(mixed: Path, tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "m.nc"
     if content is None:
@@ -254,6 +257,7 @@ def chunk_of(name: str, run: int, index: int) -> Callable[[Path], Path]:
     ],
 )
 @pytest.mark.parametrize("harm", ["missing", "damaged"])
+@pytest.mark.slow
 def test_a_damaged_store_makes_no_file(mixed: Path, tmp_path: Path, name: str, run: int, what: str, harm: str) -> None:
     chunk = chunk_of(name, run, 0)(mixed)
     if harm == "missing":
@@ -323,6 +327,7 @@ def at_most(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_and_leaves_nothing(swept: Path, tmp_path: Path) -> None:
     (path,) = export_netcdf(swept, tmp_path / "s.nc")
     size = path.stat().st_size
@@ -332,6 +337,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(swept: Path, tmp_path: Path)
         assert [file.name for file in tmp_path.iterdir()] == ["s.nc"]
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_no_file_of_that_name(mixed: Path, tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"

@@ -208,6 +208,7 @@ def harmed(path: Path, member: str, position: int, harm: bytes | None = None) ->
 
 
 @pytest.mark.parametrize("member", ["zarr.json", "eigenvectors/c/0/1/0/0", "weights/c/0/2/0", "accuracy/c/1/0/0"])
+@pytest.mark.slow
 def test_a_damaged_member_is_an_error(packed: Path, tmp_path: Path, member: str, hesstore: Callable[..., Done]) -> None:
     with zipfile.ZipFile(packed) as archive:
         size = archive.getinfo(member).file_size
@@ -337,6 +338,7 @@ def test_a_status_never_promises_more_than_was_packed(
                 assert np.isfinite(store.read("eigenvalues", run, index)).all()
 
 
+@pytest.mark.slow
 def test_an_unfinished_store_is_packed_and_whole(swept: Path, tmp_path: Path) -> None:
     asked = iter([False] * 3)
     run_sweep(CONFIG, tmp_path / "s.zarr", stop=lambda: next(asked, True))
@@ -388,6 +390,7 @@ def test_a_stopped_pack_leaves_nothing(live: SweepStore, tmp_path: Path, monkeyp
         pack(live.path, out / "p.zarr.zip")
 
 
+@pytest.mark.slow
 def test_a_store_on_s3_makes_the_same_file(live: SweepStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("obstore")
     pytest.importorskip("moto")

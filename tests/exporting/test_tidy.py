@@ -62,9 +62,15 @@ def duckdb_of(pattern: str) -> pl.DataFrame:
 READERS = {"polars": polars_of, "pandas": pandas_of, "duckdb": duckdb_of}
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+PACKED = ("csv.gz", "csv.zst")
+KINDS = [kind for kind in TABLES if kind != "density"]
+
+
 @pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("kind", [kind for kind in TABLES if kind != "density"])
+@pytest.mark.parametrize(
+    ("kind", "ending"),
+    [*((kind, ending) for kind in KINDS for ending in ("csv", "parquet")), *(("classes", e) for e in PACKED)],
+)
 def test_small_tables(ds: xr.Dataset, tables: Path, kind: str, reader: str, ending: str) -> None:
     table = READERS[reader](str(tables / ending / f"{kind}.{ending}"))
     dims = TABLES[kind]

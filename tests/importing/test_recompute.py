@@ -56,6 +56,7 @@ def test_all_of_it_comes_back_from_the_weights(store: Path, files: Path, tmp_pat
     assert json.loads(again.attrs["identity"])["data_digest"] == json.loads(there.attrs["identity"])["data_digest"]
 
 
+@pytest.mark.slow
 def test_files_that_are_off_are_told_of_by_how_much(store: Path, files: Path, tmp_path: Path) -> None:
     off = tmp_path / "off"
     off.mkdir()
@@ -106,6 +107,7 @@ def test_strengths_without_weights_stay_as_they_are(store: Path, files: Path, tm
     assert report.ok, report.problems
 
 
+@pytest.mark.slow
 def test_what_was_stopped_goes_on(files: Path, tmp_path: Path) -> None:
     calls = iter([False, False, True])
     first = import_files(files, tmp_path / "t.zarr", recompute=True, stop=lambda: next(calls, True))
