@@ -163,6 +163,13 @@ def _known_identity(plan: Plan) -> dict[str, str]:
 
 
 def _recomputer(plan: Plan) -> Recomputer:
+    for name in ("dataset", "model"):
+        code = str(getattr(plan.config, name))
+        if ":" in code and name not in plan.settings:
+            raise ImportFilesError(
+                f"the files' manifest names code, {code!r}, that --recompute would run: pass --{name} {code} if you "
+                "know where the files come from"
+            )
     from hesstore.importing.recomputing import Recomputer  # noqa: PLC0415 - needs torch and the data
 
     return Recomputer.prepare(plan)

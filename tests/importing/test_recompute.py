@@ -21,6 +21,9 @@ from tests.conftest import TOY, Done
 TRAINED = {**TOY, "epochs": 2, "direction": "both", "l2": "0,0.01"}
 
 
+CODE = {"dataset": "tests.toy:digits"}  # what a manifest alone must not have run
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recompute") / "s.zarr"
@@ -40,7 +43,7 @@ def opened(path: Path) -> xr.Dataset:
 
 
 def test_all_of_it_comes_back_from_the_weights(store: Path, files: Path, tmp_path: Path) -> None:
-    summary = import_files(files, tmp_path / "t.zarr", recompute=True)
+    summary = import_files(files, tmp_path / "t.zarr", settings=CODE, recompute=True)
     assert (summary.complete, summary.pending, summary.failed) == (4, 0, 0)
     there, again = opened(store), opened(tmp_path / "t.zarr")
     changed = {"fit_seconds", "analysis_seconds", "epochs", "entries_digest"}
@@ -72,7 +75,7 @@ def test_files_that_are_off_are_told_of_by_how_much(store: Path, files: Path, tm
     head, _, numbers = text[0].partition(": ")
     text[0] = f"{head}: {', '.join(str(2 * float(number)) for number in numbers.split(','))}\n"
     (off / "gradients-0-0.01000.csv").write_text("".join(text))
-    summary = import_files(off, tmp_path / "t.zarr", recompute=True)
+    summary = import_files(off, tmp_path / "t.zarr", settings=CODE, recompute=True)
     found = {each.quantity: each for each in summary.differences}
     assert (found["eigenvalues"].run, found["eigenvalues"].l2) == (1, 0.01)
     assert found["eigenvalues"].largest == pytest.approx(0.5, rel=1e-6)
@@ -93,7 +96,7 @@ def test_strengths_without_weights_stay_as_they_are(store: Path, files: Path, tm
         if file.name != "model_weights-0-0.01000.pth":
             (part / file.name).write_bytes(file.read_bytes())
     (part / "manifest.jsonl").write_bytes((files / "manifest.jsonl").read_bytes())
-    summary = import_files(part, tmp_path / "t.zarr", recompute=True)
+    summary = import_files(part, tmp_path / "t.zarr", settings=CODE, recompute=True)
     assert (summary.strengths, summary.complete) == (2, 2)
     there, again = opened(store).sel(run=0), opened(tmp_path / "t.zarr")
     assert (again["status"].sel(run=1) == Status.PENDING).all()
@@ -110,11 +113,13 @@ def test_strengths_without_weights_stay_as_they_are(store: Path, files: Path, tm
 @pytest.mark.slow
 def test_what_was_stopped_goes_on(files: Path, tmp_path: Path) -> None:
     calls = iter([False, False, True])
-    first = import_files(files, tmp_path / "t.zarr", recompute=True, stop=lambda: next(calls, True))
+    first = import_files(files, tmp_path / "t.zarr", settings=CODE, recompute=True, stop=lambda: next(calls, True))
     assert 0 < first.complete < 4
     assert first.complete + first.pending == 4
     seen: list[str] = []
-    second = import_files(files, tmp_path / "t.zarr", recompute=True, observer=lambda event: seen.append(event.phase))
+    second = import_files(
+        files, tmp_path / "t.zarr", settings=CODE, recompute=True, observer=lambda event: seen.append(event.phase)
+    )
     assert (second.complete, second.pending) == (4, 0)
     assert seen.count("complete") == first.pending
     assert "fitting" not in seen
@@ -132,7 +137,7 @@ def test_what_was_stopped_goes_on(files: Path, tmp_path: Path) -> None:
 )
 def test_another_network_or_data(files: Path, tmp_path: Path, settings: dict[str, str], message: str) -> None:
     with pytest.raises(ImportFilesError, match=message):
-        import_files(files, tmp_path / "t.zarr", settings=settings, recompute=True)
+        import_files(files, tmp_path / "t.zarr", settings={**CODE, **settings}, recompute=True)
     assert not (tmp_path / "t.zarr").exists()
 
 
@@ -159,11 +164,17 @@ def test_checkpoints_of_any_name(store: Path, files: Path, tmp_path: Path, hesst
     assert table.returncode == 2
 
 
+def test_code_that_only_a_manifest_names_is_not_run(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(ImportFilesError, match=r"names code, 'tests\.toy:digits', that --recompute would run: pass"):
+        import_files(files, tmp_path / "t.zarr", recompute=True)
+    assert not (tmp_path / "t.zarr").exists()
+
+
 def test_the_differences_are_the_output(files: Path, hesstore: Callable[..., Done]) -> None:
-    done = hesstore("import", files, "t.zarr", "--recompute")
+    done = hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.toy:digits")
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["files", "against", "weights", "unit", "λ", "median", "largest", "at"]
     assert len(lines) == 8
     assert lines[1].startswith("eigenvalues               of |μ₁|      4  ")
-    again = hesstore("import", files, "t.zarr", "--recompute")
+    again = hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.toy:digits")
     assert again.stdout == done.stdout
