@@ -92,6 +92,7 @@ def test_what_breaks_three_times_fails_with_its_reason_and_is_tried_again_on_req
     xr.testing.assert_identical(results(tmp_path / "s.zarr"), results(tmp_path / "whole.zarr"))
 
 
+@pytest.mark.slow
 def test_what_once_breaks_is_done_again(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str
 ) -> None:

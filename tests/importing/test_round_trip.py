@@ -35,7 +35,7 @@ def round_trip(store: Path, folder: Path, compress: str | None = None) -> Path:
     return folder / "again.zarr"
 
 
-@pytest.mark.parametrize("compress", [None, "gz", "zst"])
+@pytest.mark.parametrize("compress", [None, *(pytest.param(each, marks=pytest.mark.slow) for each in ("gz", "zst"))])
 def test_export_import_export_gives_the_same_files(tmp_path: Path, compress: str | None) -> None:
     statuses = {(0, 1): Status.FITTED, (1, 0): Status.FAILED, (1, 2): Status.PENDING}
     make_store(tmp_path / "s.zarr", seeds=(4, 7), direction="both", statuses=statuses)
