@@ -65,9 +65,9 @@ class Choice:
         return cls(ds, tuple(complete), skipped)
 
     @property
-    def runs(self) -> tuple[int, ...]:
-        """IDs of the runs that have any."""
-        return tuple(dict.fromkeys(run for run, _ in self.cells))
+    def is_import(self) -> bool:
+        """Whether the store was imported from files, so that numbers may be missing."""
+        return origin_of(self.ds.attrs).is_import
 
     def having(self, kind: str) -> tuple[Cell, ...]:
         """The λ that have files of a kind: all of them, but in a store that was imported from files."""
@@ -103,8 +103,8 @@ class Choice:
         return self.ds[name].sel(run=run)[index]
 
 
-def read(array: xr.DataArray) -> NDArray[Any]:
-    """The values of ``array``.
+def read(array: xr.DataArray, *, gaps: bool = False) -> NDArray[Any]:
+    """The values of ``array``; ``gaps`` says that an import may lack some.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def read(array: xr.DataArray) -> NDArray[Any]:
         values: NDArray[Any] = array.values
     except (ValueError, RuntimeError) as error:
         raise CorruptStoreError(f"{array.name}: {error}") from error
-    if array.name in _FINITE and not np.isfinite(values).all():
+    if not gaps and array.name in _FINITE and not np.isfinite(values).all():
         where = ", ".join(f"{name} {array[name].values}" for name in ("run", "l2") if name in array.coords)
         raise CorruptStoreError(f"{array.name} at {where}: missing or damaged")
     return values

@@ -106,7 +106,7 @@ def _accuracy_files(choice: Choice, compress: str | None) -> Iterator[File]:
 def _accuracy(choice: Choice, run: int, rows: list[int]) -> Iterator[bytes]:
     part = choice.ds.sel(run=run).isel(l2=rows)
     loss, penalty, accuracy, class_accuracy = (
-        read(part[name]) for name in ("loss", "penalty", "accuracy", "class_accuracy")
+        read(part[name], gaps=choice.is_import) for name in ("loss", "penalty", "accuracy", "class_accuracy")
     )
     columns: dict[str, NDArray[np.float64]] = {
         "L2_strength": part["l2"].values,

@@ -127,7 +127,7 @@ def export(
             compress=compress,
             progress=progress,
         )
-        return _of_files(path, written, choice.skipped)
+        return _of_files(path.parent if split_runs else path, written, choice.skipped)
     kinds = [
         kind
         for kind in (only or kinds_of(format, style))
@@ -136,6 +136,8 @@ def export(
     kind_of_folder = "parquet" if (format, style) == ("csv", "tidy") else format
     folder = Path(out or FOLDERS[kind_of_folder]).expanduser()
     files = list(_files(choice, format, style, kinds, compress))
+    if not files:
+        raise ExportError("there is nothing to export: the chosen λ have no such files")
     done = write_files(folder, files, Manifest(folder, header_of(ds.attrs)), force=force, progress=progress)
     return ExportSummary(folder, done.files, done.bytes, done.present, choice.skipped)
 

@@ -136,7 +136,7 @@ def _values(choice: Choice, name: str) -> NDArray[np.generic]:
     parts = []
     for run, group in itertools.groupby(choice.cells, key=lambda cell: cell[0]):
         indices = [index for _, index in group]
-        parts.append(read(choice.ds[name].sel(run=run)[indices]).reshape(-1))
+        parts.append(read(choice.ds[name].sel(run=run)[indices], gaps=choice.is_import).reshape(-1))
     return np.concatenate(parts)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zarr.storage import LocalStore
 
-from hesstore.errors import ImportFilesError, StoreError
+from hesstore.errors import ConfigMismatchError, ImportFilesError, StoreError
 from hesstore.importing.comparing import Difference, differences
 from hesstore.importing.filling import nothing, status_of, values_of, weights_of
 from hesstore.importing.plan import Plan
@@ -114,12 +115,14 @@ def import_files(
     if place.is_new():
         place.check_creatable()
     else:
-        _check_same_import(place, plan)
+        _check_same_files(place, plan)
     recomputer = _recomputer(plan) if recompute else None
     spec = recomputer.spec(plan) if recomputer else plan.spec(_known_identity(plan), {})
     if place.is_new():
         place.check_space(int(LEAST_SHARE * spec.large_bytes) * len(plan.cells))
         place.create(lambda zarr_store: _fill(zarr_store, spec, plan, recomputer, progress))
+    else:
+        _check_same_settings(place, spec)
     writer = SweepStore(place)
     if recomputer:
         recomputer.compute(writer, observer, stop)
@@ -144,8 +147,20 @@ def _grid(l2: object) -> tuple[float, ...]:
         raise ImportFilesError(f"l2: {error}") from None
 
 
-def _check_same_import(place: LocalPlace, plan: Plan) -> None:
-    """Raise unless the store there is one that this import has begun."""
+def _check_same_settings(place: LocalPlace, spec: StoreSpec) -> None:
+    """Raise unless the import that was begun there is of the same settings, data and network."""
+    stored = json.loads(str(open_group(place).attrs["identity"]))
+    keys = [key for key in stored.keys() | spec.identity.keys() if stored.get(key) != spec.identity.get(key)]
+    if keys:
+        differences = {key: (str(stored.get(key)), str(spec.identity.get(key))) for key in sorted(keys)}
+        described = "; ".join(f"{key} is {old} there, {new} here" for key, (old, new) in differences.items())
+        raise ConfigMismatchError(
+            f"{place}: was imported with other settings: {described}. Give the same, or another path", differences
+        )
+
+
+def _check_same_files(place: LocalPlace, plan: Plan) -> None:
+    """Raise unless the store there is one that an import of these files has begun."""
     attributes = open_group(place).attrs.asdict()
     there = origin_of(attributes)
     if not there.is_import:

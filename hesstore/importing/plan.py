@@ -14,7 +14,7 @@ import numpy as np
 from hesstore.config import L2_DECIMALS, SweepConfig
 from hesstore.errors import ConfigError, ImportFilesError
 from hesstore.importing import reading
-from hesstore.importing.sources import KINDS, Sources
+from hesstore.importing.sources import KINDS, Sources, same_strength
 from hesstore.layout import parameter_coordinates
 from hesstore.store.origin import ORIGIN, Origin
 from hesstore.store.schema import Run, StoreSpec
@@ -62,9 +62,7 @@ class Plan:
     @cached_property
     def rows(self) -> dict[Cell, AccuracyRow]:
         """Accuracies and losses, by run and λ."""
-        return {
-            (run, round(l2, L2_DECIMALS)): row for run, (rows, _) in self._tables.items() for l2, row in rows.items()
-        }
+        return {(run, l2): row for run, (rows, _) in self._tables.items() for l2, row in rows.items()}
 
     @cached_property
     def _tables(self) -> dict[int, tuple[dict[float, AccuracyRow], int]]:
@@ -73,10 +71,16 @@ class Plan:
     @cached_property
     def paths(self) -> dict[str, dict[Cell, Path]]:
         """The files of each kind but the tables, by run and λ."""
-        return {
-            kind: {(run, self._l2_of(text)): path for (run, text), path in files.items()}
-            for kind, files in self.sources.files.items()
-        }
+        return {kind: self._by_cell(files) for kind, files in self.sources.files.items()}
+
+    def _by_cell(self, files: Mapping[tuple[int, str], Path]) -> dict[Cell, Path]:
+        found: dict[Cell, Path] = {}
+        for (run, text), path in files.items():
+            cell = run, self._l2_of(text)
+            if cell in found:
+                raise same_strength(found[cell], path)
+            found[cell] = path
+        return found
 
     def _l2_of(self, text: str) -> float:
         """λ as a file name has it; names round, so that λ of a table is meant which is written like this."""
@@ -131,7 +135,7 @@ class Plan:
         found = {l2 for _, l2 in self.cells}
         of_header = set(self._header_config.l2) if self._header_config else set()
         values["l2"] = sorted(found | of_header)
-        if not ({"seeds", "direction"} & self.settings.keys() and not base) and not base:
+        if not base and "seeds" not in self.settings:
             values |= self._guessed_runs(str(values.get("direction", "up")))
         if "penalty" not in self.settings and not base:
             values |= self._guessed_penalty()
@@ -190,12 +194,9 @@ class Plan:
 
     @cached_property
     def shapes(self) -> Shapes:
-        """Of the parameters: as the first weights have them, or as the first gradient lets guess; else one vector.
+        """Of the parameters: as the manifest or the first weights have them, or as the first gradient lets guess.
 
-        Raises
-        ------
-        ImportFilesError
-            If no file tells how many parameters there are.
+        Else they are one vector, of the length of an eigenvector, or of one entry where no file has vectors.
         """
         header = self.sources.header
         if header is not None and "parameters" in header.get("identity", {}):

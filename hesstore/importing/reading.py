@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn, cast
 import numpy as np
 import polars as pl
 
+from hesstore.config import L2_DECIMALS
 from hesstore.errors import ImportFilesError
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def accuracies(path: Path) -> tuple[dict[float, AccuracyRow], int]:
         if len(cells) != len(names):
             raise ImportFilesError(f"{path}: line {number}: has {len(cells)} values, {len(names)} were expected")
         values = {name: _number(cell, path, number) for name, cell in zip(names, cells, strict=True)}
-        l2 = values["L2_strength"]
+        l2 = round(values["L2_strength"], L2_DECIMALS)
         if l2 in rows:
             raise ImportFilesError(f"{path}: line {number}: λ = {l2:g} has a row already")
         if not 0 <= l2 < math.inf:

@@ -145,7 +145,7 @@ def _place_table(path: Path, run: int, sources: Sources, *, has_classes: bool) -
     if other is None:
         sources.tables[run] = path
     elif ("_split_" in other.name) == has_classes:
-        raise _twice(other, path)
+        raise same_strength(other, path)
     elif has_classes:  # it has all that the other has
         sources.tables[run] = path
         sources.ignored.append(other)
@@ -155,11 +155,12 @@ def _place_table(path: Path, run: int, sources: Sources, *, has_classes: bool) -
 
 def _put(files: dict[tuple[int, str], Path], key: tuple[int, str], path: Path) -> None:
     if key in files:
-        raise _twice(files[key], path)
+        raise same_strength(files[key], path)
     files[key] = path
 
 
-def _twice(first: Path, second: Path) -> ImportFilesError:
+def same_strength(first: Path, second: Path) -> ImportFilesError:
+    """The error that two files are of one run and λ."""
     return ImportFilesError(f"{second}: is of the same run and λ as {first}: give one of them")
 
 

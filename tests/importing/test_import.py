@@ -216,3 +216,22 @@ def test_the_command(original: Original, folder: Path, tmp_path: Path, hesstore:
         assert len(refused.stderr.splitlines()) == 1, refused.stderr
     assert not (tmp_path / "t.zarr").exists()
     assert hesstore("plot", "spectrum", "s.zarr", "-o", "x.png").returncode == 0
+
+
+def test_two_spellings_of_one_strength(original: Original, folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "gradients-0-0.00040.csv", folder / "gradients-0-0.0004.csv")
+    with pytest.raises(ImportFilesError, match="is of the same run and λ as"):
+        import_files(folder, tmp_path / "s.zarr")
+
+
+def test_a_table_with_few_columns_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "Model-0.csv").write_text("L2_strength,Test_Accuracy\n0,97.3\n0.1,11.35\n")
+    import_files(tmp_path / "Model-0.csv", tmp_path / "s.zarr")
+    hesstore.export(tmp_path / "s.zarr", tmp_path / "out")
+    rows = (tmp_path / "out" / "Model-0_split_accuracy.csv").read_text().splitlines()
+    assert rows[1].startswith("0.0,nan,nan,nan,97.3,nan")
+    assert rows[2].startswith("0.1,nan,nan,nan,11.35,nan")
+    hesstore.export(tmp_path / "s.zarr", tmp_path / "tables", style="tidy")
+    with pytest.raises(HesstoreError, match="there is nothing to export"):
+        hesstore.export(tmp_path / "s.zarr", tmp_path / "pth", format="pth")
+    assert not (tmp_path / "pth").exists()

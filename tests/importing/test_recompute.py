@@ -11,7 +11,7 @@ import xarray as xr
 
 import hesstore
 from hesstore.config import SweepConfig
-from hesstore.errors import ImportFilesError, StoreError
+from hesstore.errors import ConfigMismatchError, ImportFilesError, StoreError
 from hesstore.importing import import_files
 from hesstore.store import Status
 from hesstore.store.verifying import verify
@@ -116,6 +116,8 @@ def test_what_was_stopped_goes_on(files: Path, tmp_path: Path) -> None:
     first = import_files(files, tmp_path / "t.zarr", settings=CODE, recompute=True, stop=lambda: next(calls, True))
     assert 0 < first.complete < 4
     assert first.complete + first.pending == 4
+    with pytest.raises(ConfigMismatchError, match=r"other settings: tol is 0\.001 there, 0\.01 here"):
+        import_files(files, tmp_path / "t.zarr", settings={**CODE, "tol": 0.01}, recompute=True)
     seen: list[str] = []
     second = import_files(
         files, tmp_path / "t.zarr", settings=CODE, recompute=True, observer=lambda event: seen.append(event.phase)
