@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import uuid
 from contextlib import contextmanager
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 def sync_folder(folder: Path) -> None:
     """Make the names in ``folder`` survive a power loss."""
     _sync(folder)
+
+
+def remove_partial(path: Path) -> None:
+    """Remove what killed processes left of writing ``path``; nobody else may be writing it."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 32}.partial"):
+        leftover.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hesstore.errors import ExportError
 from hesstore.exporting.manifest import Entry, Manifest, checksum
-from hesstore.files import whole_file
+from hesstore.files import remove_partial, whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -129,6 +129,7 @@ def _missing(folder: Path, files: Sequence[File], manifest: Manifest) -> list[Fi
 
 
 def _write(folder: Path, file: File, manifest: Manifest, fingerprint: str) -> int:
+    remove_partial(folder / file.name)
     with whole_file(folder / file.name) as path:
         file.write(path)
         facts = path.stat()

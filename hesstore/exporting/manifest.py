@@ -16,7 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 from hesstore.errors import ExportError
-from hesstore.files import write_file
+from hesstore.files import remove_partial, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,6 +76,7 @@ class Manifest:
         self._lock = Lock()
 
     def __enter__(self) -> Self:
+        remove_partial(self.path)
         self._write()
         return self
 

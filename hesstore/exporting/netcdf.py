@@ -20,7 +20,7 @@ import xarray as xr
 from hesstore.errors import CorruptStoreError, ExportError
 from hesstore.exporting.choosing import chosen_l2, chosen_runs
 from hesstore.exporting.folder import check_room
-from hesstore.files import whole_file
+from hesstore.files import remove_partial, whole_file
 from hesstore.store import open as open_store
 from hesstore.store.digest import digest
 from hesstore.store.origin import origin_of
@@ -280,6 +280,7 @@ class _Disk(io.FileIO):
 
 
 def _write_whole(path: Path, part: _Part, compression: dict[str, Any], tell: Callable[[int], None]) -> None:
+    remove_partial(path)
     try:
         with whole_file(path) as temporary, _Disk(temporary, "w+") as disk:
             disk.write(_template(part, compression))

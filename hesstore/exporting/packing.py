@@ -16,7 +16,7 @@ import tomli_w
 
 from hesstore.errors import CorruptStoreError, ExportError, HesstoreError
 from hesstore.exporting.folder import check_room
-from hesstore.files import whole_file
+from hesstore.files import remove_partial, whole_file
 from hesstore.store.local import LocalPlace
 from hesstore.store.metadata import SEAL, seal
 from hesstore.store.paths import locate, open_group
@@ -85,6 +85,7 @@ def pack(
     expected = place.size() if vectors else _bytes(group, source.left_out)
     check_room(next(there for there in file.absolute().parents if there.is_dir()), expected)
     tell = progress or (lambda *_: None)
+    remove_partial(file)
     try:
         with whole_file(file) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             done, sums = 0, []
