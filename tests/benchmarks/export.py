@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,15 +12,12 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-import click
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 import hesstore
-from hesstore.store import open as open_store
 from tests.benchmarks.counts import num_parameters
-from tests.benchmarks.machine import peak_resident_mib
 from tests.benchmarks.overlap import make_store
 from tests.benchmarks.report import Table, progress
 
@@ -142,23 +138,28 @@ def _error(path: Path, vectors: Matrix) -> float:
     return float(np.abs(first.astype(np.float64) - vectors[0]).max()) if len(first) == vectors.shape[1] else np.inf
 
 
+MEASURED = """
+import sys, tempfile
+from pathlib import Path
+from hesstore.exporting import export
+from hesstore.store import open
+ds = open(sys.argv[1], chunked=False).isel(l2=slice(int(sys.argv[2])))
+with tempfile.TemporaryDirectory(dir=Path(sys.argv[1]).parent) as folder:
+    export(ds, folder, only=["eigenvectors"])
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(int(status["VmHWM"].split()[0]) / 1024)
+"""
+"""A process that exports, as the command does, without PyTorch."""
+
+
 def memory(store: Path, lambdas: int) -> Table:
     """Peak memory of a process that exports a quarter, a half, and all of the λ."""
-    rows: list[Row] = []
-    for count in sorted({max(1, lambdas // part) for part in (4, 2, 1)}):
-        command = [sys.executable, "-m", "tests.benchmarks.export", str(store), str(count)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
-        rows.append({"λ": count, "peak, MiB": json.loads(done.stdout)})
+    counts = sorted({max(1, lambdas // part) for part in (4, 2, 1)})
+    rows: list[Row] = [{"λ": count, "peak, MiB": measure(store, count)} for count in counts]
     return Table("export: peak memory", rows, [])
 
 
-def measure(store: str, count: int) -> float:
-    """Peak memory of this process when ``count`` λ are exported."""
-    ds = open_store(store, chunked=False).isel(l2=slice(count))
-    with tempfile.TemporaryDirectory(dir=Path(store).parent) as folder:
-        hesstore.export(ds, folder, only=["eigenvectors"])
-    return peak_resident_mib()
-
-
-if __name__ == "__main__":
-    click.echo(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))
+def measure(store: Path, count: int) -> float:
+    """Peak memory of a fresh process that exports ``count`` λ, MiB."""
+    command = [sys.executable, "-c", MEASURED, str(store), str(count)]
+    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT).stdout)
