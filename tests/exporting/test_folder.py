@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -228,7 +229,7 @@ def test_compressed_files(store: Path, tmp_path: Path, compress: str) -> None:
         ({"runs": [0], "format": "zip"}, "zip: packs the whole store"),
     ],
 )
-def test_combinations_that_mean_nothing(store: Path, tmp_path: Path, options: dict[str, object], message: str) -> None:
+def test_combinations_that_mean_nothing(store: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ExportError, match=message):
         hesstore.export(store, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
