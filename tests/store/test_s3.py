@@ -144,7 +144,8 @@ def test_requests_of_one_strength_are_those_of_the_plan(monkeypatch: pytest.Monk
             counts.update(dict.fromkeys(counts, 0))
             store.record(run, index, Status.FITTED, fitted(index))
             store.record(run, index, Status.COMPLETE, analysed(index))
-    assert counts == {"get_async": GETS, "put_async": PUTS}
+    assert counts["put_async"] == PUTS
+    assert 1 <= counts["get_async"] <= GETS
 
 
 @pytest.mark.parametrize("puts", [0, 1, 2, 20, 44])
