@@ -7,7 +7,6 @@ This module imports neither torch nor numpy.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
@@ -17,6 +16,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hesstore.errors import ConfigError
+from hesstore.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -40,11 +40,13 @@ def linear_grid(start: float, stop: float, num: int) -> tuple[float, ...]:
 class Kind(Generic[T]):
     """A kind of value: how to parse it from text, TOML or Python, and how help pages show it.
 
-    ``parse`` raises :class:`ValueError` with the reason.
+    ``parse`` raises :class:`ValueError` with the reason. ``choices`` are values that shells complete to; whether there
+    are others is for ``parse`` to say.
     """
 
     parse: Callable[[object], T]
     metavar: str
+    choices: tuple[str, ...] = ()
 
 
 def _parse_text(value: object) -> str:
@@ -56,12 +58,15 @@ def _parse_text(value: object) -> str:
 def _choice(*choices: str) -> Kind[str]:
     def parse(value: object) -> str:
         if value not in choices:
-            near = difflib.get_close_matches(str(value), choices, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"{value!r} is not one of {', '.join(choices)}{hint}")
+            raise ValueError(f"{value!r} is not one of {', '.join(choices)}{did_you_mean(value, choices)}")
         return str(value)
 
-    return Kind(parse, "|".join(choices))
+    return Kind(parse, "|".join(choices), choices)
+
+
+def _name(*known: str) -> Kind[str]:
+    """The name of something that is looked for later: one of those known, or a user's own."""
+    return Kind(_parse_text, "NAME", known)
 
 
 _LARGEST = 2**63 - 1  # a store's integers have 64 bits
@@ -180,13 +185,15 @@ def _parse_flag(value: object) -> bool:
 
 
 _TEXT = Kind(_parse_text, "TEXT")
-_FLAG = Kind(_parse_flag, "")
+_FOLDER = Kind(_parse_text, "DIR")
+_FLAG = Kind(_parse_flag, "", ("true", "false"))
 """On the command line a switch: --name or --no-name."""
 _L2 = Kind(parse_l2, "START:STOP:NUM|A,B,…")
 
 
-def _setting(default: T, kind: Kind[T], help: str, *, identity: bool = True) -> T:  # noqa: A002
-    return field(default=default, metadata={"kind": kind, "help": help, "identity": identity})
+def _setting(group: str, default: T, kind: Kind[T], help: str, *, unit: str = "", identity: bool = True) -> T:  # noqa: A002
+    metadata = {"kind": kind, "help": help, "group": group, "unit": unit, "identity": identity}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,68 +212,115 @@ class SweepConfig:
     """
 
     dataset: str = _setting(
-        "mnist", _TEXT, "Data set: mnist, fashion-mnist, kmnist, mnist-5k, or module:factory of your own."
+        "Data",
+        "mnist",
+        _name("mnist", "fashion-mnist", "kmnist", "mnist-5k"),
+        "Data set: mnist, fashion-mnist, kmnist, mnist-5k, or module:factory of your own.",
     )
     data_dir: str = _setting(
+        "Data",
         "",
-        _TEXT,
+        _FOLDER,
         "Folder that holds MNIST/raw and so on, as torchvision lays it out. By default the user's cache.",
         identity=False,
     )
-    model: str = _setting("mlp", _TEXT, "Network: mlp, or module:factory of your own.")
-    hidden: tuple[int, ...] = _setting((128, 128), _integers(1), "Widths of the mlp's hidden layers.")
-    l2: tuple[float, ...] = _setting(linear_grid(0, 0.09, 451), _L2, "Strengths λ, ascending.")
-    penalty: str = _setting("half", _choice("half", "full"), "Penalty: half is (λ/2)‖θ‖², full is λ‖θ‖².")
-    seeds: tuple[int, ...] = _setting((0,), _integers(0, distinct=True), "A run (or two, see --direction) each.")
-    direction: str = _setting("up", _choice("up", "down", "both"), "Order of λ; both makes two runs of each seed.")
+    model: str = _setting("Network", "mlp", _name("mlp"), "Network: mlp, or module:factory of your own.")
+    hidden: tuple[int, ...] = _setting(
+        "Network", (128, 128), _integers(1), "Widths of the mlp's hidden layers.", unit="units"
+    )
+    l2: tuple[float, ...] = _setting("Grid and runs", linear_grid(0, 0.09, 451), _L2, "Strengths λ, ascending.")
+    penalty: str = _setting(
+        "Grid and runs", "half", _choice("half", "full"), "Penalty: half is (λ/2)‖θ‖², full is λ‖θ‖²."
+    )
+    seeds: tuple[int, ...] = _setting(
+        "Grid and runs", (0,), _integers(0, distinct=True), "A run (or two, see --direction) each."
+    )
+    direction: str = _setting(
+        "Grid and runs", "up", _choice("up", "down", "both"), "Order of λ; both makes two runs of each seed."
+    )
     path: str = _setting(
+        "Grid and runs",
         "continuation",
         _choice("continuation", "independent"),
         "Start each λ from the weights of the previous one, or from the same initial weights.",
     )
-    optimizer: str = _setting("adam", _choice("adam", "sgd"), "Optimiser, fresh at each λ.")
-    lr: float = _setting(1.5e-3, _real(above=0), "Learning rate.")
-    momentum: float = _setting(0.0, _real(minimum=0, below=1), "Momentum of sgd.")
-    batch_size: int = _setting(64, _integer(1), "Rows in a training step.")
-    epochs: int = _setting(50, _integer(1), "Most epochs at a λ.")
-    patience: int = _setting(5, _integer(1), "Stop after so many epochs without a lower loss.")
-    k: int = _setting(30, _integer(1), "Number of Hessian eigenpairs.")
-    which: str = _setting("LM", _choice("LM", "LA", "SA"), "Eigenvalues of largest magnitude, largest, or smallest.")
-    solver: str = _setting("lanczos", _choice("lanczos", "eigsh"), "hesstore's Lanczos, or SciPy's ARPACK.")
-    tol: float = _setting(1e-3, _real(above=0, below=1), "Relative residual at which a pair has converged.")
-    max_matvecs: int = _setting(2000, _integer(1), "Most Hessian products at a λ.")
+    optimizer: str = _setting("Training", "adam", _choice("adam", "sgd"), "Optimiser, fresh at each λ.")
+    lr: float = _setting("Training", 1.5e-3, _real(above=0), "Learning rate.")
+    momentum: float = _setting("Training", 0.0, _real(minimum=0, below=1), "Momentum of sgd.")
+    batch_size: int = _setting("Training", 64, _integer(1), "Batch of a training step.", unit="rows")
+    epochs: int = _setting("Training", 50, _integer(1), "Most of them at a λ.", unit="epochs")
+    patience: int = _setting("Training", 5, _integer(1), "Stop after so many without a lower loss.", unit="epochs")
+    k: int = _setting("Spectrum", 30, _integer(1), "Number of Hessian eigenpairs at each λ.", unit="pairs")
+    which: str = _setting(
+        "Spectrum", "LM", _choice("LM", "LA", "SA"), "Eigenvalues of largest magnitude, largest, or smallest."
+    )
+    solver: str = _setting("Spectrum", "lanczos", _choice("lanczos", "eigsh"), "hesstore's Lanczos, or SciPy's ARPACK.")
+    tol: float = _setting(
+        "Spectrum", 1e-3, _real(above=0, below=1), "Residual, relative to |μ|, at which a pair has converged."
+    )
+    max_matvecs: int = _setting("Spectrum", 2000, _integer(1), "Most Hessian products at a λ.", unit="products")
     hessian_samples: int = _setting(
-        0, _integer(0), "Rows of a seeded, stratified subset for the spectrum; 0 takes the whole training set."
-    )
-    response: float = _setting(
-        0.1,
-        _real(minimum=0),
-        "Rise of the training loss, nat, to which the weights move along each eigenvector to see how classes respond; "
-        "0: not at all.",
-    )
-    probes: int = _setting(4, _integer(0), "Random products for the trace and its kin, at least 2; 0: none.")
-    density: bool = _setting(default=False, kind=_FLAG, help="Also record the spectral density.")
-    density_probes: int = _setting(2, _integer(1), "Random vectors for it.")
-    density_steps: int = _setting(64, _integer(2), "Hessian products for each of them.")
-    density_width: float = _setting(
-        0.1, _real(minimum=0.06), "Width of its kernel, in asinh(μ/0.001): about a share of μ where μ is large."
-    )
-    chunk_rows: int = _setting(
+        "Spectrum",
         0,
         _integer(0),
-        "Rows that pass through the network at once; 0: 2,048 on a CPU, up to 65,536 on a GPU, as its memory allows.",
+        "Seeded, stratified subset of the training set for the spectrum; 0 takes all of it.",
+        unit="rows",
     )
-    dtype: str = _setting("float32", _choice("float32", "float64"), "Precision of training and analysis.")
-    device: str = _setting("auto", _TEXT, "auto, cpu, cuda or cuda:N.", identity=False)
+    response: float = _setting(
+        "Class geometry",
+        0.1,
+        _real(minimum=0),
+        "Rise of the training loss to which the weights move along each eigenvector to see how classes respond; "
+        "0: not at all.",
+        unit="nat",
+    )
+    probes: int = _setting(
+        "Class geometry",
+        4,
+        _integer(0),
+        "Random vectors, a product each, for the trace and its kin: at least 2; 0: none.",
+        unit="vectors",
+    )
+    density: bool = _setting(
+        "Spectral density", default=False, kind=_FLAG, help="Also record the spectral density of the Hessian."
+    )
+    density_probes: int = _setting("Spectral density", 2, _integer(1), "Random vectors for it.", unit="vectors")
+    density_steps: int = _setting(
+        "Spectral density", 64, _integer(2), "Hessian products for each of them.", unit="products"
+    )
+    density_width: float = _setting(
+        "Spectral density",
+        0.1,
+        _real(minimum=0.06),
+        "Width of its kernel, in asinh(μ/0.001): about a share of μ where μ is large.",
+    )
+    chunk_rows: int = _setting(
+        "Machine",
+        0,
+        _integer(0),
+        "What passes through the network at once; 0: 2,048 on a CPU, up to 65,536 on a GPU, as its memory allows.",
+        unit="rows",
+    )
+    dtype: str = _setting("Machine", "float32", _choice("float32", "float64"), "Precision of training and analysis.")
+    device: str = _setting(
+        "Machine", "auto", _name("auto", "cpu", "cuda"), "auto, cpu, cuda or cuda:N.", identity=False
+    )
     models: int = _setting(
+        "Machine",
         0,
         _integer(0),
         "Networks that are trained side by side (independent λ, several runs), and λ analysed together; "
         "0: one on a CPU, up to 64 on a GPU, as its memory allows.",
+        unit="networks",
         identity=False,
     )
     memory_gib: float = _setting(
-        0.0, _real(minimum=0), "Most memory for cached activations, GiB; 0 takes half of what is free.", identity=False
+        "Machine",
+        0.0,
+        _real(minimum=0),
+        "Most memory for cached activations; 0 takes half of what is free.",
+        unit="GiB",
+        identity=False,
     )
 
     def __post_init__(self) -> None:
@@ -312,7 +366,10 @@ class SweepConfig:
 
 
 def settings() -> tuple[Field[Any], ...]:
-    """The dataclass fields of :class:`SweepConfig`, whose metadata hold ``kind`` and ``help``."""
+    """The dataclass fields of :class:`SweepConfig`, whose metadata hold ``kind``, ``help``, ``group`` and ``unit``.
+
+    Those of a group follow each other.
+    """
     return fields(SweepConfig)
 
 
@@ -340,9 +397,8 @@ def checked_keys(values: Mapping[str, object], where: str) -> dict[str, Any]:
     known = [setting.name for setting in settings()]
     for key in values:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
-            raise ConfigError(f"{where}: unknown key {key!r}; {hint}")
+            hint = did_you_mean(key, known) or f"; known keys: {', '.join(known)}"
+            raise ConfigError(f"{where}: unknown key {key!r}{hint}")
     return dict(values)
 
 
@@ -388,7 +444,7 @@ def given(
 ) -> dict[str, object]:
     """The settings that these name, as :func:`resolve` takes them; the others are at their defaults."""
     if preset not in PRESETS:
-        raise ConfigError(f"preset: {preset!r} is not one of {', '.join(PRESETS)}")
+        raise ConfigError(f"preset: {preset!r} is not one of {', '.join(PRESETS)}{did_you_mean(preset, PRESETS)}")
     values: dict[str, object] = dict(PRESETS[preset])
     if file is not None:
         values |= read_toml(file)

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hesstore_cli.help_pages import Command
 from hesstore_cli.options import config_options
 
 if TYPE_CHECKING:
     from hesstore.config import SweepConfig
 
 
-@click.command()
+@click.command(cls=Command)
 @config_options
 def config(config: SweepConfig) -> None:
     """Print the resolved config as TOML, without running anything.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.options import store_argument
 
 if TYPE_CHECKING:
@@ -69,11 +70,13 @@ def export(
 
     \b
     Formats:
-      csv          files of the field's scripts, weights as .pth; --style tidy: tables
-      parquet      the same tables
-      pth          weights alone, for torch.load; safetensors likewise
-      netcdf       one netCDF-4/HDF5 file
-      zip          the store in one file, which hesstore and zarr open as it is
+      csv      files of the field's scripts, weights as .pth;
+               --style tidy: tables
+      parquet  the same tables
+      pth      weights alone, for torch.load; safetensors too
+      netcdf   one netCDF-4/HDF5 file
+      zip      the store in one file, which hesstore and zarr
+               open as it is
 
     \b
     Examples:
@@ -108,9 +111,9 @@ def export(
             )
     except KeyboardInterrupt:
         click.echo("hesstore: stopped; files that are there are whole: the same command goes on from there", err=True)
-        return 130
+        return ExitStatus.INTERRUPTED
     click.echo(_ending(summary, store, in_one_file=format_ in {"netcdf", "zip"}), err=True)
-    return 0
+    return ExitStatus.DONE
 
 
 def _ending(summary: ExportSummary, store: str, *, in_one_file: bool) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hesstore_cli.exit_status import ExitStatus
+from hesstore_cli.help_pages import Command
 from hesstore_cli.options import setting_options
 from hesstore_cli.stopping import StopRequest
 
@@ -15,10 +17,8 @@ if TYPE_CHECKING:
 
     from hesstore.importing import Difference, ImportSummary
 
-SOME_FAILED = 4
 
-
-@click.command("import")
+@click.command("import", cls=Command)
 @click.argument("sources", metavar="SOURCE…", nargs=-1, required=True, type=click.Path(path_type=str))
 @click.argument("store", metavar="STORE", type=click.Path(path_type=str))
 @click.option(
@@ -62,8 +62,8 @@ def import_(
         click.echo(line)
     click.echo(_ending(summary, store, recompute=recompute), err=True)
     if summary.pending:
-        return stop.status or 0
-    return SOME_FAILED if summary.failed else 0
+        return stop.status or ExitStatus.DONE
+    return ExitStatus.SOME_FAILED if summary.failed else ExitStatus.DONE
 
 
 def _table(differences: Sequence[Difference]) -> list[str]:

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hesstore.config import PRESETS, SweepConfig, format_l2, given, settings
+from hesstore_cli.help_pages import KEPT, GroupedOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from dataclasses import Field
 
+
+SOURCES = "Where settings come from"
+"""Later ones win: the preset, the file, --set, the options."""
 
 store_argument = click.argument("store", metavar="STORE", type=click.Path(path_type=str))
 
@@ -39,35 +43,41 @@ def _with_options(command: Callable[..., Any], resolved: Callable[..., dict[str,
     for setting in reversed(settings()):
         decorated = _option(setting)(decorated)
     for option in (
-        click.option(
-            "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting by its key; repeatable."
-        ),
-        click.option(
+        _source("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting by its key; repeatable."),
+        _source(
             "--config",
             "config_file",
             type=click.Path(path_type=Path),
             metavar="FILE.toml",
             help="Settings from a TOML file.",
         ),
-        click.option("--preset", default="paper", metavar="|".join(PRESETS), show_default=True, help="Starting point."),
+        _source("--preset", default="paper", metavar="|".join(PRESETS), show_default=True, help="Starting point."),
     ):
         decorated = option(decorated)
     return decorated
 
 
+def _source(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(*names, cls=GroupedOption, group=SOURCES, **settings)
+
+
 def _option(setting: Field[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    name, metadata = setting.name.replace("_", "-"), setting.metadata
+    shown: dict[str, Any] = {"cls": GroupedOption, "group": metadata["group"], "help": _help(setting)}
+    if isinstance(setting.default, bool):
+        return click.option(f"--{name}/--no-{name}", setting.name, default=None, **shown)
+    return click.option(f"--{name}", setting.name, metavar=metadata["kind"].metavar, **shown)
+
+
+def _help(setting: Field[Any]) -> str:
+    """What a setting is, with its default and unit."""
     default: Any = setting.default
     if setting.name == "l2":
         default = format_l2(default)
     if isinstance(default, tuple):
         default = ",".join(map(str, default))
-    name = setting.name.replace("_", "-")
-    if isinstance(default, bool):
-        return click.option(f"--{name}/--no-{name}", setting.name, default=None, help=setting.metadata["help"])
-    shown = f"  [default: {default}]" if default != "" else ""
-    return click.option(
-        f"--{name}",
-        setting.name,
-        metavar=setting.metadata["kind"].metavar,
-        help=setting.metadata["help"] + shown,
-    )
+    if default == "" or isinstance(default, bool):
+        return str(setting.metadata["help"])
+    value = f"{default:g}" if isinstance(default, float) else f"{default}"
+    shown = f"[default: {value} {setting.metadata['unit']}".rstrip() + "]"
+    return f"{setting.metadata['help']}  {shown.replace(' ', KEPT)}"

@@ -35,15 +35,18 @@ def plot(kind: str, store: str, output: str, run: int, **options: object) -> Non
 
     \b
     Against λ:
-      accuracy    accuracy of each class, both ways if there are two  [--split, --skill]
+      accuracy    accuracy of each class  [--split, --skill]
       spectrum    eigenvalues  [--shift]
-      tracks      eigenvalues joined along their eigenvectors  [--k]
-      gradient    gradients, their shares in the top space, stationarity  [--split]
+      tracks      eigenvalues joined by their vectors  [--k]
+      gradient    gradients, their shares in the top space,
+                  stationarity  [--split]
       hysteresis  each class on the way up and down  [--split]
-      overlap     all pairs of λ: overlap of the top spaces  [--k]
+      overlap     of the top spaces, all pairs of λ  [--k]
     At one λ, or a few:
-      classes     which classes curve which directions  [--l2, --split]
-      response    what moving along them does to the classes  [--l2]
+      classes     which classes curve which directions
+                  [--l2, --split]
+      response    what moving along them does to the classes
+                  [--l2]
       density     spectral density  [--l2]
     A page of them:
       summary     [--l2, --k]
