@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hesstore_cli import completing
 from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.help_pages import Command
-from hesstore_cli.options import setting_options
+from hesstore_cli.options import setting_options, store_argument
 from hesstore_cli.stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -19,8 +20,15 @@ if TYPE_CHECKING:
 
 
 @click.command("import", cls=Command)
-@click.argument("sources", metavar="SOURCE…", nargs=-1, required=True, type=click.Path(path_type=str))
-@click.argument("store", metavar="STORE", type=click.Path(path_type=str))
+@click.argument(
+    "sources",
+    metavar="SOURCE…",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=str),
+    shell_complete=completing.files,
+)
+@store_argument
 @click.option(
     "--recompute",
     is_flag=True,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from hesstore.errors import HesstoreError
+from hesstore_cli.completion import completion
 from hesstore_cli.config import config
 from hesstore_cli.exit_status import EPILOG, ExitStatus
 from hesstore_cli.export import export
@@ -34,7 +35,7 @@ def cli() -> None:
     """
 
 
-for command in (sweep, info, verify, export, import_, plot, config):
+for command in (sweep, info, verify, export, import_, plot, config, completion):
     cli.add_command(command)
 
 
