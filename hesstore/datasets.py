@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hesstore.errors import DataError
+from hesstore.nearest import did_you_mean
 from hesstore.plugins import call_factory
 
 if TYPE_CHECKING:
@@ -105,7 +106,9 @@ def load(name: str, data_dir: str = "") -> ClassificationData:
         return _mnist_5k()
     if name in TORCHVISION:
         return _from_torchvision(TORCHVISION[name], data_dir)
-    raise DataError(f"dataset: {name!r} is not one of {', '.join(NAMES)}, nor module:factory")
+    raise DataError(
+        f"dataset: {name!r} is not one of {', '.join(NAMES)}, nor module:factory{did_you_mean(name, NAMES)}"
+    )
 
 
 def stratified_indices(labels: Tensor, num: int, seed: int = 0) -> Tensor:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hesstore.config import SweepConfig
+    from hesstore.environment import Environment
     from hesstore.geometry import Values
     from hesstore.models import FlatModel
     from hesstore.randomness import Purpose
@@ -115,6 +116,12 @@ class Experiment:
             "parameters": [[name, list(shape)] for name, shape in zip(layout.names, layout.shapes, strict=True)],
         }
 
+    @cached_property
+    def environment(self) -> Environment:
+        """What it runs on, and how much at once: other sizes round otherwise."""
+        sizes = {"models": self.sizes.models, "chunk_rows": self.sizes.chunk_rows}
+        return {**environment.describe(self.device), "sizes": sizes}
+
     def spec(self) -> StoreSpec:
         """The store that this experiment fills."""
         return StoreSpec(
@@ -127,7 +134,7 @@ class Experiment:
             attrs={
                 "config": json.dumps(self.config.to_mapping()),
                 "penalty_scale": self.config.penalty_scale,
-                "environment": json.dumps(environment.describe(self.device)),
+                "environment": json.dumps(self.environment),
             },
         )
 

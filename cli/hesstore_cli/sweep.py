@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hesstore_cli.exit_status import ExitStatus
+from hesstore_cli.help_pages import Command
 from hesstore_cli.options import config_options, store_argument
 from hesstore_cli.stopping import Duration, StopRequest
 
@@ -14,10 +16,8 @@ if TYPE_CHECKING:
     from hesstore.config import SweepConfig
     from hesstore.sweep import SweepSummary
 
-SOME_FAILED = 4
 
-
-@click.command()
+@click.command(cls=Command)
 @store_argument
 @config_options
 @click.option(
@@ -89,8 +89,8 @@ def sweep(
             )
     click.echo(_ending(summary, store), err=True)
     if summary.pending:
-        return stop.status or 0
-    return SOME_FAILED if summary.failed else 0
+        return stop.status or ExitStatus.DONE
+    return ExitStatus.SOME_FAILED if summary.failed else ExitStatus.DONE
 
 
 def _ending(summary: SweepSummary, store: str) -> str:

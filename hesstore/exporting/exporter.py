@@ -16,6 +16,7 @@ from hesstore.exporting.folder import File, write_files
 from hesstore.exporting.manifest import Manifest, header_of
 from hesstore.exporting.netcdf import export_netcdf
 from hesstore.exporting.packing import pack
+from hesstore.nearest import did_you_mean
 from hesstore.store import open as open_store
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _check(
 ) -> None:
     for name, value, known in (("format", format, FORMATS), ("style", style, STYLES)):
         if value not in known:
-            raise ExportError(f"{name}: {value!r} is not one of {', '.join(known)}")
+            raise ExportError(f"{name}: {value!r} is not one of {', '.join(known)}{did_you_mean(value, known)}")
     kinds = kinds_of(format, style)
     if only is not None and not kinds:
         raise ExportError(f"only: a {format} file is of no kind: leave it out, or --no-vectors for a small file")
@@ -172,7 +173,8 @@ def _check(
         raise ExportError(f"only: is empty: name some of {', '.join(kinds)}")
     unknown = [kind for kind in only or () if kind not in kinds]
     if unknown:
-        raise ExportError(f"only: {unknown[0]!r} is not one of {', '.join(kinds)}")
+        hint = did_you_mean(unknown[0], kinds)
+        raise ExportError(f"only: {unknown[0]!r} is not one of {', '.join(kinds)}{hint}")
     check_method(compress)
     if compress and format not in {"csv", "netcdf"}:
         raise ExportError(f"compress: {format} files are not text: leave it out")

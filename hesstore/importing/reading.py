@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn, cast
 import numpy as np
 import polars as pl
 
-from hesstore.config import L2_DECIMALS
 from hesstore.errors import ImportFilesError
+from hesstore.strengths import L2_DECIMALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

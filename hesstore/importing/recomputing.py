@@ -15,6 +15,7 @@ from hesstore.execution import LocalExecutor
 from hesstore.experiment import Experiment
 from hesstore.recorder import Recorder
 from hesstore.store.schema import Status
+from hesstore.store.sessions import remember
 from hesstore.worker import Worker, measured_values
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Recomputer:
         runs = [run for run in store.runs if (store.status(run) == Status.FITTED).any()]
         if not runs:
             return
+        remember(store, self.experiment.environment)
         recorder = Recorder(store, room=2 * self.experiment.sizes.models + 2)
         driver = Driver(store, runs, recorder, observer, in_order=False)
         executor = LocalExecutor(

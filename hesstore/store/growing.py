@@ -25,6 +25,7 @@ from hesstore.store.durable import DurableLocalStore
 from hesstore.store.local import beside
 from hesstore.store.paths import local_path, open_group
 from hesstore.store.schema import AT_FIT, VARIABLES, Run, Status, StoreSpec
+from hesstore.store.sessions import environments, remember
 from hesstore.store.writing import SweepStore, check_swept, write_template
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ def _replace(path: Path, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -
             if reanalyse or "entries_digest" not in old.group:
                 new.seal_entries(run)
         _link_arrays(old, new, places, names)
+        for environment in environments(old.place, old.group.attrs):
+            remember(new, environment)
         _exchange(path, template)
     finally:
         shutil.rmtree(template, ignore_errors=True)

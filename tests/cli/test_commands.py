@@ -170,21 +170,6 @@ def test_paths_that_can_be_no_store(hesstore: Hesstore, toy_arguments: list[str]
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["empty", "link"]
 
 
-def test_help_answers_without_torch(environment: dict[str, str]) -> None:
-    for arguments in ([], ["sweep"], ["export"], ["info"], ["config"], ["plot"]):
-        code = (
-            "import sys\nfrom hesstore_cli.main import run\n"
-            f"assert run({[*arguments, '--help']!r}) == 0\n"
-            "heavy = {'torch', 'numpy', 'xarray', 'zarr', 'pandas', 'matplotlib', 'rich'} & set(sys.modules)\n"
-            "assert not heavy, heavy"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert "Usage: hesstore" in done.stdout
-
-
 def test_config_alone_needs_no_torch(environment: dict[str, str]) -> None:
     code = "import sys\nfrom hesstore_cli.main import run\nrun(['config'])\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
