@@ -249,9 +249,9 @@ def _estimate(
         return _Estimate(epochs, products, Span(0, 0), "nothing is left to do")
     if known and effort.is_of(experiment.device):
         seconds = _quartiles(effort.fit_seconds) * fits + _quartiles(effort.analysis_seconds) * analyses
-        return _Estimate(epochs, products, seconds, f"as {len(effort)} λ of the store took")
+        return _Estimate(epochs, products, seconds, f"as {len(effort)} λ of the store took, one after the other")
     if not probing:
-        return _Estimate(epochs, products, None, "not measured: the first λ will tell")
+        return _Estimate(epochs, products, None, "time not measured: the first λ will tell")
     rates = probe(experiment, *_widths(experiment, statuses))
     an_epoch = math.ceil(len(experiment.data.train.y) / config.batch_size) * rates.step
     seconds = epochs * (an_epoch * fits) + _analysis(products, geometry_products(config), rates) * analyses

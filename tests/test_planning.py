@@ -97,7 +97,7 @@ def test_what_is_complete_tells_the_rest(
     low, high = np.sum([np.quantile(each, (0.25, 0.75)) for each in seconds], axis=0)
     before = files(path)
     left = plan_sweep(config, path)
-    assert (left.fits, left.analyses, left.basis) == (1, 1, "as 3 λ of the store took")
+    assert (left.fits, left.analyses, left.basis) == (1, 1, "as 3 λ of the store took, one after the other")
     assert left.seconds == Span(pytest.approx(low), pytest.approx(high))  # type: ignore[arg-type]
     assert left.epochs == Span(2, 2)
     assert files(path) == before
