@@ -65,7 +65,7 @@ def as_text(plan: SweepPlan) -> str:
     free = "" if plan.disk_free is None else f"; {size(plan.disk_free)} are free there"
     rows = {
         "device": _device(plan),
-        "work": _work(plan),
+        "work": _work(plan) if plan.analyses else "none",
         "time": _time_and_basis(plan),
         "disk": f"{size(plan.disk_now)} now, {between(plan.disk_end, size)} at the end{free}",
         "memory": f"at least {size(plan.memory_least)} beside the data, and up to {size(plan.memory_cache)} of cached "
@@ -79,12 +79,13 @@ def as_text(plan: SweepPlan) -> str:
 
 
 def briefly(plan: SweepPlan) -> list[str]:
-    """The plan in two lines, as a sweep begins."""
+    """The plan in a few lines, as a sweep begins."""
     from hesstore_cli.console import size
 
     return [
-        f"plan: {plan.analyses} of {plan.total} λ to do on {_device(plan)}: {_work(plan)}",
-        f"plan: {_time_and_basis(plan)}; {between(plan.disk_end, size)} on disk at the end",
+        f"plan: {plan.analyses} of {plan.total} λ to do, {_work(plan)}, on {_device(plan)}",
+        f"plan: {_time_and_basis(plan)}",
+        f"plan: {between(plan.disk_end, size)} on disk at the end",
     ]
 
 
@@ -95,10 +96,10 @@ def _device(plan: SweepPlan) -> str:
 
 def _work(plan: SweepPlan) -> str:
     def count(number: float) -> str:
-        return f"{number:,.0f}"
+        return f"{float(f'{number:.2g}'):,.0f}"
 
     fits = f"{plan.fits} fits of {between(plan.epochs, count)} epochs, " if plan.fits else ""
-    return f"{fits}{plan.analyses} spectra, {between(plan.products, count)} Hessian products"
+    return f"{fits}{between(plan.products, count)} Hessian products"
 
 
 def time_of(plan: SweepPlan) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -100,7 +100,7 @@ def sweep(
 
         if log is not None:
             log.started(store, config)
-        with SweepReporter(quiet, log, lambda: stop.status is not None, verbose=verbose) as reporter:
+        with SweepReporter(quiet, log, stop, verbose=verbose) as reporter:
             summary = run_sweep(
                 config,
                 store,
@@ -127,7 +127,7 @@ def _log(path: str, store: str) -> AbstractContextManager[EventLog | None]:
         return nullcontext()
     from hesstore_cli.event_log import EventLog
 
-    if os.path.realpath(path) == os.path.realpath(store):
+    if Path(path).absolute() == Path(store).absolute():
         raise click.UsageError(f"--log-file: {path} is the store: give another path")
     return EventLog(path)
 
