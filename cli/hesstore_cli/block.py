@@ -104,11 +104,10 @@ class LiveBlock:
             self._drawn = [line.cell_len for line in block]
 
     def _erasure(self) -> str:
-        """What takes the cursor to the block's beginning and erases all from there."""
+        """What takes the cursor to the block's beginning and erases its rows."""
         width, _ = self._size()
         rows = sum(max(1, -(-length // width)) for length in self._drawn)
-        up = f"\x1b[{rows - 1}A" if rows > 1 else ""
-        return f"\r{up}\x1b[J"
+        return "\r\x1b[2K" + "\x1b[1A\x1b[2K" * (rows - 1)
 
     def _size(self) -> tuple[int, int]:
         """Columns and rows now."""

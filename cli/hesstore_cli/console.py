@@ -307,7 +307,7 @@ class SweepReporter:
             pieces.append(f"failed: {event.facts['reason']}")
         else:
             pieces.append(_doing(event))
-        if left:
+        if left and self._live is None:  # the block has it
             pieces.append(f"about {duration(left)} left")
         return "  ".join(pieces)
 

@@ -82,10 +82,11 @@ def briefly(plan: SweepPlan) -> list[str]:
     """The plan in a few lines, as a sweep begins."""
     from hesstore_cli.console import size
 
+    disk = f"{between(plan.disk_end, size)} on disk at the end"
     return [
-        f"plan: {plan.analyses} of {plan.total} λ to do, {_work(plan)}, on {_device(plan)}",
+        f"plan: {plan.analyses} of {plan.total} λ to do on {_device(plan)}; {disk}",
+        f"plan: {_work(plan)}",
         f"plan: {_time_and_basis(plan)}",
-        f"plan: {between(plan.disk_end, size)} on disk at the end",
     ]
 
 

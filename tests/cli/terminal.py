@@ -30,10 +30,9 @@ class Terminal:
         self._take()
         fcntl.ioctl(self._controller, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
         self.width = width
-        at_end = self._row == len(self._rows) - 1
-        self._rows = [part for row in self._rows for part in self._wrapped(row)]
-        if at_end:
-            self._row = len(self._rows) - 1
+        parts = [self._wrapped(row) for row in self._rows]
+        self._row = sum(map(len, parts[: self._row + 1])) - 1  # the cursor is at its row's end
+        self._rows = [part for row in parts for part in row]
 
     def _wrapped(self, row: str) -> list[str]:
         return [row[start : start + self.width] for start in range(0, max(len(row), 1), self.width)]
@@ -62,9 +61,9 @@ class Terminal:
         if letter == "A":
             self._row -= int(number or 1)
             assert self._row >= 0, "above the top"
-        elif letter == "J":
-            del self._rows[self._row :]
-            self._rows.append("")
+        elif letter == "K":
+            assert number == "2"
+            self._rows[self._row] = ""
         else:
             assert letter in "mhl", letter
 
