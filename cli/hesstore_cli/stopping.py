@@ -33,11 +33,19 @@ class StopRequest:
     ----------
     limit : float, optional
         Seconds from now after which to stop.
+
+    Attributes
+    ----------
+    status : int, optional
+        The exit status that says why to stop, once it was asked.
+    is_shown : bool
+        Whether a live block says on the terminal that it was: then the handler does not write across it.
     """
 
     def __init__(self, limit: float | None = None) -> None:
         self._end = None if limit is None else time.monotonic() + limit
         self.status: ExitStatus | None = None
+        self.is_shown = False
 
     def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
@@ -60,7 +68,8 @@ class StopRequest:
             os.write(2, b"hesstore: stopped at once; the same command goes on from the last complete \xce\xbb\n")
             os._exit(ExitStatus.INTERRUPTED)
         self.status = ExitStatus.INTERRUPTED
-        os.write(2, "hesstore: stopping after the λ in hand; once more to stop at once\n".encode())
+        if not self.is_shown:
+            os.write(2, "hesstore: stopping after the λ in hand; once more to stop at once\n".encode())
 
 
 class Duration(click.ParamType[float]):
