@@ -19,6 +19,7 @@ from hesstore_cli.export import export
 from hesstore_cli.imports import import_
 from hesstore_cli.info import info
 from hesstore_cli.plot import plot
+from hesstore_cli.report import report
 from hesstore_cli.sweep import sweep
 from hesstore_cli.verify import verify
 
@@ -55,7 +56,7 @@ def cli() -> None:
     """
 
 
-for command in (sweep, info, verify, export, import_, plot, config):
+for command in (sweep, info, verify, export, import_, plot, report, config):
     cli.add_command(command)
 
 
