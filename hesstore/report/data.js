@@ -2,7 +2,8 @@
 
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const STATES = ["pending", "fitted", "complete", "failed"];
-const TRAIN = 0, TEST = 1;
+const TRAIN = 0,
+  TEST = 1;
 const MARGIN = 0.1; // the skill above which a class is known
 const opened = new Map();
 
@@ -36,6 +37,10 @@ function short(value, digits = 4) {
   return String(Number(value.toPrecision(digits))).replaceAll("-", "−");
 }
 
+function measured(value, unit) {
+  return value === null || value === undefined ? "–" : `${short(value)} ${unit}`;
+}
+
 function fixed(value, decimals = 3) {
   return value === null || value === undefined ? "–" : value.toFixed(decimals).replace("-", "−");
 }
@@ -59,4 +64,10 @@ function worst(run, index) {
 function known(run, index) {
   const skills = (entry(run, "class_skill", index)?.[TEST] ?? []).filter((skill) => skill !== null);
   return skills.length ? count(skills, (skill) => skill > MARGIN) : null;
+}
+
+/** How many pairs have converged, or null if there are none. */
+function converged(run, index) {
+  const flags = (entry(run, "converged", index) ?? []).filter((flag) => flag !== null);
+  return flags.length ? count(flags, (flag) => flag === 1) : null;
 }

@@ -1,7 +1,16 @@
 // Figures for plotly: what a run holds → {data, layout}, or a sentence that says why there is nothing to draw.
 
 const SYMBOLS = [
-  "circle", "square", "triangle-up", "triangle-down", "diamond", "cross", "x", "triangle-left", "triangle-right", "star",
+  "circle",
+  "square",
+  "triangle-up",
+  "triangle-down",
+  "diamond",
+  "cross",
+  "x",
+  "triangle-left",
+  "triangle-right",
+  "star",
 ];
 const COLOURS = facts.look.classes;
 const DENSE = 40; // λ above which lines carry few marks
@@ -35,7 +44,12 @@ const TOUCH = matchMedia("(pointer: coarse)").matches; // a finger scrolls the p
 function logAxis(text, values) {
   const there = values.filter((value) => value > 0);
   const decades = Math.log10(Math.max(...there) / Math.min(...there));
-  return { title: { text }, type: "log", exponentformat: "power", ...(decades > 1.5 ? { dtick: Math.ceil(decades / 10) } : {}) };
+  return {
+    title: { text },
+    type: "log",
+    exponentformat: "power",
+    ...(decades > 1.5 ? { dtick: Math.ceil(decades / 10) } : {}),
+  };
 }
 
 /** The line at the chosen λ. */
@@ -45,7 +59,8 @@ function cursor(index) {
 }
 
 function alongL2(height, yaxis, index) {
-  const first = facts.l2[0], last = facts.l2.at(-1);
+  const first = facts.l2[0],
+    last = facts.l2.at(-1);
   const room = 0.03 * (last - first) || 0.5 * Math.abs(first) || 1; // of one λ alone: half of it
   const xaxis = { title: { text: "L2 strength λ" }, range: [first - room, last + room] };
   return layoutOf(height, xaxis, yaxis, { shapes: cursor(index) });
@@ -62,7 +77,11 @@ function hasGaps(run) {
 }
 
 function classesFigure(run, beside, quantity, split, index) {
-  if (!run[quantity]) return lacking(run, `no ${quantity === "class_skill" ? "confusion counts, from which skill is" : "accuracies of classes"}`);
+  if (!run[quantity])
+    return lacking(
+      run,
+      `no ${quantity === "class_skill" ? "confusion counts, from which skill is" : "accuracies of classes"}`,
+    );
   const name = quantity === "class_skill" ? "skill" : "accuracy";
   const lines = (values, dashed) =>
     facts.labels.map((label, at) => ({
@@ -102,7 +121,14 @@ function spectrumFigure(run, scale, index) {
       }),
     );
     const hovertemplate = "mode %{customdata[0]}<br>λ = %{x:.10~g}<br>μ = %{customdata[1]:.5g} nat<extra></extra>";
-    return { type: "scatter", mode: "markers", name, ...found, marker: { color: colour, symbol, size: small ? 3 : 6 }, hovertemplate };
+    return {
+      type: "scatter",
+      mode: "markers",
+      name,
+      ...found,
+      marker: { color: colour, symbol, size: small ? 3 : 6 },
+      hovertemplate,
+    };
   };
   const data = [
     points((mu) => mu > 0, "positive", COLOURS[0], "circle"),
@@ -111,7 +137,10 @@ function spectrumFigure(run, scale, index) {
   ].filter((one) => one.x.length);
   if (facts.penalty_scale !== null) data.push(penaltyLine(log));
   const yaxis = log
-    ? logAxis("|eigenvalue| (nat)", data.flatMap((one) => one.y))
+    ? logAxis(
+        "|eigenvalue| (nat)",
+        data.flatMap((one) => one.y),
+      )
     : { title: { text: "eigenvalue (nat)" }, zeroline: true };
   return { data, layout: alongL2(360, yaxis, index) };
 }
@@ -144,7 +173,11 @@ function mapOf(run, kind, part, index) {
 
 function mapFigure(run, kind, part, index) {
   const map = mapOf(run, kind, part, index);
-  if (!map) return lacking(run, `no ${{ curvature_share: "curvatures of classes", slope: "slopes of classes", response: "responses of classes" }[kind]} there`);
+  if (!map)
+    return lacking(
+      run,
+      `no ${{ curvature_share: "curvatures of classes", slope: "slopes of classes", response: "responses of classes" }[kind]} there`,
+    );
   const modes = map.values[0].map((_, mode) => mode);
   const mu = entry(run, "eigenvalues", index);
   const shades = facts.look.diverging;
@@ -164,7 +197,14 @@ function mapFigure(run, kind, part, index) {
       customdata: map.values.map((row) => row.map((_, mode) => short(mu ? mu[mode] : null))),
       hovertemplate: "class %{y}, mode %{x}<br>μ = %{customdata} nat<br>%{z}<extra></extra>",
       hoverongaps: false,
-      colorbar: { orientation: "h", y: -0.22, yanchor: "top", thickness: 10, len: 0.9, title: { text: map.title, side: "bottom" } },
+      colorbar: {
+        orientation: "h",
+        y: -0.22,
+        yanchor: "top",
+        thickness: 10,
+        len: 0.9,
+        title: { text: map.title, side: "bottom" },
+      },
     },
   ];
   const height = 170 + 22 * Math.max(facts.labels.length, 5);
@@ -197,7 +237,10 @@ function residualsFigure(run, index) {
     data.push({ type: "scatter", mode: "lines", name: "tolerance", x: modes, y: tolerance, line, hoverinfo: "skip" });
   }
   if (!data.length) return lacking(run, "no residuals there");
-  const yaxis = logAxis("residual norm (nat)", data.flatMap((one) => one.y));
+  const yaxis = logAxis(
+    "residual norm (nat)",
+    data.flatMap((one) => one.y),
+  );
   const layout = layoutOf(320, modeAxis(modes.length), yaxis, { clickanywhere: false, showlegend: true });
   return { data, layout };
 }

@@ -9,9 +9,9 @@ function hashOf(id, index) {
   return `#run=${id}&l2=${facts.l2[index]}`;
 }
 
-/** What the address asks for: {id, index}; index is null if no λ is named. */
-function asked() {
-  const words = new URLSearchParams(location.hash.slice(1));
+/** What the end of an address asks for: {id, index}; index is null if no λ is named. */
+function asked(hash) {
+  const words = new URLSearchParams(hash.slice(1));
   const run = facts.runs.find((one) => String(one.id) === words.get("run"));
   const l2 = words.has("l2") ? Number(words.get("l2")) : NaN;
   const distances = facts.l2.map((one) => Math.abs(one - l2));
@@ -43,7 +43,10 @@ function offerBeside(id) {
   const chosen = facts.runs.find((run) => run.id === id);
   const others = facts.runs.filter((run) => run.id !== id && run.counts.complete);
   const other = others.find((run) => run.seed === chosen.seed) ?? null;
-  $("beside").replaceChildren(element("option", { value: "" }, "none"), ...others.map((run) => element("option", { value: run.id }, named(run))));
+  $("beside").replaceChildren(
+    element("option", { value: "" }, "none"),
+    ...others.map((run) => element("option", { value: run.id }, named(run))),
+  );
   $("beside").value = other ? String(other.id) : "";
   $("beside").disabled = !others.length;
   return other && other.id;
@@ -53,15 +56,17 @@ function sayGaps() {
   const { counts } = facts.runs.find((run) => run.id === state.id);
   const gaps = STATES.filter((name) => name !== "complete" && counts[name]).map((name) => `${counts[name]} ${name}`);
   $("gaps").hidden = !gaps.length;
-  $("gaps").textContent = `${counts.complete} of ${facts.l2.length} λ of this run are complete and drawn; not drawn: ${gaps.join(", ")}.`;
+  $("gaps").textContent =
+    `${counts.complete} of ${facts.l2.length} λ of this run are complete and drawn; not drawn: ${gaps.join(", ")}.`;
 }
 
 /** Draw one plot after the other: plotly lays out by itself. */
 function draw(id, figure) {
   const place = $(id);
   drawing = drawing.then(() => {
-    if (typeof figure !== "string") return Plotly.react(place, figure.data, figure.layout, { displaylogo: false, responsive: true });
+    if (typeof figure !== "string") return Plotly.react(place, figure.data, figure.layout, { displaylogo: false });
     Plotly.purge(place);
+    delete place.dataset.listens;
     place.replaceChildren(element("p", { class: "note" }, figure));
     return null;
   });
@@ -74,10 +79,14 @@ function drawSpectrum() {
 
 function drawClasses() {
   const split = Number($("split").value);
-  draw("classes", classesFigure(state.run, state.beside, $("quantity").value, split, state.index)).then(() => listen("classes"));
+  draw("classes", classesFigure(state.run, state.beside, $("quantity").value, split, state.index)).then(() =>
+    listen("classes"),
+  );
   const last = state.run.last_known?.[split] ?? [];
   const told = facts.labels.map((label, at) => `${label}: ${last[at] === null ? "at none" : last[at]}`);
-  $("lost").textContent = last.some((l2) => l2 !== null) ? `Last λ at which the class's ${facts.splits[split]} skill is above ${MARGIN}: ${told.join("; ")}.` : "";
+  $("lost").textContent = last.some((l2) => l2 !== null)
+    ? `Last λ at which the class's ${facts.splits[split]} skill is above ${MARGIN}: ${told.join("; ")}.`
+    : "";
 }
 
 /** A click anywhere in a plot chooses the nearest λ. */
@@ -113,7 +122,9 @@ function showL2() {
   $("previous").disabled = index === 0;
   $("next").disabled = index === facts.l2.length - 1;
   $("at").textContent = `At λ = ${l2}, ${named(facts.runs.find((one) => one.id === id))}`;
-  rows.forEach((row, at) => (at === index ? row.setAttribute("aria-current", "true") : row.removeAttribute("aria-current")));
+  rows.forEach((row, at) =>
+    at === index ? row.setAttribute("aria-current", "true") : row.removeAttribute("aria-current"),
+  );
   for (const plot of ["classes", "spectrum"]) move(plot, index);
   clearTimeout(naming); // a dragged slider would ask for more addresses than browsers allow
   naming = setTimeout(() => history.replaceState(null, "", hashOf(id, index)), 150);
@@ -130,7 +141,9 @@ function reason(run, status, index) {
 
 function move(id, index) {
   const place = $(id);
-  drawing = drawing.then(() => (place.layout?.shapes?.length ? Plotly.relayout(place, { shapes: cursor(index) }) : null));
+  drawing = drawing.then(() =>
+    place.layout?.shapes?.length ? Plotly.relayout(place, { shapes: cursor(index) }) : null,
+  );
 }
 
 function showDetails() {
@@ -157,6 +170,15 @@ function showConfusion() {
   $("no-confusion").textContent = there ? "" : "The store has no confusion counts there.";
 }
 
+/** Plots are as wide as their places, whatever changes these. */
+const resizing = new ResizeObserver((entries) => {
+  for (const { target, contentRect } of entries) {
+    if (contentRect.width && target.layout?.autosize !== false && target.classList.contains("js-plotly-plot")) {
+      Plotly.Plots.resize(target);
+    }
+  }
+});
+
 /** Paper has its own width. */
 function fit(width) {
   for (const place of document.querySelectorAll(".js-plotly-plot")) {
@@ -178,17 +200,19 @@ function attend() {
   on("scale", "change", drawSpectrum);
   for (const id of ["map", "map-split", "map-sign"]) on(id, "change", showMap);
   on("confusion-split", "change", showConfusion);
-  addEventListener("hashchange", () => {
-    const { id, index } = asked();
+  addEventListener("hashchange", ({ newURL }) => {
+    const { id, index } = asked(new URL(newURL).hash);
     chooseRun(id, index);
   });
+  for (const place of document.querySelectorAll(".plot")) resizing.observe(place);
   addEventListener("beforeprint", () => fit(660));
   addEventListener("afterprint", () => fit(null));
 }
 
 function trouble(error) {
   $("trouble").hidden = false;
-  $("trouble").textContent = `Something of this page can't be shown here (${error?.message ?? error}). It needs a browser of 2023 or newer.`;
+  $("trouble").textContent =
+    `Something of this page can't be shown here (${error?.message ?? error}). It needs a browser of 2023 or newer.`;
 }
 
 async function start() {
@@ -197,7 +221,7 @@ async function start() {
   $("report").hidden = false;
   attend();
   drawing = loadPlotly(); // tables need not wait for it
-  const { id, index } = asked();
+  const { id, index } = asked(location.hash);
   await chooseRun(id, index);
   await drawing;
   document.body.dataset.ready = "yes";

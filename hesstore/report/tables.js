@@ -12,7 +12,18 @@ function fill(table, caption, head, rows) {
   table.replaceChildren(
     ...(caption ? [element("caption", {}, caption)] : []),
     ...(head.length ? [element("thead", {}, heading)] : []),
-    element("tbody", {}, ...rows.map(([name, ...cells]) => element("tr", {}, element("th", { scope: "row" }, name), ...cells.map((cell) => (cell instanceof Node ? cell : element("td", {}, cell)))))),
+    element(
+      "tbody",
+      {},
+      ...rows.map(([name, ...cells]) =>
+        element(
+          "tr",
+          {},
+          element("th", { scope: "row" }, name),
+          ...cells.map((cell) => (cell instanceof Node ? cell : element("td", {}, cell))),
+        ),
+      ),
+    ),
   );
 }
 
@@ -27,12 +38,18 @@ function fillMap(table, run, kind, part, index) {
 }
 
 function fillPairs(table, run, index) {
-  const [mu, residual, tolerance, converged] = ["eigenvalues", "residual_norm", "tolerance", "converged"].map((name) => entry(run, name, index));
+  const [mu, residual, tolerance, converged] = ["eigenvalues", "residual_norm", "tolerance", "converged"].map((name) =>
+    entry(run, name, index),
+  );
   table.closest("details").hidden = !mu;
   if (!mu) return table.replaceChildren();
   const yes = (flag) => ["no", "yes"][flag] ?? "–";
   const rows = mu.map((value, mode) => [
-    String(mode), short(value, 8), short(residual?.[mode]), short(tolerance?.[mode]), value === null ? "not found" : yes(converged?.[mode]),
+    String(mode),
+    short(value, 8),
+    short(residual?.[mode]),
+    short(tolerance?.[mode]),
+    value === null ? "not found" : yes(converged?.[mode]),
   ]);
   return fill(table, "", ["mode", "μ (nat)", "‖Hv − μv‖ (nat)", "tolerance", "converged"], rows);
 }
@@ -58,24 +75,30 @@ function fillConfusion(table, run, split, index) {
 }
 
 function fillRecord(table, run, index) {
-  const nat = (value) => short(value) + (value === null || value === undefined ? "" : " nat");
-  const both = (name, write) => facts.splits.map((split, part) => `${split} ${write(entry(run, name, index)?.[part])}`).join(", ");
-  const converged = entry(run, "converged", index);
-  fill(table, "", [], [
-    ["accuracy", both("accuracy", (value) => fixed(value, 4))],
-    ["loss E", both("loss", nat)],
-    ["penalty", nat(entry(run, "penalty", index))],
-    ["epochs", short(entry(run, "epochs", index), 9)],
-    ["time to fit", `${short(entry(run, "fit_seconds", index))} s`],
-    ["gradient norm", both("gradient_norm", nat)],
-    ["stationarity", short(entry(run, "stationarity", index))],
-    ["norm of the weights", short(entry(run, "weights_norm", index))],
-    ["trace of H", run.trace ? `${short(run.trace[index])} ± ${short(entry(run, "trace_error", index), 2)} nat` : "–"],
-    ["converged", converged ? `${count(converged, (flag) => flag === 1)} of ${converged.length} pairs` : "–"],
-    ["Hessian products", short(entry(run, "matvecs", index), 9)],
-    ["time to analyse", `${short(entry(run, "analysis_seconds", index))} s`],
-    ["solver", entry(run, "solver_message", index) || "–"],
-  ]);
+  const of = (name) => entry(run, name, index);
+  const both = (name, write) => facts.splits.map((split, part) => `${split} ${write(of(name)?.[part])}`).join(", ");
+  const nat = (value) => measured(value, "nat");
+  const pairs = converged(run, index);
+  fill(
+    table,
+    "",
+    [],
+    [
+      ["accuracy", both("accuracy", (value) => fixed(value, 4))],
+      ["loss E", both("loss", nat)],
+      ["penalty", nat(of("penalty"))],
+      ["epochs", short(of("epochs"), 9)],
+      ["time to fit", measured(of("fit_seconds"), "s")],
+      ["gradient norm", both("gradient_norm", nat)],
+      ["stationarity", short(of("stationarity"))],
+      ["norm of the weights", short(of("weights_norm"))],
+      ["trace of H", of("trace") === null ? "–" : `${short(of("trace"))} ± ${measured(of("trace_error"), "nat")}`],
+      ["converged", pairs === null ? "–" : `${pairs} of ${facts.modes} pairs`],
+      ["Hessian products", short(of("matvecs"), 9)],
+      ["time to analyse", measured(of("analysis_seconds"), "s")],
+      ["solver", of("solver_message") || "–"],
+    ],
+  );
 }
 
 /** Columns of the table of all λ: heading, value to sort by (null sorts last), text. */
@@ -84,13 +107,17 @@ const COLUMNS = [
   ["status", (run, index) => STATES[run.status[index]], (value) => value],
   ["test acc.", (run, index) => entry(run, "accuracy", index)?.[TEST], (value) => fixed(value, 4)],
   ["train acc.", (run, index) => entry(run, "accuracy", index)?.[TRAIN], (value) => fixed(value, 4)],
-  ["worst class", (run, index) => worst(run, index)?.accuracy, (value, run, index) => (value === null ? "–" : `${worst(run, index).label}: ${fixed(value)}`)],
+  [
+    "worst class",
+    (run, index) => worst(run, index)?.accuracy,
+    (value, run, index) => (value === null ? "–" : `${worst(run, index).label}: ${fixed(value)}`),
+  ],
   ["known", known, (value) => short(value)],
   ["test loss", (run, index) => entry(run, "loss", index)?.[TEST], (value) => short(value)],
   ["train loss", (run, index) => entry(run, "loss", index)?.[TRAIN], (value) => short(value)],
   ["μ₁", (run, index) => entry(run, "eigenvalues", index)?.[0], (value) => short(value)],
-  ["converged", (run, index) => (STATES[run.status[index]] === "complete" && run.converged ? count(run.converged[index], (flag) => flag === 1) : null), (value) => (value === null ? "–" : `${value}/${facts.modes}`)],
-  ["epochs", (run, index) => entry(run, "epochs", index), (value) => short(value)],
+  ["converged", converged, (value) => (value === null ? "–" : `${value}/${facts.modes}`)],
+  ["epochs", (run, index) => entry(run, "epochs", index), (value) => short(value, 9)],
   ["products", (run, index) => entry(run, "matvecs", index), (value) => short(value, 9)],
   ["fit (s)", (run, index) => entry(run, "fit_seconds", index), (value) => fixed(value, 1)],
   ["analysis (s)", (run, index) => entry(run, "analysis_seconds", index), (value) => fixed(value, 1)],
@@ -102,7 +129,12 @@ function fillAll(table, id, run) {
     const values = COLUMNS.map(([, value]) => value(run, index) ?? null);
     const [first, ...rest] = COLUMNS.map(([, , text], column) => text(values[column], run, index));
     const link = element("a", { href: hashOf(id, index) }, first);
-    const row = element("tr", {}, element("th", { scope: "row" }, link), ...rest.map((text) => element("td", {}, text)));
+    const row = element(
+      "tr",
+      {},
+      element("th", { scope: "row" }, link),
+      ...rest.map((text) => element("td", {}, text)),
+    );
     return { row, values };
   });
   const body = element("tbody", {}, ...rows.map(({ row }) => row));
