@@ -64,8 +64,13 @@ function sayGaps() {
 function draw(id, figure) {
   const place = $(id);
   drawing = drawing.then(() => {
-    if (typeof figure !== "string") return Plotly.react(place, figure.data, figure.layout, { displaylogo: false });
-    Plotly.purge(place);
+    place.setAttribute("role", typeof figure === "string" ? "group" : "img"); // what is in an image is not read out
+    if (typeof figure !== "string") {
+      place.querySelector(":scope > .note")?.remove();
+      return Plotly.react(place, figure.data, figure.layout, { displaylogo: false });
+    }
+    Plotly.purge(place); // and with it the listeners
+    place.classList.remove("js-plotly-plot");
     delete place.dataset.listens;
     place.replaceChildren(element("p", { class: "note" }, figure));
     return null;
@@ -149,6 +154,7 @@ function move(id, index) {
 function showDetails() {
   showMap();
   showConfusion();
+  fillClasses($("by-class"), state.run, state.index);
   draw("residuals", residualsFigure(state.run, state.index));
   fillPairs($("pairs"), state.run, state.index);
   fillRecord($("record"), state.run, state.index);

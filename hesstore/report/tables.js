@@ -74,6 +74,17 @@ function fillConfusion(table, run, split, index) {
   return true;
 }
 
+function fillClasses(table, run, index) {
+  const rows = facts.labels.map((label, at) => [
+    label,
+    ...["class_accuracy", "class_skill"].flatMap((name) =>
+      facts.splits.map((_, part) => short(entry(run, name, index)?.[part]?.[at])),
+    ),
+  ]);
+  const heads = ["accuracy", "skill"].flatMap((name) => facts.splits.map((split) => `${split} ${name}`));
+  fill(table, "", ["class", ...heads], rows);
+}
+
 function fillRecord(table, run, index) {
   const of = (name) => entry(run, name, index);
   const both = (name, write) => facts.splits.map((split, part) => `${split} ${write(of(name)?.[part])}`).join(", ");

@@ -157,6 +157,8 @@ def test_numbers_are_those_of_the_store(page: Page, ds: xr.Dataset) -> None:
     part = ds.sel(run=1, l2=0.004)
     counts = [[int(text) for text in row[1:]] for row in cells(page, "confusion")]
     assert counts == part["confusion"].sel(split="test").values.tolist()
+    by_class = [[number(text) for text in row[1:3]] for row in cells(page, "by-class")]
+    assert np.allclose(by_class, part["class_accuracy"].T, rtol=5.1e-4)
     unfold(page, "pairs")
     pairs = cells(page, "pairs")
     assert np.allclose([number(row[1]) for row in pairs], part["eigenvalues"], rtol=1e-7)
