@@ -27,7 +27,7 @@ EXACT = (
     *("accuracy", "class_accuracy", "confusion", "loss", "penalty", "eigenvalues", "converged"),
     *("epochs", "matvecs", "fit_seconds", "analysis_seconds"),
 )
-"""Variables that a report has as they are in the store."""
+"""Variables that a report has as they are in the store, but for fillers of what an import lacks."""
 IN_DIGITS = ("residual_norm", "gradient_norm", "weights_norm", "stationarity", "trace", "trace_error")
 """Those that it has to :data:`DIGITS` significant digits."""
 DIGITS = 4
@@ -157,6 +157,8 @@ def _variables(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:
             values[name] = chosen.transpose("l2", *BY_NAME[name].dims[2:]).values
     for name in {"confusion", "epochs", "matvecs"} & values.keys():
         values[name][values[name] < 0] = np.nan  # an import may lack them
+    if {"converged", "residual_norm"} <= values.keys():
+        values["converged"][~np.isfinite(values["residual_norm"])] = np.nan  # nothing is known of what has no residual
     return {name: significant(array, DIGITS) if name in IN_DIGITS else array for name, array in values.items()}
 
 

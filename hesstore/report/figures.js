@@ -38,7 +38,12 @@ function layoutOf(height, xaxis, yaxis, more = {}) {
     ...more,
   };
 }
-const TOUCH = matchMedia("(pointer: coarse)").matches; // a finger scrolls the page over a plot
+const TOUCH = !matchMedia("(hover: hover) and (pointer: fine)").matches; // a finger scrolls the page over a plot
+const CONFIG = {
+  displaylogo: false,
+  displayModeBar: !TOUCH && "hover",
+  modeBarButtonsToRemove: ["select2d", "lasso2d"],
+};
 
 /** Decades alone where there are some, so that numbers between them do not crowd. */
 function logAxis(text, values) {

@@ -4,6 +4,7 @@ const $ = (id) => document.getElementById(id);
 const state = { id: null, run: null, beside: null, index: 0, turn: 0 };
 let rows = [];
 let drawing; // a promise of all that is drawn so far
+const wanted = new Map(); // the last figure of each plot
 
 function hashOf(id, index) {
   return `#run=${id}&l2=${facts.l2[index]}`;
@@ -60,14 +61,16 @@ function sayGaps() {
     `${counts.complete} of ${facts.l2.length} λ of this run are complete and drawn; not drawn: ${gaps.join(", ")}.`;
 }
 
-/** Draw one plot after the other: plotly lays out by itself. */
+/** Draw one plot after the other, of each the last that was asked for: a slider asks faster than plots are drawn. */
 function draw(id, figure) {
   const place = $(id);
+  wanted.set(id, figure);
   drawing = drawing.then(() => {
+    if (wanted.get(id) !== figure) return null;
     place.setAttribute("role", typeof figure === "string" ? "group" : "img"); // what is in an image is not read out
     if (typeof figure !== "string") {
       place.querySelector(":scope > .note")?.remove();
-      return Plotly.react(place, figure.data, figure.layout, { displaylogo: false });
+      return Plotly.react(place, figure.data, figure.layout, CONFIG);
     }
     Plotly.purge(place); // and with it the listeners
     place.classList.remove("js-plotly-plot");
@@ -147,7 +150,7 @@ function reason(run, status, index) {
 function move(id, index) {
   const place = $(id);
   drawing = drawing.then(() =>
-    place.layout?.shapes?.length ? Plotly.relayout(place, { shapes: cursor(index) }) : null,
+    index === state.index && place.layout?.shapes?.length ? Plotly.relayout(place, { shapes: cursor(index) }) : null,
   );
 }
 

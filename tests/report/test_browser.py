@@ -54,9 +54,9 @@ def absent(what: str) -> NoReturn:
 
 
 @contextmanager
-def shown(browser: Browser, path: Path) -> Iterator[Page]:
+def shown(browser: Browser, path: Path, **options: Any) -> Iterator[Page]:
     """A page that has drawn itself. No network, and nothing may be wrong, asked for or said until the context ends."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True)
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "offline": True, **options})
     page = context.new_page()
     address, wrong = path.as_uri(), list[str]()
 
@@ -226,7 +226,7 @@ def test_what_is_not_complete_is_said(page: Page) -> None:
     assert "0 of 6 λ of this run" in page.locator("#gaps").inner_text()
 
 
-def test_a_strength_is_chosen_by_keyboard_mouse_and_address(page: Page) -> None:
+def test_a_strength_is_chosen_by_keyboard_mouse_and_address(page: Page, ds: xr.Dataset) -> None:
     def chosen(l2: str) -> None:
         until(page, f"location.hash === '#run=1&l2={l2}'")
         assert page.locator("#shown").inner_text() == f"λ = {l2}"
@@ -238,8 +238,11 @@ def test_a_strength_is_chosen_by_keyboard_mouse_and_address(page: Page) -> None:
     assert page.evaluate("document.activeElement.id") == "l2"
     page.keyboard.press("ArrowLeft")
     chosen("0.002")
-    page.keyboard.press("End")
+    for key in ("ArrowLeft", "ArrowRight", "Home", "ArrowRight", "End"):  # faster than plots are drawn
+        page.keyboard.press(key)
     chosen("0.008")
+    shares = analysis.sensitivity(ds, 1)["curvature_share"].sel(l2=0.008).transpose("label", "mode")
+    assert np.allclose(plotted(page, "modes")[0]["z"], shares, atol=0.00051)
     assert page.locator("#next").is_disabled()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -249,7 +252,7 @@ def test_a_strength_is_chosen_by_keyboard_mouse_and_address(page: Page) -> None:
     page.mouse.click(box["x"] + box["width"] / 2 - 30, box["y"] + box["height"] / 2)
     chosen("0.002")
     for plot, l2 in (("classes", 0.004), ("spectrum", 0.008)):
-        click_at(page, plot, l2)
+        page.mouse.click(*place_of(page, plot, l2))
         chosen(str(l2))
         settled(page)
         assert page.evaluate(f"document.getElementById('{plot}').layout.shapes[0].x0") == l2
@@ -258,14 +261,15 @@ def test_a_strength_is_chosen_by_keyboard_mouse_and_address(page: Page) -> None:
     assert page.locator("#run").input_value() == "2"
 
 
-def click_at(page: Page, plot: str, l2: float) -> None:
-    """Where no mark is near."""
+def place_of(page: Page, plot: str, l2: float) -> tuple[float, float]:
+    """Where λ is in a plot, a little left of it and at its foot, where no mark is near."""
     inside = page.locator(f"#{plot} .nsewdrag").first
     inside.scroll_into_view_if_needed()
     box = inside.bounding_box()
     assert box is not None
     low, high = page.evaluate(f"document.getElementById('{plot}').layout.xaxis.range")
-    page.mouse.click(box["x"] + box["width"] * (l2 - 0.0003 - low) / (high - low), box["y"] + box["height"] - 3)
+    across = (l2 - 0.035 * (high - low) - low) / (high - low)
+    return box["x"] + box["width"] * across, box["y"] + box["height"] - 3
 
 
 def test_the_table_sorts(page: Page, ds: xr.Dataset) -> None:
@@ -322,18 +326,20 @@ def test_stores_that_lack_things(browser: Browser, tmp_path: Path) -> None:
             assert dict(cells(page, "record"))["epochs"] == "–"
 
 
-def test_texts_of_a_store_run_nothing(browser: Browser, tmp_path: Path) -> None:
+def test_texts_of_a_store_run_nothing_on_a_phone(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "hostile.html"
     report(hostile(), path, title=HOSTILE)
-    with shown(browser, path) as page:
+    phone = {"viewport": {"width": 360, "height": 640}, "has_touch": True, "is_mobile": True}
+    with shown(browser, path, **phone) as page:
         assert page.title() == page.locator("h1").inner_text() == HOSTILE
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
         assert dict(cells(page, "record"))["solver"] == HOSTILE
         page.evaluate("Plotly.Fx.hover('classes', [{ curveNumber: 3, pointNumber: 0 }])")
         assert HOSTILE in (page.locator("#classes .hoverlayer").text_content() or "")
-        page.locator("#l2").focus()
-        page.keyboard.press("Home")
-        page.keyboard.press("ArrowRight")
-        settled(page)
+        page.touchscreen.tap(*place_of(page, "classes", 0.09))
+        until(page, "document.getElementById('shown').textContent === 'λ = 0.09'")
+        page.locator("#previous").tap()
+        until(page, "document.getElementById('shown').textContent === 'λ = 0.045'")
         assert page.locator("#state").inner_text() == f"This λ is failed: {HOSTILE}."
         assert page.evaluate("window.harm") is None
         assert page.locator("img").count() == 0

@@ -117,6 +117,9 @@ def test_a_tolerance_that_the_store_can_not_tell(attrs: dict[str, str]) -> None:
 
 
 def test_stores_that_lack_things() -> None:
+    lacking = store(4).assign(residual_norm=store(4)["eigenvalues"] * 0, converged=store(4)["eigenvalues"] > 1)
+    lacking["residual_norm"].values[0, :, 1:] = np.nan
+    assert of_run(lacking, 0)["converged"] == [[1, *[None] * 11]] * 4
     found = of_run(older(store(4)), 0)
     assert found["curvature_share"] is found["slope"] is found["response"] is found["epochs"] is None
     assert numbers(found["class_skill"]).shape == (4, 2, 10)
