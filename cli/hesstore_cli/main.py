@@ -16,6 +16,7 @@ from hesstore_cli.imports import import_
 from hesstore_cli.info import info
 from hesstore_cli.plan import plan
 from hesstore_cli.plot import plot
+from hesstore_cli.report import report
 from hesstore_cli.status import status
 from hesstore_cli.sweep import sweep
 from hesstore_cli.verify import verify
@@ -37,7 +38,7 @@ def cli() -> None:
     """
 
 
-for command in (plan, sweep, status, info, verify, export, import_, plot, config, completion):
+for command in (plan, sweep, status, info, verify, export, import_, plot, report, config, completion):
     cli.add_command(command)
 
 
