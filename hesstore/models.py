@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hesstore.errors import ModelError
 from hesstore.layout import parameter_coordinates
@@ -110,7 +111,8 @@ class FlatModel:
 
     def logits(self, theta: Tensor, x: Tensor) -> Tensor:
         """Logits (N, C) at parameters ``theta`` (P,)."""
-        out: Tensor = torch.func.functional_call(self.module, self.layout.unflatten(theta), (x,))
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no forward mode
+            out: Tensor = torch.func.functional_call(self.module, self.layout.unflatten(theta), (x,))
         return out
 
     def loss_sum(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
