@@ -21,6 +21,7 @@ from hesstore_cli.info import info
 from hesstore_cli.plot import plot
 from hesstore_cli.sweep import sweep
 from hesstore_cli.verify import verify
+from hesstore_cli.warned import told_in_a_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +63,8 @@ for command in (sweep, info, verify, export, import_, plot, config):
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit status."""
     try:
-        status = cli.main(args=arguments, prog_name="hesstore", standalone_mode=False)
+        with told_in_a_line():
+            status = cli.main(args=arguments, prog_name="hesstore", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         return USAGE

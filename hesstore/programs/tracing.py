@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 aten = torch.ops.aten
 
 # What PyTorch 2.14 has no rule for in nested forward mode, or, for layer norm, a wrong one.
-_SPELT_OUT = get_decompositions([aten.native_layer_norm, aten.silu, aten.mish, aten.glu])
+_SPELT_OUT = get_decompositions(
+    [aten.native_layer_norm, aten.native_batch_norm, aten._native_batch_norm_legit, aten.silu, aten.mish, aten.glu]  # noqa: SLF001
+)
 
 
 def graph_of(f: Callable[..., object], *arguments: Tensor) -> fx.Graph:
@@ -30,4 +32,5 @@ def graph_of(f: Callable[..., object], *arguments: Tensor) -> fx.Graph:
 
 def spelt_out(f: Callable[..., Tensor], *arguments: Tensor) -> Callable[..., Tensor]:
     """``f``, for arguments of these shapes, in operations that forward mode differentiates twice."""
-    return make_fx(f, decomposition_table=_SPELT_OUT)(*arguments)
+    program: Callable[..., Tensor] = make_fx(f, decomposition_table=_SPELT_OUT)(*arguments)  # type: ignore[arg-type]
+    return program

@@ -84,6 +84,11 @@ def grown(path: Path, spec: StoreSpec) -> SweepStore:
     if old.group.attrs["identity"] == json.dumps(spec.identity):
         return old
     stored = json.loads(old.group.attrs["identity"])  # type: ignore[arg-type]
+    if stored.get("buffers") != spec.identity.get("buffers"):  # one without has no such key
+        raise ConfigMismatchError(
+            f"{path}: can't grow into a config with another network: its buffers differ",
+            {"buffers": (str(stored.get("buffers")), str(spec.identity.get("buffers")))},
+        )
     reanalyse = any(stored.get(key) != spec.identity.get(key) for key in SPECTRUM)
     with ExitStack() as claims:
         for run in old.runs:
