@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hesstore.checking import check_model
     from hesstore.config import SweepConfig
     from hesstore.curvature import Hessian, HessianOperator
     from hesstore.errors import HesstoreError
@@ -28,6 +29,7 @@ _HOMES = {
     "SweepEvent": "hesstore.sweep",
     "SweepSummary": "hesstore.sweep",
     "ExportSummary": "hesstore.exporting",
+    "check_model": "hesstore.checking",
     "export": "hesstore.exporting",
     "load_model": "hesstore.exporting",
     "to_state_dict": "hesstore.exporting",
@@ -47,6 +49,7 @@ __all__ = [
     "SweepConfig",
     "SweepEvent",
     "SweepSummary",
+    "check_model",
     "export",
     "import_files",
     "lanczos",

@@ -64,7 +64,7 @@ def check_model(module: nn.Module, x: Tensor, y: Tensor) -> None:
     >>> check_model(module, torch.randn(20, 4), torch.arange(20) % 3)
     """
     name = type(module).__name__
-    own = copy.deepcopy(module).eval()
+    own = copy.deepcopy(module).train(mode=False)
     check_parameters(own, name)
     warn_of(Trial(FlatModel(own), name, x, y).remarks())
 

@@ -248,7 +248,7 @@ def _from_factory(name: str) -> ClassificationData:
         raise DataError(f"{name!r}: gave {what}, not (train_x, train_y, test_x, test_y)")
     if getattr(parts[0], "dtype", None) in (np.uint8, torch.uint8):
         warnings.warn(
-            f"dataset: {name!r} gives inputs as bytes, which are taken as they are, 0 to 255: scale them, as by x / 255",
+            f"dataset: {name!r} gives inputs as bytes, taken as they are, 0 to 255: scale them, as by x / 255",
             DataWarning,
             stacklevel=2,
         )

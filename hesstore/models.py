@@ -159,7 +159,7 @@ def build(name: str, hidden: Sequence[int], input_shape: tuple[int, ...], num_cl
         torch.manual_seed(seed)
         module = _module(name, hidden, input_shape, num_classes)
     check_parameters(module, name)
-    return FlatModel(module.eval())
+    return FlatModel(module.train(mode=False))
 
 
 def _module(name: str, hidden: Sequence[int], input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
