@@ -20,6 +20,7 @@ from hesstore_cli.report import report
 from hesstore_cli.status import status
 from hesstore_cli.sweep import sweep
 from hesstore_cli.verify import verify
+from hesstore_cli.warned import told_in_a_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,8 @@ for command in (plan, sweep, status, info, verify, export, import_, plot, report
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit status."""
     try:
-        ended = cli.main(args=arguments, prog_name="hesstore", standalone_mode=False)
+        with told_in_a_line():
+            ended = cli.main(args=arguments, prog_name="hesstore", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         return ExitStatus.USAGE

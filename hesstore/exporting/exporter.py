@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from hesstore.errors import ExportError
+from hesstore.errors import ExportError, ModelWarning
 from hesstore.exporting import classic, tidy, weights
 from hesstore.exporting.choosing import Choice
 from hesstore.exporting.compression import check_method
@@ -139,8 +141,21 @@ def export(
     files = list(_files(choice, format, style, kinds, compress))
     if not files:
         raise ExportError("there is nothing to export: the chosen λ have no such files")
+    if "weights" in kinds:
+        _warn_of_buffers(json.loads(ds.attrs["identity"]).get("buffers", []))
     done = write_files(folder, files, Manifest(folder, header_of(ds.attrs)), force=force, progress=progress)
     return ExportSummary(folder, done.files, done.bytes, done.present, choice.skipped)
+
+
+def _warn_of_buffers(buffers: Sequence[Sequence[Any]]) -> None:
+    if buffers:
+        names = ", ".join(name for name, *_ in buffers)
+        warnings.warn(
+            f"the files of weights lack the network's buffers ({names}), which are constants: load_state_dict(…, "
+            "strict=False) takes them into a module that its factory made, and so does hesstore.load_model",
+            ModelWarning,
+            stacklevel=3,
+        )
 
 
 def kinds_of(format: str, style: str = "classic") -> tuple[str, ...]:  # noqa: A002 - as above

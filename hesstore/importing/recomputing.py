@@ -56,7 +56,8 @@ class Recomputer:
     def spec(self, plan: Plan) -> StoreSpec:
         """The store to be."""
         known = self.experiment.spec()
-        return plan.spec({"data_digest": known.identity["data_digest"]}, json.loads(known.attrs["environment"]))
+        facts = {key: known.identity[key] for key in ("data_digest", "buffers") if key in known.identity}
+        return plan.spec(facts, json.loads(known.attrs["environment"]))
 
     def measured(self, weights: NDArray[np.float32], l2: float) -> dict[str, Any]:
         """What is recorded of a fitted λ; nothing was trained, which took no time."""

@@ -86,6 +86,7 @@ def grown(path: Path, spec: StoreSpec) -> SweepStore:
     old = SweepStore(path)
     if old.group.attrs["identity"] == json.dumps(spec.identity):
         return old
+    _check_same_network(old, spec)
     reanalyse = _changes_spectra(old, spec)
     with ExitStack() as claims:
         for run in old.runs:
@@ -104,6 +105,7 @@ def foreseen(path: Path, spec: StoreSpec) -> dict[Run, NDArray[np.int8]]:
     """
     check_growing(path, spec.identity)
     old = SweepStore(path)
+    _check_same_network(old, spec)
     wanted, places = _with_runs_of(old, spec), _places(old, spec)
     reanalyse = _changes_spectra(old, spec)
     statuses = {}
@@ -112,6 +114,17 @@ def foreseen(path: Path, spec: StoreSpec) -> dict[Run, NDArray[np.int8]]:
         if run in old.runs:
             statuses[run][places] = _status(old, run, reanalyse=reanalyse)
     return statuses
+
+
+def _check_same_network(old: SweepStore, spec: StoreSpec) -> None:
+    """A store of a network without buffers has no such key."""
+    stored = json.loads(old.group.attrs["identity"])  # type: ignore[arg-type]
+    there, wanted = stored.get("buffers"), spec.identity.get("buffers")
+    if there != wanted:
+        raise ConfigMismatchError(
+            f"{old.place}: can't grow into a config with another network: its buffers differ",
+            {"buffers": (str(there), str(wanted))},
+        )
 
 
 def _changes_spectra(old: SweepStore, spec: StoreSpec) -> bool:
