@@ -38,9 +38,10 @@ class SweepDataset(xr.Dataset):
     def _repr_html_(self) -> str:
         shown: str = super()._repr_html_()  # type: ignore[no-untyped-call]
         lines = headline(self)
-        if not lines or xr.get_options()["display_style"] == "text":  # type: ignore[no-untyped-call]  # then it is of the text above
+        if not lines or xr.get_options()["display_style"] == "text":  # type: ignore[no-untyped-call]
             return shown
-        return f"<pre>{html.escape(chr(10).join(lines))}</pre>{shown}"
+        # Hidden where xarray's style sheet is not let in: there xarray shows the text repr, which has these lines.
+        return f"<div class='xr-wrap' style='display:none'><pre>{html.escape(chr(10).join(lines))}</pre></div>{shown}"
 
 
 def open(location: Location, *, chunked: bool = True) -> SweepDataset:  # noqa: A001 - as in xarray and zarr
