@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hesstore.importing import ImportSummary, import_files
     from hesstore.linalg import EigenPairs, lanczos
     from hesstore.opening import open
-    from hesstore.sweep import SweepEvent, SweepSummary, run_sweep
+    from hesstore.sweep import SweepEvent, SweepPlan, SweepSummary, plan_sweep, run_sweep
 
 _HOMES = {
     "EigenPairs": "hesstore.linalg",
@@ -26,6 +26,7 @@ _HOMES = {
     "ImportSummary": "hesstore.importing",
     "SweepConfig": "hesstore.config",
     "SweepEvent": "hesstore.sweep",
+    "SweepPlan": "hesstore.sweep",
     "SweepSummary": "hesstore.sweep",
     "ExportSummary": "hesstore.exporting",
     "export": "hesstore.exporting",
@@ -34,6 +35,7 @@ _HOMES = {
     "import_files": "hesstore.importing",
     "lanczos": "hesstore.linalg",
     "open": "hesstore.opening",
+    "plan_sweep": "hesstore.sweep",
     "run_sweep": "hesstore.sweep",
 }
 
@@ -46,12 +48,14 @@ __all__ = [
     "ImportSummary",
     "SweepConfig",
     "SweepEvent",
+    "SweepPlan",
     "SweepSummary",
     "export",
     "import_files",
     "lanczos",
     "load_model",
     "open",
+    "plan_sweep",
     "run_sweep",
     "to_state_dict",
 ]

@@ -41,16 +41,20 @@ def resolve_device(name: str) -> torch.device:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes of memory that can be had on ``device`` now, on a CPU within the limit of this process's control group."""
+    """Bytes of memory that can be had on ``device`` now, on a CPU within the limit of this process's control group.
+
+    Cached files that were not used lately give way to what is asked for.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
     facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     available = int(facts["MemAvailable"].split()[0]) * 1024
     group = Path("/sys/fs/cgroup")
-    with contextlib.suppress(OSError, ValueError):  # no such files, or "max"
+    with contextlib.suppress(OSError, ValueError, KeyError):  # no such files, or "max"
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        available = min(available, limit - used)
+        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
+        available = min(available, limit - used + int(cached))
     return max(available, 0)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -70,6 +72,10 @@ class Experiment:
         """
         device, dtype = resolve_device(config.device), getattr(torch, config.dtype)
         data = datasets.load(config.dataset, config.data_dir)
+        if config.model == "mlp":  # before memory is taken for it
+            widths = (math.prod(data.input_shape), *config.hidden, data.num_classes)
+            size = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(widths))
+            sizing.check_memory(device, size, config.k, dtype.itemsize)
         model = models.build(
             config.model, config.hidden, data.input_shape, data.num_classes, derived_seed("init", config.seeds[0])
         )
@@ -98,6 +104,8 @@ class Experiment:
             chunk_rows=config.chunk_rows,
             gib=config.memory_gib,
         )
+        together = min(sizes.models, len(config.l2) * len(config.runs()))
+        sizing.check_memory(device, theta.numel(), config.k, dtype.itemsize, together)
         hessian = Hessian(model, x, y, chunk_rows=sizes.chunk_rows)
         return cls(config, data, model, hessian, Geometry(config, model, data, (x, y), sizes.chunk_rows), sizes)
 
@@ -143,7 +151,7 @@ class Experiment:
     def _trainers(self) -> dict[int, Trainer]:
         return {}
 
-    def _trainer(self, models: int) -> Trainer:
+    def trainer(self, models: int) -> Trainer:
         """What fits so many models at once; its programs are traced once for all λ."""
         copies = min(1 << (models - 1).bit_length(), max(models, self.sizes.models))  # a few sizes serve all numbers
         if copies not in self._trainers:
@@ -168,7 +176,7 @@ class Experiment:
         ``on_epoch`` is called with (point, epoch from 1, epoch loss). The error stands in place of a fit of which an
         epoch's loss was NaN or infinite.
         """
-        return self._trainer(len(points)).fit(
+        return self.trainer(len(points)).fit(
             starts,
             [point.l2 for point in points],
             [generator("shuffle", point.run.seed, point.run.direction, point.l2) for point in points],

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hesstore.devices import free_memory
+from hesstore.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +68,22 @@ def choose(
         chunk_rows or rows_that_fit(free / 8, row),
         budget,
     )
+
+
+def least_bytes(parameters: int, k: int, itemsize: int, models: int = 1) -> int:
+    """What fits and spectra of so many models hold at the least, beside the data: k pairs take 3 vectors each."""
+    return models * (FIT_VECTORS + 3 * k) * parameters * itemsize
+
+
+def check_memory(device: torch.device, parameters: int, k: int, itemsize: int, models: int = 1) -> None:
+    """Raise :class:`ConfigError` if a sweep surely has no room on ``device``."""
+    needed, free = least_bytes(parameters, k, itemsize, models), free_memory(device)
+    if needed > free:
+        together = f"{models} models of " if models > 1 else ""
+        raise ConfigError(
+            f"memory: {k} eigenpairs of {together}{parameters:,} parameters take at least {needed / 1e9:.1f} GB on "
+            f"{device}, {free / 1e9:.1f} GB are free: give a smaller network, --k or --models, or another --device"
+        )
 
 
 def models_that_fit(budget: float, cached: float, parameters: float) -> int:

@@ -7,6 +7,7 @@ do not wait for each other go side by side, and up to G analyses; results are wr
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hesstore import planning
 from hesstore.driver import Driver, SweepEvent
 from hesstore.errors import ConfigError, StoreError
 from hesstore.execution import LocalExecutor
 from hesstore.experiment import Experiment
+from hesstore.planning import SHRUNK, Effort, SweepPlan
 from hesstore.recorder import Recorder
-from hesstore.store.growing import check_growing, grown, recover
+from hesstore.store.growing import check_growing, foreseen, grown, recover
 from hesstore.store.local import LocalPlace
 from hesstore.store.paths import local_path, locate
 from hesstore.store.schema import Run, Status, StoreSpec
@@ -36,10 +39,7 @@ if TYPE_CHECKING:
     from hesstore.execution import Executor
     from hesstore.store.place import Place
 
-__all__ = ["SweepEvent", "SweepSummary", "run_sweep"]
-
-LEAST_SHARE = 0.6
-"""What compression leaves of a λ's arrays at the least (measured: 0.64 to 0.98)."""
+__all__ = ["SweepEvent", "SweepPlan", "SweepSummary", "plan_sweep", "run_sweep"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ def run_sweep(
     location: str | os.PathLike[str],
     *,
     observer: Callable[[SweepEvent], None] | None = None,
+    on_plan: Callable[[SweepPlan], None] | None = None,
     stop: Callable[[], bool] | None = None,
     workers: int = 0,
     scheduler: str = "",
@@ -81,6 +82,9 @@ def run_sweep(
         The store.
     observer : callable, optional
         Called with a :class:`SweepEvent` as work goes on.
+    on_plan : callable, optional
+        Called with the :class:`SweepPlan` before the first λ. To measure what it says takes two seconds, unless the
+        store tells or nothing is left to do; with workers, whose speed is not this process's, it is not done.
     stop : callable, optional
         Asked before each λ is begun. Once it says True those in hand are finished, and no other.
     workers : int
@@ -102,6 +106,8 @@ def run_sweep(
     """
     began = time.perf_counter()
     place = locate(location)
+    if isinstance(place, LocalPlace):
+        recover(place.path)
     is_new = _check(place, config, grow=grow)  # before data are loaded, or even downloaded
     experiment = Experiment.prepare(config)
     with ExitStack() as held:
@@ -116,6 +122,9 @@ def run_sweep(
         recorder = Recorder(store, room=2 * experiment.sizes.models + 2)
         in_order = config.path == "continuation"
         driver = Driver(store, chosen, recorder, observer or (lambda _: None), in_order=in_order)
+        if on_plan is not None:
+            asked_to_stop = stop is not None and stop()
+            on_plan(_plan(experiment, store, chosen, probing=client is None and not asked_to_stop))
         if driver.finished < driver.total:
             place.check_space(_space(experiment.spec(), driver.total - driver.finished))
             held.enter_context(recorder)
@@ -130,11 +139,62 @@ def run_sweep(
     )
 
 
+def plan_sweep(
+    config: SweepConfig,
+    location: str | os.PathLike[str] | None = None,
+    *,
+    retry_failed: bool = False,
+    grow: bool = False,
+    runs: Collection[int] = (),
+) -> SweepPlan:
+    """What :func:`run_sweep` would take with these arguments; writes nothing.
+
+    Without ``location`` the plan is that of a new store, wherever it may lie.
+
+    Raises
+    ------
+    HesstoreError
+        As :func:`run_sweep`, if the config can't be carried out, has no room, or the store is another's.
+    """
+    place = None if location is None else locate(location)
+    is_new = place is None or _check(place, config, grow=grow)
+    experiment = Experiment.prepare(config)
+    if place is None or is_new:
+        spec = experiment.spec()
+        chosen = _chosen(spec.runs, runs, place or "a new store")
+        new = np.full(len(spec.l2), Status.PENDING, np.int8)
+        plan = planning.plan(experiment, dict.fromkeys(chosen, new), place=place)
+    elif grow:
+        statuses = foreseen(local_path(place.location), experiment.spec())
+        chosen = _chosen(tuple(statuses), runs, place)
+        plan = planning.plan(experiment, {run: statuses[run] for run in chosen}, place=place)
+    else:
+        store = SweepStore.open_matching(place, experiment.identity())
+        plan = _plan(experiment, store, _chosen(store.runs, runs, place), retry_failed=retry_failed)
+    if place is not None:
+        place.check_space(int(plan.disk_end.least) - plan.disk_now)
+    return plan
+
+
+def _plan(
+    experiment: Experiment,
+    store: SweepStore,
+    runs: tuple[Run, ...],
+    *,
+    retry_failed: bool = False,
+    probing: bool = True,
+) -> SweepPlan:
+    """Of some runs of a store."""
+    statuses = {run: store.status(run) for run in runs}
+    if retry_failed:
+        statuses = {run: np.where(at == Status.FAILED, np.int8(Status.PENDING), at) for run, at in statuses.items()}
+    effort = Effort.of(store, runs, json.loads(str(store.group.attrs["environment"])))
+    return planning.plan(experiment, statuses, place=store.place, effort=effort, probing=probing)
+
+
 def _check(place: Place, config: SweepConfig, *, grow: bool) -> bool:
     """Whether a store is to be made at ``place``; raises if what is there is in the way."""
-    if isinstance(place, LocalPlace):
-        recover(place.path)
-    elif grow:
+    if grow and not isinstance(place, LocalPlace):
         raise StoreError(f"{place}: only a store in a folder can grow: make a new one with the larger config")
     is_new = place.is_new()
     if is_new:
@@ -164,10 +224,10 @@ def _opened(place: Place, experiment: Experiment, runs: Collection[int], *, is_n
 
 def _space(spec: StoreSpec, count: int) -> int:
     """Bytes that so many λ surely take."""
-    return int(LEAST_SHARE * spec.large_bytes) * count
+    return int(SHRUNK * spec.large_bytes) * count
 
 
-def _chosen(there: tuple[Run, ...], ids: Collection[int], place: Place) -> tuple[Run, ...]:
+def _chosen(there: tuple[Run, ...], ids: Collection[int], place: Place | str) -> tuple[Run, ...]:
     unknown = sorted(set(ids) - {run.id for run in there})
     if unknown:
         raise ConfigError(f"run: {unknown[0]} is not there: {place} has runs 0 to {len(there) - 1}")

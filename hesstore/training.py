@@ -152,6 +152,19 @@ class Trainer:
             for model, theta in zip(progress, best, strict=False)
         ]
 
+    @torch.no_grad()
+    def take_steps(self, count: int) -> None:
+        """Take training steps that come to nothing and wait for them, for whoever wants to know how long they take.
+
+        No fit is the other for it: each begins with weights and an optimiser's state of its own.
+        """
+        self._prepare([self.model.theta().to(self._theta)], [0.0])
+        rows = torch.arange(min(self.settings.batch_size, len(self.y)), device=self.x.device)
+        batch, step = rows.repeat(self.copies, 1), self._steps[len(rows)]
+        for _ in range(count):
+            step(batch)
+        self._total.tolist()
+
     def _prepare(self, starts: Sequence[Tensor], l2: Sequence[float]) -> None:
         rows, batch = len(self.y), self.settings.batch_size
         for size in {min(batch, rows), rows % batch} - {0}:

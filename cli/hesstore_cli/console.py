@@ -1,17 +1,23 @@
-"""What a sweep looks like while it runs: a live bar on a terminal, a line a λ elsewhere. All on stderr."""
+"""What work looks like while it goes on: a live bar or block on a terminal, lines elsewhere. All on stderr."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rich.live import Live
     from rich.progress import Progress, ProgressColumn, TaskID
 
-    from hesstore.sweep import SweepEvent
+    from hesstore.sweep import SweepEvent, SweepPlan
+    from hesstore_cli.block import View
+    from hesstore_cli.event_log import EventLog
 
 
 def duration(seconds: float) -> str:
@@ -40,7 +46,7 @@ class Bar:
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self.live = sys.stderr.isatty()
+        self.live = is_live()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._began: float | None = None
@@ -118,43 +124,201 @@ class ByteBar(Bar):
             self.say(f"{self.label}: {size(done)} of about {size(total)}  {self.time_left(done, total)}".rstrip())
 
 
-class SweepReporter:
-    """The observer of a sweep: feeds the bar, and prints a line a λ where there is no terminal."""
+class Pace:
+    """How fast λ get finished, by the wall clock.
+
+    The mean over the latest :data:`RECENT` of them, and over at least a tenth of all the time: where many are trained
+    together they end together.
+    """
+
+    RECENT = 9
 
     def __init__(self) -> None:
-        self.bar = Bar("starting")
+        self._marks: list[tuple[float, int]] = []
+
+    def note(self, done: int) -> None:
+        """Take note that so many are finished now."""
+        if not self._marks or done > self._marks[-1][1]:
+            self._marks.append((time.monotonic(), done))
+
+    @property
+    def each(self) -> float | None:
+        """Seconds a λ; None before one was finished."""
+        if len(self._marks) < 2:
+            return None
+        (began, _), (now, done) = self._marks[0], self._marks[-1]
+        least = (now - began) / 10
+        earlier = (mark for mark in reversed(self._marks) if done - mark[1] >= self.RECENT and now - mark[0] >= least)
+        when, count = next(earlier, self._marks[0])
+        return (now - when) / (done - count)
+
+    def left(self, total: int) -> float | None:
+        """Seconds until ``total`` are finished; None before one was."""
+        if self.each is None:
+            return None
+        now, done = self._marks[-1]
+        return max(0.0, self.each * (total - done) - min(time.monotonic() - now, self.each))
+
+
+def is_live(stream: TextIO | None = None) -> bool:
+    """Whether ``stream``, by default stderr, is a terminal on which lines can be drawn again."""
+    return (stream or sys.stderr).isatty() and os.environ.get("TERM", "").lower() not in {"", "dumb", "unknown"}
+
+
+class SweepReporter:
+    """The observer of a sweep: a live block on a terminal, now and then a line where there is none.
+
+    Parameters
+    ----------
+    quiet : int
+        0: all; 1: warnings and failures; 2: nothing.
+    verbose : bool
+        Whether there is a line for every λ.
+    log : EventLog, optional
+        Is told everything.
+    stopping : callable, optional
+        Whether the sweep was asked to stop.
+    """
+
+    EVERY = 5.0
+    """Seconds between two lines."""
+    SILENT = 60.0
+    """Seconds after which there is one even if no λ was finished."""
+
+    def __init__(
+        self,
+        quiet: int = 0,
+        log: EventLog | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+        *,
+        verbose: bool = False,
+    ) -> None:
+        self.quiet, self.verbose, self.log, self.stopping = quiet, verbose, log, stopping
+        self.pace = Pace()
+        self._live: Live | None = None
+        self._view: View | None = None
+        self._failed = 0
+        self._planned = ""
+        self._said = time.monotonic()
+        self._unsaid = ""
+        self._told = False
+
+    # -- the block ----------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        self.bar.__enter__()
+        if is_live() and not self.quiet:
+            from rich.console import Console
+            from rich.live import Live
+
+            from hesstore_cli.block import Block, View
+
+            self._view = View(doing=("preparing: data and network",))
+            self._live = Live(Block(self._now), console=Console(stderr=True), refresh_per_second=2, transient=True)
+            self._live.start()
         return self
 
-    def __exit__(self, *details: object) -> None:
-        self.bar.__exit__(*details)
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        if self._unsaid and not self.quiet:
+            click.echo(self._unsaid, err=True)
+
+    def _now(self) -> View:
+        """What the block says at this moment."""
+        from hesstore_cli.block import View
+
+        view = self._view or View()
+        left = self.pace.left(view.total)
+        view.left = self._planned if left is None else f"about {duration(left)} left"
+        view.notes = ["stopping after the λ in hand; Ctrl-C once more stops at once"] if self.stopping() else []
+        return view
+
+    def say(self, text: str) -> None:
+        """A line on stderr, above the block if there is one."""
+        if self._live is None:
+            click.echo(text, err=True)
+        else:
+            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    # -- what happens -------------------------------------------------------------------------------------
+
+    def plan(self, plan: SweepPlan) -> None:
+        """Tell what the sweep will take."""
+        from hesstore_cli.plan import briefly, time_of
+
+        if self.log is not None:
+            self.log.plan(plan)
+        if plan.analyses and not self.quiet:
+            for line in briefly(plan):
+                self.say(line)
+            self._planned = f"{time_of(plan)} left" if plan.seconds else ""
+        if self._view is not None:
+            self._view.doing = ("beginning",)
 
     def __call__(self, event: SweepEvent) -> None:
         """Show one event."""
-        self.bar.advance(event.finished, event.total, self._label(event))
-        if event.phase in {"complete", "failed"} and not self.bar.live:
-            left = self.bar.time_left(event.finished, event.total)
-            click.echo(f"{event.finished}/{event.total}  {self._line(event)}  {left}".rstrip(), err=True)
-        if "warning" in event.facts:
-            self.bar.say(f"hesstore: warning: λ = {event.l2:.10g} of run {event.run.id}: {event.facts['warning']}")
+        if self.log is not None:
+            self.log.happened(event)
+        self.pace.note(event.finished)
+        self._failed += event.phase == "failed"
+        if self._view is not None:
+            self._show(self._view, event)
+        if "warning" in event.facts and self.quiet < 2:
+            self.say(f"hesstore: warning: λ = {event.l2:.10g} of run {event.run.id}: {event.facts['warning']}")
+        if event.phase == "failed" and self.quiet < 2:
+            self._tell(event)
+        elif not self.quiet and (self.verbose or self._live is None):
+            self._tell_now_and_then(event)
 
-    def _label(self, event: SweepEvent) -> str:
-        where = f"run {event.run.id}  λ = {event.l2:.10g}"
-        if event.phase == "fitting":
-            return f"{where}  fit: epoch {event.facts['epoch']}, loss {event.facts['loss']:.4f}"
-        if event.phase == "analysing":
-            return f"{where}  spectrum and classes"
-        return where if event.phase == "opened" else self._line(event)
+    def _show(self, view: View, event: SweepEvent) -> None:
+        view.done, view.total, view.failed = event.finished, event.total, self._failed
+        if event.phase == "complete":
+            view.last = (f"λ = {event.l2:.10g}", *result_pieces(event.facts))
+        elif event.phase != "failed":
+            view.doing = (f"run {event.run.id}  λ = {event.l2:.10g}", _doing(event))
+
+    def _tell_now_and_then(self, event: SweepEvent) -> None:
+        """Every λ if asked for; else the first, the last, and one every few seconds."""
+        silent = time.monotonic() - self._said
+        if event.phase == "complete":
+            is_last = event.finished == event.total
+            if self.verbose or not self._told or is_last or silent >= self.EVERY:
+                self._tell(event)
+            else:
+                self._unsaid = self._line(event)
+        elif silent >= self.SILENT and self._live is None:
+            self._tell(event)
+
+    def _tell(self, event: SweepEvent) -> None:
+        self._said, self._unsaid, self._told = time.monotonic(), "", True
+        self.say(self._line(event))
 
     def _line(self, event: SweepEvent) -> str:
-        where = f"run {event.run.id}  λ = {event.l2:.10g}"
-        if event.phase == "failed":
-            return f"{where}  failed: {event.facts['reason']}"
-        facts = event.facts
-        return (
-            f"{where}  test accuracy {facts['test_accuracy']:.3f}  "
-            f"worst class {facts['worst_class']}: {facts['worst_class_accuracy']:.3f}  "
-            f"μ₁ {facts['eigenvalue']:.4g}"
-        )
+        left = self.pace.left(event.total)
+        pieces = [f"{event.finished}/{event.total}", f"run {event.run.id}", f"λ = {event.l2:.10g}"]
+        if event.phase == "complete":
+            pieces += result_pieces(event.facts)
+        elif event.phase == "failed":
+            pieces.append(f"failed: {event.facts['reason']}")
+        else:
+            pieces.append(_doing(event))
+        if left:
+            pieces.append(f"about {duration(left)} left")
+        return "  ".join(pieces)
+
+
+def _doing(event: SweepEvent) -> str:
+    if event.phase == "fitting":
+        return f"fit: epoch {event.facts['epoch']}, loss {event.facts['loss']:.4f}"
+    return "spectrum and classes" if event.phase == "analysing" else "beginning"
+
+
+def result_pieces(facts: Mapping[str, Any]) -> list[str]:
+    """What a complete λ is told by, in pieces; an import may lack some."""
+    forms = (
+        ("test_accuracy", "test accuracy {test_accuracy:.3f}"),
+        ("worst_class", "worst class {worst_class}: {worst_class_accuracy:.3f}"),
+        ("eigenvalue", "μ₁ {eigenvalue:.4g}"),
+    )
+    return [form.format_map(facts) for name, form in forms if facts[name] is not None]

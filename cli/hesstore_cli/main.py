@@ -18,7 +18,9 @@ from hesstore_cli.config import config
 from hesstore_cli.export import export
 from hesstore_cli.imports import import_
 from hesstore_cli.info import info
+from hesstore_cli.plan import plan
 from hesstore_cli.plot import plot
+from hesstore_cli.status import status
 from hesstore_cli.sweep import sweep
 from hesstore_cli.verify import verify
 
@@ -55,14 +57,14 @@ def cli() -> None:
     """
 
 
-for command in (sweep, info, verify, export, import_, plot, config):
+for command in (plan, sweep, status, info, verify, export, import_, plot, config):
     cli.add_command(command)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit status."""
     try:
-        status = cli.main(args=arguments, prog_name="hesstore", standalone_mode=False)
+        ended = cli.main(args=arguments, prog_name="hesstore", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         return USAGE
@@ -80,7 +82,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or 'I/O'}: {error.strerror or error}", FAILED)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", INTERRUPTED)
-    return status if isinstance(status, int) else 0
+    return ended if isinstance(ended, int) else 0
 
 
 def _fail(message: str, status: int) -> int:

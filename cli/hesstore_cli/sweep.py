@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -11,8 +13,11 @@ from hesstore_cli.options import config_options, store_argument
 from hesstore_cli.stopping import Duration, StopRequest
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from hesstore.config import SweepConfig
     from hesstore.sweep import SweepSummary
+    from hesstore_cli.event_log import EventLog
 
 SOME_FAILED = 4
 
@@ -45,6 +50,19 @@ SOME_FAILED = 4
     help="Only this run; repeatable. [default: all]",
 )
 @click.option("--retry-failed", is_flag=True, help="Try λ again that failed.")
+@click.option(
+    "-q",
+    "--quiet",
+    count=True,
+    help="Say only warnings, what failed, and how it ended; twice: nothing but an error that ends it.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="A line for every λ.")
+@click.option(
+    "--log-file",
+    metavar="FILE",
+    default="",
+    help="Append all that happens to FILE, a JSON object a line, for programs.",
+)
 def sweep(
     store: str,
     config: SweepConfig,
@@ -52,14 +70,17 @@ def sweep(
     workers: int,
     scheduler: str,
     runs: tuple[int, ...],
+    quiet: int,
     *,
     retry_failed: bool,
     grow: bool,
+    verbose: bool,
+    log_file: str,
 ) -> int:
     """Compute every λ that STORE lacks; make STORE if it is not there.
 
-    Ctrl-C, SIGTERM and SIGUSR1 stop it after the λ in hand; a second one at once. Run the same command again to go on
-    where it stopped.
+    It begins with its plan, see hesstore plan. Ctrl-C, SIGTERM and SIGUSR1 stop it after the λ in hand; a second one at
+    once. Run the same command again to go on where it stopped.
 
     \b
     Examples:
@@ -70,16 +91,21 @@ def sweep(
         raise click.UsageError(
             "--workers starts workers of its own, --dask uses those of a scheduler: give one of them"
         )
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose contradict each other: give one of them")
     stop = StopRequest(time_limit)
-    with stop:
+    with _log(log_file, store) as log, stop:
         from hesstore.sweep import run_sweep
         from hesstore_cli.console import SweepReporter
 
-        with SweepReporter() as reporter:
+        if log is not None:
+            log.started(store, config)
+        with SweepReporter(quiet, log, lambda: stop.status is not None, verbose=verbose) as reporter:
             summary = run_sweep(
                 config,
                 store,
                 observer=reporter,
+                on_plan=None if quiet and log is None else reporter.plan,
                 stop=stop,
                 workers=workers,
                 scheduler=scheduler,
@@ -87,10 +113,23 @@ def sweep(
                 grow=grow,
                 runs=runs,
             )
-    click.echo(_ending(summary, store), err=True)
-    if summary.pending:
-        return stop.status or 0
-    return SOME_FAILED if summary.failed else 0
+        status = (stop.status or 0) if summary.pending else SOME_FAILED if summary.failed else 0
+        if log is not None:
+            log.ended(summary, status)
+    if quiet < 2:
+        click.echo(_ending(summary, store), err=True)
+    return status
+
+
+def _log(path: str, store: str) -> AbstractContextManager[EventLog | None]:
+    """The log file, if one is asked for."""
+    if not path:
+        return nullcontext()
+    from hesstore_cli.event_log import EventLog
+
+    if os.path.realpath(path) == os.path.realpath(store):
+        raise click.UsageError(f"--log-file: {path} is the store: give another path")
+    return EventLog(path)
 
 
 def _ending(summary: SweepSummary, store: str) -> str:

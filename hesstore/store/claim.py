@@ -7,7 +7,9 @@ import datetime as dt
 import json
 import os
 import socket
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -15,7 +17,60 @@ from hesstore.errors import StoreBusyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who drives a run, as its claim says.
+
+    Attributes
+    ----------
+    pid, host : int, str
+        The process.
+    since : datetime
+        When it began.
+    alive : bool, optional
+        Whether it is there; None for one on another machine, of which nobody here can know.
+    renewed : datetime, optional
+        When it was last heard of, by its own clock, where a claim is renewed.
+    """
+
+    pid: int
+    host: str
+    since: dt.datetime
+    alive: bool | None
+    renewed: dt.datetime | None = None
+
+
+def holder_of(facts: Any, *, is_here: bool | None = None) -> Holder | None:
+    """The holder that a claim names; None if it names none.
+
+    Parameters
+    ----------
+    facts : mapping
+        What the claim holds.
+    is_here : bool, optional
+        Whether its process is one of this machine's; by default that is told by the host's name.
+    """
+    try:
+        pid, host, since = int(facts["pid"]), str(facts["host"]), dt.datetime.fromisoformat(facts["since"])
+        renewed = dt.datetime.fromisoformat(facts["renewed"]) if "renewed" in facts else None
+    except (KeyError, TypeError, ValueError):
+        return None
+    is_here = host == socket.gethostname() if is_here is None else is_here
+    return Holder(pid, host, since, _is_alive(pid, since) if is_here else None, renewed)
+
+
+def _is_alive(pid: int, since: dt.datetime) -> bool:
+    """Whether the process is there and no later one of the same number."""
+    try:
+        # The name, in parentheses, may have spaces; the 22nd field is the start in ticks since the machine's.
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return False
+    started = int(boot.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
+    return started <= since.timestamp() + 60  # clocks are set now and then
 
 
 @contextlib.contextmanager

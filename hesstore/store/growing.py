@@ -30,6 +30,8 @@ from hesstore.store.writing import SweepStore, check_swept, write_template
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from numpy.typing import NDArray
+
 GRID = frozenset({"l2", "seeds", "direction"})
 """Settings that may take in more."""
 
@@ -83,13 +85,43 @@ def grown(path: Path, spec: StoreSpec) -> SweepStore:
     old = SweepStore(path)
     if old.group.attrs["identity"] == json.dumps(spec.identity):
         return old
-    stored = json.loads(old.group.attrs["identity"])  # type: ignore[arg-type]
-    reanalyse = any(stored.get(key) != spec.identity.get(key) for key in SPECTRUM)
+    reanalyse = _changes_spectra(old, spec)
     with ExitStack() as claims:
         for run in old.runs:
             claims.enter_context(old.claim(run))
         _replace(path, old, _with_runs_of(old, spec), reanalyse=reanalyse)
     return SweepStore(path)
+
+
+def foreseen(path: Path, spec: StoreSpec) -> dict[Run, NDArray[np.int8]]:
+    """(L,) the status of each λ of each run of the store that :func:`grown` would make; nothing is changed.
+
+    Raises
+    ------
+    ConfigMismatchError
+        As :func:`grown`.
+    """
+    check_growing(path, spec.identity)
+    old = SweepStore(path)
+    wanted, places = _with_runs_of(old, spec), _places(old, spec)
+    reanalyse = _changes_spectra(old, spec)
+    statuses = {}
+    for run in wanted.runs:
+        statuses[run] = np.full(len(spec.l2), Status.PENDING, np.int8)
+        if run in old.runs:
+            statuses[run][places] = _status(old, run, reanalyse=reanalyse)
+    return statuses
+
+
+def _changes_spectra(old: SweepStore, spec: StoreSpec) -> bool:
+    stored = json.loads(old.group.attrs["identity"])  # type: ignore[arg-type]
+    return any(stored.get(key) != spec.identity.get(key) for key in SPECTRUM)
+
+
+def _status(old: SweepStore, run: Run, *, reanalyse: bool) -> NDArray[np.int8]:
+    """The status of each λ of a run, whose spectra may have to be computed again."""
+    status = old.status(run)
+    return np.where(reanalyse & (status == Status.COMPLETE), Status.FITTED, status).astype(status.dtype)
 
 
 def _replace(path: Path, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -> None:
@@ -152,8 +184,8 @@ def _copy_entries(
         if variable.is_large or variable.name not in names | {"status", "digest"} or variable.name not in old.group:
             continue
         values = old.entries(variable.name, run)
-        if variable.name == "status" and reanalyse:
-            values = np.where(values == Status.COMPLETE, Status.FITTED, values).astype(values.dtype)
+        if variable.name == "status":
+            values = _status(old, run, reanalyse=reanalyse)
         if variable.name == "digest" and reanalyse:
             values = np.array([_digest_of_weights(old, run, index) for index in range(len(old.l2))], dtype=values.dtype)
         grown = new.entries(variable.name, run)

@@ -66,7 +66,7 @@ class Lease:
             "host": socket.gethostname(),
             "since": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "lease_seconds": LEASE_SECONDS,
-            "processes": _process_space(),
+            "processes": process_space(),
             "token": uuid.uuid4().hex,  # tells our own put, whose answer got lost, from another's
         }
         self._tag = ""
@@ -163,7 +163,7 @@ class Lease:
         return _Found(facts if isinstance(facts, dict) else {}, str(answer.meta["e_tag"]), answer.meta["last_modified"])
 
     def _is_dead(self, found: _Found) -> bool:
-        if found.facts.get("processes") == _process_space() and not _is_alive(found.facts.get("pid")):
+        if found.facts.get("processes") == process_space() and not _is_alive(found.facts.get("pid")):
             return True
         beside = f"{self._key}.clock-{self._facts['token']}"
         obstore.put(self._objects, beside, b"")
@@ -205,7 +205,7 @@ def _clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _process_space() -> str:
+def process_space() -> str:
     """Equal for two processes if a process ID means the same to both: the same boot, the same PID namespace."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import os
 import re
 import shutil
@@ -13,7 +15,7 @@ from zarr.storage import LocalStore
 
 from hesstore.errors import StoreError
 from hesstore.files import sync_folder, write_file
-from hesstore.store.claim import claim
+from hesstore.store.claim import claim, holder_of
 from hesstore.store.durable import DurableLocalStore
 from hesstore.store.links import refuse_outward_links
 from hesstore.store.place import Place
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from zarr.abc.store import Store
+
+    from hesstore.store.claim import Holder
 
 
 class LocalPlace(Place):
@@ -61,13 +65,17 @@ class LocalPlace(Place):
 
     def check_space(self, needed: int) -> None:
         """Compare with what the file system has free."""
-        there = self.path if self.path.is_dir() else self.path.absolute().parent
-        free = shutil.disk_usage(there).free
+        free = self.free_space()
         if needed > free:
             raise StoreError(
                 f"{self}: needs about {needed / 1e9:.2f} GB for what is left to compute, {free / 1e9:.2f} GB are free "
                 "there: make room, or give another path"
             )
+
+    def free_space(self) -> int:
+        """Bytes that the file system has free."""
+        there = self.path if self.path.is_dir() else self.path.absolute().parent
+        return shutil.disk_usage(there).free
 
     def check_creatable(self) -> None:
         """Raise :class:`StoreError` unless a store can be made here."""
@@ -115,6 +123,20 @@ class LocalPlace(Place):
 
     def check_claim(self, run_id: int) -> None:
         """Nothing: such a lock is not lost while its process lives."""
+
+    def holder(self, run_id: int) -> Holder | None:
+        """The process that the file beside the lock names; the lock itself is not touched."""
+        try:
+            return holder_of(json.loads(self.fetch(f"status/.claim-{run_id}.json")))
+        except (OSError, ValueError):  # none, or one that is being written
+            return None
+
+    def written(self, key: str) -> dt.datetime | None:
+        """The file's time of modification."""
+        try:
+            return dt.datetime.fromtimestamp((self.path / key).stat().st_mtime, dt.UTC)
+        except OSError:
+            return None
 
     def names(self) -> list[str]:
         """All files, relative to the folder."""

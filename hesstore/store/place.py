@@ -6,11 +6,14 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from zarr.abc.store import Store
+
+    from hesstore.store.claim import Holder
 
 
 class Place(ABC):
@@ -89,6 +92,18 @@ class Place(ABC):
 
     def sync(self, key: str) -> None:  # noqa: B027 - most places have nothing to do
         """Make the removal of what lay under ``key`` last."""
+
+    def holder(self, run_id: int) -> Holder | None:  # noqa: ARG002
+        """Who holds a run, or did until a kill; None if nobody. Asking disturbs no one."""
+        return None
+
+    def written(self, key: str) -> dt.datetime | None:  # noqa: ARG002
+        """When a file or object was last written; None if it is not there, or nobody knows."""
+        return None
+
+    def free_space(self) -> int | None:
+        """Bytes that have room here; None where that is no question."""
+        return None
 
     def check_space(self, needed: int) -> None:  # noqa: B027 - a bucket takes what it is given
         """Raise :class:`StoreError` if ``needed`` bytes surely have no room here."""

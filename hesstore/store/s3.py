@@ -11,6 +11,7 @@ in a folder.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,19 +23,23 @@ from obstore.store import S3Store
 from zarr.storage import MemoryStore, ObjectStore
 
 from hesstore.errors import StoreError
-from hesstore.store.lease import Lease
+from hesstore.store.claim import holder_of
+from hesstore.store.lease import Lease, process_space
 from hesstore.store.place import Place
 from hesstore.store.s3_errors import endpoint, explained, url_of
 from hesstore.store.schema import BY_NAME, COORDINATE_ATTRS
 
 if TYPE_CHECKING:
     import builtins
+    import datetime as dt
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from obstore.store import BackoffConfig, ClientConfig, RetryConfig
     from zarr.abc.store import ByteRequest, Store
     from zarr.core.buffer import Buffer, BufferPrototype
+
+    from hesstore.store.claim import Holder
 
 ROOT = "zarr.json"
 UNFINISHED = ".hesstore-unfinished"
@@ -139,6 +144,22 @@ class S3Place(Place):
         """Raise :class:`StoreBusyError` if the claim could not be renewed in time."""
         if run_id in self._claims:
             self._claims[run_id].check()
+
+    def holder(self, run_id: int) -> Holder | None:
+        """The process that the object names, which renews it."""
+        try:
+            facts = json.loads(self.fetch(f"status/.claim-{run_id}.json"))
+            return holder_of(facts, is_here=facts.get("processes") == process_space())
+        except (FileNotFoundError, ValueError, AttributeError):
+            return None
+
+    def written(self, key: str) -> dt.datetime | None:
+        """When the object was put, by the server's clock."""
+        with explained(self.url):
+            try:
+                return obstore.head(self._brief, key)["last_modified"]
+            except FileNotFoundError:
+                return None
 
     def names(self) -> list[str]:
         """All objects, without the store's own name."""

@@ -1,0 +1,133 @@
+"""``hesstore plan``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from hesstore_cli.options import config_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hesstore.config import SweepConfig
+    from hesstore.planning import Span
+    from hesstore.sweep import SweepPlan
+
+
+@click.command()
+@click.argument("store", metavar="[STORE]", required=False, type=click.Path(path_type=str))
+@config_options
+@click.option("--grow", is_flag=True, help="Plan what sweep --grow would compute.")
+@click.option(
+    "--run",
+    "runs",
+    type=click.IntRange(0),
+    multiple=True,
+    metavar="ID",
+    help="Only this run; repeatable. [default: all]",
+)
+@click.option("--retry-failed", is_flag=True, help="Count λ that failed as to be tried again.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def plan(
+    store: str | None, config: SweepConfig, runs: tuple[int, ...], *, grow: bool, retry_failed: bool, as_json: bool
+) -> None:
+    """Say what a sweep would take: λ, Hessian products, time, disk and memory. Nothing is computed or written.
+
+    Of STORE, if it is there, what is left. Without STORE: a new one, wherever it may lie. Time is that of one process
+    on this machine: measured on the data and the network in a few seconds, or as the λ took that STORE has. How many
+    epochs and products a λ needs shows only then, so it is a span.
+
+    \b
+    Examples:
+      hesstore plan --preset quickstart
+      hesstore plan run.zarr --l2 0:0.1:1001 --grow
+    """
+    from hesstore.sweep import plan_sweep
+
+    found = plan_sweep(config, store, retry_failed=retry_failed, grow=grow, runs=runs)
+    click.echo(as_json_text(found) if as_json else as_text(found))
+
+
+def as_json_text(plan: SweepPlan) -> str:
+    """All of it; spans as objects with ``least`` and ``most``."""
+    import json
+    from dataclasses import asdict
+
+    return json.dumps(asdict(plan), indent=2, allow_nan=False)
+
+
+def as_text(plan: SweepPlan) -> str:
+    """The plan for people."""
+    from hesstore_cli.console import size
+
+    free = "" if plan.disk_free is None else f"; {size(plan.disk_free)} are free there"
+    rows = {
+        "device": _device(plan),
+        "work": _work(plan),
+        "time": _time_and_basis(plan),
+        "disk": f"{size(plan.disk_now)} now, {between(plan.disk_end, size)} at the end{free}",
+        "memory": f"at least {size(plan.memory_least)} beside the data, and up to {size(plan.memory_cache)} of cached "
+        f"activations; {size(plan.memory_free)} are free",
+    }
+    head = (
+        f"{plan.store or 'a new store'}: {plan.analyses} of {plan.total} λ to do; {plan.k} eigenpairs of "
+        f"{plan.parameters:,} parameters, {plan.train_rows:,} + {plan.test_rows:,} rows"
+    )
+    return "\n".join([head, *(f"  {name:<8}{text}" for name, text in rows.items())])
+
+
+def briefly(plan: SweepPlan) -> list[str]:
+    """The plan in two lines, as a sweep begins."""
+    from hesstore_cli.console import size
+
+    return [
+        f"plan: {plan.analyses} of {plan.total} λ to do on {_device(plan)}: {_work(plan)}",
+        f"plan: {_time_and_basis(plan)}; {between(plan.disk_end, size)} on disk at the end",
+    ]
+
+
+def _device(plan: SweepPlan) -> str:
+    together = f", {plan.together} λ together" if plan.together > 1 else ""
+    return f"{plan.device}, {plan.threads} thread{'s' * (plan.threads > 1)}{together}"
+
+
+def _work(plan: SweepPlan) -> str:
+    def count(number: float) -> str:
+        return f"{number:,.0f}"
+
+    fits = f"{plan.fits} fits of {between(plan.epochs, count)} epochs, " if plan.fits else ""
+    return f"{fits}{plan.analyses} spectra, {between(plan.products, count)} Hessian products"
+
+
+def time_of(plan: SweepPlan) -> str:
+    """``about 12 to 40 min``, or nothing where nobody knows."""
+    return "" if plan.seconds is None or not plan.analyses else f"about {span_of_time(plan.seconds)}"
+
+
+def _time_and_basis(plan: SweepPlan) -> str:
+    known = time_of(plan)
+    return f"{known} ({plan.basis})" if known else plan.basis
+
+
+def between(span: Span, form: Callable[[float], str]) -> str:
+    """Both ends of a span, or the one value that both are; a unit that they share stands once."""
+    low, high = form(span.least), form(span.most)
+    number, _, unit = low.partition(" ")
+    if low == high:
+        return high
+    return f"{number if unit and high.endswith(f' {unit}') else low} to {high}"
+
+
+def span_of_time(span: Span) -> str:
+    """A span of seconds, as roughly as it is known: ``50 s to 3 min``, ``12 to 40 min``, ``7 h``."""
+    return between(span, _roughly)
+
+
+def _roughly(seconds: float) -> str:
+    """In whole units, of which there are at least one and mostly less than a hundred."""
+    for unit, length, most in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 48)):
+        if seconds < most * length:
+            return f"{max(seconds / length, 1):.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"
