@@ -1,6 +1,7 @@
 """The examples in the pages: code blocks, and the command lines in them.
 
 A block that tests can't run has ``<!-- not run: reason -->`` above it, or another language than ``python`` and ``sh``.
+Python that begins with ``# NAME.py`` is a file, which later examples import.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-_BLOCK = re.compile(r"^(?:<!-- not run: (?P<reason>.*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
+_BLOCK = re.compile(
+    r"^(?:<!-- not run: (?P<reason>[^\n]*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 _INLINE = re.compile(r"(?<!`)`(hesstore [^`\n]+)`(?!`)")
 
 
@@ -35,6 +38,12 @@ class Block:
     language: str
     text: str
     not_run: str
+
+    @property
+    def file(self) -> str:
+        """The name of the Python file that it is, if it is one."""
+        found = re.match(r"# (\w+\.py)\n", self.text)
+        return found[1] if found else ""
 
     @property
     def commands(self) -> list[Command]:
@@ -86,5 +95,6 @@ def _commands(place: str, line: str) -> Iterator[Command]:
         part, words = words[:end], words[end + 1 :]
         output = part[part.index(">") + 1] if ">" in part else ""
         part = part[: part.index(">")] if ">" in part else part
+        part = part[1:] if part[:1] in (["until"], ["while"], ["if"]) else part
         if part[:1] == ["hesstore"]:
             yield Command(place, tuple("1" if word.startswith("$") else word for word in part[1:]), output)

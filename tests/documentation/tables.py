@@ -85,12 +85,14 @@ def _names(of: Any, status: Status) -> str:
 
 def settings() -> str:
     """One row a setting of a sweep."""
+    defaults = config.SweepConfig().to_mapping()
     rows = []
     for setting in config.settings():
-        default: Any = config.format_l2(setting.default) if setting.name == "l2" else setting.default
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-        rows.append((f"`{setting.name}`", f"`{shown}`" if shown else "", setting.metadata["help"]))
-    return table(("setting", "default", "what it is"), rows)
+        default = defaults[setting.name]
+        shown = ",".join(map(str, default)) if isinstance(default, list) else str(default)
+        unit = setting.metadata.get("unit")
+        rows.append((f"`{setting.name}`", f"`{shown}`" * bool(shown), unit or "", setting.metadata["help"]))
+    return table(("setting", "default", "unit", "what it is"), rows)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

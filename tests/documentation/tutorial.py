@@ -33,4 +33,4 @@ def write(notebook: Any) -> None:
 
 def check(notebook: Any) -> None:
     """Raise ``ValidationError`` unless ``notebook`` is well-formed."""
-    nbformat.validate(notebook)  # type: ignore[no-untyped-call]
+    nbformat.validate(notebook)
