@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from hesstore import files, planning
 from hesstore.config import SweepConfig
@@ -83,6 +86,30 @@ def hesstore(
         return Done(status, *capsys.readouterr())
 
     return invoke
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """The store that the README's first command made, for reading, and what it said on the way."""
+
+    store: Path
+    stderr: str
+
+
+@pytest.fixture(scope="session")
+def quickstart(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Quickstart:
+    """It takes minutes, so the first process that asks for it makes it for all."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    said = shared / "quickstart.stderr"
+    with FileLock(shared / "quickstart.lock"):
+        if not said.exists():
+            script = "from hesstore_cli.main import main; main()"
+            command = [sys.executable, "-c", script, "sweep", "quickstart.zarr", "--preset", "quickstart"]
+            warnings = {**os.environ, "PYTHONWARNINGS": "error"}
+            done = subprocess.run(command, cwd=shared, env=warnings, capture_output=True, text=True, check=True)
+            said.write_text(done.stderr)
+    return Quickstart(shared / "quickstart.zarr", said.read_text())
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 
 import hesstore
 import hesstore_cli
-from hesstore_cli.main import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,18 +50,6 @@ def test_layers() -> None:
     done = subprocess.run([script, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "0 broken" in done.stdout
-
-
-def test_readme_commands_and_names() -> None:
-    """Options and public names that the README mentions exist."""
-    text = (ROOT / "README.md").read_text()
-    known = {option for command in cli.commands.values() for parameter in command.params for option in parameter.opts}
-    known |= {"--help", "--version"}
-    for line in re.findall(r"hesstore (?:sweep|export|import|info|plot|config|verify).*", text):
-        for option in re.findall(r"(--[a-z0-9-]+)", line):
-            assert option in known, option
-    for name in re.findall(r"hesstore\.([a-z_A-Z]+)\(", text):
-        assert name in hesstore.__all__, name
 
 
 def test_nothing_unpickles() -> None:

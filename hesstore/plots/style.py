@@ -8,6 +8,7 @@ diverging maps carry a minus sign.
 from __future__ import annotations
 
 from functools import wraps
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
@@ -50,6 +51,9 @@ DENSE = 40
 MANY = 2000
 """Points, lines or cells above which a vector file holds them as an image."""
 
+_SHOWN_DPI = 100
+"""Of a picture in a notebook."""
+
 _IN_COLUMN = 15
 """Entries in a column of a legend."""
 
@@ -79,9 +83,18 @@ def styled(picture: Callable[_P, Figure]) -> Callable[_P, Figure]:
     return drawn
 
 
+class Sheet(Figure):
+    """A figure that a notebook shows, whether or not pyplot has been imported there."""
+
+    def _repr_png_(self) -> bytes:
+        png = BytesIO()
+        self.savefig(png, format="png", dpi=_SHOWN_DPI)
+        return png.getvalue()
+
+
 def sheet(width: float, height: float) -> Figure:
     """An empty figure, inches."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return Sheet(figsize=(width, height), layout="constrained")
 
 
 def bare(axes: Axes) -> Axes:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def open_store(location: Location, *, chunked: bool = True) -> xr.Dataset:
     """The store's variables, labelled and lazy: the same Dataset as ``xr.open_zarr(location)``, after a check.
 
-    Opened by ``hesstore.open``, it has the analyses of :mod:`hesstore.analysis` as ``ds.hess``.
+    ``hesstore.open`` gives it a repr and the analyses of :mod:`hesstore.analysis`.
 
     Parameters
     ----------

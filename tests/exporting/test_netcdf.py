@@ -64,7 +64,7 @@ def opened(path: Path, engine: str = "h5netcdf") -> xr.Dataset:
 
 def assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
     """Identical, of the same types, and to the bit but for the NaN."""
-    xr.testing.assert_identical(found, expected)
+    xr.testing.assert_identical(found, xr.Dataset(expected.data_vars, expected.coords, expected.attrs))
     for name, variable in expected.variables.items():
         values, there = variable.values, found[name].values
         if values.dtype.kind in "biuf":

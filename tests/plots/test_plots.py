@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from IPython.core.formatters import PNGFormatter
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -90,6 +91,11 @@ def test_the_same_picture_has_the_same_bytes(ds: xr.Dataset, kind: str, tmp_path
     for name in ("a.svg", "b.svg"):
         plots.save(plots.KINDS[kind](ds), tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_a_notebook_shows_it_without_pyplot(ds: xr.Dataset) -> None:
+    formatter = PNGFormatter()
+    assert formatter(plots.accuracy(ds)).startswith(b"\x89PNG")
 
 
 def test_user_settings_change_nothing(ds: xr.Dataset, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_what_is_recorded_is_read_by_label(store: SweepStore, path: Path) -> Non
     store.record(run, 1, Status.FITTED, fitted(0))
     store.record(run, 1, Status.COMPLETE, analysed(0))
     ds = hesstore.open(path)
-    xr.testing.assert_identical(ds.load(), xr.open_zarr(path).load())
+    assert ds.load().identical(xr.open_zarr(path).load())
     cell = ds.sel(run=1, l2=0.0006)
     for name, value in {**fitted(0), **analysed(0)}.items():
         assert np.array_equal(cell[name].values, np.asarray(value)), name
@@ -257,7 +257,7 @@ def test_paths_that_are_not_stores(tmp_path: Path, store: SweepStore, path: Path
 
 
 def test_file_urls_are_paths(store: SweepStore, path: Path) -> None:
-    xr.testing.assert_identical(hesstore.open(path.as_uri()).load(), xr.open_zarr(path).load())
+    assert hesstore.open(path.as_uri()).load().identical(xr.open_zarr(path).load())
 
 
 def test_newer_schema_is_refused(store: SweepStore, path: Path) -> None:

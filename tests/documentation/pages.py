@@ -1,0 +1,32 @@
+"""The parts of pages that are made from the code, between two comments that name them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import ROOT
+from tests.documentation import reference, tables
+
+DOCS = ROOT / "docs"
+PAGES = (DOCS / "api.md", DOCS / "schema.md")
+
+PARTS: dict[str, Callable[[], str]] = {
+    "variables": tables.variables,
+    "coordinates": tables.coordinates,
+    "promises": tables.promises,
+    "settings": tables.settings,
+    "hesstore": reference.library,
+    "errors": reference.errors,
+    "analysis": reference.analyses,
+    "plots": reference.pictures,
+    "linalg": reference.eigensolvers,
+}
+
+_MARKED = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def made(page: Path) -> str:
+    """``page`` with each of its marked parts made anew."""
+    return _MARKED.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n\n{found[3]}", page.read_text())

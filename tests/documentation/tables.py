@@ -1,0 +1,103 @@
+"""Tables of what a store holds and of a sweep's settings, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import xarray as xr
+
+from hesstore import config
+from hesstore.store import SCHEMA_VERSION, Status, SweepStore
+from hesstore.store.schema import COORDINATE_ATTRS, VARIABLES, Variable, arrays_of, entries_of
+from tests.store.test_store import spec
+
+
+def variables() -> str:
+    """One row a variable, in alphabetical order."""
+    return table(
+        ("variable", "dimensions", "dtype", "units", "unwritten", "one chunk", "since", "what it is"),
+        (_variable(each) for each in sorted(VARIABLES, key=lambda each: each.name)),
+    )
+
+
+def _variable(variable: Variable) -> tuple[str, ...]:
+    notes = "".join(f"; `{name}` = {value}" for name, value in variable.attrs.items() if name != "comment")
+    comment = f"; {variable.attrs['comment']}" if "comment" in variable.attrs else ""
+    return (
+        f"`{variable.name}`",
+        ", ".join(variable.dims),
+        variable.dtype,
+        variable.units,
+        f"{variable.fill}" or '""',
+        _chunk(variable),
+        str(variable.since),
+        variable.long_name + comment + notes,
+    )
+
+
+def _chunk(variable: Variable) -> str:
+    """What lies in one chunk, from the chunk shape itself."""
+    sizes = {dim: number for number, dim in enumerate(("run", "l2", "mode", "split", "label", "pred", "param"), 2)}
+    sizes |= dict.fromkeys({"other", "sign", "mu"}, 99)
+    chunk = dict(zip(variable.dims, variable.chunks(sizes), strict=True))
+    if chunk["l2"] > 1:
+        return "a run"
+    if variable.shards(sizes):
+        return "a mode; one file a λ"
+    return "a λ"
+
+
+def coordinates() -> str:
+    """One row a coordinate, as an empty store has them."""
+    ds = _template()
+    rows = []
+    for name in COORDINATE_ATTRS:
+        dtype = "string" if ds[name].dtype.kind in "OT" else f"{ds[name].dtype.kind}{ds[name].dtype.itemsize}"
+        of = ", ".join(map(str, ds[name].dims))
+        rows.append((f"`{name}`", of, dtype, ds[name].attrs.get("units", ""), ds[name].attrs["long_name"]))
+    return table(("coordinate", "of", "dtype", "units", "what it is"), rows)
+
+
+def _template() -> xr.Dataset:
+    with TemporaryDirectory() as folder:
+        SweepStore.create(Path(folder) / "s.zarr", spec())
+        ds: xr.Dataset = xr.open_zarr(Path(folder) / "s.zarr").load()
+    return ds
+
+
+def promises() -> str:
+    """One row a status: what is there then, and covered by its digests."""
+    return table(
+        ("status", "large arrays, covered by `digest`", "small entries, covered by `entries_digest`"),
+        (
+            (f"{int(status)} {status.name.lower()}", _names(arrays_of, status), _names(entries_of, status))
+            for status in Status
+        ),
+    )
+
+
+def _names(of: Any, status: Status) -> str:
+    return ", ".join(f"`{name}`" for name in of(SCHEMA_VERSION, status)) or "–"
+
+
+def settings() -> str:
+    """One row a setting of a sweep."""
+    defaults = config.SweepConfig().to_mapping()
+    rows = []
+    for setting in config.settings():
+        default = defaults[setting.name]
+        shown = ",".join(map(str, default)) if isinstance(default, list) else str(default)
+        unit = setting.metadata.get("unit")
+        rows.append((f"`{setting.name}`", f"`{shown}`" * bool(shown), unit or "", setting.metadata["help"]))
+    return table(("setting", "default", "unit", "what it is"), rows)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    lines = [list(head), *map(list, rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)

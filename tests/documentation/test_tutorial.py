@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import Quickstart
+from tests.documentation import tutorial
+from tests.documentation.test_examples import check_names
+
+
+def code_cells(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def shown(cell: Any) -> list[str]:
+    """What kinds of output a cell has."""
+    return [
+        "/".join([output.output_type, *sorted(output.get("data", {output.get("name"): 0}))]) for output in cell.outputs
+    ]
+
+
+def test_it_is_a_notebook_with_outputs() -> None:
+    notebook = tutorial.read()
+    tutorial.check(notebook)
+    cells = code_cells(notebook)
+    for cell in cells:
+        check_names(cell.source)
+    kinds = [kind for cell in cells for kind in shown(cell)]
+    assert sum("image/png" in kind for kind in kinds) >= 5
+    assert not [kind for kind in kinds if "stderr" in kind or "error" in kind]
+    text = tutorial.NOTEBOOK.read_text()
+    assert len(text) < 1_000_000
+    assert not [word for word in ("/home/", "/tmp/", "/root/", "/Users/") if word in text]  # noqa: S108
+
+
+@pytest.mark.slow
+def test_it_runs(quickstart: Quickstart) -> None:
+    """On another machine numbers differ; what kinds of output a cell has does not."""
+    before, now = code_cells(tutorial.read()), code_cells(tutorial.run(quickstart.store))
+    assert [shown(cell) for cell in now] == [shown(cell) for cell in before]
