@@ -8,6 +8,7 @@ are spans.
 from __future__ import annotations
 
 import math
+import platform
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -41,8 +42,8 @@ BUDGET = {"step": 0.4, "product": 0.8, "vector": 0.1}
 SHRUNK = 0.6
 """What compression leaves of a λ's arrays at the least (measured: 0.64 to 0.98)."""
 
-_MACHINE = ("device", "threads", "platform")
-"""What must agree for recorded seconds to be those of this machine."""
+_MACHINE = ("device", "threads", "platform", "machine")
+"""What must agree, of the recorded environment and this one, for recorded seconds to be those of this machine."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class Effort:
     def is_of(self, device: torch.device) -> bool:
         """Whether the store was made on this machine and ``device``, as far as its record tells."""
         here = environment.describe(device)
-        return all(self.machine.get(name) == here[name] for name in _MACHINE)
+        return all(self.machine.get(name) == here.get(name) for name in _MACHINE)
 
 
 @dataclass(frozen=True)
@@ -197,13 +198,12 @@ def plan(
     analyses = int((at < Status.COMPLETE).sum())
     estimate = _estimate(experiment, statuses, effort or Effort(), probing=probing)
     data, parameters, together = experiment.data, experiment.model.layout.size, min(experiment.sizes.models, at.size)
-    machine = environment.describe(experiment.device)
     now = 0 if place is None or place.is_new() else place.size()
     return SweepPlan(
         store=None if place is None else str(place),
         fingerprint=fingerprint(experiment.identity()),
-        device=str(machine["device"]),
-        threads=int(machine["threads"]),
+        device=_name(experiment.device),
+        threads=torch.get_num_threads(),
         train_rows=len(data.train.y),
         test_rows=len(data.test.y),
         parameters=parameters,
@@ -325,6 +325,12 @@ def _mean_seconds(run: Callable[[], object], budget: float) -> float:
 def _quartiles(values: NDArray[np.float64]) -> Span:
     least, most = np.quantile(values, (0.25, 0.75))
     return Span(float(least), float(most))
+
+
+def _name(device: torch.device) -> str:
+    """``cpu (x86_64)``, ``cuda (NVIDIA …)``."""
+    model = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return f"{device} ({model})"
 
 
 def _brief(seconds: float) -> str:
