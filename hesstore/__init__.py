@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hesstore.comparing import Comparison, compare
     from hesstore.config import SweepConfig
     from hesstore.curvature import Hessian, HessianOperator
     from hesstore.errors import HesstoreError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from hesstore.sweep import SweepEvent, SweepSummary, run_sweep
 
 _HOMES = {
+    "Comparison": "hesstore.comparing",
     "EigenPairs": "hesstore.linalg",
     "Hessian": "hesstore.curvature",
     "HessianOperator": "hesstore.curvature",
@@ -28,6 +30,7 @@ _HOMES = {
     "SweepEvent": "hesstore.sweep",
     "SweepSummary": "hesstore.sweep",
     "ExportSummary": "hesstore.exporting",
+    "compare": "hesstore.comparing",
     "export": "hesstore.exporting",
     "load_model": "hesstore.exporting",
     "to_state_dict": "hesstore.exporting",
@@ -38,6 +41,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "EigenPairs",
     "ExportSummary",
     "Hessian",
@@ -47,6 +51,7 @@ __all__ = [
     "SweepConfig",
     "SweepEvent",
     "SweepSummary",
+    "compare",
     "export",
     "import_files",
     "lanczos",

@@ -10,6 +10,7 @@ import click
 from hesstore.errors import HesstoreError
 from hesstore_cli.completion import completion
 from hesstore_cli.config import config
+from hesstore_cli.diff import diff
 from hesstore_cli.exit_status import EPILOG, ExitStatus
 from hesstore_cli.export import export
 from hesstore_cli.imports import import_
@@ -35,7 +36,7 @@ def cli() -> None:
     """
 
 
-for command in (sweep, info, verify, export, import_, plot, config, completion):
+for command in (sweep, info, verify, export, import_, plot, diff, config, completion):
     cli.add_command(command)
 
 
