@@ -103,7 +103,7 @@ def _lines(found: Comparison, *, config_only: bool) -> Iterator[str]:
         return
     yield f"{found.common} λ are complete in both, {found.only_a} only in A, {found.only_b} only in B"
     if found.common:
-        yield f"{found.identical} of them have the same weights, gradient, eigenvectors and other large arrays, to the byte"
+        yield f"{found.identical} of them have the same large arrays (weights, eigenvectors, …), to the byte"
         yield from _results(found)
 
 
