@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hesstore.checking import check_model
+    from hesstore.comparing import Comparison, compare
     from hesstore.config import SweepConfig
     from hesstore.curvature import Hessian, HessianOperator
     from hesstore.errors import HesstoreError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from hesstore.sweep import SweepEvent, SweepPlan, SweepSummary, plan_sweep, run_sweep
 
 _HOMES = {
+    "Comparison": "hesstore.comparing",
     "EigenPairs": "hesstore.linalg",
     "Hessian": "hesstore.curvature",
     "HessianOperator": "hesstore.curvature",
@@ -31,6 +33,7 @@ _HOMES = {
     "SweepSummary": "hesstore.sweep",
     "ExportSummary": "hesstore.exporting",
     "check_model": "hesstore.checking",
+    "compare": "hesstore.comparing",
     "export": "hesstore.exporting",
     "load_model": "hesstore.exporting",
     "to_state_dict": "hesstore.exporting",
@@ -42,6 +45,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "EigenPairs",
     "ExportSummary",
     "Hessian",
@@ -53,6 +57,7 @@ __all__ = [
     "SweepPlan",
     "SweepSummary",
     "check_model",
+    "compare",
     "export",
     "import_files",
     "lanczos",

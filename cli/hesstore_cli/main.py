@@ -10,6 +10,7 @@ import click
 from hesstore.errors import HesstoreError
 from hesstore_cli.completion import completion
 from hesstore_cli.config import config
+from hesstore_cli.diff import diff
 from hesstore_cli.exit_status import EPILOG, ExitStatus
 from hesstore_cli.export import export
 from hesstore_cli.imports import import_
@@ -39,7 +40,7 @@ def cli() -> None:
     """
 
 
-for command in (plan, sweep, status, info, verify, export, import_, plot, report, config, completion):
+for command in (plan, sweep, status, info, verify, export, import_, plot, report, diff, config, completion):
     cli.add_command(command)
 
 

@@ -46,15 +46,12 @@ def plot(kind: str, store: str, output: str, run: int, **options: object) -> Non
       accuracy    accuracy of each class  [--split, --skill]
       spectrum    eigenvalues  [--shift]
       tracks      eigenvalues joined by their vectors  [--k]
-      gradient    gradients, their shares in the top space,
-                  stationarity  [--split]
+      gradient    gradients, stationarity  [--split]
       hysteresis  each class on the way up and down  [--split]
       overlap     of the top spaces, all pairs of λ  [--k]
     At one λ, or a few:
-      classes     which classes curve which directions
-                  [--l2, --split]
-      response    what moving along them does to the classes
-                  [--l2]
+      classes     which classes curve what  [--l2, --split]
+      response    what steps along them do to classes  [--l2]
       density     spectral density  [--l2]
     A page of them:
       summary     [--l2, --k]

@@ -156,6 +156,18 @@ def _as_map(values: NDArray[np.float64], vectors: Vectors, k: int) -> xr.Dataset
     )
 
 
+def apart(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
+    """1 − ‖V₁ V₂ᵀ‖_F²/k of the spans of k orthonormal rows, those that are there in both; 0 for the same span.
+
+    NaN if there are none. Products are float64: what float32 rows are off by, about 1e-7, remains.
+    """
+    first, second = (each[np.isfinite(each).all(1)].astype(np.float64) for each in (first, second))
+    count = min(len(first), len(second))
+    if not count:
+        return float("nan")
+    return max(0.0, 1 - float(np.square(first[:count] @ second[:count].T).sum()) / count)
+
+
 # -- two λ ------------------------------------------------------------------------------------------------
 
 

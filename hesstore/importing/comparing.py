@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hesstore.analysis.subspaces import apart
 from hesstore.importing.filling import values_of
 from hesstore.store.schema import Status
 
@@ -77,7 +78,7 @@ def _of(imported: dict[str, Any], stored: Callable[[str], NDArray[Any]]) -> Iter
         off = np.abs(imported["eigenvalues"][:count] - own[:count])
         yield ("eigenvalues", "of |μ₁|"), float(np.nanmax(off) / abs(own[0]))
     if "eigenvectors" in imported:
-        yield ("span of the eigenvectors", "1 − overlap"), _apart(imported["eigenvectors"], stored("eigenvectors"))
+        yield ("span of the eigenvectors", "1 − overlap"), apart(imported["eigenvectors"], stored("eigenvectors"))
     if "gradient" in imported:
         own = stored("gradient").astype(np.float64)
         norm = float(np.linalg.norm(own)) or 1.0
@@ -90,12 +91,3 @@ def _of(imported: dict[str, Any], stored: Callable[[str], NDArray[Any]]) -> Iter
     if "class_accuracy" in imported and np.isfinite(imported["class_accuracy"][1]).any():
         off = np.abs(imported["class_accuracy"][1] - stored("class_accuracy")[1])
         yield ("class accuracies", "points"), 100 * float(np.nanmax(off))
-
-
-def _apart(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """1 − ‖V₁ V₂ᵀ‖²_F / k of two spans of k orthonormal rows, those that are there; 0 if they are the same."""
-    first, second = (each[np.isfinite(each).all(1)].astype(np.float64) for each in (first, second))
-    count = min(len(first), len(second))
-    if not count:
-        return float("nan")
-    return max(0.0, 1 - float(np.square(first[:count] @ second[:count].T).sum()) / count)

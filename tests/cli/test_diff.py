@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zarr
+
+from hesstore import open as open_store
+from tests.conftest import Done
+from tests.exporting.synthetic import make_store
+
+Hesstore = Callable[..., Done]
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Path:
+    """Two of the same numbers, and one with a lower k."""
+    for name, k in (("a.zarr", 3), ("b.zarr", 3), ("k2.zarr", 2)):
+        make_store(tmp_path / name, l2=(0.0, 0.01), k=k)
+    return tmp_path
+
+
+def changed(store: Path, name: str, where: tuple[int, ...], value: float) -> None:
+    array = zarr.open_group(store, mode="r+")[name]
+    assert isinstance(array, zarr.Array)
+    array[where] = value
+
+
+def test_the_same_store(hesstore: Hesstore, stores: Path) -> None:
+    done = hesstore("diff", "a.zarr", "b.zarr")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "2 λ are complete in both, 0 only in A, 0 only in B",
+        "2 of them have the same large arrays (weights, eigenvectors, …), to the byte",
+        "all values are the same",
+    ]
+
+
+def test_results_that_differ(hesstore: Hesstore, stores: Path) -> None:
+    changed(stores / "b.zarr", "loss", (0, 1, 0), 9.0)
+    changed(stores / "b.zarr", "status", (0, 0), 1)
+    loss = float(open_store(stores / "a.zarr")["loss"][0, 1, 0])
+    done = hesstore("diff", "a.zarr", "b.zarr")
+    assert done.returncode == 1
+    assert "1 λ are complete in both, 1 only in A, 0 only in B" in done.stdout
+    (line,) = (line.split() for line in done.stdout.splitlines() if line.startswith("loss "))
+    assert line == ["loss", "1", "of", "1", f"{9 - loss:.2g}", f"{(9 - loss) / 9:.2g}", "run", "0,", "λ", "=", "0.01"]
+    assert "the same everywhere: eigenvalues, residual_norm, converged, eigenvectors" in done.stdout
+    facts = json.loads(hesstore("diff", "a.zarr", "b.zarr", "--json").stdout)
+    assert (facts["same_config"], facts["same_results"]) == (True, False)
+    (found,) = (each for each in facts["differences"] if each["differing"])
+    assert found["absolute"] == 9 - loss
+
+
+def test_configs_that_differ(hesstore: Hesstore, stores: Path) -> None:
+    for options in ([], ["--config-only"]):
+        done = hesstore("diff", "a.zarr", "k2.zarr", *options)
+        assert done.returncode == 3
+        assert [line.split() for line in done.stdout.splitlines()[:2]] == [["config", "A", "B"], ["k", "3", "2"]]
+    assert "the configs differ" in done.stdout
+    facts = json.loads(hesstore("diff", "a.zarr", "b.zarr", "--config-only", "--json").stdout)
+    assert (facts["same_config"], facts["same_results"]) == (True, None)
+    assert hesstore("diff", "a.zarr", "b.zarr", "--config-only").stdout == "the configs are the same\n"
+
+
+def test_what_can_not_be_compared(hesstore: Hesstore, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = hesstore("diff", "a.zarr", "none.zarr")
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert "none.zarr: no such store" in missing.stderr
+    chunk = next(file for file in (stores / "b.zarr/accuracy/c").rglob("*") if file.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"x")
+    damaged = hesstore("diff", "a.zarr", "b.zarr")
+    assert damaged.returncode == 5
+    assert "hesstore verify" in damaged.stderr
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error", "a.zarr")
+
+    monkeypatch.setattr("hesstore.comparing.compare", fail)
+    assert hesstore("diff", "a.zarr", "a.zarr").returncode == 2  # 1 would say that they differ
