@@ -20,7 +20,7 @@ from hesstore.deep_check import deep_check
 from hesstore.errors import ConfigMismatchError, CorruptStoreError, ExportError, ModelError, ModelWarning
 from hesstore.experiment import Experiment
 from hesstore.models import FlatModel, build
-from hesstore.remarks import KinkFinder, of_batch_norm, of_dropout, of_idle, of_kinks
+from hesstore.remarks import KinkFinder, of_batch_norm, of_dropout, of_idle, of_kinks, of_probabilities
 from hesstore.store.verifying import verify
 from hesstore.sweep import run_sweep
 from tests import toy
@@ -61,9 +61,9 @@ class Wrong(torch.autograd.Function):
 
 
 class Recurrent(nn.Module):
-    def __init__(self, kind: type[nn.RNNBase]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.cell, self.head = kind(8, 5, batch_first=True), nn.Linear(5, 10)
+        self.cell, self.head = nn.LSTM(8, 5, batch_first=True), nn.Linear(5, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.head(self.cell(x.view(-1, 8, 8))[0][:, -1])
@@ -98,8 +98,8 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "detached": (lambda: Between(lambda _, h: h * h.detach()), "not the slope of its loss"),
     "straight through": (lambda: Between(lambda _, h: h + (h.round() - h).detach()), "not the slope of its loss"),
     "numpy": (lambda: Between(lambda _, h: torch.from_numpy(np.tanh(h.numpy()))), r"no gradient: .*numpy\(\)"),
-    "wrong jvp": (lambda: Between(lambda _, h: Wrong.apply(h)), "not symmetric"),  # type: ignore[no-untyped-call]
-    "lstm": (lambda: Recurrent(nn.LSTM), "no second derivative .*_rnn_layer"),
+    "wrong jvp": (lambda: Between(lambda _, h: Wrong.apply(h)), "not symmetric"),
+    "lstm": (Recurrent, "no second derivative .*_rnn_layer"),
     "det": (lambda: Between(lambda _, h: h * h[:, :4].view(-1, 2, 2).det()[:, None]), "contradict each other.*det"),
     "branches": (lambda: Between(lambda _, h: h if h[0, 0] > 0 else torch.tanh(h)), "data-dependent control flow"),
     "infinite": (lambda: Between(lambda _, h: torch.log(h - 100)), "NaN or infinite"),
@@ -187,6 +187,9 @@ def test_remarks() -> None:
     assert "zero almost everywhere" not in of_kinks(["hardswish"])
     assert of_kinks([]) == of_idle([]) == of_dropout(nn.Dropout(0)) == of_batch_norm(nn.LayerNorm(3)) == ""
     assert "('a', 'b', 'c' and 2 more)" in of_idle(["a", "b", "c", "d", "e"])
+    probabilities = torch.softmax(torch.randn(5, 3), 1)
+    assert of_probabilities(probabilities).startswith("gives probabilities where logits are wanted")
+    assert of_probabilities(probabilities.log()) == of_probabilities(probabilities + 1) == ""
     several = nn.Sequential(nn.Dropout(), nn.Sequential(nn.BatchNorm1d(3), nn.Dropout2d()))
     assert "dropout ('0', '1.1'), which does nothing here" in of_dropout(several)
     assert "batch norm ('1.0'), which normalises nothing here" in of_batch_norm(several)

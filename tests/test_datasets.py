@@ -155,7 +155,7 @@ UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
     "ragged": (lambda: toy.reshaped(lambda _: [[1.0], [1.0, 2.0]]), "not an array of numbers .*inhomogeneous"),
     "sparse": (lambda: toy.reshaped(csr_matrix), r"are sparse: give them as .toarray\(\)"),
     "masked": (lambda: toy.reshaped(lambda x: np.ma.masked_equal(x, 0)), "have masked values"),
-    "complex": (lambda: toy.reshaped(lambda x: x + 1j), "are complex"),
+    "complex": (lambda: toy.reshaped(lambda x: x.astype(complex)), "are complex"),
     "one axis": (lambda: toy.reshaped(lambda x: x[:, 0]), r"shape \(300,\): give \(N, …\), as by x.reshape\(-1, 1\)"),
     "no rows": (lambda: (*toy.digits()[:2], *(part[:0] for part in toy.digits()[2:])), "the test split is empty"),
     "no training rows": (lambda: (*(part[:0] for part in toy.digits()[:2]), *toy.digits()[2:]), "the split is empty"),

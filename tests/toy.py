@@ -104,7 +104,7 @@ class Constant(nn.Module):
         self.again = self.square
 
     def forward(self, x: Tensor) -> Tensor:
-        h = torch.tanh(self.inner(x.flatten(1)) * self.mask) + self.code
+        h = torch.tanh(self.inner(x.flatten(1)) * self.get_buffer("mask")) + self.get_buffer("code")
         out: Tensor = self.head(torch.tanh(self.again(torch.tanh(self.square(h)))))
         return out
 
@@ -118,7 +118,7 @@ def with_other_buffers(input_shape: tuple[int, ...], num_classes: int) -> nn.Mod
 
 
 def with_random_buffer(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-    return Between(lambda m, h: torch.tanh(h) + m.code, num_classes, code=torch.randn(6))
+    return Between(lambda m, h: torch.tanh(h) + m.get_buffer("code"), num_classes, code=torch.randn(6))
 
 
 def with_foreign_weights(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
@@ -130,7 +130,7 @@ def with_foreign_weights(input_shape: tuple[int, ...], num_classes: int) -> nn.M
 
 def with_frozen(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     module = Between(lambda _, h: torch.tanh(h), num_classes)
-    module.inner.weight.requires_grad_(requires_grad=False)
+    module.inner.weight.requires_grad = False
     return module
 
 
@@ -158,8 +158,9 @@ class Attention(nn.Module):
         self.attention = nn.MultiheadAttention(features, 1, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = x.unflatten(1, (2, -1))
-        return (h + self.attention(h, h, h, need_weights=False)[0]).flatten(1)
+        h = x.view(len(x), 2, -1)
+        out: Tensor = h + self.attention(h, h, h, need_weights=False)[0]
+        return out.flatten(1)
 
 
 def blobs_for_model(input_shape: tuple[int, ...], num_classes: int) -> object:

@@ -67,16 +67,19 @@ def test_networks_of_other_shapes(module: nn.Module) -> None:
     torch.testing.assert_close(found.curvature, curvature, rtol=1e-10, atol=1e-10)
 
 
+TRANSFORMER = nn.TransformerEncoderLayer(3, 1, 4, 0.0, nn.GELU(), batch_first=True)
+
+
 @pytest.mark.parametrize(
     "between",
     [
         nn.LayerNorm(6),
         nn.SiLU(),
         nn.Mish(),
-        nn.Sequential(nn.Unflatten(1, (3, 2)), nn.InstanceNorm1d(3), nn.Flatten()),
-        nn.Sequential(
-            nn.Unflatten(1, (2, 3)), nn.TransformerEncoderLayer(3, 1, 4, 0.0, nn.GELU(), batch_first=True), nn.Flatten()
+        pytest.param(
+            nn.Sequential(nn.Unflatten(1, (3, 2)), nn.InstanceNorm1d(3), nn.Flatten()), marks=pytest.mark.slow
         ),
+        pytest.param(nn.Sequential(nn.Unflatten(1, (2, 3)), TRANSFORMER, nn.Flatten()), marks=pytest.mark.slow),
         toy.Attention(3),
     ],
     ids=["layer norm", "silu", "mish", "instance norm", "transformer", "attention"],
