@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hesstore.curvature import ClassLosses, Hessian
 from hesstore.errors import ModelError, ModelWarning
 from hesstore.models import FlatModel, check_parameters
-from hesstore.remarks import KinkFinder, of_batch_norm, of_dropout, of_idle, of_kinks
+from hesstore.remarks import KinkFinder, of_batch_norm, of_dropout, of_idle, of_kinks, of_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -127,10 +127,17 @@ class Trial:
         ModelError
             If it can't be used.
         """
-        self._check_function()
+        logits = self._check_function()
         names, kinks = self._check_slope()
         self._check_curvature()
-        remarks = [of_dropout(self.model.module), of_batch_norm(self.model.module), of_idle(names), of_kinks(kinks)]
+        module = self.model.module
+        remarks = [
+            of_dropout(module),
+            of_batch_norm(module),
+            of_probabilities(logits),
+            of_idle(names),
+            of_kinks(kinks),
+        ]
         return [f"model: {self.name!r} {remark}" for remark in remarks if remark]
 
     def _refusal(self, reason: str) -> ModelError:
@@ -185,7 +192,7 @@ class Trial:
             raise self._refusal(f"gives logits in {_plain(out.dtype)} for inputs and parameters in {_plain(x.dtype)}")
         return out
 
-    def _check_function(self) -> None:
+    def _check_function(self) -> Tensor:
         x, _ = self._rows
         before = {name: buffer.clone() for name, buffer in self.model.module.named_buffers()}
         logits = self._logits(x)
@@ -208,6 +215,7 @@ class Trial:
                 "gives a row other logits in other company: E(θ) must be a mean over rows: take out what mixes them, "
                 "such as batch norm with track_running_stats=False"
             )
+        return logits
 
     # -- derivatives ------------------------------------------------------------------------------------------
 

@@ -88,6 +88,16 @@ def of_batch_norm(module: nn.Module) -> str:
     )
 
 
+def of_probabilities(logits: Tensor) -> str:
+    """That a softmax is one too many, if rows (N, C) of logits look like the result of one."""
+    if bool((logits < 0).any()) or not torch.allclose(logits.sum(1), torch.ones_like(logits[:, 0]), atol=1e-4):
+        return ""
+    return (
+        "gives probabilities where logits are wanted: the loss takes the softmax, here once more, and then stays far "
+        "from zero: leave the network's own out"
+    )
+
+
 def of_idle(parameters: Sequence[str]) -> str:
     """That the loss does not depend on these parameters, if there are any."""
     names = [repr(name) for name in parameters]

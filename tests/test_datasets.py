@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.datasets import load_wine
+from sklearn.model_selection import train_test_split
 
 from hesstore import datasets
 from hesstore.datasets import stratified_indices
-from hesstore.errors import DataError
+from hesstore.errors import DataError, DataWarning
+from tests import toy
 
 
 def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
@@ -106,7 +112,7 @@ def test_factory() -> None:
         ("mnistt", "not one of mnist"),
         ("tests.toy:with_nan", "1 values of the training inputs are NaN"),
         ("tests.toy:bad_label", "test label 12 is outside the classes 0 … 9"),
-        ("tests.toy:text_labels", "not an array of numbers"),
+        ("tests.toy:text_labels", r"training labels are such as '0', not whole numbers: .*np\.unique.*LabelEncoder"),
         ("tests.toy:raising", "raised FileNotFoundError: my.csv"),
         (":f", "not module:factory"),
         ("tests.toy:nope", "no callable 'nope'"),
@@ -116,6 +122,98 @@ def test_factory() -> None:
 def test_unusable_data(name: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         datasets.load(name)
+
+
+UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
+    "from 1": (
+        lambda: toy.relabelled(lambda y: y + 1),
+        r"labels are 1, 2, 3, 4, 5, 6, …, not 0 to 9: give y - 1, of both",
+    ),
+    "gaps": (
+        lambda: toy.relabelled(lambda y: y * 2),
+        r"labels are 0, 2, .*, not 0 to 9: number the classes .*LabelEncoder",
+    ),
+    "negative": (lambda: toy.relabelled(lambda y: y - 1), "labels are -1, 0, .*, not 0 to 9: number the classes"),
+    "categories": (lambda: toy.relabelled(lambda y: pd.Categorical(y.astype(str))), "such as '0', not whole numbers"),
+    "missing": (lambda: toy.relabelled(lambda y: np.where(y == 3, np.nan, y)), "labels are not whole numbers"),
+    "one-hot": (lambda: toy.relabelled(lambda y: np.eye(10)[y]), r"shape \(300, 10\), not \(N,\): give y.argmax\(1\)"),
+    "a column": (lambda: toy.relabelled(pd.DataFrame), r"shape \(300, 1\), not \(N,\): give y.ravel\(\)"),
+    "scikit-learn's order": (
+        lambda: train_test_split(*load_wine(return_X_y=True)),
+        "not that of scikit-learn's train_test",
+    ),
+    "two": (lambda: toy.digits()[:2], "gave tuple of 2, not"),
+    "dict": (lambda: {"x": 1}, "gave dict, not"),
+    "words": (
+        lambda: toy.reshaped(lambda x: pd.DataFrame(x).assign(name="x")),
+        "could not convert string to float: 'x'",
+    ),
+    "NA": (
+        lambda: toy.reshaped(lambda x: pd.DataFrame(x).astype("Float64").replace(0.0, pd.NA)),
+        "not an array of numbers",
+    ),
+    "ragged": (lambda: toy.reshaped(lambda _: [[1.0], [1.0, 2.0]]), "not an array of numbers .*inhomogeneous"),
+    "sparse": (lambda: toy.reshaped(csr_matrix), r"are sparse: give them as .toarray\(\)"),
+    "masked": (lambda: toy.reshaped(lambda x: np.ma.masked_equal(x, 0)), "have masked values"),
+    "complex": (lambda: toy.reshaped(lambda x: x.astype(complex)), "are complex"),
+    "one axis": (lambda: toy.reshaped(lambda x: x[:, 0]), r"shape \(300,\): give \(N, …\), as by x.reshape\(-1, 1\)"),
+    "no rows": (lambda: (*toy.digits()[:2], *(part[:0] for part in toy.digits()[2:])), "the test split is empty"),
+    "no training rows": (lambda: (*(part[:0] for part in toy.digits()[:2]), *toy.digits()[2:]), "the split is empty"),
+    "one class": (lambda: toy.relabelled(lambda y: y * 0), "1 class: at least 2 are needed"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_what_a_factory_should_have_given_instead(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    factory, message = UNUSABLE[name]
+    monkeypatch.setattr(toy, "raising", factory)
+    with pytest.raises(DataError, match=message) as raised:
+        datasets.load("tests.toy:raising")
+    assert "tests.toy:raising" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+USABLE: dict[str, Callable[[], object]] = {
+    "frames": lambda: tuple(pd.DataFrame(part) if part.ndim > 1 else pd.Series(part) for part in toy.digits()),
+    "nullable": lambda: tuple(
+        pd.DataFrame(part).convert_dtypes() if part.ndim > 1 else pd.Series(part).astype("Int64")
+        for part in toy.digits()
+    ),
+    "lists": lambda: [part.tolist() for part in toy.digits()],
+    "tensors": lambda: tuple(torch.from_numpy(part) for part in toy.digits()),
+    "differentiable": lambda: toy.reshaped(lambda x: torch.from_numpy(x).requires_grad_()),
+    "read-only, backwards, big-endian": lambda: toy.reshaped(
+        lambda x: np.broadcast_to(x, x.shape)[:, ::-1][:, ::-1].astype(">f4")
+    ),
+    "whole floats": lambda: toy.relabelled(lambda y: y.astype(float)),
+    "small integers": lambda: toy.relabelled(lambda y: y.astype(np.uint16)),
+    "pairs": lambda: datasets.ClassificationData(toy.digits()[:2], toy.digits()[2:], 10),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_what_a_factory_may_give(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy, "raising", USABLE[name])
+    data = datasets.load("tests.toy:raising")
+    assert (data.num_classes, data.input_shape, data.train.y.dtype) == (10, (64,), torch.int64)
+    assert data.digest == datasets.load("tests.toy:digits").digest
+
+
+def test_what_can_be_used_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, test_x, test_y = toy.digits()
+    monkeypatch.setattr(toy, "raising", lambda: (x, y, test_x[:1], test_y[:1]))
+    with pytest.warns(
+        DataWarning, match="has no test rows of classes 0, 1, 2, 3, 4, 5, …: what is measured of them there is NaN"
+    ):
+        assert len(datasets.load("tests.toy:raising").test.y) == 1
+    parts = [torch.from_numpy(part) for part in (x[y != 3], y[y != 3], test_x, test_y)]
+    made = datasets.ClassificationData(datasets.Split(*parts[:2]), datasets.Split(*parts[2:]), 10)
+    monkeypatch.setattr(toy, "raising", lambda: made)
+    with pytest.warns(DataWarning, match="has no training rows of class 3: "):
+        assert datasets.load("tests.toy:raising").num_classes == 10
+    monkeypatch.setattr(toy, "raising", lambda: toy.reshaped(lambda x: (x * 255).astype(np.uint8)))
+    with pytest.warns(DataWarning, match="gives inputs as bytes, taken as they are, 0 to 255: scale them"):
+        assert float(datasets.load("tests.toy:raising").train.x.max()) == 255
 
 
 def test_digest_sees_every_part() -> None:

@@ -66,13 +66,34 @@ def test_loss_sum_adds_up() -> None:
         ("tests.toy:nothing", "has no callable 'nothing'"),
         ("no_such_module:f", "can't import 'no_such_module'"),
         ("tests.toy:blobs_for_model", "gave tuple, not an nn.Module"),
-        ("tests.toy:with_dropout", "other outputs for the same input"),
-        ("tests.toy:with_batch_norm", "a buffer, as batch norm has"),
         ("tests.toy:digits", "raised TypeError"),
         (":f", "is not module:factory"),
-        ("tests.toy:wrong_output", r"not to logits \(2, 10\)"),
+        ("tests.toy:with_frozen", r"frozen parameter 'inner\.weight'.*make it a buffer"),
+        ("tests.toy:lazy", r"lazy parameter '0\.weight'"),
     ],
 )
 def test_unusable_models(name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         build(name, (), (64,), 10, seed=0)
+
+
+def test_a_model_is_built_in_eval_mode() -> None:
+    assert not any(
+        module.training for module in build("tests.toy:with_dropout", (), (64,), 10, seed=0).module.modules()
+    )
+
+
+def test_buffers_have_digests_of_their_values() -> None:
+    model, again, other = (
+        build(f"tests.toy:{name}", (), (64,), 10, seed)
+        for name, seed in (("with_buffers", 0), ("with_buffers", 1), ("with_other_buffers", 0))
+    )
+    assert [[name, shape] for name, shape, _ in model.buffers()] == [["mask", [6]], ["code", [6]]]
+    assert model.buffers() == again.buffers()
+    same, differing = zip(model.buffers(), other.buffers(), strict=True)
+    assert same[0] == same[1]
+    assert differing[0] != differing[1]
+    model.module.to(torch.float64)
+    assert model.buffers() == again.buffers()
+    assert model.module.get_buffer("code").dtype == torch.float64
+    assert build("mlp", (4,), (6,), 3, seed=0).buffers() == []

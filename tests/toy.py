@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -76,6 +78,70 @@ class Tied(nn.Module):
         return out
 
 
+class Between(nn.Module):
+    """Two linear layers and a function of one's own between them, which is also given the module."""
+
+    def __init__(self, between: Callable[[Between, Tensor], Tensor], num_classes: int = 10, **buffers: Tensor) -> None:
+        super().__init__()
+        self.between = between
+        self.inner, self.head = nn.Linear(64, 6), nn.Linear(6, num_classes)
+        for name, value in buffers.items():
+            self.register_buffer(name, value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.between(self, self.inner(x.flatten(1))))
+        return out
+
+
+class Constant(nn.Module):
+    """A mask and a position code that stay as they are, and a layer that is used twice under two names."""
+
+    def __init__(self, num_classes: int, code: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.tensor([1, 0, 1, 1, 0, 1]))
+        self.register_buffer("code", code)
+        self.inner, self.square, self.head = nn.Linear(64, 6), nn.Linear(6, 6), nn.Linear(6, num_classes)
+        self.again = self.square
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.inner(x.flatten(1)) * self.get_buffer("mask")) + self.get_buffer("code")
+        out: Tensor = self.head(torch.tanh(self.again(torch.tanh(self.square(h)))))
+        return out
+
+
+def with_buffers(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    return Constant(num_classes, torch.linspace(0, 1, 6))
+
+
+def with_other_buffers(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    return Constant(num_classes, torch.linspace(0, 2, 6))
+
+
+def with_random_buffer(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    return Between(lambda m, h: torch.tanh(h) + m.get_buffer("code"), num_classes, code=torch.randn(6))
+
+
+def with_foreign_weights(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """Initial weights from a generator that nobody seeds."""
+    module = Between(lambda _, h: torch.tanh(h), num_classes)
+    nn.init.constant_(module.head.bias, float(np.random.default_rng().normal()))
+    return module
+
+
+def with_frozen(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    module = Between(lambda _, h: torch.tanh(h), num_classes)
+    module.inner.weight.requires_grad = False
+    return module
+
+
+def lazy(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.LazyLinear(4), nn.Tanh(), nn.LazyLinear(num_classes))
+
+
+def relu(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, num_classes))
+
+
 def cnn(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     return SmoothCNN(num_classes)
 
@@ -84,12 +150,37 @@ def with_dropout(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, num_classes))
 
 
+class Attention(nn.Module):
+    """Each half of an input looks at the other."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(features, 1, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.view(len(x), 2, -1)
+        out: Tensor = h + self.attention(h, h, h, need_weights=False)[0]
+        return out.flatten(1)
+
+
 def blobs_for_model(input_shape: tuple[int, ...], num_classes: int) -> object:
     return blobs()
 
 
 def with_batch_norm(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Linear(64, 4), nn.BatchNorm1d(4), nn.Linear(4, num_classes))
+
+
+def relabelled(by: Callable[[NDArray[np.generic]], object]) -> tuple[object, ...]:
+    """The digits, their labels changed."""
+    x, y, test_x, test_y = digits()
+    return x, by(y), test_x, by(test_y)
+
+
+def reshaped(by: Callable[[NDArray[np.generic]], object]) -> tuple[object, ...]:
+    """The digits, their inputs changed."""
+    x, y, test_x, test_y = digits()
+    return by(x), y, by(test_x), test_y
 
 
 def text_labels() -> Arrays:

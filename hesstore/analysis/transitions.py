@@ -324,6 +324,11 @@ def _values(ds: xr.Dataset, quantity: str, split: str) -> xr.DataArray:
     chosen = chosen.transpose("run", "l2", ...).load().astype(np.float64)
     chosen = chosen.where(status == Status.COMPLETE)
     if quantity == SKILL and bool(chosen.isnull().all()):
+        if bool((ds["confusion"].sel(split=split) > 0).any()):
+            raise AnalysisError(
+                f"the {split} split has rows of one class alone, and skill compares classes: give another quantity, "
+                f"such as class_accuracy, or the {'train' if split == 'test' else 'test'} split"
+            )
         raise AnalysisError(
             "the store has no confusion counts, from which skill is: it was imported; give another quantity, such as "
             "class_accuracy, or import with --recompute"

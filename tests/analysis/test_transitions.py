@@ -213,6 +213,8 @@ def test_one_answer_to_everything_knows_no_class() -> None:
 def test_skill_without_rows_of_a_class_and_loops_of_it() -> None:
     ds = counted([[4, 0, 0], [0, 0, 0], [0, 0, 4]], runs=2)
     np.testing.assert_array_equal(class_skill(ds)["class_skill"].isel(run=0, l2=0), [1, np.nan, 1])
+    with pytest.raises(AnalysisError, match="the test split has rows of one class alone, and skill compares classes"):
+        class_skill(counted([[0, 0, 0], [1, 0, 3], [0, 0, 0]]))
     two = counted(PERFECT, PERFECT, ONE_ANSWER, runs=2)
     down = two["confusion"].values.copy()
     down[1, 1] = down[1, 2]

@@ -67,6 +67,40 @@ def test_networks_of_other_shapes(module: nn.Module) -> None:
     torch.testing.assert_close(found.curvature, curvature, rtol=1e-10, atol=1e-10)
 
 
+TRANSFORMER = nn.TransformerEncoderLayer(3, 1, 4, 0.0, nn.GELU(), batch_first=True)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        nn.LayerNorm(6),
+        nn.SiLU(),
+        nn.Mish(),
+        pytest.param(
+            nn.Sequential(nn.Unflatten(1, (3, 2)), nn.InstanceNorm1d(3), nn.Flatten()), marks=pytest.mark.slow
+        ),
+        pytest.param(nn.Sequential(nn.Unflatten(1, (2, 3)), TRANSFORMER, nn.Flatten()), marks=pytest.mark.slow),
+        toy.Attention(3),
+    ],
+    ids=["layer norm", "silu", "mish", "instance norm", "transformer", "attention"],
+)
+def test_operations_that_nested_forward_mode_has_wrong_or_lacks(between: nn.Module) -> None:
+    """Double backward is the reference: torch.func.hessian is wrong for layer norm."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 6), between, nn.Linear(6, 10)).double().train(mode=False)
+    model = FlatModel(module)
+    x, y = (torch.from_numpy(a) for a in toy.digits()[:2])
+    x, y = x[:30].double(), y[:30]
+    (v,) = directions(model, 1)
+    found = ClassLosses(model, x, y, 10, 16).along(model.theta(), v[None])
+    for label in range(10):
+        point = model.theta().requires_grad_()
+        (slope,) = torch.autograd.grad(class_loss(model, x, y, label)(point), point, create_graph=True)
+        (product,) = torch.autograd.grad(slope @ v, point)
+        assert float(found.slope[0, label]) == pytest.approx(float(slope.detach() @ v), rel=1e-9)
+        assert float(found.curvature[0, label]) == pytest.approx(float(product @ v), rel=1e-9, abs=1e-10)
+
+
 @pytest.mark.parametrize("chunk_rows", [7, 1000])
 def test_gradients_are_those_of_the_class_losses(chunk_rows: int) -> None:
     model = small_model()
