@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hesstore.checking import check_model
     from hesstore.config import SweepConfig
     from hesstore.curvature import Hessian, HessianOperator
     from hesstore.errors import HesstoreError
@@ -29,6 +30,7 @@ _HOMES = {
     "SweepPlan": "hesstore.sweep",
     "SweepSummary": "hesstore.sweep",
     "ExportSummary": "hesstore.exporting",
+    "check_model": "hesstore.checking",
     "export": "hesstore.exporting",
     "load_model": "hesstore.exporting",
     "to_state_dict": "hesstore.exporting",
@@ -50,6 +52,7 @@ __all__ = [
     "SweepEvent",
     "SweepPlan",
     "SweepSummary",
+    "check_model",
     "export",
     "import_files",
     "lanczos",

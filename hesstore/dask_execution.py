@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import warnings
 import zlib
 from collections import Counter
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import torch
 
 from hesstore.config import SweepConfig
 from hesstore.devices import free_memory, on_host, resolve_device
-from hesstore.errors import DeviceError, HesstoreError
+from hesstore.errors import DeviceError, HesstoreError, HesstoreWarning
 from hesstore.experiment import Experiment
 from hesstore.sizing import GIB
 from hesstore.store.schema import BY_NAME, Status
@@ -198,7 +199,9 @@ def _worker(location: str, config: str) -> Worker:
             torch.set_num_threads(_threads(sharers))
             free = free_memory(resolve_device(device)) / 2 / GIB
             settings["memory_gib"] = (settings["memory_gib"] or free) / sharers
-        experiment = Experiment.prepare(SweepConfig.from_mapping(settings))
+        with warnings.catch_warnings():  # what the process that drives the sweep has warned of
+            warnings.simplefilter("ignore", HesstoreWarning)
+            experiment = Experiment.prepare(SweepConfig.from_mapping(settings))
         store = SweepStore.open_matching(location, experiment.identity())
         _prepared.clear()  # a worker that serves another sweep now needs its memory
         _prepared[location, config] = Worker(experiment, store, remember=False)

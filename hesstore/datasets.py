@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hesstore.errors import DataError
+from hesstore import arrays
+from hesstore.errors import DataError, DataWarning
+from hesstore.nearest import did_you_mean
 from hesstore.plugins import call_factory
 
 if TYPE_CHECKING:
@@ -98,14 +101,40 @@ def load(name: str, data_dir: str = "") -> ClassificationData:
     ------
     DataError
         If the name is unknown, the files are missing, truncated or malformed, or the values are unusable.
+
+    Warns
+    -----
+    DataWarning
+        Of classes without rows, and of bytes that the factory has not scaled.
     """
+    data = _loaded(name, data_dir)
+    for split, (_, y) in (("training", data.train), ("test", data.test)):
+        missing = (torch.bincount(y, minlength=data.num_classes) == 0).nonzero()[:, 0].tolist()
+        if missing:
+            warnings.warn(
+                f"dataset: {name!r} has no {split} rows of {_classes(missing)}: what is measured of them there is NaN",
+                DataWarning,
+                stacklevel=2,
+            )
+    return data
+
+
+def _classes(labels: Sequence[int]) -> str:
+    """``class 3``, ``classes 3, 5``, or the first few of many."""
+    listed = ", ".join(map(str, labels[:6])) + (", …" if len(labels) > 6 else "")
+    return f"class{'es' if len(labels) > 1 else ''} {listed}"
+
+
+def _loaded(name: str, data_dir: str) -> ClassificationData:
     if ":" in name:
         return _from_factory(name)
     if name == "mnist-5k":
         return _mnist_5k()
     if name in TORCHVISION:
         return _from_torchvision(TORCHVISION[name], data_dir)
-    raise DataError(f"dataset: {name!r} is not one of {', '.join(NAMES)}, nor module:factory")
+    raise DataError(
+        f"dataset: {name!r} is not one of {', '.join(NAMES)}, nor module:factory{did_you_mean(name, NAMES)}"
+    )
 
 
 def stratified_indices(labels: Tensor, num: int, seed: int = 0) -> Tensor:
@@ -214,23 +243,24 @@ def _first_line(reason: object) -> str:
 def _from_factory(name: str) -> ClassificationData:
     made: Any = call_factory(name, DataError)
     if isinstance(made, ClassificationData):
-        return checked(made, name)
-    if not isinstance(made, (tuple, list)) or len(made) != 4:
-        raise DataError(f"{name!r}: gave {type(made).__name__}, not (train_x, train_y, test_x, test_y)")
-    try:
-        train_x, train_y, test_x, test_y = (torch.as_tensor(np.asarray(part)) for part in made)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name!r}: gave something that is not an array of numbers ({_first_line(error)})") from error
-    if train_y.is_floating_point() or test_y.is_floating_point():
-        raise DataError(f"{name!r}: labels must be whole numbers, not {train_y.dtype}")
-    if not len(train_y):
-        raise DataError(f"{name!r}: the training split is empty")
-    train, test = Split(_floats(train_x), train_y.long()), Split(_floats(test_x), test_y.long())
-    return checked(ClassificationData(train, test, int(train.y.max()) + 1), name)
-
-
-def _floats(x: Tensor) -> Tensor:
-    return x if x.is_floating_point() else x.to(torch.float32)
+        parts, num_classes = (*made.train, *made.test), made.num_classes
+    elif isinstance(made, (tuple, list)) and len(made) == 4:
+        parts, num_classes = tuple(made), 0
+    else:
+        what = f"{type(made).__name__} of {len(made)}" if isinstance(made, (tuple, list)) else type(made).__name__
+        raise DataError(f"{name!r}: gave {what}, not (train_x, train_y, test_x, test_y)")
+    if getattr(parts[0], "dtype", None) in (np.uint8, torch.uint8):
+        warnings.warn(
+            f"dataset: {name!r} gives inputs as bytes, taken as they are, 0 to 255: scale them, as by x / 255",
+            DataWarning,
+            stacklevel=2,
+        )
+    train, test = (
+        Split(arrays.inputs(x, f"{name!r}: {split} inputs"), arrays.labels(y, f"{name!r}: {split} labels"))
+        for split, x, y in (("training", *parts[:2]), ("test", *parts[2:]))
+    )
+    classes = num_classes or arrays.count_classes(train.y, f"{name!r}: training labels")
+    return checked(ClassificationData(train, test, classes), name)
 
 
 def checked(data: ClassificationData, name: str) -> ClassificationData:
@@ -246,7 +276,11 @@ def checked(data: ClassificationData, name: str) -> ClassificationData:
     for split, (x, y) in (("training", data.train), ("test", data.test)):
         if not len(y):
             raise DataError(f"{name}: the {split} split is empty")
-        if y.ndim != 1 or x.ndim < 2 or len(x) != len(y):
+        if x.ndim < 2:
+            raise DataError(
+                f"{name}: {split} inputs have the shape {tuple(x.shape)}: give (N, …), as by x.reshape(-1, 1)"
+            )
+        if y.ndim != 1 or len(x) != len(y):
             raise DataError(f"{name}: {split} inputs {tuple(x.shape)} do not match labels {tuple(y.shape)}")
         if x.shape[1:] != data.train.x.shape[1:]:
             raise DataError(f"{name}: test inputs {tuple(x.shape[1:])} differ from training inputs {data.input_shape}")

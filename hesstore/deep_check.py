@@ -112,11 +112,12 @@ def deep_check(
             )
     experiment = Experiment.prepare(config)
     stored, here = json.loads(attributes["identity"]), experiment.identity()
-    for key, what in (("data_digest", "data set"), ("parameters", "model")):
-        if stored[key] != here[key]:
+    for key, what in (("data_digest", "data set"), ("parameters", "model"), ("buffers", "model")):
+        there, own = stored.get(key), here.get(key)
+        if there != own:
             raise CorruptStoreError(
-                f"{path}: the {what} here is not the one that it was made from ({key} is {_short(stored[key])} there, "
-                f"{_short(here[key])} here): check the --data-dir of its config, {config.data_dir!r}, or your own code"
+                f"{path}: the {what} here is not the one that it was made from ({key} is {_short(there)} there, "
+                f"{_short(own)} here): check the --data-dir of its config, {config.data_dir!r}, or your own code"
             )
     store = SweepStore(path)
     imported = {

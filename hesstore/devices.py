@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 from hesstore.errors import DeviceError
+from hesstore.nearest import did_you_mean
 
 
 def resolve_device(name: str) -> torch.device:
@@ -28,7 +29,8 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise DeviceError(f"device: {name!r} is unknown: use auto, cpu, cuda or cuda:N") from None
+        hint = did_you_mean(name, ("auto", "cpu", "cuda"))
+        raise DeviceError(f"device: {name!r} is unknown: use auto, cpu, cuda or cuda:N{hint}") from None
     if device.type not in {"cpu", "cuda"}:
         raise DeviceError(f"device: {name!r} is not supported: use auto, cpu, cuda or cuda:N")
     if device.type == "cuda":

@@ -17,6 +17,10 @@
     ├── ExportError            an export that would overwrite, or finds nothing to write
     └── ImportFilesError       a file that is to be imported is not what it should be
 
+    HesstoreWarning
+    ├── DataWarning            a data set of which less can be learnt than it seems
+    └── ModelWarning           a model whose Hessian says less than it seems to
+
 Library code raises; only the command line turns an error into a message and an exit status.
 """
 
@@ -92,3 +96,15 @@ class ImportFilesError(HesstoreError):
 
 class AnalysisError(HesstoreError):
     """A store lacks what an analysis or a picture asks for, or the question is malformed."""
+
+
+class HesstoreWarning(UserWarning):
+    """Base of all warnings that hesstore gives on purpose."""
+
+
+class DataWarning(HesstoreWarning):
+    """A data set can be used, but says less than it seems to."""
+
+
+class ModelWarning(HesstoreWarning):
+    """A model can be used, but its Hessian says less than it seems to."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from hesstore import datasets, environment, linalg, models, sizing
+from hesstore import checking, datasets, environment, linalg, models, sizing
 from hesstore.curvature import Hessian, HessianOperator, gradient
 from hesstore.devices import resolve_device
 from hesstore.errors import ConfigError, DivergedError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hesstore.config import SweepConfig
+    from hesstore.environment import Environment
     from hesstore.geometry import Values
     from hesstore.models import FlatModel
     from hesstore.randomness import Purpose
@@ -72,13 +73,16 @@ class Experiment:
         """
         device, dtype = resolve_device(config.device), getattr(torch, config.dtype)
         data = datasets.load(config.dataset, config.data_dir)
-        if config.model == "mlp":  # before memory is taken for it
+        is_own = config.model != "mlp"
+        if not is_own:  # before memory is taken for it
             widths = (math.prod(data.input_shape), *config.hidden, data.num_classes)
             size = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(widths))
             sizing.check_memory(device, size, config.k, dtype.itemsize)
-        model = models.build(
-            config.model, config.hidden, data.input_shape, data.num_classes, derived_seed("init", config.seeds[0])
-        )
+        make = partial(models.build, config.model, config.hidden, data.input_shape, data.num_classes)
+        seed = derived_seed("init", config.seeds[0])
+        model = make(seed)
+        if is_own:
+            checking.check_making(make, model, config.model, seed)
         if config.k >= model.layout.size:
             raise ConfigError(f"k: {config.k} must be below the number of parameters, {model.layout.size}")
         x, y = data.train
@@ -94,6 +98,8 @@ class Experiment:
             x, y = x.to(device, dtype), y.to(device)
         else:
             x, y = data.train  # the resident copy, not a second one
+        if is_own:
+            checking.warn_of(checking.Trial(model, config.model, *_few(data.train), data.num_classes).remarks())
         theta = model.theta()
         sizes = sizing.choose(
             device,
@@ -106,6 +112,8 @@ class Experiment:
         )
         together = min(sizes.models, len(config.l2) * len(config.runs()))
         sizing.check_memory(device, theta.numel(), config.k, dtype.itemsize, together)
+        if is_own and sizes.models > 1:
+            checking.check_stack(model, config.model, x, y)
         hessian = Hessian(model, x, y, chunk_rows=sizes.chunk_rows)
         return cls(config, data, model, hessian, Geometry(config, model, data, (x, y), sizes.chunk_rows), sizes)
 
@@ -116,12 +124,19 @@ class Experiment:
 
     def identity(self) -> dict[str, Any]:
         """What decides the results: settings, data and parameter layout."""
-        layout = self.model.layout
+        layout, buffers = self.model.layout, self.model.buffers()
         return {
             **self.config.identity(),
             "data_digest": self.data.digest,
             "parameters": [[name, list(shape)] for name, shape in zip(layout.names, layout.shapes, strict=True)],
+            **({"buffers": buffers} if buffers else {}),
         }
+
+    @cached_property
+    def environment(self) -> Environment:
+        """What it runs on, and how much at once: other sizes round otherwise."""
+        sizes = {"models": self.sizes.models, "chunk_rows": self.sizes.chunk_rows}
+        return {**environment.describe(self.device), "sizes": sizes}
 
     def spec(self) -> StoreSpec:
         """The store that this experiment fills."""
@@ -135,7 +150,7 @@ class Experiment:
             attrs={
                 "config": json.dumps(self.config.to_mapping()),
                 "penalty_scale": self.config.penalty_scale,
-                "environment": json.dumps(environment.describe(self.device)),
+                "environment": json.dumps(self.environment),
             },
         )
 
@@ -241,6 +256,12 @@ class Experiment:
     def _wanted(self) -> dict[str, Any]:
         config = self.config
         return {"k": config.k, "which": config.which, "tol": config.tol, "max_matvecs": config.max_matvecs}
+
+
+def _few(split: datasets.Split) -> datasets.Split:
+    """Some rows of each class."""
+    rows = datasets.stratified_indices(split.y, min(checking.ROWS, len(split.y))).to(split.y.device)
+    return datasets.Split(split.x[rows], split.y[rows])
 
 
 def _generator(point: Point) -> Callable[[Purpose], torch.Generator]:

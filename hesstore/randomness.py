@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from hesstore.config import L2_DECIMALS
+from hesstore.strengths import L2_DECIMALS
 
 Purpose = Literal["init", "shuffle", "lanczos", "trace", "density"]
 

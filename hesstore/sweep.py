@@ -26,6 +26,7 @@ from hesstore.store.growing import check_growing, foreseen, grown, recover
 from hesstore.store.local import LocalPlace
 from hesstore.store.paths import local_path, locate
 from hesstore.store.schema import Run, Status, StoreSpec
+from hesstore.store.sessions import remember
 from hesstore.store.writing import SweepStore, check_matching
 from hesstore.worker import Worker
 
@@ -127,6 +128,7 @@ def run_sweep(
             on_plan(_plan(experiment, store, chosen, probing=client is None and not asked_to_stop))
         if driver.finished < driver.total:
             place.check_space(_space(experiment.spec(), driver.total - driver.finished))
+            remember(store, experiment.environment)
             held.enter_context(recorder)
             driver.drive(_executor(experiment, driver, client), stop or (lambda: False))
     statuses = np.stack([store.status(run) for run in chosen])

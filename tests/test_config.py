@@ -9,8 +9,10 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hesstore.config import PRESETS, SweepConfig, fingerprint, format_l2, linear_grid, parse_l2, resolve, settings
+from hesstore.config import PRESETS, SweepConfig, fingerprint, settings
 from hesstore.errors import ConfigError
+from hesstore.resolving import resolve
+from hesstore.strengths import format_l2, linear_grid, parse_l2
 
 
 def test_paper_is_the_default() -> None:

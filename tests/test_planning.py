@@ -146,6 +146,7 @@ def test_the_plan_of_a_store_that_is_to_grow(
 def test_what_has_no_room_is_refused_before_anything_is_written(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(planning, "probe", lambda *_: Rates(1.0, 1.0, 0.0))
     huge = toy_config(hidden="3000000,3000000")
     for begin in (run_sweep, plan_sweep):
         with pytest.raises(ConfigError, match=r"memory: 6 eigenpairs of 9,000,[\d,]+ parameters take at least 936"):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self, TextIO
 
-from rich.measure import Measurement
+from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from rich.console import Console, ConsoleOptions, RenderResult
 
 GAP = "  "
 WIDEST_BAR = 40
@@ -45,19 +46,77 @@ class View:
     notes: Sequence[str] = field(default_factory=list)
 
 
-class Block:
-    """Renders what ``view`` returns at that moment."""
+class LiveBlock:
+    """Draws what ``view`` returns again and again, by a thread, as a context manager.
 
-    def __init__(self, view: Callable[[], View]) -> None:
-        self._view = view
+    Rich's own live display counts the lines that it has to erase as they were drawn: a terminal that was made narrower
+    since has wrapped them.
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """A line each, none wider than the terminal."""
-        yield Text("\n").join(lines(self._view(), options.max_width))
+    Parameters
+    ----------
+    view : callable
+        What is to be said at this moment.
+    stream : text stream
+        The terminal.
+    keep : bool
+        Whether the last block stays.
+    """
 
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """Any width will do."""
-        return Measurement(1, options.max_width)
+    EVERY = 0.5
+
+    def __init__(self, view: Callable[[], View], stream: TextIO, *, keep: bool = False) -> None:
+        self._view, self._stream, self._keep = view, stream, keep
+        self._console = Console(file=stream)
+        self._drawn: list[int] = []  # the length of each line
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._draw_on, name="hesstore-block", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._stream.write("\x1b[?25l")  # no cursor
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self.draw()
+        if not self._keep:
+            self._stream.write(self._erasure())
+        self._stream.write("\n\x1b[?25h" if self._keep else "\x1b[?25h")
+        self._stream.flush()
+
+    def say(self, text: str) -> None:
+        """A line above the block."""
+        with self._lock:
+            self._stream.write(f"{self._erasure()}{text}\n")
+            self._drawn = []
+        self.draw()
+
+    def draw(self) -> None:
+        """Draw it as it is now."""
+        with self._lock:
+            width, height = self._size()
+            block = lines(self._view(), width)[: max(height - 1, 1)]
+            self._stream.write(self._erasure())
+            self._console.print(Text("\n").join(block), end="", soft_wrap=True)
+            self._stream.flush()
+            self._drawn = [line.cell_len for line in block]
+
+    def _erasure(self) -> str:
+        """What takes the cursor to the block's beginning and erases its rows."""
+        width, _ = self._size()
+        rows = sum(max(1, -(-length // width)) for length in self._drawn)
+        return "\r\x1b[2K" + "\x1b[1A\x1b[2K" * (rows - 1)
+
+    def _size(self) -> tuple[int, int]:
+        """Columns and rows now."""
+        columns, rows = os.get_terminal_size(self._stream.fileno())
+        return (columns, rows) if columns and rows else shutil.get_terminal_size()  # some terminals do not know
+
+    def _draw_on(self) -> None:
+        while not self._done.wait(self.EVERY):
+            self.draw()
 
 
 def lines(view: View, width: int) -> list[Text]:
@@ -83,7 +142,7 @@ def _first(view: View, width: int) -> Iterator[Text]:
     line = _bar(view, room) if room >= NARROWEST_BAR else Text()
     for piece in beside:
         line.append((GAP if line else "") + piece, style="red" if piece == failed and failed else "")
-    line.truncate(width)
+    line.truncate(width, overflow="ellipsis")
     yield line
     for rest in flow([piece for piece in (failed, view.left) if piece and piece not in beside], width):
         yield Text(rest)

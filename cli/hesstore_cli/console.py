@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from hesstore_cli.stopping import StopRequest
 
-    from rich.live import Live
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.progress import Progress, ProgressColumn, TaskID
 
     from hesstore.sweep import SweepEvent, SweepPlan
-    from hesstore_cli.block import View
+    from hesstore_cli.block import LiveBlock, View
     from hesstore_cli.event_log import EventLog
 
 
@@ -142,6 +143,11 @@ class Pace:
             self._marks.append((time.monotonic(), done))
 
     @property
+    def seen(self) -> int:
+        """How many were finished since the first note."""
+        return self._marks[-1][1] - self._marks[0][1] if self._marks else 0
+
+    @property
     def each(self) -> float | None:
         """Seconds a λ; None before one was finished."""
         if len(self._marks) < 2:
@@ -176,8 +182,8 @@ class SweepReporter:
         Whether there is a line for every λ.
     log : EventLog, optional
         Is told everything.
-    stopping : callable, optional
-        Whether the sweep was asked to stop.
+    stop : StopRequest, optional
+        Whether the sweep was asked to stop: the block says so.
     """
 
     EVERY = 5.0
@@ -189,13 +195,14 @@ class SweepReporter:
         self,
         quiet: int = 0,
         log: EventLog | None = None,
-        stopping: Callable[[], bool] = lambda: False,
+        stop: StopRequest | None = None,
         *,
         verbose: bool = False,
     ) -> None:
-        self.quiet, self.verbose, self.log, self.stopping = quiet, verbose, log, stopping
+        self.quiet, self.verbose, self.log = quiet, verbose, log
+        self.stop = stop or StopRequest()
         self.pace = Pace()
-        self._live: Live | None = None
+        self._live: LiveBlock | None = None
         self._view: View | None = None
         self._failed = 0
         self._planned = ""
@@ -207,20 +214,17 @@ class SweepReporter:
 
     def __enter__(self) -> Self:
         if is_live() and not self.quiet:
-            from rich.console import Console
-            from rich.live import Live
-
-            from hesstore_cli.block import Block, View
+            from hesstore_cli.block import LiveBlock, View
 
             self._view = View(doing=("preparing: data and network",))
-            self._live = Live(Block(self._now), console=Console(stderr=True), refresh_per_second=2, transient=True)
-            self._live.start()
+            self._live = LiveBlock(self._now, sys.stderr).__enter__()
+            self.stop.is_shown = True
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *details: object) -> None:
         if self._live is not None:
-            self._live.stop()
-            self._live = None
+            self._live.__exit__(*details)
+            self._live, self.stop.is_shown = None, False
         if self._unsaid and not self.quiet:
             click.echo(self._unsaid, err=True)
 
@@ -231,7 +235,7 @@ class SweepReporter:
         view = self._view or View()
         left = self.pace.left(view.total)
         view.left = self._planned if left is None else f"about {duration(left)} left"
-        view.notes = ["stopping after the λ in hand; Ctrl-C once more stops at once"] if self.stopping() else []
+        view.notes = ["stopping after the λ in hand; Ctrl-C once more stops at once"] if self.stop.status else []
         return view
 
     def say(self, text: str) -> None:
@@ -239,7 +243,7 @@ class SweepReporter:
         if self._live is None:
             click.echo(text, err=True)
         else:
-            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._live.say(text)
 
     # -- what happens -------------------------------------------------------------------------------------
 
@@ -303,7 +307,7 @@ class SweepReporter:
             pieces.append(f"failed: {event.facts['reason']}")
         else:
             pieces.append(_doing(event))
-        if left:
+        if left and self._live is None:  # the block has it
             pieces.append(f"about {duration(left)} left")
         return "  ".join(pieces)
 

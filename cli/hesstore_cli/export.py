@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hesstore_cli.options import store_argument
+from hesstore_cli import completing
+from hesstore_cli.exit_status import ExitStatus
+from hesstore_cli.options import Choice, store_argument
 
 if TYPE_CHECKING:
     from hesstore.exporting import ExportSummary
@@ -20,14 +22,14 @@ NAMED = 8
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["csv", "parquet", "pth", "safetensors", "netcdf", "zip"]),
+    type=Choice(["csv", "parquet", "pth", "safetensors", "netcdf", "zip"]),
     default="csv",
     show_default=True,
     help="Kind of files.",
 )
 @click.option(
     "--style",
-    type=click.Choice(["classic", "tidy"]),
+    type=Choice(["classic", "tidy"]),
     default="classic",
     show_default=True,
     help="Of CSV: the field's scripts' files, or a table a kind.",
@@ -37,6 +39,7 @@ NAMED = 8
     "--output",
     metavar="PATH",
     help="Folder of the files, or the file.  [csv: test_data; tables: tables; pth: weights; else by STORE's name]",
+    shell_complete=completing.files,
 )
 @click.option("--l2", metavar="A,B,…", help="Only these λ.  [all complete ones]")
 @click.option("--run", "runs", multiple=True, type=int, metavar="ID", help="Only this run; repeatable.  [all]")
@@ -44,8 +47,9 @@ NAMED = 8
     "--only",
     metavar="KIND,…",
     help="Some of accuracy, eigenvalues, eigenvectors, gradients, weights (or the tables of tidy and parquet).  [all]",
+    shell_complete=completing.listed("accuracy", "eigenvalues", "eigenvectors", "gradients", "weights"),
 )
-@click.option("--compress", type=click.Choice(["gz", "zst"]), help="Compress text; gz also netcdf.")
+@click.option("--compress", type=Choice(["gz", "zst"]), help="Compress text; gz also netcdf.")
 @click.option("--no-vectors", is_flag=True, help="Leave out eigenvectors, gradients and weights: a small file.")
 @click.option("--split-runs", is_flag=True, help="netcdf: a file a run.")
 @click.option("--force", is_flag=True, help="Write all files anew, over any that are there.")
@@ -69,11 +73,13 @@ def export(
 
     \b
     Formats:
-      csv          files of the field's scripts, weights as .pth; --style tidy: tables
-      parquet      the same tables
-      pth          weights alone, for torch.load; safetensors likewise
-      netcdf       one netCDF-4/HDF5 file
-      zip          the store in one file, which hesstore and zarr open as it is
+      csv      files of the field's scripts, weights as .pth;
+               --style tidy: tables
+      parquet  the same tables
+      pth      weights alone, for torch.load; safetensors too
+      netcdf   one netCDF-4/HDF5 file
+      zip      the store in one file, which hesstore and zarr
+               open as it is
 
     \b
     Examples:
@@ -81,8 +87,8 @@ def export(
       hesstore export quickstart.zarr -o out --l2 0,0.006 --only eigenvalues,gradients
       hesstore export quickstart.zarr --format netcdf --no-vectors -o small.nc
     """
-    from hesstore.config import parse_l2
     from hesstore.exporting import export as export_files
+    from hesstore.strengths import parse_l2
     from hesstore_cli.console import ByteBar
 
     try:
@@ -108,9 +114,9 @@ def export(
             )
     except KeyboardInterrupt:
         click.echo("hesstore: stopped; files that are there are whole: the same command goes on from there", err=True)
-        return 130
+        return ExitStatus.INTERRUPTED
     click.echo(_ending(summary, store, in_one_file=format_ in {"netcdf", "zip"}), err=True)
-    return 0
+    return ExitStatus.DONE
 
 
 def _ending(summary: ExportSummary, store: str, *, in_one_file: bool) -> str:

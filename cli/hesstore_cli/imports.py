@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hesstore_cli.options import setting_options
+from hesstore_cli import completing
+from hesstore_cli.exit_status import ExitStatus
+from hesstore_cli.help_pages import Command
+from hesstore_cli.options import setting_options, store_argument
 from hesstore_cli.stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -15,12 +18,17 @@ if TYPE_CHECKING:
 
     from hesstore.importing import Difference, ImportSummary
 
-SOME_FAILED = 4
 
-
-@click.command("import")
-@click.argument("sources", metavar="SOURCE…", nargs=-1, required=True, type=click.Path(path_type=str))
-@click.argument("store", metavar="STORE", type=click.Path(path_type=str))
+@click.command("import", cls=Command)
+@click.argument(
+    "sources",
+    metavar="SOURCE…",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=str),
+    shell_complete=completing.files,
+)
+@store_argument
 @click.option(
     "--recompute",
     is_flag=True,
@@ -62,8 +70,8 @@ def import_(
         click.echo(line)
     click.echo(_ending(summary, store, recompute=recompute), err=True)
     if summary.pending:
-        return stop.status or 0
-    return SOME_FAILED if summary.failed else 0
+        return stop.status or ExitStatus.DONE
+    return ExitStatus.SOME_FAILED if summary.failed else ExitStatus.DONE
 
 
 def _table(differences: Sequence[Difference]) -> list[str]:

@@ -21,20 +21,30 @@ SHOWN = ("status", "failure", "accuracy", "class_accuracy", "eigenvalues", "conv
 
 @click.command()
 @store_argument
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
-def info(store: str, *, as_json: bool) -> None:
+@click.option(
+    "--provenance",
+    is_flag=True,
+    help="Where it comes from instead: data, versions, commit, machine, threads, switches.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with all of it, for programs.")
+def info(store: str, *, provenance: bool, as_json: bool) -> None:
     """Say what STORE holds: config, progress by run, sizes, and results at a few λ.
 
     \b
-    Example:
+    Examples:
       hesstore info quickstart.zarr
+      hesstore info quickstart.zarr --provenance
     """
     import hesstore
     from hesstore.store.paths import locate
+    from hesstore_cli import provenance as of_store
 
     place = locate(store)
     facts = describe(hesstore.open(place), place)
-    click.echo(json.dumps(facts, indent=2, allow_nan=False) if as_json else as_text(facts))
+    if as_json:
+        click.echo(json.dumps(facts, indent=2, allow_nan=False))
+    else:
+        click.echo(of_store.as_text(facts) if provenance else as_text(facts))
 
 
 def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
@@ -44,7 +54,9 @@ def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
     from hesstore.errors import CorruptStoreError
     from hesstore.store.origin import origin_of
     from hesstore.store.schema import Status
+    from hesstore.store.sessions import environments
 
+    known = environments(place, ds.attrs)
     sizes = {str(name): int(length) for name, length in ds.sizes.items()}
     try:
         ds = ds[[*SHOWN]].load()  # some others have a file a λ
@@ -79,7 +91,9 @@ def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
         "fingerprint": ds.attrs["fingerprint"],
         "config": json.loads(ds.attrs["config"]),
         "imported": origin_of(ds.attrs).files or None,
-        "environment": json.loads(ds.attrs["environment"]),
+        "data_digest": json.loads(ds.attrs["identity"])["data_digest"],
+        "environment": known[0],
+        "environments": known,
         "sizes": sizes,
         "runs": runs,
     }

@@ -7,41 +7,23 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from hesstore.errors import (
-    ConfigMismatchError,
-    CorruptStoreError,
-    HesstoreError,
-    StoreBusyError,
-    StoreUnreachableError,
-)
+from hesstore.errors import HesstoreError
+from hesstore_cli.completion import completion
 from hesstore_cli.config import config
+from hesstore_cli.exit_status import EPILOG, ExitStatus
 from hesstore_cli.export import export
 from hesstore_cli.imports import import_
 from hesstore_cli.info import info
 from hesstore_cli.plan import plan
 from hesstore_cli.plot import plot
+from hesstore_cli.report import report
 from hesstore_cli.status import status
 from hesstore_cli.sweep import sweep
 from hesstore_cli.verify import verify
+from hesstore_cli.warned import told_in_a_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
-STATUS: dict[type[HesstoreError], int] = {
-    ConfigMismatchError: 3,
-    CorruptStoreError: 5,
-    StoreBusyError: FAILED,
-    StoreUnreachableError: FAILED,
-}
-
-EPILOG = """\b
-Exit status:
-  0    done                4    done, but some λ failed
-  1    failed              5    the store is damaged
-  2    bad input           75   stopped: the time limit
-  3    another config      130  stopped: a signal
-"""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
@@ -57,32 +39,33 @@ def cli() -> None:
     """
 
 
-for command in (plan, sweep, status, info, verify, export, import_, plot, config):
+for command in (plan, sweep, status, info, verify, export, import_, plot, report, config, completion):
     cli.add_command(command)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit status."""
     try:
-        ended = cli.main(args=arguments, prog_name="hesstore", standalone_mode=False)
+        with told_in_a_line():
+            ended = cli.main(args=arguments, prog_name="hesstore", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
-        return USAGE
+        return ExitStatus.USAGE
     except click.UsageError as error:
         context = error.ctx.command_path if error.ctx else "hesstore"
-        return _fail(f"{error.format_message()} (see {context} --help)", USAGE)
+        return _fail(f"{error.format_message()} (see {context} --help)", ExitStatus.USAGE)
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
     except HesstoreError as error:
-        return _fail(str(error), STATUS.get(type(error), USAGE))
+        return _fail(str(error), ExitStatus.of(error))
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has left: nothing to say, nowhere to say it
-        return FAILED
+        return ExitStatus.FAILED
     except OSError as error:
-        return _fail(f"{error.filename or 'I/O'}: {error.strerror or error}", FAILED)
+        return _fail(f"{error.filename or 'I/O'}: {error.strerror or error}", ExitStatus.FAILED)
     except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted", INTERRUPTED)
-    return ended if isinstance(ended, int) else 0
+        return _fail("interrupted", ExitStatus.INTERRUPTED)
+    return ended if isinstance(ended, int) else ExitStatus.DONE
 
 
 def _fail(message: str, status: int) -> int:

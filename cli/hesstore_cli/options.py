@@ -8,66 +8,116 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hesstore.config import PRESETS, SweepConfig, format_l2, given, settings
+from hesstore.config import PRESETS, SweepConfig, settings
+from hesstore.kinds import FOLDER
+from hesstore.nearest import did_you_mean
+from hesstore.resolving import layers, merged
+from hesstore.strengths import format_l2
+from hesstore_cli import completing
+from hesstore_cli.help_pages import KEPT, GroupedOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from dataclasses import Field
 
+    from hesstore.resolving import Layer
 
-store_argument = click.argument("store", metavar="STORE", type=click.Path(path_type=str))
+    Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+SOURCES = "Where settings come from"
+"""The group of --preset, --config and --set."""
+
+store_argument = click.argument(
+    "store", metavar="STORE", type=click.Path(path_type=str), shell_complete=completing.stores
+)
+
+
+class Choice(click.Choice[str]):
+    """A choice whose error names the nearest one."""
+
+    def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
+        """The names there are, and the nearest."""
+        return super().get_invalid_choice_message(value, ctx).removesuffix(".") + did_you_mean(value, self.choices)
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give ``command`` a ``config`` argument, resolved from --preset, --config, --set and an option a setting."""
-    return _with_options(command, lambda *given_ones: {"config": SweepConfig.from_mapping(given(*given_ones))})
+    return _with_options(command, lambda found: {"config": SweepConfig.from_mapping(merged(found))})
 
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give ``command`` an argument ``settings``: those that these options name, not the defaults of others."""
-    return _with_options(command, lambda *given_ones: {"settings": given(*given_ones)})
+    return _with_options(command, lambda found: {"settings": merged(found)})
 
 
-def _with_options(command: Callable[..., Any], resolved: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
+def layer_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give ``command`` an argument ``found``: the layers of settings that these options name."""
+    return _with_options(command, lambda found: {"found": found})
+
+
+def _with_options(command: Callable[..., Any], resolved: Callable[[list[Layer]], dict[str, Any]]) -> Callable[..., Any]:
     @functools.wraps(command)
     def with_config(*, preset: str, config_file: Path | None, assignments: tuple[str, ...], **options: Any) -> Any:
         named = {setting.name: options.pop(setting.name) for setting in settings()}
         values = {name: value for name, value in named.items() if value is not None}
-        return command(**resolved(preset, config_file, assignments, values), **options)
+        return command(**resolved(layers(preset, config_file, assignments, values)), **options)
 
     decorated: Callable[..., Any] = with_config
-    for setting in reversed(settings()):
-        decorated = _option(setting)(decorated)
-    for option in (
-        click.option(
-            "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting by its key; repeatable."
+    for option in (*map(_option, reversed(settings())), *reversed(_sources())):
+        decorated = option(decorated)
+    return decorated
+
+
+def _sources() -> tuple[Decorator, ...]:
+    """The options that name many settings at once; of two, the later wins."""
+    option = functools.partial(click.option, cls=GroupedOption, group=SOURCES)
+    return (
+        option(
+            "--preset",
+            default="paper",
+            metavar="|".join(PRESETS),
+            show_default=True,
+            help="Starting point.",
+            shell_complete=completing.choices(*PRESETS),
         ),
-        click.option(
+        option(
             "--config",
             "config_file",
             type=click.Path(path_type=Path),
             metavar="FILE.toml",
             help="Settings from a TOML file.",
+            shell_complete=completing.toml_files,
         ),
-        click.option("--preset", default="paper", metavar="|".join(PRESETS), show_default=True, help="Starting point."),
-    ):
-        decorated = option(decorated)
-    return decorated
+        option(
+            "--set",
+            "assignments",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Any setting by its key; repeatable.",
+            shell_complete=completing.assignments,
+        ),
+    )
 
 
-def _option(setting: Field[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _option(setting: Field[Any]) -> Decorator:
+    kind, group = setting.metadata["kind"], setting.metadata["group"]
+    name = f"--{setting.name.replace('_', '-')}"
+    option = functools.partial(click.option, cls=GroupedOption, group=group, help=_help(setting))
+    if isinstance(setting.default, bool):
+        return option(f"{name}/--no-{name[2:]}", setting.name, default=None)
+    complete = completing.folders if kind is FOLDER else completing.choices(*kind.choices)
+    return option(name, setting.name, metavar=kind.metavar, shell_complete=complete)
+
+
+def _help(setting: Field[Any]) -> str:
+    """What a setting is, with its default and unit."""
     default: Any = setting.default
     if setting.name == "l2":
         default = format_l2(default)
     if isinstance(default, tuple):
         default = ",".join(map(str, default))
-    name = setting.name.replace("_", "-")
-    if isinstance(default, bool):
-        return click.option(f"--{name}/--no-{name}", setting.name, default=None, help=setting.metadata["help"])
-    shown = f"  [default: {default}]" if default != "" else ""
-    return click.option(
-        f"--{name}",
-        setting.name,
-        metavar=setting.metadata["kind"].metavar,
-        help=setting.metadata["help"] + shown,
-    )
+    if default == "" or isinstance(default, bool):
+        return str(setting.metadata["help"])
+    value = f"{default:g}" if isinstance(default, float) else f"{default}"
+    shown = f"[default: {value} {setting.metadata['unit']}".rstrip() + "]"
+    return f"{setting.metadata['help']}  {shown.replace(' ', KEPT)}"

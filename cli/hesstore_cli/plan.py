@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hesstore_cli.help_pages import Command
 from hesstore_cli.options import config_options
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from hesstore.sweep import SweepPlan
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("store", metavar="[STORE]", required=False, type=click.Path(path_type=str))
 @config_options
 @click.option("--grow", is_flag=True, help="Plan what sweep --grow would compute.")
@@ -65,7 +66,7 @@ def as_text(plan: SweepPlan) -> str:
     free = "" if plan.disk_free is None else f"; {size(plan.disk_free)} are free there"
     rows = {
         "device": _device(plan),
-        "work": _work(plan),
+        "work": _work(plan) if plan.analyses else "none",
         "time": _time_and_basis(plan),
         "disk": f"{size(plan.disk_now)} now, {between(plan.disk_end, size)} at the end{free}",
         "memory": f"at least {size(plan.memory_least)} beside the data, and up to {size(plan.memory_cache)} of cached "
@@ -79,12 +80,14 @@ def as_text(plan: SweepPlan) -> str:
 
 
 def briefly(plan: SweepPlan) -> list[str]:
-    """The plan in two lines, as a sweep begins."""
+    """The plan in a few lines, as a sweep begins."""
     from hesstore_cli.console import size
 
+    disk = f"{between(plan.disk_end, size)} on disk at the end"
     return [
-        f"plan: {plan.analyses} of {plan.total} λ to do on {_device(plan)}: {_work(plan)}",
-        f"plan: {_time_and_basis(plan)}; {between(plan.disk_end, size)} on disk at the end",
+        f"plan: {plan.analyses} of {plan.total} λ to do on {_device(plan)}; {disk}",
+        f"plan: {_work(plan)}",
+        f"plan: {_time_and_basis(plan)}",
     ]
 
 
@@ -95,10 +98,10 @@ def _device(plan: SweepPlan) -> str:
 
 def _work(plan: SweepPlan) -> str:
     def count(number: float) -> str:
-        return f"{number:,.0f}"
+        return f"{float(f'{number:.2g}'):,.0f}"
 
     fits = f"{plan.fits} fits of {between(plan.epochs, count)} epochs, " if plan.fits else ""
-    return f"{fits}{plan.analyses} spectra, {between(plan.products, count)} Hessian products"
+    return f"{fits}{between(plan.products, count)} Hessian products"
 
 
 def time_of(plan: SweepPlan) -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hesstore_cli.options import store_argument
+from hesstore_cli import completing
+from hesstore_cli.options import Choice, store_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,12 +20,19 @@ ENDINGS = (".png", ".svg", ".pdf")
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(KINDS), metavar="KIND")
+@click.argument("kind", type=Choice(KINDS), metavar="KIND")
 @store_argument
-@click.option("-o", "--output", required=True, metavar="FILE", help="Where to: .png, .svg or .pdf.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    help="Where to: .png, .svg or .pdf.",
+    shell_complete=completing.files,
+)
 @click.option("--run", default=0, show_default=True, metavar="ID", help="Which run.")
 @click.option("--l2", type=float, metavar="X", help="Which λ.  [default: the last before a class is lost; several]")
-@click.option("--split", type=click.Choice(["train", "test"]), help="Part of the data.")
+@click.option("--split", type=Choice(["train", "test"]), help="Part of the data.")
 @click.option("--k", type=click.IntRange(1), metavar="N", help="Eigenvectors.  [default: classes − 1; tracks: all]")
 @click.option(
     "--skill", is_flag=True, default=None, help="Skill instead of accuracy: 0 for guesses, 1 for a known class."
@@ -35,15 +43,18 @@ def plot(kind: str, store: str, output: str, run: int, **options: object) -> Non
 
     \b
     Against λ:
-      accuracy    accuracy of each class, both ways if there are two  [--split, --skill]
+      accuracy    accuracy of each class  [--split, --skill]
       spectrum    eigenvalues  [--shift]
-      tracks      eigenvalues joined along their eigenvectors  [--k]
-      gradient    gradients, their shares in the top space, stationarity  [--split]
+      tracks      eigenvalues joined by their vectors  [--k]
+      gradient    gradients, their shares in the top space,
+                  stationarity  [--split]
       hysteresis  each class on the way up and down  [--split]
-      overlap     all pairs of λ: overlap of the top spaces  [--k]
+      overlap     of the top spaces, all pairs of λ  [--k]
     At one λ, or a few:
-      classes     which classes curve which directions  [--l2, --split]
-      response    what moving along them does to the classes  [--l2]
+      classes     which classes curve which directions
+                  [--l2, --split]
+      response    what moving along them does to the classes
+                  [--l2]
       density     spectral density  [--l2]
     A page of them:
       summary     [--l2, --k]

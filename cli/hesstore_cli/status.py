@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hesstore_cli.exit_status import ExitStatus
+from hesstore_cli.help_pages import Command
 from hesstore_cli.options import store_argument
 
 if TYPE_CHECKING:
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
     from hesstore_cli.block import View
     from hesstore_cli.console import Pace
 
-SOME_FAILED, INTERRUPTED = 4, 130
 EVERY = 5.0
 WIDTH = 100
 """Columns where there is no terminal."""
+SEEN = 3
+"""λ that must have been finished before one's eyes to tell the pace."""
 TRIES = 3
 """Looks in a row that may fail while watching: a store that grows is not there for a moment."""
 
@@ -48,7 +51,7 @@ class Seconds(click.ParamType[float]):
         return seconds
 
 
-@click.command()
+@click.command(cls=Command)
 @store_argument
 @click.option(
     "--watch",
@@ -82,11 +85,11 @@ def status(store: str, watch: float | None, *, as_json: bool) -> int:
             _watched_live(watcher, seen, watch) if _is_live(as_json) else _watched(watcher, seen, watch, as_json)
         )
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return ExitStatus.INTERRUPTED
 
 
-def _ended(seen: Sight) -> int:
-    return SOME_FAILED if seen.progress.is_over and seen.progress.failed else 0
+def _ended(seen: Sight) -> ExitStatus:
+    return ExitStatus.SOME_FAILED if seen.progress.is_over and seen.progress.failed else ExitStatus.DONE
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ class Sight:
         from hesstore_cli.console import duration, result_pieces
 
         run, far = self.at, self.progress
-        left = None if pace is None else pace.left(far.total)
+        left = pace.left(far.total) if pace is not None and pace.seen >= SEEN else None
         left = self.seconds_left if left is None else left
         doing: tuple[str, ...] = ()
         if run.current is not None and run.phase is not None:
@@ -283,17 +286,13 @@ def _watched(watcher: Watcher, seen: Sight, every: float, as_json: bool) -> Sigh
 
 def _watched_live(watcher: Watcher, seen: Sight, every: float) -> Sight:
     """The block, drawn again and again, until all is done; returns the last look."""
-    from rich.console import Console
-    from rich.live import Live
-
-    from hesstore_cli.block import Block
+    from hesstore_cli.block import LiveBlock
     from hesstore_cli.console import Pace
 
     pace = Pace()
-    with Live(Block(lambda: seen.view(pace)), console=Console(), refresh_per_second=1) as live:
+    with LiveBlock(lambda: seen.view(pace), sys.stdout, keep=True):
         while True:
             pace.note(seen.progress.finished)
-            live.refresh()
             if seen.progress.is_over:
                 return seen
             time.sleep(every)
@@ -309,10 +308,10 @@ def _counts(run: RunProgress) -> list[str]:
 def _of_holder(holder: Holder) -> str:
     who = f"process {holder.pid} on {holder.host}"
     if holder.alive:
-        return f"driven by {who} since {_ago(holder.since)}"
+        return f"driven by {who}, which began {_ago(holder.since)}"
     if holder.alive is None:
-        heard = f", heard of {_ago(holder.renewed)}" if holder.renewed else ", of which only that machine can tell"
-        return f"held by {who} since {_ago(holder.since)}{heard}"
+        heard = f"heard of {_ago(holder.renewed)}" if holder.renewed else "whether it lives only that machine can tell"
+        return f"held by {who}, which began {_ago(holder.since)}; {heard}"
     return f"{who}, which began {_ago(holder.since)}, is gone"
 
 

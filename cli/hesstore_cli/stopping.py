@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
+from hesstore_cli.exit_status import ExitStatus
+
 if TYPE_CHECKING:
     from types import FrameType
-
-INTERRUPTED, OUT_OF_TIME = 130, 75
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C, and what schedulers send when time is nearly up."""
@@ -33,11 +33,19 @@ class StopRequest:
     ----------
     limit : float, optional
         Seconds from now after which to stop.
+
+    Attributes
+    ----------
+    status : int, optional
+        The exit status that says why to stop, once it was asked.
+    is_shown : bool
+        Whether a live block says on the terminal that it was: then the handler does not write across it.
     """
 
     def __init__(self, limit: float | None = None) -> None:
         self._end = None if limit is None else time.monotonic() + limit
-        self.status: int | None = None
+        self.status: ExitStatus | None = None
+        self.is_shown = False
 
     def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
@@ -50,17 +58,18 @@ class StopRequest:
     def __call__(self) -> bool:
         """Whether to stop; sets ``status``, the exit status that says why."""
         if self.status is None and self._end is not None and time.monotonic() >= self._end:
-            self.status = OUT_OF_TIME
+            self.status = ExitStatus.OUT_OF_TIME
         return self.status is not None
 
     def _handle(self, *_: int | FrameType | None) -> None:
-        if self.status == INTERRUPTED:
+        if self.status == ExitStatus.INTERRUPTED:
             if sys.stderr.isatty():
                 os.write(2, b"\x1b[?25h\n")  # the bar has hidden the cursor
             os.write(2, b"hesstore: stopped at once; the same command goes on from the last complete \xce\xbb\n")
-            os._exit(INTERRUPTED)
-        self.status = INTERRUPTED
-        os.write(2, "hesstore: stopping after the λ in hand; once more to stop at once\n".encode())
+            os._exit(ExitStatus.INTERRUPTED)
+        self.status = ExitStatus.INTERRUPTED
+        if not self.is_shown:
+            os.write(2, "hesstore: stopping after the λ in hand; once more to stop at once\n".encode())
 
 
 class Duration(click.ParamType[float]):

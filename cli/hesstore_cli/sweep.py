@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from hesstore_cli.exit_status import ExitStatus
+from hesstore_cli.help_pages import Command
 from hesstore_cli.options import config_options, store_argument
 from hesstore_cli.stopping import Duration, StopRequest
 
@@ -19,10 +21,8 @@ if TYPE_CHECKING:
     from hesstore.sweep import SweepSummary
     from hesstore_cli.event_log import EventLog
 
-SOME_FAILED = 4
 
-
-@click.command()
+@click.command(cls=Command)
 @store_argument
 @config_options
 @click.option(
@@ -100,7 +100,7 @@ def sweep(
 
         if log is not None:
             log.started(store, config)
-        with SweepReporter(quiet, log, lambda: stop.status is not None, verbose=verbose) as reporter:
+        with SweepReporter(quiet, log, stop, verbose=verbose) as reporter:
             summary = run_sweep(
                 config,
                 store,
@@ -113,12 +113,18 @@ def sweep(
                 grow=grow,
                 runs=runs,
             )
-        status = (stop.status or 0) if summary.pending else SOME_FAILED if summary.failed else 0
+        status = _status(summary, stop)
         if log is not None:
             log.ended(summary, status)
     if quiet < 2:
         click.echo(_ending(summary, store), err=True)
     return status
+
+
+def _status(summary: SweepSummary, stop: StopRequest) -> ExitStatus:
+    if summary.pending:
+        return stop.status or ExitStatus.DONE
+    return ExitStatus.SOME_FAILED if summary.failed else ExitStatus.DONE
 
 
 def _log(path: str, store: str) -> AbstractContextManager[EventLog | None]:
@@ -127,7 +133,7 @@ def _log(path: str, store: str) -> AbstractContextManager[EventLog | None]:
         return nullcontext()
     from hesstore_cli.event_log import EventLog
 
-    if os.path.realpath(path) == os.path.realpath(store):
+    if Path(path).absolute() == Path(store).absolute():
         raise click.UsageError(f"--log-file: {path} is the store: give another path")
     return EventLog(path)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.options import store_argument
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from hesstore.deep_check import DeepReport
     from hesstore.store.repairing import Repair
     from hesstore.store.report import Problem, Report
-
-DAMAGED = 5
 
 
 @click.command()
@@ -57,7 +56,7 @@ def verify(store: str, *, deep: bool, sample: int, trust: bool, repairing: bool,
         for problem in (done.before if done else report).problems:
             click.echo(str(problem))
         _tell(store, report, again, done)
-    return 0 if (done.after if done else report).ok else DAMAGED
+    return ExitStatus.DONE if (done.after if done else report).ok else ExitStatus.DAMAGED
 
 
 def _checked(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesstore.config import L2_DECIMALS
 from hesstore.errors import CorruptStoreError, ExportError
 from hesstore.store.origin import origin_of
 from hesstore.store.schema import Status
+from hesstore.strengths import L2_DECIMALS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

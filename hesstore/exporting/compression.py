@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from hesstore.errors import ExportError
+from hesstore.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,7 @@ _ZSTD_LEVEL = 3
 def check_method(method: str | None) -> None:
     """Raise :class:`ExportError` unless files can be compressed with ``method``, a name of :data:`METHODS`, or not."""
     if method is not None and method not in METHODS:
-        raise ExportError(f"compress: {method!r} is not one of {', '.join(METHODS)}")
+        raise ExportError(f"compress: {method!r} is not one of {', '.join(METHODS)}{did_you_mean(method, METHODS)}")
     if method == "zst" and importlib.util.find_spec("zstandard") is None:
         raise ExportError('compress: zst needs zstandard: pip install "hesstore[files]"')
 

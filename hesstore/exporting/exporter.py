@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from hesstore.errors import ExportError
+from hesstore.errors import ExportError, ModelWarning
 from hesstore.exporting import classic, tidy, weights
 from hesstore.exporting.choosing import Choice
 from hesstore.exporting.compression import check_method
@@ -16,6 +18,7 @@ from hesstore.exporting.folder import File, write_files
 from hesstore.exporting.manifest import Manifest, header_of
 from hesstore.exporting.netcdf import export_netcdf
 from hesstore.exporting.packing import pack
+from hesstore.nearest import did_you_mean
 from hesstore.store import open as open_store
 
 if TYPE_CHECKING:
@@ -138,8 +141,21 @@ def export(
     files = list(_files(choice, format, style, kinds, compress))
     if not files:
         raise ExportError("there is nothing to export: the chosen λ have no such files")
+    if "weights" in kinds:
+        _warn_of_buffers(json.loads(ds.attrs["identity"]).get("buffers", []))
     done = write_files(folder, files, Manifest(folder, header_of(ds.attrs)), force=force, progress=progress)
     return ExportSummary(folder, done.files, done.bytes, done.present, choice.skipped)
+
+
+def _warn_of_buffers(buffers: Sequence[Sequence[Any]]) -> None:
+    if buffers:
+        names = ", ".join(name for name, *_ in buffers)
+        warnings.warn(
+            f"the files of weights lack the network's buffers ({names}), which are constants: load_state_dict(…, "
+            "strict=False) takes them into a module that its factory made, and so does hesstore.load_model",
+            ModelWarning,
+            stacklevel=3,
+        )
 
 
 def kinds_of(format: str, style: str = "classic") -> tuple[str, ...]:  # noqa: A002 - as above
@@ -164,7 +180,7 @@ def _check(
 ) -> None:
     for name, value, known in (("format", format, FORMATS), ("style", style, STYLES)):
         if value not in known:
-            raise ExportError(f"{name}: {value!r} is not one of {', '.join(known)}")
+            raise ExportError(f"{name}: {value!r} is not one of {', '.join(known)}{did_you_mean(value, known)}")
     kinds = kinds_of(format, style)
     if only is not None and not kinds:
         raise ExportError(f"only: a {format} file is of no kind: leave it out, or --no-vectors for a small file")
@@ -172,7 +188,8 @@ def _check(
         raise ExportError(f"only: is empty: name some of {', '.join(kinds)}")
     unknown = [kind for kind in only or () if kind not in kinds]
     if unknown:
-        raise ExportError(f"only: {unknown[0]!r} is not one of {', '.join(kinds)}")
+        hint = did_you_mean(unknown[0], kinds)
+        raise ExportError(f"only: {unknown[0]!r} is not one of {', '.join(kinds)}{hint}")
     check_method(compress)
     if compress and format not in {"csv", "netcdf"}:
         raise ExportError(f"compress: {format} files are not text: leave it out")

@@ -59,6 +59,11 @@ def to_state_dict(ds: xr.Dataset, *, run: int = 0, l2: float) -> dict[str, torch
     ------
     ExportError
         If the run or λ is not there, is not complete, or has no weights.
+
+    Notes
+    -----
+    It has the parameters, each once: ``load_state_dict(…, strict=False)`` is for a module with buffers, which keep the
+    values that it was made with, or with parameters that are shared.
     """
     import torch  # noqa: PLC0415 - other exports need none
 
@@ -85,8 +90,8 @@ def load_model(
     Raises
     ------
     ExportError
-        As in :func:`to_state_dict`; if ``module`` has other parameters; or if the config names code and neither
-        ``module`` nor ``trust`` is given.
+        As in :func:`to_state_dict`; if ``module`` has other parameters, or other buffers than the network of the
+        sweep; or if the config names code and neither ``module`` nor ``trust`` is given.
     """
     from hesstore.models import MLP  # noqa: PLC0415 - needs torch
 
@@ -101,12 +106,32 @@ def load_model(
                 raise ExportError(f"the parameters {', '.join(state)} are not those of an mlp: pass module=")
             *hidden, classes = (len(each) for each in weights)
             module = MLP(weights[0].shape[1], hidden, classes)
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ExportError(f"module: {type(module).__name__} has other parameters than the store ({reason})") from None
+    _check_module(module, state, json.loads(ds.attrs["identity"]))
+    module.load_state_dict(state, strict=False)  # it has its buffers, and sets shared parameters together
     return module.train(mode=False)
+
+
+def _check_module(module: torch.nn.Module, state: Mapping[str, torch.Tensor], identity: Mapping[str, Any]) -> None:
+    from hesstore.models import buffer_digests  # noqa: PLC0415 - needs torch
+
+    name = type(module).__name__
+    there = {parameter: tuple(value.shape) for parameter, value in state.items()}
+    here = {parameter: tuple(value.shape) for parameter, value in module.named_parameters()}
+    if there != here:
+        differing = min(dict(there.items() ^ here.items()))
+        stored, own = (shapes.get(differing, "missing") for shapes in (there, here))
+        raise ExportError(
+            f"module: {name} has other parameters than the store ({differing} is {stored} there, {own} in the module)"
+        )
+    if "imported" in identity and "buffers" not in identity:
+        return  # files tell nothing of buffers
+    kept = {buffer: facts for buffer, *facts in identity.get("buffers", [])}
+    found = {buffer: facts for buffer, *facts in buffer_digests(module)}
+    if kept != found:
+        differing = next(buffer for buffer in kept | found if kept.get(buffer) != found.get(buffer))
+        raise ExportError(
+            f"module: {name} has another buffer {differing!r} than the network of the sweep: make it as that was made"
+        )
 
 
 def _built(config: Mapping[str, Any], *, trust: bool) -> torch.nn.Module:

@@ -139,7 +139,7 @@ def import_files(
 
 
 def _grid(l2: object) -> tuple[float, ...]:
-    from hesstore.config import parse_l2  # noqa: PLC0415 - one use
+    from hesstore.strengths import parse_l2  # noqa: PLC0415 - one use
 
     try:
         return parse_l2(l2)

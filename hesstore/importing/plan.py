@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesstore.config import L2_DECIMALS, SweepConfig
+from hesstore.config import SweepConfig
 from hesstore.errors import ConfigError, ImportFilesError
 from hesstore.importing import reading
 from hesstore.importing.sources import KINDS, Sources, same_strength
 from hesstore.layout import parameter_coordinates
 from hesstore.store.origin import ORIGIN, Origin
 from hesstore.store.schema import Run, StoreSpec
+from hesstore.strengths import L2_DECIMALS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

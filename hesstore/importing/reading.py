@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn, cast
 import numpy as np
 import polars as pl
 
-from hesstore.config import L2_DECIMALS
 from hesstore.errors import ImportFilesError
+from hesstore.strengths import L2_DECIMALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -201,7 +201,9 @@ def _array(value: Any, path: Path, key: str) -> NDArray[np.float32]:
 
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         what = str(value.dtype) if isinstance(value, torch.Tensor) else type(value).__name__
-        raise ImportFilesError(f"{path}: {key} is {what}, not a real-valued parameter: a state_dict has those alone")
+        raise ImportFilesError(
+            f"{path}: {key} is {what}, not a real-valued parameter: save parameters alone, without buffers"
+        )
     array: NDArray[np.float32] = value.detach().to(torch.float32).numpy()
     if not np.isfinite(array).all():
         raise ImportFilesError(f"{path}: {key} has {int((~np.isfinite(array)).sum())} values that are NaN or infinite")

@@ -15,6 +15,7 @@ from hesstore.execution import LocalExecutor
 from hesstore.experiment import Experiment
 from hesstore.recorder import Recorder
 from hesstore.store.schema import Status
+from hesstore.store.sessions import remember
 from hesstore.worker import Worker, measured_values
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class Recomputer:
     def spec(self, plan: Plan) -> StoreSpec:
         """The store to be."""
         known = self.experiment.spec()
-        return plan.spec({"data_digest": known.identity["data_digest"]}, json.loads(known.attrs["environment"]))
+        facts = {key: known.identity[key] for key in ("data_digest", "buffers") if key in known.identity}
+        return plan.spec(facts, json.loads(known.attrs["environment"]))
 
     def measured(self, weights: NDArray[np.float32], l2: float) -> dict[str, Any]:
         """What is recorded of a fitted λ; nothing was trained, which took no time."""
@@ -71,6 +73,7 @@ class Recomputer:
         runs = [run for run in store.runs if (store.status(run) == Status.FITTED).any()]
         if not runs:
             return
+        remember(store, self.experiment.environment)
         recorder = Recorder(store, room=2 * self.experiment.sizes.models + 2)
         driver = Driver(store, runs, recorder, observer, in_order=False)
         executor = LocalExecutor(

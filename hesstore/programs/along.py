@@ -12,7 +12,7 @@ from hesstore.programs.columns import VaryingColumns, factor
 from hesstore.programs.cutting import cut
 from hesstore.programs.simplify import dependents, drop_copies, simplify
 from hesstore.programs.tangent import TangentProgram
-from hesstore.programs.tracing import graph_of
+from hesstore.programs.tracing import graph_of, spelt_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,9 +33,14 @@ def trace_along(
     primal part.
     """
 
+    def value(theta: Tensor, x: Tensor) -> Tensor:  # tracing stumbles over bound methods
+        return f(theta, x)
+
+    plain = spelt_out(value, theta, x)
+
     def derivatives(theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         def first(point: Tensor) -> Any:
-            return torch.func.jvp(lambda inner: f(inner, x), (point,), (v,))
+            return torch.func.jvp(lambda inner: plain(inner, x), (point,), (v,))
 
         nested: Any = torch.func.jvp(first, (theta,), (v,))
         (value, slope), (_, curvature) = nested

@@ -22,6 +22,7 @@ _MAY_COPY_NOTHING = {
     aten._unsafe_view.default,  # noqa: SLF001
     aten._to_copy.default,  # noqa: SLF001
 }
+_VIEWS = {aten.view.default, aten._unsafe_view.default}  # noqa: SLF001
 _TRANSPOSITIONS = {aten.t.default, aten.transpose.int}
 
 
@@ -37,6 +38,7 @@ def simplify(graph: fx.Graph, direction: fx.Node) -> None:
     depends = dependents(graph, direction)
     _gather_factors(graph, depends)
     _fuse_products_into_sums(graph, dependents(graph, direction))
+    _let_views_copy(graph)
     graph.eliminate_dead_code()
 
 
@@ -156,3 +158,10 @@ def _fuse_products_into_sums(graph: fx.Graph, depends: set[fx.Node]) -> None:
                     call.meta["val"] = node.meta["val"]
                 _replace(graph, node, call)
                 break
+
+
+def _let_views_copy(graph: fx.Graph) -> None:
+    """A term that took its sum's place may lie in memory in another order, of which there is no view in every shape."""
+    for node in graph.nodes:
+        if node.target in _VIEWS and node.args[0].op != "placeholder":
+            node.target = aten.reshape.default

@@ -25,6 +25,7 @@ from hesstore.store.durable import DurableLocalStore
 from hesstore.store.local import beside
 from hesstore.store.paths import local_path, open_group
 from hesstore.store.schema import AT_FIT, VARIABLES, Run, Status, StoreSpec
+from hesstore.store.sessions import environments, remember
 from hesstore.store.writing import SweepStore, check_swept, write_template
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def grown(path: Path, spec: StoreSpec) -> SweepStore:
     old = SweepStore(path)
     if old.group.attrs["identity"] == json.dumps(spec.identity):
         return old
+    _check_same_network(old, spec)
     reanalyse = _changes_spectra(old, spec)
     with ExitStack() as claims:
         for run in old.runs:
@@ -103,6 +105,7 @@ def foreseen(path: Path, spec: StoreSpec) -> dict[Run, NDArray[np.int8]]:
     """
     check_growing(path, spec.identity)
     old = SweepStore(path)
+    _check_same_network(old, spec)
     wanted, places = _with_runs_of(old, spec), _places(old, spec)
     reanalyse = _changes_spectra(old, spec)
     statuses = {}
@@ -111,6 +114,17 @@ def foreseen(path: Path, spec: StoreSpec) -> dict[Run, NDArray[np.int8]]:
         if run in old.runs:
             statuses[run][places] = _status(old, run, reanalyse=reanalyse)
     return statuses
+
+
+def _check_same_network(old: SweepStore, spec: StoreSpec) -> None:
+    """A store of a network without buffers has no such key."""
+    stored = json.loads(old.group.attrs["identity"])  # type: ignore[arg-type]
+    there, wanted = stored.get("buffers"), spec.identity.get("buffers")
+    if there != wanted:
+        raise ConfigMismatchError(
+            f"{old.place}: can't grow into a config with another network: its buffers differ",
+            {"buffers": (str(there), str(wanted))},
+        )
 
 
 def _changes_spectra(old: SweepStore, spec: StoreSpec) -> bool:
@@ -137,6 +151,8 @@ def _replace(path: Path, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -
             if reanalyse or "entries_digest" not in old.group:
                 new.seal_entries(run)
         _link_arrays(old, new, places, names)
+        for environment in environments(old.place, old.group.attrs):
+            remember(new, environment)
         _exchange(path, template)
     finally:
         shutil.rmtree(template, ignore_errors=True)

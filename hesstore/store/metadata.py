@@ -216,7 +216,7 @@ def rebuilt_spec(found: Metadata) -> StoreSpec:
     if sorted(runs) != sorted(config.runs()):
         raise StoreError(f"runs are {runs}, those of the config {list(config.runs())}")
     differing = [key for key in identity.keys() & of_config.keys() if identity[key] != of_config[key]]
-    unknown = identity.keys() - of_config.keys() - {"data_digest", "parameters", "imported"}
+    unknown = identity.keys() - of_config.keys() - {"data_digest", "parameters", "buffers", "imported"}
     if differing or unknown:
         raise StoreError(f"identity and config disagree about {', '.join(sorted({*differing, *unknown}))}")
     if attributes["fingerprint"] != fingerprint(identity):

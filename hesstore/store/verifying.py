@@ -24,6 +24,7 @@ from hesstore.store.metadata import Metadata, read_metadata, rebuilt_spec
 from hesstore.store.paths import local_path
 from hesstore.store.report import Problem, Report
 from hesstore.store.schema import VARIABLES, Run, StoreSpec, Variable, coordinates_of, variables_of
+from hesstore.store.sessions import is_record, is_sound
 from hesstore.store.strength import Strength, chunk_file, damage
 from hesstore.store.writing import coordinates
 from hesstore.store.zipped import LEFT_OUT
@@ -134,6 +135,9 @@ class Verifier:
         files = set(self._files())
         for file, what in self.metadata.damage.items():
             report.problems.append(Problem(what, file=file))
+        for name in sorted(filter(is_record, files)):
+            if not is_sound(name, (self.path / name).read_bytes()):
+                report.problems.append(Problem("is not the record that its name says: remove it", file=name))
         if self._understood():
             report.remarks += [f"{name}: not a file of a store" for name in sorted(files - self._known(files))]
             for name in self.damaged_coordinates():
@@ -172,7 +176,7 @@ class Verifier:
 
     def _known(self, files: set[str]) -> set[str]:
         known = {"zarr.json", *(f"{name}/zarr.json" for name in self.metadata.documents)}
-        known |= {name for name in files if CLAIM.fullmatch(name)}
+        known |= {name for name in files if CLAIM.fullmatch(name) or is_record(name)}
         spec = self.spec
         for variable in self.variables():
             for run in spec.runs:

@@ -131,6 +131,8 @@ class _ZipStore(ZipStore):
             super()._sync_open()
 
     def _get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        if not self._is_open:  # unpickled in another process; not every zarr opens it before it comes here
+            self._sync_open()
         with _explained(self.path, key):
             member = self._zf.NameToInfo.get(key)
             if byte_range is None or member is None or member.compress_type != zipfile.ZIP_STORED:

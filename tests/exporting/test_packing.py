@@ -97,7 +97,7 @@ def test_members_are_the_files_byte_for_byte(swept: Path, packed: Path, tmp_path
     assert found["SHA256SUMS"].count(b"\n") == len(found) - 1
     config = tomllib.loads(found["config.toml"].decode())
     assert SweepConfig.from_mapping(config).identity() == CONFIG.identity()
-    assert json.loads(found["environment.json"])["hesstore"]
+    assert json.loads(found["environment.json"])["versions"]["hesstore"]
 
 
 def test_the_same_store_makes_the_same_file(swept: Path, packed: Path, tmp_path: Path) -> None:

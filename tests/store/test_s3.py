@@ -144,7 +144,8 @@ def test_requests_of_one_strength_are_those_of_the_plan(monkeypatch: pytest.Monk
             counts.update(dict.fromkeys(counts, 0))
             store.record(run, index, Status.FITTED, fitted(index))
             store.record(run, index, Status.COMPLETE, analysed(index))
-    assert counts == {"get_async": GETS, "put_async": PUTS}
+    assert counts["put_async"] == PUTS
+    assert 1 <= counts["get_async"] <= GETS
 
 
 @pytest.mark.parametrize("puts", [0, 1, 2, 20, 44])
@@ -537,3 +538,26 @@ def test_a_store_in_a_bucket_does_not_grow(toy_config: MakeConfig) -> None:
     SweepStore.create(URL, spec())
     with pytest.raises(StoreError, match=f"{URL}: only a store in a folder can grow"):
         run_sweep(toy_config(k=7), URL, grow=True)
+
+
+def test_status_asks_the_bucket(hesstore: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who holds a run is read from the object that its holder renews; asking writes nothing."""
+    store = SweepStore.create(URL, spec())
+    run = Run(0, 4, "up")
+    store.record(run, 0, Status.COMPLETE, {**fitted(0), **analysed(0)})
+    with store.claim(run):
+        before = contents()
+        told = hesstore("status", URL, "--json")
+        assert told.returncode == 0, told.stderr
+        assert contents() == before
+        monkeypatch.setattr("hesstore.store.s3.process_space", lambda: "of another machine")
+        elsewhere = hesstore("status", URL).stdout
+    facts = json.loads(told.stdout)
+    assert (facts["complete"], facts["total"], facts["is_driven"]) == (1, 6, True)
+    holder = facts["runs"][0]["holder"]
+    assert (holder["pid"], holder["alive"]) == (os.getpid(), True)
+    assert holder["renewed"]
+    assert facts["runs"][1]["holder"] is None
+    assert facts["newest_record"]
+    assert "; heard of " in elsewhere
+    assert f"held by process {os.getpid()} on " in elsewhere

@@ -1,0 +1,63 @@
+"""Where a store comes from, for people: ``hesstore info --provenance``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+UNGROUPED = "environment"
+"""The heading over facts of stores that older versions made, which have no groups."""
+
+
+def as_text(facts: Mapping[str, Any]) -> str:
+    """The provenance among the facts of ``hesstore info --json``: in groups, with all values in one column."""
+    made, *others = facts["environments"]
+    config = facts["config"]
+    groups: dict[str, dict[str, Any]] = {
+        "store": {
+            "fingerprint": facts["fingerprint"],
+            "schema": facts["schema_version"],
+            "dataset": config["dataset"],
+            "data_digest": facts["data_digest"],
+            "model": config["model"],
+            "seeds": ", ".join(map(str, config["seeds"])),
+            **({"imported": f"{facts['imported']} files"} if facts["imported"] else {}),
+            **({"made": made["time"]} if "time" in made else {}),
+        },
+        **_groups(made),
+    }
+    for number, other in enumerate(others, 1):
+        heading = f"went on in environment {number + 1}, {other.get('time', 'at a time unknown')}: what differed"
+        groups[heading] = dict(_changes(made, other))
+    width = max(len(name) for group in groups.values() for name in group)
+    lines = [facts["path"]]
+    for heading, group in groups.items():
+        lines += ["", heading, *(f"  {name:<{width}}  {_shown(value)}" for name, value in group.items())]
+    return "\n".join(lines)
+
+
+def _groups(environment: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The facts of each group."""
+    groups = {name: dict(facts) for name, facts in environment.items() if isinstance(facts, dict)}
+    loose = {name: value for name, value in environment.items() if not isinstance(value, dict) and name != "time"}
+    return {**({UNGROUPED: loose} if loose else {}), **groups}
+
+
+def _changes(made: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each fact that differs, as ``group.name`` with both values."""
+    before, after = _flat(made), _flat(other)
+    for name in dict.fromkeys([*before, *after]):
+        if before.get(name) != after.get(name):
+            yield name, f"{_shown(before.get(name))} → {_shown(after.get(name))}"
+
+
+def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{group}.{name}": value for group, facts in _groups(environment).items() for name, value in facts.items()}
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value is None else str(value)

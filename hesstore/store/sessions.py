@@ -1,0 +1,69 @@
+"""In which environments a store was filled: that of its making is among its attributes, others lie beside its arrays.
+
+``environments/DIGEST.json`` is written, whole, by a sweep that goes on in an environment that is not the attribute's:
+on another machine, with other versions or threads. Sweeps in the same one leave nothing, so that an interrupted sweep
+ends with the files of one that was not. The digest is that of the contents without the time, which is the last such
+sweep's.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from hesstore.config import fingerprint
+from hesstore.errors import CorruptStoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hesstore.store.place import Place
+    from hesstore.store.writing import SweepStore
+
+FOLDER = "environments"
+TIME = "time"
+
+
+def remember(store: SweepStore, environment: Mapping[str, Any]) -> None:
+    """Record that a sweep goes on in ``environment``, which has its time, unless the store was made in the same one."""
+    key = _key(environment)
+    if key != _key(json.loads(str(store.group.attrs["environment"]))):
+        store.place.put(key, json.dumps(environment, indent=2).encode())
+
+
+def environments(place: Place, attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The environments in which the store at ``place`` was filled: that of its making, then others by their last use.
+
+    Raises
+    ------
+    CorruptStoreError
+        If the record of one is damaged.
+    """
+    others = [_read(place, key) for key in place.names() if is_record(key)]
+    return [json.loads(str(attributes["environment"])), *sorted(others, key=lambda found: str(found.get(TIME)))]
+
+
+def is_record(key: str) -> bool:
+    """Whether a file of a store is such a record, by its name."""
+    return key.startswith(f"{FOLDER}/") and key.endswith(".json") and "/." not in key
+
+
+def is_sound(key: str, data: bytes) -> bool:
+    """Whether the record ``data`` is what its name says."""
+    try:
+        return _key(json.loads(data)) == key
+    except (ValueError, AttributeError):
+        return False
+
+
+def _read(place: Place, key: str) -> dict[str, Any]:
+    data = place.fetch(key)
+    if not is_sound(key, data):
+        raise CorruptStoreError(f"{place}: {key} is damaged: restore it from a copy, or remove it")
+    found: dict[str, Any] = json.loads(data)
+    return found
+
+
+def _key(environment: Mapping[str, Any]) -> str:
+    lasting = {name: value for name, value in environment.items() if name != TIME}
+    return f"{FOLDER}/{fingerprint(lasting)[:16]}.json"

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hesstore.planning import Span, SweepPlan
+from hesstore.store import Run
+from hesstore.sweep import SweepEvent, SweepSummary
+from hesstore_cli import console, plan
+from hesstore_cli.block import LiveBlock, View, flow, lines
+from hesstore_cli.console import Pace, SweepReporter
+from hesstore_cli.event_log import EventLog
+from hesstore_cli.stopping import StopRequest
+from tests.cli.terminal import Terminal, terminal
+from tests.conftest import Done
+
+Hesstore = Callable[..., Done]
+RUN = Run(0, 0, "up")
+GOOD: dict[str, Any] = {"test_accuracy": 0.914, "worst_class": 5, "worst_class_accuracy": 0.74, "eigenvalue": 3.02}
+PLAN = SweepPlan(
+    store="s.zarr",
+    fingerprint="abc",
+    device="cpu (x86_64)",
+    threads=2,
+    train_rows=4000,
+    test_rows=1000,
+    parameters=118282,
+    k=30,
+    together=1,
+    total=16,
+    complete=0,
+    failed=0,
+    fits=16,
+    analyses=16,
+    epochs=Span(6, 50),
+    products=Span(2507, 6587),
+    seconds=Span(50, 200),
+    basis="measured here",
+    disk_now=0,
+    disk_end=Span(145.6e6, 242.6e6),
+    disk_free=None,
+    memory_least=46 * 10**6,
+    memory_cache=3 * 10**9,
+    memory_free=7 * 10**9,
+)
+
+
+def event(phase: Any, finished: int, l2: float, **facts: Any) -> SweepEvent:
+    return SweepEvent(phase, finished, 16, RUN, l2, facts)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, to be set."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.mark.parametrize("width", [12, 40, 120])
+@pytest.mark.parametrize("colour", [True, False])
+def test_the_block_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int, *, colour: bool) -> None:
+    """A sweep as it is told: what the screen shows each time, never wider than it, and in the end nothing of it."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "" if colour else "1")
+    monkeypatch.setattr(LiveBlock, "EVERY", 60.0)  # drawn when asked
+    is_wide = width > 12
+    with terminal(width) as shown:
+        monkeypatch.setattr(sys, "stderr", shown.stream)
+        stop = StopRequest()
+        with SweepReporter(stop=stop) as reporter:
+            reporter.plan(PLAN)
+            reporter(event("opened", 0, 0.0))
+            reporter(event("fitting", 0, 0.0, epoch=7, loss=0.25))
+            text = drawn(reporter, shown)
+            assert not is_wide or text.endswith("0/16 λ about 50 s to 3 min left run 0 λ = 0 fit: epoch 7, loss 0.2500")
+            reporter(event("complete", 4, 0.006, **GOOD))
+            reporter(event("analysing", 4, 0.012))
+            reporter(event("failed", 5, 0.012, reason="it diverged"))
+            text = drawn(reporter, shown)
+            for piece in ("5/16 λ", "1 failed", "run 0 λ = 0.012", "spectrum and classes", "worst class 5: 0.740"):
+                assert (piece in text) or not is_wide
+            assert ("━━" in text) == is_wide
+            stop.status = 130
+            assert "stopping after the λ in hand; Ctrl-C once more stops at once" in drawn(reporter, shown)
+            assert stop.is_shown
+        assert bool(re.search(r"\x1b\[3\dm", shown.raw)) == colour
+        assert "failed: it diverged" in "".join(shown.screen)  # the line of the failure stays
+        assert "stopping" not in "".join(shown.screen)
+        assert shown.raw.count("\x1b[?25l") == shown.raw.count("\x1b[?25h") == 1
+        assert not stop.is_shown
+
+
+def drawn(reporter: SweepReporter, shown: Terminal) -> str:
+    """What the screen says, with a space for each gap."""
+    assert reporter._live is not None
+    reporter._live.draw()
+    reporter._live.draw()  # over itself
+    assert max(map(len, shown.screen)) <= shown.width
+    return " ".join(" ".join(shown.screen).split())
+
+
+def test_a_terminal_that_is_made_narrower_and_wider_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = View(done=3, total=16, doing=("run 0  λ = 0.018", "fit: epoch 8, loss 0.7432"), last=("λ = 0", "x" * 30))
+    monkeypatch.setattr(LiveBlock, "EVERY", 60.0)
+    with terminal(100) as shown, LiveBlock(lambda: view, shown.stream, keep=True) as block:
+        block.say("said before")
+        for width in (100, 40, 30, 90):
+            shown.resize(width)
+            block.draw()
+            assert shown.screen == ["said before", *(line.plain for line in lines(view, width))]
+
+
+def test_where_lines_can_not_be_drawn_again_there_are_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    with terminal(60) as shown:
+        monkeypatch.setattr(sys, "stderr", shown.stream)
+        with SweepReporter() as reporter:
+            reporter(event("complete", 1, 0.0, **GOOD))
+        assert "\x1b" not in shown.raw
+        assert shown.screen[0].startswith("1/16  run 0  λ = 0  test accuracy 0.914")
+
+
+def test_pieces_stay_whole() -> None:
+    assert flow(["one two", "three", "x" * 12], 10) == ["one two", "three", "x" * 9 + "…"]
+    assert flow([], 10) == []
+    (line,) = lines(View(done=1, total=2), 4)
+    assert line.plain == "1/2 λ"[:3] + "…"
+
+
+def test_lines_now_and_then(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """In a pipe: the first, the last, one every five seconds, whatever failed; after a minute what goes on."""
+    with SweepReporter() as reporter:
+        for finished in range(1, 12):
+            clock[0] += 1
+            reporter(event("complete", finished, finished / 1000, **GOOD))
+        clock[0] += 1
+        reporter(event("failed", 12, 0.012, reason="it diverged"))
+        clock[0] += 59
+        reporter(event("fitting", 12, 0.013, epoch=1, loss=0.5))
+        clock[0] += 2
+        reporter(event("fitting", 12, 0.013, epoch=2, loss=0.4))
+        clock[0] += 1
+        reporter(event("complete", 13, 0.013, warning="off", **GOOD))
+    said = [line.split("  ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert said == ["1/16", "6/16", "11/16", "12/16", "12/16", "hesstore: warning: λ = 0.013 of run 0: off", "13/16"]
+
+
+@pytest.mark.parametrize(("quiet", "kept"), [(1, 2), (2, 0)])
+def test_quiet(quiet: int, kept: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with SweepReporter(quiet) as reporter:
+        reporter.plan(PLAN)
+        reporter(event("complete", 1, 0.0, warning="off", **GOOD))
+        reporter(event("failed", 2, 0.1, reason="it diverged"))
+    assert len(capsys.readouterr().err.splitlines()) == kept
+
+
+def test_the_pace_is_that_of_the_latest_but_not_of_one_stack(clock: list[float]) -> None:
+    pace = Pace()
+    assert pace.left(100) is None
+    pace.note(0)
+    for _ in range(30):
+        clock[0] += 10
+        pace.note(pace.seen + 1)
+    for _ in range(9):
+        clock[0] += 1
+        pace.note(pace.seen + 1)
+    assert pace.each is not None
+    assert 1 <= pace.each < 5  # the last nine, or a tenth of the time
+    assert pace.left(pace.seen) == 0
+    left = pace.left(pace.seen + 10)
+    clock[0] += 0.5
+    assert left is not None
+    assert pace.left(pace.seen + 10) == pytest.approx(left - 0.5)
+    stacks = Pace()
+    for done in (0, 64, 128):
+        for each in range(done, done + 64 if done else 1):
+            stacks.note(each)
+        clock[0] += 60
+    assert stacks.each == pytest.approx(60 / 64, rel=0.5)
+
+
+def test_the_plan_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    text = plan.as_text(PLAN)
+    assert "16 fits of 6 to 50 epochs, 2,500 to 6,600 Hessian products" in text
+    assert "about 50 s to 3 min (measured here)" in text
+    assert "0 B now, 145.6 to 242.6 MB at the end" in text
+    for seconds, said in (
+        ((0.2, 0.3), "1 s"),
+        ((700, 2400), "12 to 40 min"),
+        ((3000, 9000), "50 min to 2 h"),
+        ((86400 * 1.9, 86400 * 40), "46 h to 40 days"),
+    ):
+        assert plan.span_of_time(Span(*seconds)) == said
+
+
+def test_a_log_is_appended_to_and_says_how_it_ended(
+    hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path
+) -> None:
+    arguments = [*toy_arguments, "--log-file", "log.jsonl", "--epochs", "1", "--l2", "0,0.001"]
+    assert hesstore("sweep", "s.zarr", *arguments, "-qq").stderr == ""
+    again = hesstore("sweep", "s.zarr", *arguments, "-v")
+    assert len(again.stderr.splitlines()) == 1  # nothing is left, nothing is planned
+    assert hesstore("sweep", "s.zarr", *arguments, "--k", "5").returncode == 3
+    told = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    for line in told:
+        assert list(line)[:2] == ["time", "event"]
+    kinds = [line["event"] for line in told]
+    one = ["fitting", "analysing"]
+    assert [kind for kind in kinds if kind != "complete"] == [
+        *("started", "plan", "opened", *one, *one, "ended"),
+        *("started", "plan", "ended"),
+        *("started", "ended"),
+    ]
+    assert kinds.count("complete") == 2
+    first, second = (line for line in told if line["event"] == "plan")
+    assert first["analyses"] == 2
+    assert second["analyses"] == 0
+    assert second["fingerprint"] == json.loads(hesstore("info", "s.zarr", "--json").stdout)["fingerprint"]
+    complete = next(line for line in told if line["event"] == "complete")
+    assert {"run", "seed", "direction", "l2", "finished", "total", "facts"} <= set(complete)
+    assert complete["facts"]["matvecs"] > 0
+    ends = [line for line in told if line["event"] == "ended"]
+    assert [end.get("status") for end in ends] == [0, 0, None]
+    assert ends[2]["type"] == "ConfigMismatchError"
+
+
+def test_what_can_be_no_log(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
+    for name, message in (
+        ("none/log.jsonl", "No such file or directory"),
+        (".", "Is a directory"),
+        ("s.zarr", "is the store"),
+        ("a\0b", "null"),
+    ):
+        done = hesstore("sweep", "s.zarr", *toy_arguments, "--log-file", name)
+        assert done.returncode == 2, name
+        (line,) = done.stderr.splitlines()
+        assert "--log-file" in line
+        assert message in line
+    assert hesstore("sweep", "s.zarr", *toy_arguments, "-q", "-v").returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_on_a_full_disk_ends_and_the_sweep_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with EventLog("/dev/full") as log:
+        log.happened(event("complete", 1, 0.0, **{**GOOD, "eigenvalue": float("nan")}))
+        log.ended(SweepSummary(1, 0, 0, 1, 1.0), 0)
+    assert capsys.readouterr().err == "hesstore: warning: /dev/full: No space left on device: the log ends here\n"
+
+
+def test_a_signal_is_not_written_across_the_block(capfd: pytest.CaptureFixture[str]) -> None:
+    with StopRequest() as stop:
+        stop.is_shown = True
+        signal.raise_signal(signal.SIGUSR1)
+        assert stop.status == 130
+    assert capfd.readouterr().err == ""
+
+
+def test_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(80) as shown:
+        for term, live in (("xterm", True), ("dumb", False), ("", False)):
+            monkeypatch.setenv("TERM", term)
+            assert console.is_live(shown.stream) == live
+    assert not console.is_live()

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from hesstore.config import settings
+from hesstore_cli.exit_status import ExitStatus
+from hesstore_cli.main import cli
+from tests.conftest import Done
+
+Hesstore = Callable[..., Done]
+
+
+def page(hesstore: Hesstore, *command: str) -> str:
+    done = hesstore(*command, "--help")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    return done.stdout
+
+
+def sections(text: str) -> dict[str, str]:
+    """The lines under each heading."""
+    headings = list(re.finditer(r"^(\w.*):$", text, re.MULTILINE))
+    ends = [*(heading.start() for heading in headings[1:]), len(text)]
+    return {heading[1]: text[heading.end() : end] for heading, end in zip(headings, ends, strict=True)}
+
+
+@pytest.mark.parametrize("command", ["sweep", "import", "config"])
+def test_each_setting_stands_in_its_group(hesstore: Hesstore, command: str) -> None:
+    found = sections(page(hesstore, command))
+    for setting in settings():
+        option = f"--{setting.name.replace('_', '-')} "
+        assert option in found[setting.metadata["group"]], option
+        assert sum(f"\n  {option}" in text for text in found.values()) == 1
+    assert list(found)[:2] == ["This command", "Where settings come from"]
+    assert "--preset paper|quickstart" in found["Where settings come from"]
+    assert "--help" in found["This command"]
+
+
+def test_settings_of_a_group_follow_each_other() -> None:
+    groups = [setting.metadata["group"] for setting in settings()]
+    assert len(set(groups)) == 1 + sum(one != other for one, other in itertools.pairwise(groups))
+
+
+def test_defaults_and_units_are_shown_unbroken(hesstore: Hesstore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    text = page(hesstore, "sweep")
+    for shown in ("[default: 0:0.09:451]", "[default: 64 rows]", "[default: 0 GiB]", "[default: 128,128 units]"):
+        assert shown in text
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_pages_fit_a_terminal(hesstore: Hesstore, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """But for what is to be copied as it is."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for name in cli.commands:
+        text = page(hesstore, name)
+        _, _, examples = text.partition("  Example")
+        examples, _, _ = examples.partition("\n\n")
+        assert f"hesstore {name}" in examples
+        for line in text.replace(examples, "").splitlines():
+            assert len(line) <= columns, (name, line)
+
+
+def test_exit_statuses_are_listed(hesstore: Hesstore) -> None:
+    text = page(hesstore)
+    assert [*map(int, ExitStatus)] == [0, 1, 2, 3, 4, 5, 75, 130]
+    for status in ExitStatus:
+        assert f"    {status.value:<3}  {status.meaning}\n" in text + "\n"
+
+
+def test_help_imports_nothing_heavy(environment: dict[str, str]) -> None:
+    """One process for all pages: it would not matter which of them is slow."""
+    pages = [["--help"], *([name, "--help"] for name in cli.commands)]
+    code = (
+        "import sys\nfrom hesstore_cli.main import run\n"
+        f"for page in {pages!r}: assert run(page) == 0\n"
+        "heavy = {'torch', 'numpy', 'xarray', 'zarr', 'pandas', 'matplotlib', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Usage: hesstore") == len(pages)

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Done
+from tests.exporting.synthetic import make_store
+from tests.report.reading import facts_in
+
+Hesstore = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "s.zarr"
+    make_store(path, seeds=(0, 1), k=2)
+    return path
+
+
+def test_a_page(hesstore: Hesstore, swept: Path, tmp_path: Path) -> None:
+    done = hesstore("report", swept, "-o", "report.html", "--title", "Two <seeds>", "--run", "1")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    text = (tmp_path / "report.html").read_text()
+    assert "<h1>Two &lt;seeds&gt;</h1>" in text
+    assert [run["seed"] for run in facts_in(text)["runs"]] == [1]
+    assert done.stderr == f"report of {swept} in report.html, 2.0 MB\n"
+    assert hesstore("report", swept, "-o", "report.html").returncode == 0  # like any picture, it is drawn anew
+    assert [run["seed"] for run in facts_in((tmp_path / "report.html").read_text())["runs"]] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing option '-o'"),
+        (["-o", "a.pdf"], "'a.pdf' does not end in .html"),
+        (["-o", "no/a.html"], "the folder of 'no/a.html' does not exist"),
+        (["-o", "folder.html"], "'folder.html' is a folder"),
+        (["-o", "a.html", "--run", "2"], "run 2 is not in the store: it has 0, 1"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(
+    hesstore: Hesstore, swept: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "folder.html").mkdir()
+    done = hesstore("report", swept, *arguments)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("hesstore: ")
+    assert message in line
+    assert [file.name for file in tmp_path.iterdir()] == ["folder.html"]

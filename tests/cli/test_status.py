@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hesstore.store import Run, Status, SweepStore
+from hesstore.store.claim import holder_of
+from hesstore.store.paths import locate
+from hesstore_cli import status
+from hesstore_cli.block import LiveBlock
+from hesstore_cli.main import run
+from tests.cli.terminal import terminal
+from tests.conftest import Done
+from tests.store.test_store import analysed, fitted, spec
+
+Hesstore = Callable[..., Done]
+UP, DOWN = Run(0, 4, "up"), Run(1, 4, "down")
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of three λ, of which the first run has one that is complete and one that is fitted."""
+    store = SweepStore.create(tmp_path_factory.mktemp("begun") / "s.zarr", spec())
+    complete(store, UP, 0)
+    store.record(UP, 1, Status.FITTED, fitted(1))
+    return Path(store.path)
+
+
+@pytest.fixture
+def store(begun: Path, tmp_path: Path) -> SweepStore:
+    """A copy of it, as ``s.zarr``."""
+    return SweepStore(shutil.copytree(begun, tmp_path / "s.zarr"))
+
+
+def complete(store: SweepStore, run: Run, index: int) -> None:
+    store.record(run, index, Status.COMPLETE, {**fitted(index), **analysed(index)})
+
+
+def claimed(path: Path, run_id: int = 0, **facts: Any) -> None:
+    """Leave a claim as a driver of another machine, or a killed one, would."""
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    said = {"pid": os.getpid(), "host": socket.gethostname(), "since": now, **facts}
+    (path / "status" / f".claim-{run_id}.json").write_text(json.dumps(said))
+
+
+def snapshot(path: Path) -> dict[str, int]:
+    return {str(file): file.stat().st_mtime_ns for file in path.rglob("*") if file.is_file()}
+
+
+def test_status_says_how_far_it_is_and_touches_nothing(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:
+    with store.claim(UP):
+        before = snapshot(tmp_path)
+        told = hesstore("status", "s.zarr")
+        assert (told.returncode, told.stderr) == (0, "")
+        facts = json.loads(hesstore("status", "s.zarr", "--json").stdout)
+        assert snapshot(tmp_path) == before
+    head, *lines = told.stdout.splitlines()
+    assert head == "s.zarr: 1 of 6 λ complete"
+    assert lines[:2] == [
+        "run 0 (seed 4, up): 1 complete, 1 fitted, 1 pending",
+        "run 1 (seed 4, down): 3 pending",
+    ]
+    assert lines[2].endswith("1/6 λ  about 4 s left")  # of the run that is driven: 2 λ of 2 s, less what is fitted
+    assert lines[3] == "run 0  λ = 0.0006  spectrum and classes"
+    accuracy = f"{float(fitted(0)['accuracy'][1]):.3f}"
+    assert lines[4].startswith(f"last  λ = 0  test accuracy {accuracy}  worst class ")
+    driver = f"driven by process {os.getpid()} on {socket.gethostname()}, which began "
+    assert re.fullmatch(rf"{re.escape(driver)}\d s ago \(run 0\)", lines[5])
+    assert lines[6].startswith("newest record ")
+
+    assert (facts["total"], facts["complete"], facts["failed"], facts["is_over"]) == (6, 1, 0, False)
+    assert facts["is_driven"]
+    assert facts["seconds_left"] == pytest.approx(3.5)
+    first, second = facts["runs"]
+    assert first["holder"]["pid"] == os.getpid()
+    assert first["holder"]["alive"] is True
+    assert second["holder"] is None
+    assert first["last"]["l2"] == 0.0
+
+    gone = hesstore("status", "s.zarr").stdout
+    assert "next: run 0  λ = 0.0006" in gone
+    assert "of work left" in gone
+    assert "nobody is at it: the same hesstore sweep goes on from there" in gone
+
+
+def test_who_drives_it(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    old = (dt.datetime.now(dt.UTC) - dt.timedelta(days=3)).isoformat(timespec="seconds")
+    claimed(path, host="elsewhere", since=old)
+    told = " ".join(hesstore("status", "s.zarr").stdout.split())
+    assert "on elsewhere, which began 72 h 00 min ago; whether it lives only that machine can tell" in told
+    assert "nobody" not in told
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for facts in ({"pid": ended.pid}, {"since": old}):  # killed; killed, and its number is now that of another
+        claimed(path, **facts)
+        told = hesstore("status", "s.zarr").stdout
+        assert "is gone (run 0)" in told, facts
+        assert "nobody is at it" in told
+    for text in ("", "{", "[]", '{"pid": "x"}'):  # a claim that is just being written
+        (path / "status" / ".claim-0.json").write_text(text)
+        assert "nobody is at it" in hesstore("status", "s.zarr").stdout
+    claimed(path, pid=1, host="a")
+    claimed(path, 1, pid=2, host="b")
+    assert "process 1 on a" in hesstore("status", "s.zarr").stdout
+    assert "process 2 on b" in hesstore("status", "s.zarr").stdout
+
+
+def test_a_lease_is_told_by_when_it_was_renewed() -> None:
+    now = dt.datetime.now(dt.UTC).isoformat()
+    facts = {"pid": 3, "host": "h", "since": now, "renewed": now}
+    holder = holder_of(facts, is_here=False)
+    assert holder is not None
+    assert holder.alive is None
+    assert "heard of 0 s ago" in status._of_holder(holder)
+
+
+def test_the_exit_status_of_what_is_over(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:
+    for at, index in ((UP, 1), (UP, 2), (DOWN, 0), (DOWN, 1)):
+        complete(store, at, index)
+    store.record(DOWN, 2, Status.FAILED, {"failure": "it diverged"})
+    done = hesstore("status", "s.zarr", "--watch")
+    assert done.returncode == 4
+    assert done.stdout.startswith("6/6  1 failed  all is done  last  λ = 0 ")
+    assert hesstore("status", "s.zarr").returncode == 4
+    packed = shutil.make_archive(str(tmp_path / "s.zarr"), "zip", tmp_path / "s.zarr")
+    assert hesstore("status", packed).returncode == 4
+    for name, message in (("none.zarr", "no such store"), ("s.zarr/status", "can't be read"), ("gs://x/y", "S3")):
+        refused = hesstore("status", name)
+        assert refused.returncode == 2
+        assert message in refused.stderr
+
+
+@pytest.mark.parametrize("options", [[], pytest.param(["--json"], marks=pytest.mark.slow)])
+def test_watching_in_a_pipe(store: SweepStore, hesstore: Hesstore, tmp_path: Path, options: list[str]) -> None:
+    """A line each change, until the last; a store that is not there for a moment is waited for."""
+
+    def fill() -> None:
+        for at, index in ((UP, 1), (UP, 2), (DOWN, 2), (DOWN, 1), (DOWN, 0)):
+            time.sleep(0.3)
+            if at == DOWN and index == 2:
+                (tmp_path / "s.zarr").rename(tmp_path / "aside")
+                time.sleep(0.15)
+                (tmp_path / "aside").rename(tmp_path / "s.zarr")
+            complete(store, at, index)
+
+    filling = threading.Thread(target=fill)
+    filling.start()
+    done = hesstore("status", "s.zarr", "--watch", "0.1", *options)
+    filling.join()
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    counts = [json.loads(line)["complete"] if options else int(line.split("/")[0]) for line in lines]
+    assert counts == [1, 2, 3, 4, 5, 6]
+
+
+def test_watching_on_a_terminal(store: SweepStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(LiveBlock, "EVERY", 0.02)
+    rest = [(UP, 1), (UP, 2), (DOWN, 2), (DOWN, 1), (DOWN, 0)]
+    pause = threading.Event()
+
+    def sleep(_: float) -> None:
+        wanted, deadline = f"{6 - len(rest)}/6 λ", time.monotonic() + 20
+        while wanted not in "\n".join(shown.screen):  # the block draws itself
+            assert time.monotonic() < deadline, (wanted, shown.screen)
+            pause.wait(0.02)
+        complete(store, *rest.pop(0))
+
+    with terminal(40) as shown:
+        monkeypatch.setattr(sys, "stdout", shown.stream)
+        monkeypatch.setattr(time, "sleep", sleep)
+        assert run(["status", str(tmp_path / "s.zarr"), "--watch"]) == 0
+        assert shown.screen[0] == f"{'━' * 33}  6/6 λ"
+        assert shown.raw.count("\x1b[?25h") == 1
+    assert not rest
+
+
+def test_an_interrupted_watch_ends_quietly(
+    store: SweepStore, hesstore: Hesstore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupt)
+    done = hesstore("status", "s.zarr", "--watch")
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize("given", ["s.zarr", "0", "nan", "1e9"])
+def test_bad_seconds(hesstore: Hesstore, given: str) -> None:
+    done = hesstore("status", "--watch", given, "x.zarr")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert given in line
+
+
+def test_status_needs_no_torch(store: SweepStore, environment: dict[str, str], tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom hesstore_cli.main import run\nassert run(['status', 's.zarr']) == 0\n"
+        "heavy = {'torch', 'matplotlib'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, check=True)
+
+
+def test_places_that_have_no_drivers(tmp_path: Path) -> None:
+    packed = locate(tmp_path / "s.zip")
+    assert packed.holder(0) is None
+    assert packed.written("zarr.json") is None
+    assert packed.free_space() is None
+    assert locate(tmp_path).written("nothing") is None

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.report.reading import half_filled
+
+
+@pytest.fixture(scope="session")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that a sweep has not finished; not to be written to."""
+    return half_filled(tmp_path_factory.mktemp("report") / "half.zarr")

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from plotly.offline import get_plotlyjs
+
+import hesstore
+from hesstore.errors import AnalysisError
+from hesstore.report import page, report
+from hesstore.report.data import of_run, overview
+from tests.plots.synthetic import store, with_holes
+from tests.report.reading import facts_in, library_in, run_in
+
+HOSTILE = "</script><script>window.harm = 1</script><img src=x onerror='window.harm = 2'>"
+
+
+class Elements(HTMLParser):
+    """All start tags of a page, with their attributes, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def hostile() -> xr.Dataset:
+    """A store whose every text would be markup."""
+    ds = with_holes(store(3, k=2), {0: [1]})
+    texts = np.full((2, 3), HOSTILE, dtype=object)
+    ds = ds.assign(failure=(("run", "l2"), texts), solver_message=(("run", "l2"), texts))
+    ds = ds.assign_coords(label=("label", np.array([f"{HOSTILE}{index}" for index in range(10)], dtype=object)))
+    nested = json.dumps({HOSTILE: {HOSTILE: HOSTILE}})
+    return ds.assign_attrs(config=nested, environment=nested, fingerprint=HOSTILE)
+
+
+@pytest.fixture(scope="module")
+def text(half: Path) -> str:
+    return page(hesstore.open(half), "A half-filled store")
+
+
+def test_a_page_carries_what_the_store_has(half: Path, text: str) -> None:
+    ds = hesstore.open(half)
+    facts = facts_in(text)
+    assert {**facts, "look": None} == {**overview(ds), "look": None}
+    for run in range(4):
+        assert run_in(text, run) == of_run(ds, run)
+    assert library_in(text) == get_plotlyjs()
+
+
+def test_a_page_names_where_it_comes_from(half: Path, text: str) -> None:
+    ds = hesstore.open(half)
+    words = Elements(text).text
+    for value in (ds.attrs["fingerprint"], "0" * 64, "λ, 4 eigenpairs of 17 parameters, 3 classes", "torch"):
+        assert value in words
+    assert "run 0 (seed 0, up): 1 failed, 3 complete, 1 fitted, 1 pending" in words
+    assert "<title>A half-filled store</title>" in text
+
+
+def test_a_page_asks_nothing_of_a_network(text: str) -> None:
+    elements = Elements(text).found
+    assert not [tag for tag, _ in elements if tag in {"link", "iframe", "img", "object", "embed", "base"}]
+    addresses = [attrs[name] for _, attrs in elements for name in ("src", "href", "action") if name in attrs]
+    assert addresses == []
+    (policy,) = [attrs["content"] for _, attrs in elements if attrs.get("http-equiv") == "Content-Security-Policy"]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    program = text[text.rindex("<script>") + len("<script>") : text.rindex("</script>")]
+    for script in (program, get_plotlyjs()):
+        assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in policy
+
+
+def test_the_same_store_gives_the_same_bytes(half: Path, text: str) -> None:
+    assert page(hesstore.open(half), "A half-filled store") == text
+
+
+def test_texts_of_a_store_are_no_markup() -> None:
+    text = page(hostile(), HOSTILE)
+    elements = Elements(text).found
+    assert not [tag for tag, _ in elements if tag == "img"]
+    kinds = [attrs.get("type") for tag, attrs in elements if tag == "script"]
+    assert kinds == ["application/json", *["application/gzip"] * 3, None]
+    assert facts_in(text)["labels"][3] == f"{HOSTILE}3"
+    assert run_in(text, 0)["failure"][1] == HOSTILE
+
+
+def test_chosen_runs(half: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.html"
+    calls: list[tuple[int, int]] = []
+    report(half, path, runs=[2, 0], progress=lambda *done: calls.append(done))
+    text = path.read_text()
+    assert [run["id"] for run in facts_in(text)["runs"]] == [2, 0]
+    assert run_in(text, 0)["status"][:3] == [2, 2, 3]
+    assert 'id="run-1"' not in text
+    assert "<h1>half.zarr</h1>" in text
+    assert calls == [(6, 12), (12, 12)]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_written_without_a_whole_page(half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "r.html"
+    with pytest.raises(AnalysisError, match="run 9 is not in the store: it has 0, 1, 2, 3"):
+        report(half, path, runs=[9])
+    with pytest.raises(AnalysisError, match="no λ of any run is complete"):
+        report(half, path, runs=[3])
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    with pytest.raises(AnalysisError, match=re.escape('a report needs plotly: pip install "hesstore[report]"')):
+        report(half, path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_long_sweep_is_a_few_megabytes() -> None:
+    """451 λ × 30 modes × 10 classes would be so; a tenth of it, a run, may take a tenth of 2.2 MB."""
+    text = page(store(45, k=30, runs=((0, "up"),)), "")
+    assert len(text) - len(page(store(1, k=30, runs=((0, "up"),)), "")) < 220_000
