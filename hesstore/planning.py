@@ -41,7 +41,7 @@ BUDGET = {"step": 0.4, "product": 0.8, "vector": 0.1}
 SHRUNK = 0.6
 """What compression leaves of a λ's arrays at the least (measured: 0.64 to 0.98)."""
 
-_MACHINE = ("device", "threads", "platform")
+_MACHINE = ("device", "threads", "machine")
 """What must agree for recorded seconds to be those of this machine."""
 
 
@@ -197,13 +197,12 @@ def plan(
     analyses = int((at < Status.COMPLETE).sum())
     estimate = _estimate(experiment, statuses, effort or Effort(), probing=probing)
     data, parameters, together = experiment.data, experiment.model.layout.size, min(experiment.sizes.models, at.size)
-    machine = environment.describe(experiment.device)
     now = 0 if place is None or place.is_new() else place.size()
     return SweepPlan(
         store=None if place is None else str(place),
         fingerprint=fingerprint(experiment.identity()),
-        device=str(machine["device"]),
-        threads=int(machine["threads"]),
+        device=_device_name(experiment),
+        threads=torch.get_num_threads(),
         train_rows=len(data.train.y),
         test_rows=len(data.test.y),
         parameters=parameters,
@@ -225,6 +224,13 @@ def plan(
         memory_cache=int(experiment.sizes.cache_bytes),
         memory_free=free_memory(experiment.device),
     )
+
+
+def _device_name(experiment: Experiment) -> str:
+    """``cpu (AMD EPYC 9B14)``, ``cuda (NVIDIA H100)``."""
+    found: dict[str, Any] = {**experiment.environment}
+    name = found["device"].get("gpu") or found["machine"]["cpu"].partition(",")[0]
+    return f"{experiment.device} ({name})"
 
 
 class _Estimate(NamedTuple):

@@ -299,6 +299,7 @@ def test_a_narrow_window_and_paper(page: Page) -> None:
     page.emulate_media(media="print")
     assert not page.locator("#choice").is_visible()
     assert page.evaluate("getComputedStyle(document.querySelector('.tall')).maxHeight") == "none"
+    assert page.evaluate("getComputedStyle(document.querySelector('thead button')).display") == "contents"
     page.evaluate(f"addEventListener('beforeprint', () => (window.printed = ({widths})()))")
     page.pdf(format="A4")
     assert set(page.evaluate("window.printed")) == {660}
