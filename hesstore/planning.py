@@ -42,7 +42,7 @@ SHRUNK = 0.6
 """What compression leaves of a λ's arrays at the least (measured: 0.64 to 0.98)."""
 
 _MACHINE = ("device", "threads", "machine")
-"""What must agree for recorded seconds to be those of this machine."""
+"""What must agree, of the recorded environment and this one, for recorded seconds to be those of this machine."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Effort:
     def is_of(self, device: torch.device) -> bool:
         """Whether the store was made on this machine and ``device``, as far as its record tells."""
         here = environment.describe(device)
-        return all(self.machine.get(name) == here[name] for name in _MACHINE)
+        return all(self.machine.get(name) == here.get(name) for name in _MACHINE)
 
 
 @dataclass(frozen=True)

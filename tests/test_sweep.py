@@ -27,7 +27,6 @@ from hesstore.errors import (
     DataError,
     DeviceError,
     HesstoreError,
-    ModelError,
     StoreError,
 )
 from hesstore.models import build
@@ -479,7 +478,7 @@ def test_custom_model(toy_config: MakeConfig, tmp_path: Path) -> None:
         ({"hessian_samples": 301}, DataError, "subset of 301 rows"),
         ({"dataset": "tests.toy:with_nan"}, DataError, "NaN"),
         ({"dataset": "tests.toy:overflowing"}, DataError, "in float32: .* NaN or infinite"),
-        ({"hidden": "100000000000"}, ModelError, "can't be made"),
+        ({"hidden": "100000000000"}, ConfigError, "memory: 6 eigenpairs .* take at least"),
         ({"device": "tpu"}, DeviceError, "use auto, cpu"),
         ({"device": "mps"}, DeviceError, "not supported"),
     ],

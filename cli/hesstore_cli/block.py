@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import threading
@@ -66,14 +68,14 @@ class LiveBlock:
 
     def __init__(self, view: Callable[[], View], stream: TextIO, *, keep: bool = False) -> None:
         self._view, self._stream, self._keep = view, stream, keep
-        self._console = Console(file=stream)
+        self._console = Console(file=io.StringIO(), force_terminal=True)  # renders alone
         self._drawn: list[int] = []  # the length of each line
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._draw_on, name="hesstore-block", daemon=True)
 
     def __enter__(self) -> Self:
-        self._stream.write("\x1b[?25l")  # no cursor
+        self._write("\x1b[?25l")  # no cursor
         self._thread.start()
         return self
 
@@ -81,15 +83,12 @@ class LiveBlock:
         self._done.set()
         self._thread.join()
         self.draw()
-        if not self._keep:
-            self._stream.write(self._erasure())
-        self._stream.write("\n\x1b[?25h" if self._keep else "\x1b[?25h")
-        self._stream.flush()
+        self._write(("\n" if self._keep else self._erasure()) + "\x1b[?25h")
 
     def say(self, text: str) -> None:
         """A line above the block."""
         with self._lock:
-            self._stream.write(f"{self._erasure()}{text}\n")
+            self._write(f"{self._erasure()}{text}\n")
             self._drawn = []
         self.draw()
 
@@ -98,10 +97,15 @@ class LiveBlock:
         with self._lock:
             width, height = self._size()
             block = lines(self._view(), width)[: max(height - 1, 1)]
-            self._stream.write(self._erasure())
-            self._console.print(Text("\n").join(block), end="", soft_wrap=True)
-            self._stream.flush()
+            with self._console.capture() as drawn:
+                self._console.print(Text("\n").join(block), end="", soft_wrap=True)
+            self._write(self._erasure() + drawn.get())
             self._drawn = [line.cell_len for line in block]
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # a terminal that is gone is no reason to stop work
+            self._stream.write(text)
+            self._stream.flush()
 
     def _erasure(self) -> str:
         """What takes the cursor to the block's beginning and erases its rows."""
@@ -111,8 +115,11 @@ class LiveBlock:
 
     def _size(self) -> tuple[int, int]:
         """Columns and rows now."""
-        columns, rows = os.get_terminal_size(self._stream.fileno())
-        return (columns, rows) if columns and rows else shutil.get_terminal_size()  # some terminals do not know
+        with contextlib.suppress(OSError):
+            columns, rows = os.get_terminal_size(self._stream.fileno())
+            if columns and rows:
+                return columns, rows
+        return shutil.get_terminal_size()  # some terminals do not know
 
     def _draw_on(self) -> None:
         while not self._done.wait(self.EVERY):

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import re
 import signal
 import sys
@@ -117,6 +120,18 @@ def test_a_terminal_that_is_made_narrower_and_wider_again(monkeypatch: pytest.Mo
             shown.resize(width)
             block.draw()
             assert shown.screen == ["said before", *(line.plain for line in lines(view, width))]
+
+
+def test_a_terminal_that_is_gone_stops_nothing() -> None:
+    controller, device = pty.openpty()
+    ended = False
+    with contextlib.suppress(OSError), os.fdopen(device, "w") as stream:  # what could not be written fails in the end
+        with LiveBlock(lambda: View(done=1, total=2), stream) as block:
+            os.close(controller)
+            block.draw()
+            block.say("unheard")
+        ended = True
+    assert ended
 
 
 def test_where_lines_can_not_be_drawn_again_there_are_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
