@@ -20,7 +20,7 @@ LONGEST = 40
 """Letters of a default that a signature shows."""
 
 _HEADING = re.compile(r"^(\w[\w ]*)\n-+$", re.MULTILINE)
-_LISTS = {"Parameters", "Attributes", "Returns", "Raises"}
+_LISTS = {"Parameters", "Attributes", "Returns", "Raises", "Warns"}
 
 
 def library() -> str:
