@@ -21,6 +21,7 @@ from hesstore_cli import console, plan
 from hesstore_cli.block import LiveBlock, View, flow, lines
 from hesstore_cli.console import Pace, SweepReporter
 from hesstore_cli.event_log import EventLog
+from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.stopping import StopRequest
 from tests.cli.terminal import Terminal, terminal
 from tests.conftest import Done
@@ -92,7 +93,7 @@ def test_the_block_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int
             for piece in ("5/16 λ", "1 failed", "run 0 λ = 0.012", "spectrum and classes", "worst class 5: 0.740"):
                 assert (piece in text) or not is_wide
             assert ("━━" in text) == is_wide
-            stop.status = 130
+            stop.status = ExitStatus.INTERRUPTED
             assert "stopping after the λ in hand; Ctrl-C once more stops at once" in drawn(reporter, shown)
             assert stop.is_shown
         assert bool(re.search(r"\x1b\[3\dm", shown.raw)) == colour
