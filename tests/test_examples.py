@@ -24,7 +24,7 @@ from tests.conftest import ROOT
 from tests.test_datasets import write_idx
 
 EXAMPLES = ROOT / "docs" / "examples"
-TRAIN, TEST = 40, 20
+TRAIN, TEST = 40, 30
 
 
 def fashion(folder: Path) -> None:

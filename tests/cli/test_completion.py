@@ -123,7 +123,7 @@ def offered(
 
 
 def test_values_that_are_offered(offered: Callable[[str], list[str]]) -> None:
-    assert offered("pl") == ["plot"]
+    assert offered("pl") == ["plan", "plot"]
     assert offered("sweep x --dataset ") == list(datasets.NAMES)
     assert offered("sweep x --solver=") == ["--solver=lanczos", "--solver=eigsh"]
     assert offered("sweep x --preset ") == ["paper", "quickstart"]
