@@ -262,7 +262,7 @@ class _Disk(io.FileIO):
             try:
                 left = left[super().write(left) :]
             except OSError as error:
-                self.failure = error
+                self.failure = error.with_traceback(None)  # which would keep data, and what they are a view of
         return len(data)
 
     def truncate(self, size: int | None = None) -> int:
