@@ -89,8 +89,8 @@ def check_making(make: Callable[[int], FlatModel], model: FlatModel, name: str, 
             f"model: {name!r} has other initial weights each time it is made: draw them by PyTorch's own generator, "
             "which hesstore has seeded when it calls the factory"
         )
-    for buffer, same, differing in zip(model.buffers(), again.buffers(), other.buffers(), strict=True):
-        if not buffer == same == differing:
+    for buffer in model.buffers():
+        if buffer not in again.buffers() or buffer not in other.buffers():
             raise ModelError(
                 f"model: {name!r} has another buffer {buffer[0]!r} each time it is made, and so another E(θ): draw it "
                 "from a generator of its own, torch.Generator().manual_seed(0)"
@@ -171,26 +171,18 @@ class Trial:
             with torch.no_grad():
                 out: Any = self.model.logits(self._theta if theta is None else theta, x)
         except Exception as error:
-            text = _line(error)
-            kept = "dtype" in text or "device" in text
-            hint = (
-                ": what it keeps beside parameters must be buffers, to come to this precision and device"
-                if kept
-                else ""
-            )
-            raise self._refusal(f"fails on inputs {shape} in {_plain(x.dtype)}: {text}{hint}") from error
-        wanted = (len(x), self.num_classes or "classes")
-        if (
-            not isinstance(out, Tensor)
-            or out.ndim != 2
-            or len(out) != len(x)
-            or out.shape[1] != (self.num_classes or out.shape[1])
-        ):
-            what = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-            raise self._refusal(f"maps {len(x)} inputs {shape[1:]} to {what}, not to logits {_tuple(wanted)}")
+            reason = _line(error)
+            if "dtype" in reason or "device" in reason:
+                reason += ": what it keeps beside parameters must be buffers, to come to this precision and device"
+            raise self._refusal(f"fails on inputs {shape} in {_plain(x.dtype)}: {reason}") from error
+        given = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        if len(given) != 2 or given[0] != len(x) or self.num_classes not in {None, given[1]}:
+            wanted = f"({len(x)}, {self.num_classes or 'classes'})"
+            raise self._refusal(f"maps {len(x)} inputs {shape[1:]} to {given}, not to logits {wanted}")
         if out.dtype != x.dtype:
             raise self._refusal(f"gives logits in {_plain(out.dtype)} for inputs and parameters in {_plain(x.dtype)}")
-        return out
+        logits: Tensor = out
+        return logits
 
     def _check_function(self) -> Tensor:
         x, _ = self._rows
@@ -334,7 +326,3 @@ def _line(error: Exception) -> str:
 
 def _plain(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _tuple(parts: tuple[object, ...]) -> str:
-    return f"({', '.join(map(str, parts))})"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
-
-import click
 
 from hesstore.errors import HesstoreWarning
 
@@ -30,7 +29,8 @@ def told_in_a_line() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, HesstoreWarning):
-                click.echo(f"hesstore: warning: {' '.join(str(message).split())}", err=True)
+                # Not by click, which writes past what a live bar has put in the place of stderr.
+                sys.stderr.write(f"hesstore: warning: {' '.join(str(message).split())}\n")
             else:
                 shown_by_python(message, category, filename, lineno, file, line)
 
