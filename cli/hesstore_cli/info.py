@@ -24,7 +24,7 @@ SHOWN = ("status", "failure", "accuracy", "class_accuracy", "eigenvalues", "conv
 @click.option(
     "--provenance",
     is_flag=True,
-    help="Where it comes from instead: data, versions, commit, machine, threads, switches.",
+    help="Where it comes from instead: config, data, versions, commit, machine, threads, switches.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all of it, for programs.")
 def info(store: str, *, provenance: bool, as_json: bool) -> None:

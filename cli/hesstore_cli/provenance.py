@@ -14,18 +14,15 @@ UNGROUPED = "environment"
 def as_text(facts: Mapping[str, Any]) -> str:
     """The provenance among the facts of ``hesstore info --json``: in groups, with all values in one column."""
     made, *others = facts["environments"]
-    config = facts["config"]
     groups: dict[str, dict[str, Any]] = {
         "store": {
             "fingerprint": facts["fingerprint"],
             "schema": facts["schema_version"],
-            "dataset": config["dataset"],
             "data_digest": facts["data_digest"],
-            "model": config["model"],
-            "seeds": ", ".join(map(str, config["seeds"])),
             **({"imported": f"{facts['imported']} files"} if facts["imported"] else {}),
             **({"made": made["time"]} if "time" in made else {}),
         },
+        "config": {name: value for name, value in facts["config"].items() if value != ""},
         **_groups(made),
     }
     for number, other in enumerate(others, 1):
@@ -60,4 +57,6 @@ def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return "–" if value is None else str(value)
