@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hesstore_cli import completing
+from hesstore_cli.amounts import size
 from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.options import Choice, store_argument
 
@@ -121,8 +122,6 @@ def export(
 
 def _ending(summary: ExportSummary, store: str, *, in_one_file: bool) -> str:
     """What was written and what was not, in a line or two."""
-    from hesstore_cli.console import size
-
     files = "1 file" if summary.files == 1 else f"{summary.files} files"
     message = f"{files}, {size(summary.bytes)}, in {summary.path}"
     if summary.present:

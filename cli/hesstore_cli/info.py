@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hesstore_cli.amounts import size
 from hesstore_cli.options import store_argument
 
 if TYPE_CHECKING:
@@ -126,8 +127,6 @@ def _text(value: float | None, form: str) -> str:
 
 def as_text(facts: dict[str, Any]) -> str:
     """The facts for people."""
-    from hesstore_cli.console import size
-
     sizes = facts["sizes"]
     shape = f"{sizes['run']} runs × {sizes['l2']} λ, {sizes['mode']} eigenpairs of {sizes['param']:,} parameters"
     settings = ", ".join(f"{key}={value}" for key, value in facts["config"].items() if value != "")

@@ -31,6 +31,15 @@ store_argument = click.argument(
     "store", metavar="STORE", type=click.Path(path_type=str), shell_complete=completing.stores
 )
 
+runs_option = click.option(
+    "--run",
+    "runs",
+    type=click.IntRange(0),
+    multiple=True,
+    metavar="ID",
+    help="Only this run; repeatable. [default: all]",
+)
+
 
 class Choice(click.Choice[str]):
     """A choice whose error names the nearest one."""

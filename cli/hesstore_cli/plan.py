@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hesstore_cli.amounts import size
 from hesstore_cli.help_pages import Command
-from hesstore_cli.options import config_options
+from hesstore_cli.options import config_options, runs_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,14 +22,7 @@ if TYPE_CHECKING:
 @click.argument("store", metavar="[STORE]", required=False, type=click.Path(path_type=str))
 @config_options
 @click.option("--grow", is_flag=True, help="Plan what sweep --grow would compute.")
-@click.option(
-    "--run",
-    "runs",
-    type=click.IntRange(0),
-    multiple=True,
-    metavar="ID",
-    help="Only this run; repeatable. [default: all]",
-)
+@runs_option
 @click.option("--retry-failed", is_flag=True, help="Count λ that failed as to be tried again.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 def plan(
@@ -61,8 +55,6 @@ def as_json_text(plan: SweepPlan) -> str:
 
 def as_text(plan: SweepPlan) -> str:
     """The plan for people."""
-    from hesstore_cli.console import size
-
     free = "" if plan.disk_free is None else f"; {size(plan.disk_free)} are free there"
     rows = {
         "device": _device(plan),
@@ -81,8 +73,6 @@ def as_text(plan: SweepPlan) -> str:
 
 def briefly(plan: SweepPlan) -> list[str]:
     """The plan in a few lines, as a sweep begins."""
-    from hesstore_cli.console import size
-
     disk = f"{between(plan.disk_end, size)} on disk at the end"
     return [
         f"plan: {plan.analyses} of {plan.total} λ to do on {_device(plan)}; {disk}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from hesstore_cli.amounts import size
 from hesstore_cli.options import store_argument
 
 ENDINGS = (".html", ".htm")
@@ -27,7 +28,7 @@ def report(*, store: str, output: str, runs: tuple[int, ...], title: str | None)
     from pathlib import Path
 
     from hesstore.report import report as write_report
-    from hesstore_cli.console import Bar, size
+    from hesstore_cli.console import Bar
 
     path = Path(output)
     if path.suffix.lower() not in ENDINGS:

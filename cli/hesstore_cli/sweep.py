@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hesstore_cli.amounts import duration
 from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.help_pages import Command
-from hesstore_cli.options import config_options, store_argument
+from hesstore_cli.options import config_options, runs_option, store_argument
 from hesstore_cli.stopping import Duration, StopRequest
 
 if TYPE_CHECKING:
@@ -41,14 +42,7 @@ if TYPE_CHECKING:
     help="Make an existing STORE larger first: more λ, seeds or directions; or a larger k or another setting of the "
     "solver, which computes its spectra again from the stored weights.",
 )
-@click.option(
-    "--run",
-    "runs",
-    type=click.IntRange(0),
-    multiple=True,
-    metavar="ID",
-    help="Only this run; repeatable. [default: all]",
-)
+@runs_option
 @click.option("--retry-failed", is_flag=True, help="Try λ again that failed.")
 @click.option(
     "-q",
@@ -140,8 +134,6 @@ def _log(path: str, store: str) -> AbstractContextManager[EventLog | None]:
 
 def _ending(summary: SweepSummary, store: str) -> str:
     """How the sweep ended and what comes next, in a line."""
-    from hesstore_cli.console import duration
-
     where = shlex.quote(store)
     failed = f", {summary.failed} failed (hesstore info {where} says why)" if summary.failed else ""
     now = f"{summary.computed} computed now, in {duration(summary.seconds)}"

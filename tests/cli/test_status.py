@@ -19,7 +19,7 @@ import pytest
 from hesstore.store import Run, Status, SweepStore
 from hesstore.store.claim import holder_of
 from hesstore.store.paths import locate
-from hesstore_cli import status
+from hesstore_cli import sight
 from hesstore_cli.block import LiveBlock
 from hesstore_cli.main import run
 from tests.cli.terminal import terminal
@@ -125,7 +125,7 @@ def test_a_lease_is_told_by_when_it_was_renewed() -> None:
     holder = holder_of(facts, is_here=False)
     assert holder is not None
     assert holder.alive is None
-    assert "heard of 0 s ago" in status._of_holder(holder)
+    assert "heard of 0 s ago" in sight._of_holder(holder)
 
 
 def test_the_exit_status_of_what_is_over(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:

@@ -1,0 +1,24 @@
+"""Amounts as people read them."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``42 s``, ``3 min 05 s``, ``7 h 20 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes for people: ``512 B``, ``31.2 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
