@@ -22,7 +22,7 @@ from hesstore.store import Run, Status
 from hesstore.store.writing import SweepStore
 from hesstore.sweep import run_sweep
 from tests.conftest import TOY
-from tests.test_sweep import TIMES
+from tests.test_sweep import untimed
 
 MakeConfig = Callable[..., SweepConfig]
 
@@ -40,14 +40,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SweepPlan]:
 
 
 def files(path: Path) -> dict[str, object]:
-    """All but when it was made and what took how long."""
-    found = {str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file()}
-    root = json.loads(found["zarr.json"])
-    del root["attributes"]["seal"]
-    environment = json.loads(root["attributes"].pop("environment"))
-    assert environment.pop("time")
-    timeless = {name: data for name, data in found.items() if name.partition("/")[0] not in TIMES}
-    return {**timeless, "zarr.json": root, "environment": environment}
+    return untimed({str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file()})
 
 
 def test_a_planned_sweep_ends_with_the_same_bytes(

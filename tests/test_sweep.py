@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,6 +38,16 @@ from hesstore.sweep import SweepEvent, run_sweep
 
 MakeConfig = Callable[..., SweepConfig]
 TIMES = ["fit_seconds", "analysis_seconds", "entries_digest"]  # the last covers the others
+
+
+def untimed(files: Mapping[str, bytes]) -> dict[str, object]:
+    """The files of a store by name, but for when it was made and how long things took."""
+    root = json.loads(files["zarr.json"])
+    del root["attributes"]["seal"]
+    environment = json.loads(root["attributes"].pop("environment"))
+    assert environment.pop("time")
+    kept = {name: data for name, data in files.items() if name.partition("/")[0] not in TIMES or "/c/" not in name}
+    return {**kept, "zarr.json": (root, environment)}
 
 
 def results(path: Path) -> xr.Dataset:

@@ -32,6 +32,8 @@ ELSEWHERE = "docs/examples/"
 
 NOT_HERE = {
     "sweep": "trains for minutes to days; tests/test_quickstart.py runs one",
+    "plan": "of MNIST, which would be downloaded",
+    "my.zarr": "made by a command that trains for minutes",
     "s3://": "needs a bucket; tests/store/test_s3.py has one",
     "models/": "checkpoints of the reader's own; tests/importing/test_recompute.py has some",
 }

@@ -26,7 +26,7 @@ from hesstore.sweep import run_sweep
 from tests.conftest import ROOT, Done
 from tests.store.test_scale import GETS, PUTS
 from tests.store.test_store import analysed, fitted, spec
-from tests.test_sweep import TIMES, Stop, stop_at
+from tests.test_sweep import Stop, stop_at, untimed
 
 obstore = pytest.importorskip("obstore")
 pytest.importorskip("moto")
@@ -76,10 +76,6 @@ def contents(url: str = URL) -> dict[str, bytes]:
 
 def files(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
-
-
-def without_times(entries: dict[str, bytes]) -> dict[str, bytes]:
-    return {key: data for key, data in entries.items() if not key.startswith(tuple(f"{name}/c" for name in TIMES))}
 
 
 def test_a_template_has_the_local_ones_bytes(tmp_path: Path) -> None:
@@ -453,7 +449,7 @@ def test_a_sweep_has_the_local_ones_bytes_however_it_was_interrupted(toy_config:
     summary = run_sweep(config, URL)
     assert 0 < summary.computed < summary.total == summary.complete == 8
     local = {key: data for key, data in files(tmp_path / "s.zarr").items() if ".claim" not in key}
-    assert without_times(contents()) == without_times(local)
+    assert untimed(contents()) == untimed(local)
     assert run_sweep(config, URL).computed == 0
     with pytest.raises(ConfigMismatchError, match=f"{URL}: made with another config: k is 6 there, 5 here"):
         run_sweep(toy_config(direction="both", k=5), URL)
@@ -519,7 +515,7 @@ def test_verify_and_repair(hesstore: Callable[..., Done], toy_arguments: list[st
     assert hesstore(*swept).returncode == 0
     assert hesstore("verify", URL).returncode == 0
     unsealed = {key: data for key, data in contents().items() if not key.startswith("entries_digest")}
-    assert without_times(unsealed) == without_times({key: whole[key] for key in unsealed})
+    assert untimed(unsealed) == untimed({key: whole[key] for key in unsealed})
 
 
 @pytest.mark.slow
@@ -531,7 +527,7 @@ def test_workers_write_to_the_bucket(toy_config: MakeConfig, tmp_path: Path, mon
     run_sweep(config, tmp_path / "s.zarr")
     run_sweep(config, URL, workers=2)
     local = {key: data for key, data in files(tmp_path / "s.zarr").items() if ".claim" not in key}
-    assert without_times(contents()) == without_times(local)
+    assert untimed(contents()) == untimed(local)
 
 
 def test_a_store_in_a_bucket_does_not_grow(toy_config: MakeConfig) -> None:
