@@ -85,6 +85,11 @@ class LiveBlock:
         self.draw()
         self._write(("\n" if self._keep else self._erasure()) + "\x1b[?25h")
 
+    def folded(self, text: str) -> str:
+        """``text`` in lines that fit beside each other, broken between words."""
+        width, _ = self._size()
+        return "\n  ".join(flow(text.split(" "), max(width - 2, 1), gap=" "))
+
     def say(self, text: str) -> None:
         """A line above the block."""
         with self._lock:

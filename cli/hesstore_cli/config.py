@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
 from hesstore.config import SweepConfig
-from hesstore.resolving import Layer, as_toml, merged
+from hesstore.resolving import as_toml, merged
 from hesstore_cli import completing
 from hesstore_cli.help_pages import Command, GroupedOption
 from hesstore_cli.options import SOURCES, layer_options
+from hesstore_cli.stored import stored_layer
 
 if TYPE_CHECKING:
-    from typing import Any
+    from hesstore.resolving import Layer
 
 
 @click.command(cls=Command)
@@ -44,18 +44,5 @@ def config(context: click.Context, found: list[Layer], store: str | None) -> Non
     if store is not None:
         if context.get_parameter_source("preset") == ParameterSource.COMMANDLINE:
             raise click.UsageError("--of takes the place of --preset: give one of them")
-        found = [_of(store), *found[1:]]
+        found = [stored_layer(store), *found[1:]]
     click.echo(as_toml(SweepConfig.from_mapping(merged(found)), found), nl=False)
-
-
-def _of(store: str) -> Layer:
-    """What the config of a store has other than the defaults."""
-    from hesstore.errors import CorruptStoreError
-    from hesstore.store.paths import open_group
-
-    try:
-        values: dict[str, Any] = json.loads(str(open_group(store).attrs["config"]))
-    except (KeyError, ValueError) as error:
-        raise CorruptStoreError(f"{store}: has no config that can be read: hesstore verify says more") from error
-    defaults = SweepConfig().to_mapping()
-    return Layer(store, {key: value for key, value in values.items() if value != defaults.get(key)})

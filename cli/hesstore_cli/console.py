@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import click
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from hesstore.sweep import SweepEvent, SweepPlan
     from hesstore_cli.block import LiveBlock, View
     from hesstore_cli.event_log import EventLog
+
+
+def talk(text: str) -> None:
+    """A line on stderr. That nobody can read it any more, or the disk under it is full, is no reason to stop work."""
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of this process
 
 
 class Bar:
@@ -71,7 +80,7 @@ class Bar:
     def say(self, text: str) -> None:
         """A line on stderr, above the bar if there is one."""
         if self._progress is None:
-            click.echo(text, err=True)
+            talk(text)
         else:
             self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -206,7 +215,7 @@ class SweepReporter:
             self._live.__exit__(*details)
             self._live, self.stop.is_shown = None, False
         if self._unsaid and not self.quiet:
-            click.echo(self._unsaid, err=True)
+            talk(self._unsaid)
 
     def _now(self) -> View:
         """What the block says at this moment."""
@@ -221,7 +230,7 @@ class SweepReporter:
     def say(self, text: str) -> None:
         """A line on stderr, above the block if there is one."""
         if self._live is None:
-            click.echo(text, err=True)
+            talk(text)
         else:
             self._live.say(text)
 
@@ -235,7 +244,7 @@ class SweepReporter:
             self.log.plan(plan)
         if plan.analyses and not self.quiet:
             for line in briefly(plan):
-                self.say(line)
+                self.say(line if self._live is None else self._live.folded(line))
             self._planned = f"{time_of(plan)} left" if plan.seconds else ""
         if self._view is not None:
             self._view.doing = ("beginning",)

@@ -128,7 +128,8 @@ def _text(value: float | None, form: str) -> str:
 def as_text(facts: dict[str, Any]) -> str:
     """The facts for people."""
     sizes = facts["sizes"]
-    shape = f"{sizes['run']} runs × {sizes['l2']} λ, {sizes['mode']} eigenpairs of {sizes['param']:,} parameters"
+    runs = f"{sizes['run']} run{'s' * (sizes['run'] != 1)}"
+    shape = f"{runs} × {sizes['l2']} λ, {sizes['mode']} eigenpairs of {sizes['param']:,} parameters"
     settings = ", ".join(f"{key}={value}" for key, value in facts["config"].items() if value != "")
     lines = [
         f"{facts['path']}: {shape}, {size(facts['bytes'])}",
@@ -142,6 +143,8 @@ def as_text(facts: dict[str, Any]) -> str:
         lines += [f"  λ = {l2} failed: {reason}" for l2, reason in run["failures"].items()]
         if run["results"]:
             lines.append("         λ  test acc.  worst class     μ₁ (nat)  converged  epochs  products")
+        if len(run["results"]) < run["complete"]:
+            lines.append(f"  ({len(run['results'])} of {run['complete']} complete λ are shown)")
         for row in run["results"]:
             worst = "–" if row["worst_class"] is None else f"{row['worst_class']:>3}: {row['worst_class_accuracy']:.3f}"
             lines.append(

@@ -5,44 +5,80 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
+from hesstore.config import SweepConfig
+from hesstore.resolving import merged
+from hesstore_cli import completing
 from hesstore_cli.amounts import size
 from hesstore_cli.help_pages import Command
-from hesstore_cli.options import config_options, runs_option
+from hesstore_cli.options import layer_options, runs_option
+from hesstore_cli.stored import stored_layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hesstore.config import SweepConfig
     from hesstore.planning import Span
+    from hesstore.resolving import Layer
     from hesstore.sweep import SweepPlan
 
 
 @click.command(cls=Command)
-@click.argument("store", metavar="[STORE]", required=False, type=click.Path(path_type=str))
-@config_options
+@click.argument(
+    "store", metavar="[STORE]", required=False, type=click.Path(path_type=str), shell_complete=completing.stores
+)
+@layer_options
 @click.option("--grow", is_flag=True, help="Plan what sweep --grow would compute.")
 @runs_option
 @click.option("--retry-failed", is_flag=True, help="Count λ that failed as to be tried again.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.pass_context
 def plan(
-    store: str | None, config: SweepConfig, runs: tuple[int, ...], *, grow: bool, retry_failed: bool, as_json: bool
+    context: click.Context,
+    store: str | None,
+    found: list[Layer],
+    runs: tuple[int, ...],
+    *,
+    grow: bool,
+    retry_failed: bool,
+    as_json: bool,
 ) -> None:
     """Say what a sweep would take: λ, Hessian products, time, disk and memory. Nothing is computed or written.
 
-    Of STORE, if it is there, what is left. Without STORE: a new one, wherever it may lie. Time is that of one process
-    on this machine: measured on the data and the network in a few seconds, or as the λ took that STORE has. How many
-    epochs and products a λ needs shows only then, so it is a span.
+    Of STORE, if it is there, what is left; its own config holds if no setting is given. Without STORE: a new one,
+    wherever it may lie. Time is that of one process on this machine: measured on the data and the network in a few
+    seconds, or as the λ took that STORE has. How many epochs and products a λ needs shows only then, so it is a span.
 
     \b
     Examples:
       hesstore plan --preset quickstart
       hesstore plan run.zarr --l2 0:0.1:1001 --grow
     """
+    from hesstore.store.paths import locate
     from hesstore.sweep import plan_sweep
 
-    found = plan_sweep(config, store, retry_failed=retry_failed, grow=grow, runs=runs)
-    click.echo(as_json_text(found) if as_json else as_text(found))
+    if store is not None and _says_nothing(context, found) and not locate(store).is_new():
+        found = [_own(store)]
+    config = SweepConfig.from_mapping(merged(found))
+    planned = plan_sweep(config, store, retry_failed=retry_failed, grow=grow, runs=runs)
+    click.echo(as_json_text(planned) if as_json else as_text(planned))
+
+
+def _says_nothing(context: click.Context, found: list[Layer]) -> bool:
+    """Whether no option names a setting."""
+    return len(found) == 1 and context.get_parameter_source("preset") != ParameterSource.COMMANDLINE
+
+
+def _own(store: str) -> Layer:
+    """The config of the store itself, unless it names code: nobody runs that for having been handed a store."""
+    layer = stored_layer(store)
+    for key in ("dataset", "model"):
+        if ":" in str(layer.values.get(key, "")):
+            raise click.UsageError(
+                f"{store} names code, {key} = {layer.values[key]}: give its settings yourself, "
+                f"as `hesstore config --of {store}` prints them"
+            )
+    return layer
 
 
 def as_json_text(plan: SweepPlan) -> str:
@@ -90,7 +126,11 @@ def _work(plan: SweepPlan) -> str:
     def count(number: float) -> str:
         return f"{float(f'{number:.2g}'):,.0f}"
 
-    fits = f"{plan.fits} fits of {between(plan.epochs, count)} epochs, " if plan.fits else ""
+    fits = (
+        f"{plan.fits:,} {'fit' if plan.fits == 1 else 'fits'} of {between(plan.epochs, count)} epochs, "
+        if plan.fits
+        else ""
+    )
     return f"{fits}{between(plan.products, count)} Hessian products"
 
 

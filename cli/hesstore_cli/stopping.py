@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -16,8 +17,8 @@ from hesstore_cli.exit_status import ExitStatus
 if TYPE_CHECKING:
     from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C, and what schedulers send when time is nearly up."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Ctrl-C, what schedulers send when time is nearly up, and what a closed terminal leaves."""
 
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
@@ -48,7 +49,8 @@ class StopRequest:
         self.is_shown = False
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        heard = [each for each in SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]  # nohup
+        self._before = {number: signal.signal(number, self._handle) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,12 +66,18 @@ class StopRequest:
     def _handle(self, *_: int | FrameType | None) -> None:
         if self.status == ExitStatus.INTERRUPTED:
             if sys.stderr.isatty():
-                os.write(2, b"\x1b[?25h\n")  # the bar has hidden the cursor
-            os.write(2, b"hesstore: stopped at once; the same command goes on from the last complete \xce\xbb\n")
+                _write("\x1b[?25h\n")  # the bar has hidden the cursor
+            _write("hesstore: stopped at once; the same command goes on from the last complete λ\n")
             os._exit(ExitStatus.INTERRUPTED)
         self.status = ExitStatus.INTERRUPTED
         if not self.is_shown:
-            os.write(2, "hesstore: stopping after the λ in hand; once more to stop at once\n".encode())
+            _write("hesstore: stopping after the λ in hand; once more to stop at once\n")
+
+
+def _write(text: str) -> None:
+    """Past all buffers, to a terminal that may be gone."""
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())
 
 
 class Duration(click.ParamType[float]):

@@ -73,8 +73,8 @@ def sweep(
 ) -> int:
     """Compute every λ that STORE lacks; make STORE if it is not there.
 
-    It begins with its plan, see hesstore plan. Ctrl-C, SIGTERM and SIGUSR1 stop it after the λ in hand; a second one at
-    once. Run the same command again to go on where it stopped.
+    It begins with its plan, see hesstore plan. Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 stop it after the λ in hand; a
+    second one at once. Run the same command again to go on where it stopped.
 
     \b
     Examples:
@@ -90,7 +90,7 @@ def sweep(
     stop = StopRequest(time_limit)
     with _log(log_file, store) as log, stop:
         from hesstore.sweep import run_sweep
-        from hesstore_cli.console import SweepReporter
+        from hesstore_cli.console import SweepReporter, talk
 
         if log is not None:
             log.started(store, config)
@@ -111,7 +111,7 @@ def sweep(
         if log is not None:
             log.ended(summary, status)
     if quiet < 2:
-        click.echo(_ending(summary, store), err=True)
+        talk(_ending(summary, store))
     return status
 
 
@@ -142,6 +142,8 @@ def _ending(summary: SweepSummary, store: str) -> str:
             f"hesstore: stopped with {summary.complete} of {summary.total} λ complete in {store}{failed}; {now}; "
             "the same command goes on from there"
         )
+    if not summary.complete:
+        return f"no λ complete in {store}{failed}; {now}; --retry-failed tries them again"
     opener = "hesstore.open" if "://" in store else "xr.open_zarr"  # xarray alone takes URLs to fsspec
     return (
         f"{summary.complete} λ complete in {store}{failed}; {now}. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from hesstore.errors import HesstoreWarning
@@ -30,7 +30,8 @@ def told_in_a_line() -> Iterator[None]:
         ) -> None:
             if issubclass(category, HesstoreWarning):
                 # Not by click, which writes past what a live bar has put in the place of stderr.
-                sys.stderr.write(f"hesstore: warning: {' '.join(str(message).split())}\n")
+                with suppress(OSError):
+                    sys.stderr.write(f"hesstore: warning: {' '.join(str(message).split())}\n")
             else:
                 shown_by_python(message, category, filename, lineno, file, line)
 

@@ -231,6 +231,7 @@ async function start() {
   attend();
   drawing = loadPlotly(); // tables need not wait for it
   const { id, index } = asked(location.hash);
+  if (!(await runOf(id)).class_skill) $("quantity").value = "class_accuracy"; // an import may lack counts
   await chooseRun(id, index);
   await drawing;
   document.body.dataset.ready = "yes";

@@ -24,7 +24,7 @@ from hesstore.store.digest import digest
 from hesstore.store.durable import DurableLocalStore
 from hesstore.store.local import beside
 from hesstore.store.paths import local_path, open_group
-from hesstore.store.schema import AT_FIT, VARIABLES, Run, Status, StoreSpec
+from hesstore.store.schema import AT_FIT, GRID, SPECTRUM, VARIABLES, Run, Status, StoreSpec
 from hesstore.store.sessions import environments, remember
 from hesstore.store.writing import SweepStore, check_swept, write_template
 
@@ -32,17 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
-
-GRID = frozenset({"l2", "seeds", "direction"})
-"""Settings that may take in more."""
-
-SPECTRUM = frozenset(
-    {
-        *("k", "which", "solver", "tol", "max_matvecs", "hessian_samples", "response"),
-        *("probes", "density", "density_probes", "density_steps", "density_width"),
-    }
-)
-"""Settings whose change asks for new spectra, not for new weights."""
 
 
 def check_growing(path: Path, wanted: Mapping[str, Any]) -> None:

@@ -270,6 +270,18 @@ COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
 }
 
 
+GRID = frozenset({"l2", "seeds", "direction"})
+"""Settings that may take in more."""
+
+SPECTRUM = frozenset(
+    {
+        *("k", "which", "solver", "tol", "max_matvecs", "hessian_samples", "response"),
+        *("probes", "density", "density_probes", "density_steps", "density_width"),
+    }
+)
+"""Settings whose change asks for new spectra, not for new weights."""
+
+
 def variables_of(version: int) -> tuple[Variable, ...]:
     """The variables of a store of schema ``version``."""
     return tuple(variable for variable in VARIABLES if variable.since <= version)

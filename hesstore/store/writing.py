@@ -26,8 +26,10 @@ from hesstore.store.paths import local_path, locate, open_group
 from hesstore.store.schema import (
     BY_NAME,
     COORDINATE_ATTRS,
+    GRID,
     SCHEMA_VERSION,
     SIGNS,
+    SPECTRUM,
     SPLITS,
     VARIABLES,
     Run,
@@ -320,8 +322,8 @@ def check_matching(location: Location, identity: Mapping[str, Any], *, partly: b
         differences = {key: (str(stored.get(key)), str(identity.get(key))) for key in keys}
         described = "; ".join(f"{key} is {old} there, {new} here" for key, (old, new) in differences.items())
         raise ConfigMismatchError(
-            f"{place}: made with another config: {described}. Give the same options or another path"
-            " (or --grow, for more λ, runs or pairs)",
+            f"{place}: made with another config: {described}. Give the same options (`hesstore config --of {place}` "
+            f"prints them) or another path{', or --grow to make it larger' if set(keys) <= GRID | SPECTRUM else ''}",
             differences,
         )
 

@@ -160,6 +160,27 @@ def test_failed_strengths_are_exit_status_4(hesstore: Hesstore, toy_arguments: l
     assert done.returncode == 4
     assert "1 failed (hesstore info s.zarr says why)" in done.stderr
     assert "λ = 1000 failed: the training loss became" in hesstore("info", "s.zarr").stdout
+    none = hesstore("sweep", "none.zarr", *toy_arguments, *options, "--l2", "1000")
+    assert none.returncode == 4
+    assert "no λ complete in none.zarr, 1 failed" in none.stderr
+    assert "Next:" not in none.stderr
+
+
+def test_a_plan_of_a_store_is_by_its_own_config(hesstore: Hesstore, toy_arguments: list[str]) -> None:
+    small = ("--hidden", 3, "--l2", 0, "--epochs", 1, "--k", 2, "--response", 0, "--probes", 0)
+    assert hesstore("sweep", "s.zarr", "--dataset", "mnist-5k", *small).returncode == 0
+    assert hesstore("plan", "s.zarr").stdout.startswith("s.zarr: 0 of 1 λ to do; 2 eigenpairs")
+    for options in (("--preset", "paper"), ("--k", 3)):
+        other = hesstore("plan", "s.zarr", *options)
+        assert other.returncode == 3
+        assert "`hesstore config --of s.zarr` prints them) or another path" in other.stderr
+        assert "--grow" not in other.stderr  # which can't help
+    grown = hesstore("sweep", "s.zarr", "--dataset", "mnist-5k", *small, "--k", 3)
+    assert (grown.returncode, "or --grow to make it larger" in grown.stderr) == (3, True)
+    assert hesstore("sweep", "code.zarr", *toy_arguments, "--l2", 0).returncode == 0
+    refused = hesstore("plan", "code.zarr")  # what a store names is not run
+    assert refused.returncode == 2
+    assert "code.zarr names code, dataset = tests.toy:digits" in refused.stderr
 
 
 def test_no_arguments_print_the_help(hesstore: Hesstore) -> None:
@@ -224,7 +245,10 @@ def started(tmp_path: Path, environment: dict[str, str], *arguments: str) -> sub
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGINT, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGUSR1))],
+    [
+        signal.SIGINT,
+        *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)),
+    ],
 )
 def test_a_signal_stops_after_the_strength_in_hand(
     toy_arguments: list[str], tmp_path: Path, environment: dict[str, str], number: int

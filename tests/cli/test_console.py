@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -202,6 +203,19 @@ def test_the_pace_is_that_of_the_latest_but_not_of_one_stack(clock: list[float])
             stacks.note(each)
         clock[0] += 60
     assert stacks.each == pytest.approx(60 / 64, rel=0.5)
+
+
+def test_a_line_that_nobody_can_read_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lost(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Lost())
+    with SweepReporter(verbose=True) as reporter:
+        for index in range(2):
+            reporter(event("complete", index, 0.0, **GOOD))
+    assert sys.stderr.name == os.devnull
+    sys.stderr.close()
 
 
 def test_the_plan_for_people(capsys: pytest.CaptureFixture[str]) -> None:
