@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import xarray as xr
-    from numpy.typing import NDArray
 
     from hesstore.checked_reading import At
     from hesstore.distance import Distance
@@ -159,46 +158,39 @@ def compare(
         If the attributes or arrays of one can't be read, or are not what its digests say.
     """
     made = compare_configs(a, b)
+    imports = tuple(side for side, called in enumerate("AB") if called in made.imported)
+    readers = Reader(a, "A"), Reader(b, "B")
+    identical = 0
     try:
         names, shapes = _names(a, b)
         cells, only_a, only_b = _cells(a, b)
         tallies = {name: _Tally() for name in names}
-        identical, readers = 0, (Reader(a, "A"), Reader(b, "B"))
-        imports = tuple(side for side, called in enumerate("AB") if called in made.imported)
         has_same_large = _have_the_same_large(a, b)
         for done, cell in enumerate(cells, 1):
             values = readers[0].at(cell.places[0]), readers[1].at(cell.places[1])
             check(readers, cell.places, values)
-            there = [{name for name in names if not is_unset(name, each)} for each in values]
             is_identical = has_same_large and cell.digests[0] == cell.digests[1]
             identical += is_identical
             for name, tally in tallies.items():
-                tally.there_a += name in there[0]
-                tally.there_b += name in there[1]
-                if is_identical and BY_NAME[name].is_large:
-                    tally.add(cell, distance.SAME)
-                elif all(name in each for each in values):
-                    pair, has_gaps = _without_gaps(name, values, there, imports)
-                    tally.has_gaps |= has_gaps
-                    tally.add(cell, _distance(name, pair, values))
+                tally.add(name, cell, values, imports, is_same=is_identical and BY_NAME[name].is_large)
             progress(done, len(cells))
     except (ValueError, RuntimeError, KeyError) as error:
         raise CorruptStoreError(f"arrays can't be read ({error}): hesstore verify names the damaged file") from error
-    there_a = {name for name, tally in tallies.items() if tally.there_a}
-    there_b = {name for name, tally in tallies.items() if tally.there_b}
-    one_sided = there_a ^ there_b
-    alike = has_same_large and not any(BY_NAME[name].is_large for name in one_sided)
+    one_sided = [[name for name in names if tallies[name].is_only_in(side)] for side in (0, 1)]
+    in_both = {name: tally for name, tally in tallies.items() if all(tally.there)}
+    if any(BY_NAME[name].is_large for name in one_sided[0] + one_sided[1]):
+        has_same_large = False
     return replace(
         made,
         shapes=shapes,
-        variables_only_a=tuple(name for name in names if name in there_a - there_b),
-        variables_only_b=tuple(name for name in names if name in there_b - there_a),
-        gaps=tuple(name for name, tally in tallies.items() if tally.has_gaps and name not in one_sided),
+        variables_only_a=tuple(one_sided[0]),
+        variables_only_b=tuple(one_sided[1]),
+        gaps=tuple(name for name, tally in in_both.items() if tally.has_gaps),
         common=len(cells),
         only_a=only_a,
         only_b=only_b,
-        identical=identical if alike else None,
-        differences=tuple(tally.difference(name) for name, tally in tallies.items() if name in there_a & there_b),
+        identical=identical if has_same_large else None,
+        differences=tuple(tally.difference(name) for name, tally in in_both.items()),
     )
 
 
@@ -299,34 +291,6 @@ def _shape(ds: xr.Dataset, name: str) -> str:
 # -- values -----------------------------------------------------------------------------------------------
 
 
-Pair = tuple["NDArray[Any]", "NDArray[Any]"]
-
-
-def _without_gaps(
-    name: str, values: tuple[At, At], there: list[set[str]], imports: tuple[int, ...]
-) -> tuple[Pair, bool]:
-    """Both values, as many modes as both have, without those that an import lacks; and whether it lacks any."""
-    a, b = (each[name] for each in values)
-    if "mode" in BY_NAME[name].dims:
-        k = min(len(a), len(b))
-        a, b = a[:k], b[:k]
-    has_gaps = False
-    for side in imports:
-        if name not in there[side]:
-            return (a, a), name in there[1 - side]
-        if a.dtype.kind == "f":
-            gap = np.isnan(b if side else a) & ~np.isnan(a if side else b)
-            a, b = np.where(gap, np.nan, a), np.where(gap, np.nan, b)
-            has_gaps |= bool(gap.any())
-    return (a, b), has_gaps
-
-
-def _distance(name: str, pair: Pair, values: tuple[At, At]) -> Distance:
-    if name == "eigenvectors":
-        return distance.of_vectors(*pair, *(each["eigenvalues"][: len(pair[0])] for each in values))
-    return distance.of_numbers(*pair) if BY_NAME[name].dtype.startswith("f") else distance.of_labels(*pair)
-
-
 @dataclass
 class _Tally:
     """The largest distance of a variable so far, and where; and at how many λ each store has any values of it."""
@@ -335,14 +299,22 @@ class _Tally:
     largest: Distance | None = None
     run: int = 0
     l2: float = 0.0
-    there_a: int = 0
-    there_b: int = 0
+    there: list[int] = field(default_factory=lambda: [0, 0])
     has_gaps: bool = False
 
-    def add(self, cell: _Cell, found: Distance) -> None:
+    def add(self, name: str, cell: _Cell, values: tuple[At, At], imports: tuple[int, ...], *, is_same: bool) -> None:
+        for side, each in enumerate(values):
+            self.there[side] += not is_unset(name, each)
+        if any(name not in each for each in values):
+            return
+        found, has_gaps = (distance.SAME, False) if is_same else distance.of_variable(name, values, imports)
+        self.has_gaps |= has_gaps
         self.differing += found.differs
         if self.largest is None or _rank(found) > _rank(self.largest):
             self.largest, self.run, self.l2 = found, cell.run, cell.l2
+
+    def is_only_in(self, side: int) -> bool:
+        return self.there[side] > 0 and not self.there[1 - side]
 
     def difference(self, name: str) -> Difference:
         largest = self.largest or distance.SAME
