@@ -1,7 +1,7 @@
 """Two stores held against each other: config, environment, and the results at each λ that is complete in both.
 
-λ by λ, so that no more than one of each is in memory; where their digests are the same, large arrays are the same to
-the byte, and are not read.
+λ by λ, so that no more than one of each is in memory. All is read and held against its digests: equal digests alone
+say that the same was written once, not that it is still there.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hesstore import distance
+from hesstore.checked_reading import Reader, check, is_unset
 from hesstore.errors import CorruptStoreError
-from hesstore.store.schema import BY_NAME, VARIABLES, Status
-from hesstore.store.sessions import TIME
+from hesstore.store.schema import BY_NAME, VARIABLES, Status, arrays_of
+from hesstore.store.sessions import grouped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import xarray as xr
-    from numpy.typing import NDArray
 
+    from hesstore.checked_reading import At
     from hesstore.distance import Distance
 
 Values = dict[str, tuple[str, str]]
@@ -73,23 +74,39 @@ class Comparison:
         What decides the results: settings, the data's digest, the parameters.
     environment : dict of str to (str, str)
         What they were made on, and the settings that say where: no difference of results.
-    missing : dict of str to (str, str)
-        Variables that one of them lacks, or that have other shapes.
+    recorded_only_a, recorded_only_b : tuple of str
+        Facts of the environment that one of them alone recorded.
+    imported : tuple of str
+        Which of them, ``A`` or ``B``, was imported from files. Its config is what was said of the files.
+    shapes : dict of str to (str, str)
+        Variables that have other shapes.
+    variables_only_a, variables_only_b : tuple of str
+        Variables of which one of them alone has any values at the λ that are complete in both: no difference of
+        results. An import has what its files had.
+    gaps : tuple of str
+        Variables of which an import lacks some values that the other store has; the others are compared.
     common, only_a, only_b : int
         λ of runs of the same seed and direction that are complete in both, and in one alone.
-    identical : int
-        λ whose weights, gradient, eigenvectors and other large arrays are the same to the byte, by their digests.
+    identical : int or None
+        λ whose weights, gradient, eigenvectors and other large arrays are the same to the byte; None if one store
+        lacks some.
     differences : tuple of Difference
         One of each variable that was compared, in the schema's order.
     """
 
     config: Values
     environment: Values
-    missing: Values = field(default_factory=dict)
+    recorded_only_a: tuple[str, ...] = ()
+    recorded_only_b: tuple[str, ...] = ()
+    imported: tuple[str, ...] = ()
+    shapes: Values = field(default_factory=dict)
+    variables_only_a: tuple[str, ...] = ()
+    variables_only_b: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
     common: int = 0
     only_a: int = 0
     only_b: int = 0
-    identical: int = 0
+    identical: int | None = None
     differences: tuple[Difference, ...] = ()
 
     @property
@@ -99,8 +116,8 @@ class Comparison:
 
     @property
     def same_results(self) -> bool:
-        """Whether the same λ are complete in both, with the same values, but for times."""
-        return not (self.missing or self.only_a or self.only_b or any(each.differing for each in self.differences))
+        """Whether the same λ are complete in both, and the values that both have are the same, but for times."""
+        return not (self.shapes or self.only_a or self.only_b or any(each.differing for each in self.differences))
 
 
 def compare_configs(a: xr.Dataset, b: xr.Dataset) -> Comparison:
@@ -111,8 +128,16 @@ def compare_configs(a: xr.Dataset, b: xr.Dataset) -> Comparison:
     CorruptStoreError
         If the attributes of one can't be read.
     """
-    (identity_a, elsewhere_a), (identity_b, elsewhere_b) = _described(a), _described(b)
-    return Comparison(_differing(identity_a, identity_b), _differing(elsewhere_a, elsewhere_b))
+    first, second = _described(a), _described(b)
+    both = first.facts.keys() & second.facts.keys()
+    facts_a, facts_b = ({name: fact for name, fact in each.facts.items() if name in both} for each in (first, second))
+    return Comparison(
+        _differing(first.identity, second.identity),
+        _differing(first.elsewhere, second.elsewhere) | _differing(facts_a, facts_b),
+        recorded_only_a=tuple(name for name in first.facts if name not in both),
+        recorded_only_b=tuple(name for name in second.facts if name not in both),
+        imported=tuple(name for name, each in (("A", first), ("B", second)) if each.is_import),
+    )
 
 
 def compare(
@@ -130,50 +155,67 @@ def compare(
     Raises
     ------
     CorruptStoreError
-        If the attributes or arrays of one can't be read.
+        If the attributes or arrays of one can't be read, or are not what its digests say.
     """
     made = compare_configs(a, b)
+    imports = tuple(side for side, called in enumerate("AB") if called in made.imported)
+    readers = Reader(a, "A"), Reader(b, "B")
+    identical = 0
     try:
-        names, missing = _names(a, b)
+        names, shapes = _names(a, b)
         cells, only_a, only_b = _cells(a, b)
-        covers_the_same = a.attrs["schema_version"] == b.attrs["schema_version"]
-        identical = [covers_the_same and cell.digests[0] == cell.digests[1] for cell in cells]
         tallies = {name: _Tally() for name in names}
-        readers = _Reader(a, names), _Reader(b, names)
-        for done, (cell, is_identical) in enumerate(zip(cells, identical, strict=True), 1):
+        has_same_large = _have_the_same_large(a, b)
+        for done, cell in enumerate(cells, 1):
+            values = readers[0].at(cell.places[0]), readers[1].at(cell.places[1])
+            check(readers, cell.places, values)
+            is_identical = has_same_large and cell.digests[0] == cell.digests[1]
+            identical += is_identical
             for name, tally in tallies.items():
-                is_same = is_identical and BY_NAME[name].is_large
-                tally.add(cell, distance.SAME if is_same else _distance(name, readers, cell))
+                tally.add(name, cell, values, imports, is_same=is_identical and BY_NAME[name].is_large)
             progress(done, len(cells))
     except (ValueError, RuntimeError, KeyError) as error:
         raise CorruptStoreError(f"arrays can't be read ({error}): hesstore verify names the damaged file") from error
-    differences = tuple(tally.difference(name) for name, tally in tallies.items() if cells)
+    one_sided = [[name for name in names if tallies[name].is_only_in(side)] for side in (0, 1)]
+    in_both = {name: tally for name, tally in tallies.items() if all(tally.there)}
+    if any(BY_NAME[name].is_large for name in one_sided[0] + one_sided[1]):
+        has_same_large = False
     return replace(
         made,
-        missing=missing,
+        shapes=shapes,
+        variables_only_a=tuple(one_sided[0]),
+        variables_only_b=tuple(one_sided[1]),
+        gaps=tuple(name for name, tally in in_both.items() if tally.has_gaps),
         common=len(cells),
         only_a=only_a,
         only_b=only_b,
-        identical=sum(identical),
-        differences=differences,
+        identical=identical if has_same_large else None,
+        differences=tuple(tally.difference(name) for name, tally in in_both.items()),
     )
 
 
 # -- what they were made with -----------------------------------------------------------------------------
 
 
-def _described(ds: xr.Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What decides the results of a store, and what else is told of its making."""
+class _Described(NamedTuple):
+    """What decides the results of a store, other settings, facts of its environment, and whether it was imported."""
+
+    identity: dict[str, Any]
+    elsewhere: dict[str, Any]
+    facts: dict[str, Any]
+    is_import: bool
+
+
+def _described(ds: xr.Dataset) -> _Described:
     try:
         identity, config, made = (json.loads(ds.attrs[name]) for name in ("identity", "config", "environment"))
         layout = [f"{name} {'×'.join(map(str, shape))}" for name, shape in identity["parameters"]]
-    except (KeyError, ValueError, TypeError) as error:
+        facts = {f"{group}.{name}": fact for group, named in grouped(made).items() for name, fact in named.items()}
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise CorruptStoreError(f"attributes can't be read ({error}): hesstore verify says more") from error
-    groups = {name: facts for name, facts in made.items() if isinstance(facts, dict)}
-    groups["environment"] = {name: fact for name, fact in made.items() if name not in {*groups, TIME}}  # of old stores
-    facts = {f"{group}.{name}": fact for group, named in groups.items() for name, fact in named.items()}
     elsewhere = {f"config.{key}": value for key, value in config.items() if key not in identity}
-    return {**identity, "parameters": ", ".join(layout)}, {**elsewhere, **facts}
+    is_import = identity.pop("imported", None) is not None  # from which files is no setting
+    return _Described({**identity, "parameters": ", ".join(layout)}, elsewhere, facts, is_import)
 
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> Values:
@@ -222,23 +264,26 @@ def _complete(ds: xr.Dataset) -> dict[tuple[int, str, float], tuple[int, int]]:
 
 
 def _names(a: xr.Dataset, b: xr.Dataset) -> tuple[list[str], Values]:
-    """The variables that both have alike, but for the number of modes, and the others."""
+    """The variables to compare, and those that have other shapes, but for the number of modes."""
     names: list[str] = []
-    missing: Values = {}
+    shapes: Values = {}
     for name in BY_NAME:
-        shapes = _shape(a, name), _shape(b, name)
-        if name in _NOT_COMPARED or shapes == ("–", "–"):
+        if name in _NOT_COMPARED or not (name in a or name in b):
             continue
-        if shapes[0] == shapes[1]:
-            names.append(name)
+        if name in a and name in b and _shape(a, name) != _shape(b, name):
+            shapes[name] = _shape(a, name), _shape(b, name)
         else:
-            missing[name] = shapes
-    return names, missing
+            names.append(name)
+    return names, shapes
+
+
+def _have_the_same_large(a: xr.Dataset, b: xr.Dataset) -> bool:
+    """Whether the digests of both cover the same arrays, and both have them all: a pack may lack some."""
+    covered, other = (set(arrays_of(int(ds.attrs["schema_version"]), Status.COMPLETE)) for ds in (a, b))
+    return covered == other and all(name in a and name in b for name in covered)
 
 
 def _shape(ds: xr.Dataset, name: str) -> str:
-    if name not in ds:
-        return "–"
     sizes = [f"{length} {dim}" for dim, length in ds[name].sizes.items() if dim not in {"run", "l2", "mode"}]
     return " × ".join(sizes)
 
@@ -247,52 +292,29 @@ def _shape(ds: xr.Dataset, name: str) -> str:
 
 
 @dataclass
-class _Reader:
-    """The values of a store at one λ after the other; files that have all λ of a run are read once a run."""
-
-    ds: xr.Dataset
-    names: list[str]
-    run: int = -1
-    rows: dict[str, NDArray[Any]] = field(default_factory=dict)
-
-    def at(self, name: str, run: int, index: int) -> NDArray[Any]:
-        """In the order of the schema's dimensions."""
-        if BY_NAME[name].is_large:
-            values: NDArray[Any] = self.ds[name].isel(run=run, l2=index).transpose(*BY_NAME[name].dims[2:]).values
-            return values
-        if run != self.run:
-            small = [each for each in self.names if not BY_NAME[each].is_large]
-            part = self.ds[small].isel(run=run)
-            self.run, self.rows = run, {each: part[each].transpose(*BY_NAME[each].dims[1:]).values for each in small}
-        row: NDArray[Any] = np.asarray(self.rows[name][index])
-        return row
-
-
-def _distance(name: str, readers: tuple[_Reader, _Reader], cell: _Cell) -> Distance:
-    variable = BY_NAME[name]
-    a, b = (reader.at(name, *place) for reader, place in zip(readers, cell.places, strict=True))
-    if "mode" in variable.dims:
-        k = min(len(a), len(b))
-        a, b = a[:k], b[:k]
-    if name == "eigenvectors":
-        eigenvalues = (reader.at("eigenvalues", *place) for reader, place in zip(readers, cell.places, strict=True))
-        return distance.of_vectors(a, b, *(values[: len(a)] for values in eigenvalues))
-    return distance.of_numbers(a, b) if variable.dtype.startswith("f") else distance.of_labels(a, b)
-
-
-@dataclass
 class _Tally:
-    """The largest distance of a variable so far, and where."""
+    """The largest distance of a variable so far, and where; and at how many λ each store has any values of it."""
 
     differing: int = 0
     largest: Distance | None = None
     run: int = 0
     l2: float = 0.0
+    there: list[int] = field(default_factory=lambda: [0, 0])
+    has_gaps: bool = False
 
-    def add(self, cell: _Cell, found: Distance) -> None:
+    def add(self, name: str, cell: _Cell, values: tuple[At, At], imports: tuple[int, ...], *, is_same: bool) -> None:
+        for side, each in enumerate(values):
+            self.there[side] += not is_unset(name, each)
+        if any(name not in each for each in values):
+            return
+        found, has_gaps = (distance.SAME, False) if is_same else distance.of_variable(name, values, imports)
+        self.has_gaps |= has_gaps
         self.differing += found.differs
         if self.largest is None or _rank(found) > _rank(self.largest):
             self.largest, self.run, self.l2 = found, cell.run, cell.l2
+
+    def is_only_in(self, side: int) -> bool:
+        return self.there[side] > 0 and not self.there[1 - side]
 
     def difference(self, name: str) -> Difference:
         largest = self.largest or distance.SAME

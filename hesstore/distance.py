@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hesstore.analysis.subspaces import apart
+from hesstore.checked_reading import is_unset
+from hesstore.store.schema import BY_NAME
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from hesstore.checked_reading import At
 
     Array = NDArray[Any]
 
@@ -26,6 +30,29 @@ class Distance(NamedTuple):
 
 
 SAME = Distance(differs=False, absolute=0.0, relative=0.0)
+
+
+def of_variable(name: str, values: tuple[At, At], imports: tuple[int, ...]) -> tuple[Distance, bool]:
+    """Of a variable that both have, as many modes as both have; and whether one of the ``imports`` lacks any values.
+
+    What such a one lacks is left out: its files had none. Elsewhere a number against none is a difference.
+    """
+    a, b = (each[name] for each in values)
+    if "mode" in BY_NAME[name].dims:
+        k = min(len(a), len(b))
+        a, b = a[:k], b[:k]
+    has_gaps = False
+    for side in imports:
+        if is_unset(name, values[side]):
+            return SAME, not is_unset(name, values[1 - side])
+        if a.dtype.kind == "f":
+            own, other = (b, a) if side else (a, b)
+            gap = np.isnan(own) & ~np.isnan(other)
+            a, b = np.where(gap, np.nan, a), np.where(gap, np.nan, b)
+            has_gaps |= bool(gap.any())
+    if name == "eigenvectors":
+        return of_vectors(a, b, *(each["eigenvalues"][: len(a)] for each in values)), has_gaps
+    return of_numbers(a, b) if a.dtype.kind == "f" else of_labels(a, b), has_gaps
 
 
 def of_labels(a: Array, b: Array) -> Distance:

@@ -37,11 +37,12 @@ def diff(a: str, b: str, *, config_only: bool, as_json: bool) -> int:
 
     Results are compared at each λ that is complete in both, run by run of the same seed and direction; of each variable
     the largest difference is shown, also relative to the variable's largest magnitude at that λ. Of eigenvectors it is
-    1 − overlap of their spans. Times are not compared.
+    1 − overlap of their spans. Times are not compared, nor what one store has no values of. All is read, and held
+    against its digests.
 
     \b
     Exit status:
-      0  the same λ are complete, with the same results
+      0  the same λ are complete, with the same results as far as both have them
       1  results differ, or λ are complete in one alone
       2  one can't be read
       3  the configs differ, whatever the results
@@ -93,18 +94,37 @@ def _lines(found: Comparison, *, config_only: bool) -> Iterator[str]:
     for heading, values in (
         ("config", found.config),
         ("environment (no difference of results)", found.environment),
-        ("variables that one lacks, or has in another shape", found.missing),
+        ("variables that have another shape", found.shapes),
     ):
         if values:
             rows = [(name, _cut(first), _cut(second)) for name, (first, second) in values.items()]
             yield from (*_table((heading, "A", "B"), rows), "")
+    remarks = list(_remarks(found))
+    if remarks:
+        yield from (*remarks, "")
     if config_only:
         yield "the configs differ" if found.config else "the configs are the same"
         return
     yield f"{found.common} λ are complete in both, {found.only_a} only in A, {found.only_b} only in B"
-    if found.common:
+    if found.common and found.identical is not None:
         yield f"{found.identical} of them have the same large arrays (weights, eigenvectors, …), to the byte"
+    if found.common:
         yield from _results(found)
+
+
+def _remarks(found: Comparison) -> Iterator[str]:
+    """What one store alone has, a line each."""
+    if found.imported:
+        yield f"{' and '.join(found.imported)} {'was' if len(found.imported) == 1 else 'were'} imported from files"
+    for what, names in (
+        ("recorded in A alone", found.recorded_only_a),
+        ("recorded in B alone", found.recorded_only_b),
+        ("results only in A", found.variables_only_a),
+        ("results only in B", found.variables_only_b),
+        ("compared as far as the import has values", found.gaps),
+    ):
+        if names:
+            yield f"{what}: {', '.join(names)}"
 
 
 def _results(found: Comparison) -> Iterator[str]:
@@ -114,22 +134,30 @@ def _results(found: Comparison) -> Iterator[str]:
         (
             f"{each.variable}{' *' if each.variable in BY_VECTOR else ''}",
             f"{each.differing} of {found.common}",
-            "" if each.absolute is None else f"{each.absolute:.2g}",
-            "" if each.relative is None else f"{each.relative:.2g}",
+            _amount(each.absolute),
+            _amount(each.relative),
             f"run {each.run}, λ = {each.l2:.10g}",
         )
         for each in found.differences
         if each.differing
     ]
     if not rows:
-        yield "all values are the same"
+        partial = found.variables_only_a or found.variables_only_b or found.gaps or found.shapes
+        same = f"all values {'that can be compared ' if partial else ''}are the same"
+        yield same if found.differences else "no variable has values that can be compared"
         return
     yield ""
     yield from _table(("results", "λ that differ", "largest", "relative", "at"), rows)
     if any(each.differing and each.variable in BY_VECTOR for each in found.differences):
         yield "* of single eigenvectors, which are arbitrary where eigenvalues nearly coincide"
-    same = [each.variable for each in found.differences if not each.differing]
-    yield f"\nthe same everywhere: {', '.join(same) or 'nothing'}"
+    alike = [each.variable for each in found.differences if not each.differing]
+    yield f"\nthe same everywhere: {', '.join(alike) or 'nothing'}"
+
+
+def _amount(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "one has none" if math.isnan(value) else f"{value:.2g}"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-UNGROUPED = "environment"
-"""The heading over facts of stores that older versions made, which have no groups."""
-
 
 def as_text(facts: Mapping[str, Any]) -> str:
     """The provenance among the facts of ``hesstore info --json``: in groups, with all values in one column."""
+    from hesstore.store.sessions import grouped
+
     made, *others = facts["environments"]
     groups: dict[str, dict[str, Any]] = {
         "store": {
@@ -23,7 +22,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
             **({"made": made["time"]} if "time" in made else {}),
         },
         "config": {name: value for name, value in facts["config"].items() if value != ""},
-        **_groups(made),
+        **grouped(made),
     }
     for number, other in enumerate(others, 1):
         heading = f"went on in environment {number + 1}, {other.get('time', 'at a time unknown')}: what differed"
@@ -35,13 +34,6 @@ def as_text(facts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _groups(environment: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The facts of each group."""
-    groups = {name: dict(facts) for name, facts in environment.items() if isinstance(facts, dict)}
-    loose = {name: value for name, value in environment.items() if not isinstance(value, dict) and name != "time"}
-    return {**({UNGROUPED: loose} if loose else {}), **groups}
-
-
 def _changes(made: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Each fact that differs, as ``group.name`` with both values."""
     before, after = _flat(made), _flat(other)
@@ -51,7 +43,9 @@ def _changes(made: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tupl
 
 
 def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{group}.{name}": value for group, facts in _groups(environment).items() for name, value in facts.items()}
+    from hesstore.store.sessions import grouped
+
+    return {f"{group}.{name}": value for group, facts in grouped(environment).items() for name, value in facts.items()}
 
 
 def _shown(value: object) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from hesstore.errors import CorruptStoreError
 from hesstore.store.paths import locate, open_group
 
 if TYPE_CHECKING:
@@ -28,9 +29,16 @@ def open_store(location: Location, *, chunked: bool = True) -> xr.Dataset:
     ------
     StoreError
         If it is not a store, or has a newer schema.
+    CorruptStoreError
+        If its coordinates can't be read.
     """
     place = locate(location)
     open_group(place)
     options: dict[str, Any] = {} if chunked else {"chunks": None}
-    ds: xr.Dataset = xr.open_zarr(place.zarr_store(read_only=True), zarr_format=3, **options)
+    try:
+        ds: xr.Dataset = xr.open_zarr(place.zarr_store(read_only=True), zarr_format=3, **options)
+    except (ValueError, RuntimeError, KeyError) as error:  # labels are read at once
+        raise CorruptStoreError(
+            f"{place}: its coordinates can't be read ({error}): hesstore verify says more"
+        ) from error
     return ds

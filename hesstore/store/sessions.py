@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 FOLDER = "environments"
 TIME = "time"
 
+_NOW = {
+    "git_commit": ("source", "git_commit"),
+    "platform": ("machine", "platform"),
+    "device": ("device", "name"),
+    "threads": ("threads", "torch"),
+}
+"""Group and name of what the first stores recorded, but for versions."""
+
 
 def remember(store: SweepStore, environment: Mapping[str, Any]) -> None:
     """Record that a sweep goes on in ``environment``, which has its time, unless the store was made in the same one."""
@@ -41,6 +49,27 @@ def environments(place: Place, attributes: Mapping[str, Any]) -> list[dict[str, 
     """
     others = [_read(place, key) for key in place.names() if is_record(key)]
     return [json.loads(str(attributes["environment"])), *sorted(others, key=lambda found: str(found.get(TIME)))]
+
+
+def grouped(environment: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The facts of an environment by group, without the time; the first stores recorded a few, without groups.
+
+    Examples
+    --------
+    >>> grouped({"torch": "2", "device": "cuda:0 (A100)", "threads": 2})
+    {'versions': {'torch': '2'}, 'device': {'name': 'cuda:0', 'gpu': 'A100'}, 'threads': {'torch': 2}}
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for name, fact in environment.items():
+        if isinstance(fact, dict):
+            groups.setdefault(name, {}).update(fact)
+        elif name != TIME:
+            group, now = _NOW.get(name, ("versions", name))
+            groups.setdefault(group, {})[now] = fact
+    device, _, gpu = str(groups.get("device", {}).get("name", "")).partition(" (")
+    if gpu:  # of a processor it was the architecture, which the platform says too
+        groups["device"] |= {"name": device, **({"gpu": gpu.removesuffix(")")} if device.startswith("cuda") else {})}
+    return groups
 
 
 def is_record(key: str) -> bool:

@@ -3,11 +3,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from shutil import rmtree
 
+import numpy as np
 import pytest
 import zarr
 
 from hesstore import open as open_store
+from hesstore.store.schema import BY_NAME
 from tests.conftest import Done
 from tests.exporting.synthetic import make_store
 
@@ -40,9 +43,10 @@ def test_the_same_store(hesstore: Hesstore, stores: Path) -> None:
 
 
 def test_results_that_differ(hesstore: Hesstore, stores: Path) -> None:
-    changed(stores / "b.zarr", "loss", (0, 1, 0), 9.0)
+    rmtree(stores / "b.zarr")
+    loss, other = map(float, open_store(stores / "a.zarr")["loss"][0, 1])
+    make_store(stores / "b.zarr", l2=(0.0, 0.01), values={"loss": [9.0, other]})
     changed(stores / "b.zarr", "status", (0, 0), 1)
-    loss = float(open_store(stores / "a.zarr")["loss"][0, 1, 0])
     done = hesstore("diff", "a.zarr", "b.zarr")
     assert done.returncode == 1
     assert "1 λ are complete in both, 1 only in A, 0 only in B" in done.stdout
@@ -64,6 +68,56 @@ def test_configs_that_differ(hesstore: Hesstore, stores: Path) -> None:
     facts = json.loads(hesstore("diff", "a.zarr", "b.zarr", "--config-only", "--json").stdout)
     assert (facts["same_config"], facts["same_results"]) == (True, None)
     assert hesstore("diff", "a.zarr", "b.zarr", "--config-only").stdout == "the configs are the same\n"
+
+
+def test_bytes_that_are_damaged_or_gone(hesstore: Hesstore, stores: Path) -> None:
+    """Equal digests in both vouch for nothing that was not read."""
+    for key in ("weights/c/0/1/0", "eigenvectors/c/0/1/0/0", "density/c/0/1/0", "loss/c/0/0/0"):
+        chunk = stores / "b.zarr" / key
+        sound = chunk.read_bytes()
+        middle = len(sound) // 2
+        chunk.write_bytes(sound[:middle] + b"\xa5\x5a\xa5\x5a" + sound[middle + 4 :])
+        damaged = hesstore("diff", "a.zarr", "b.zarr")
+        chunk.unlink()
+        gone = hesstore("diff", "a.zarr", "b.zarr")
+        chunk.write_bytes(sound)
+        assert (damaged.returncode, damaged.stdout, gone.returncode, gone.stdout) == (5, "", 5, "")
+        assert f"B: {key} is damaged" in damaged.stderr
+        assert f"B: {key}: values are missing" in gone.stderr
+    labels = stores / "b.zarr/l2/c/0"
+    sound = labels.read_bytes()
+    labels.write_bytes(sound[:-1])
+    assert hesstore("diff", "a.zarr", "b.zarr").returncode == 5  # 1 would say that they differ
+    labels.write_bytes(sound)
+    assert hesstore("diff", "a.zarr", "b.zarr").returncode == 0
+
+
+def test_an_import(hesstore: Hesstore, stores: Path) -> None:
+    """What it lacks is named, and is no difference; that it was imported is no setting."""
+    rmtree(stores / "b.zarr")
+    shape = {name: open_store(stores / "a.zarr")[name].shape[2:] for name in ("gradient", "trace", "confusion")}
+    none = {name: np.full(sizes, BY_NAME[name].fill) for name, sizes in shape.items()}
+    make_store(stores / "b.zarr", l2=(0.0, 0.01), values=none)
+    document = stores / "b.zarr/zarr.json"
+    metadata = json.loads(document.read_text())
+    attributes = metadata["attributes"]
+    identity = {**json.loads(attributes["identity"]), "imported": "d1e"}
+    attributes |= {"identity": json.dumps(identity), "environment": "{}"}
+    document.write_text(json.dumps(metadata))
+    done = hesstore("diff", "a.zarr", "b.zarr")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "B was imported from files",
+        "recorded in A alone: versions.torch",
+        "results only in A: gradient, confusion, trace",
+        "",
+        "2 λ are complete in both, 0 only in A, 0 only in B",
+        "all values that can be compared are the same",
+    ]
+    facts = json.loads(hesstore("diff", "b.zarr", "a.zarr", "--json").stdout)
+    assert facts["variables_only_b"] == ["gradient", "confusion", "trace"]
+    assert (facts["imported"], facts["identical"], facts["same_config"]) == (["A"], None, True)
+    assert hesstore("diff", "a.zarr", "b.zarr", "--config-only").stdout.endswith("\n\nthe configs are the same\n")
 
 
 def test_what_can_not_be_compared(hesstore: Hesstore, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
