@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from hesstore.errors import CorruptStoreError
 from hesstore.store.paths import locate, open_group
 
 if TYPE_CHECKING:
@@ -26,11 +27,16 @@ def open_store(location: Location, *, chunked: bool = True) -> xr.Dataset:
 
     Raises
     ------
+    CorruptStoreError
+        If its metadata or a coordinate is damaged; other damage shows when it is read.
     StoreError
         If it is not a store, or has a newer schema.
     """
     place = locate(location)
     open_group(place)
     options: dict[str, Any] = {} if chunked else {"chunks": None}
-    ds: xr.Dataset = xr.open_zarr(place.zarr_store(read_only=True), zarr_format=3, **options)
+    try:  # this reads the coordinates
+        ds: xr.Dataset = xr.open_zarr(place.zarr_store(read_only=True), zarr_format=3, **options)
+    except (ValueError, RuntimeError) as error:
+        raise CorruptStoreError(f"{place}: a coordinate is damaged ({error}): hesstore verify says which") from error
     return ds
