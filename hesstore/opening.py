@@ -59,6 +59,8 @@ def open(location: Location, *, chunked: bool = True) -> SweepDataset:  # noqa: 
 
     Raises
     ------
+    CorruptStoreError
+        If its metadata or a coordinate is damaged; other damage shows when it is read.
     StoreError
         If it is not a store, or has a newer schema.
     """

@@ -10,6 +10,7 @@ import click
 from hesstore.errors import HesstoreError
 from hesstore_cli.completion import completion
 from hesstore_cli.config import config
+from hesstore_cli.decoding import is_of_decoding
 from hesstore_cli.diff import diff
 from hesstore_cli.exit_status import EPILOG, ExitStatus
 from hesstore_cli.export import export
@@ -59,6 +60,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(error.format_message(), error.exit_code)
     except HesstoreError as error:
         return _fail(str(error), ExitStatus.of(error))
+    except (ValueError, RuntimeError) as error:
+        if not is_of_decoding(error):
+            raise
+        return _fail(f"a chunk is damaged ({error}): hesstore verify says which", ExitStatus.DAMAGED)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has left: nothing to say, nowhere to say it
         return ExitStatus.FAILED

@@ -103,7 +103,8 @@ def _tell(store: str, report: Report, again: DeepReport | None, done: Repair | N
         deep = "" if again is None else f"; {len(again.checked)} λ calculated again, {again.modes} eigenpairs of each"
         click.echo(f"{store}: all is well in {last.files} files: {states or 'no'} λ{deep}", err=True)
         return
-    remedy = "can't be repaired: restore it from a copy" if done else f"hesstore verify {where} --repair"
+    is_offered = done is None and report.repairable
+    remedy = f"hesstore verify {where} --repair" if is_offered else "can't be repaired: restore it from a copy"
     click.echo(f"hesstore: {store}: {len(last.bad)} bad λ, {len(last.damaged_files)} damaged files: {remedy}", err=True)
 
 

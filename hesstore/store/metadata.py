@@ -78,6 +78,11 @@ class Metadata:
         return SEAL in self.attributes
 
     @property
+    def is_mendable(self) -> bool:
+        """Whether a sealed copy is intact, from which damaged files can be written anew."""
+        return bool(self.documents) and self.is_sealed
+
+    @property
     def version(self) -> int:
         """The schema that the store was made with."""
         return int(self.attributes["schema_version"]) if self.is_sealed else UNSEALED
@@ -179,7 +184,7 @@ def _parsed(file: Path) -> dict[str, Any] | None:
 
 def mend_metadata(path: Path, found: Metadata) -> list[str]:
     """Write the damaged metadata files anew from the sealed copy; returns those written."""
-    if not (found.documents and found.is_sealed):
+    if not found.is_mendable:
         return []
     for file in found.damage:
         if file == "zarr.json":

@@ -27,18 +27,16 @@ def open_store(location: Location, *, chunked: bool = True) -> xr.Dataset:
 
     Raises
     ------
+    CorruptStoreError
+        If its metadata or a coordinate is damaged; other damage shows when it is read.
     StoreError
         If it is not a store, or has a newer schema.
-    CorruptStoreError
-        If its coordinates can't be read.
     """
     place = locate(location)
     open_group(place)
     options: dict[str, Any] = {} if chunked else {"chunks": None}
-    try:
+    try:  # this reads the coordinates
         ds: xr.Dataset = xr.open_zarr(place.zarr_store(read_only=True), zarr_format=3, **options)
-    except (ValueError, RuntimeError, KeyError) as error:  # labels are read at once
-        raise CorruptStoreError(
-            f"{place}: its coordinates can't be read ({error}): hesstore verify says more"
-        ) from error
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise CorruptStoreError(f"{place}: a coordinate is damaged ({error}): hesstore verify says which") from error
     return ds

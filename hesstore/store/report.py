@@ -24,6 +24,8 @@ class Problem:
         The λ that is bad because of it, if it is about one.
     file : str or None
         The file that is damaged, by its path in the store.
+    repairable : bool
+        Whether a repair does something about it.
     """
 
     what: str
@@ -31,6 +33,7 @@ class Problem:
     index: int | None = None
     l2: float | None = None
     file: str | None = None
+    repairable: bool = True
 
     def __str__(self) -> str:
         if self.l2 is not None:
@@ -69,6 +72,11 @@ class Report:
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
+
+    @property
+    def repairable(self) -> bool:
+        """Whether a repair does something about what is wrong, if not about all of it."""
+        return any(problem.repairable for problem in self.problems)
 
     @property
     def bad(self) -> set[tuple[int, int]]:

@@ -134,10 +134,11 @@ class Verifier:
         report = self.report
         files = set(self._files())
         for file, what in self.metadata.damage.items():
-            report.problems.append(Problem(what, file=file))
+            report.problems.append(Problem(what, file=file, repairable=self.metadata.is_mendable))
         for name in sorted(filter(is_record, files)):
             if not is_sound(name, (self.path / name).read_bytes()):
-                report.problems.append(Problem("is not the record that its name says: remove it", file=name))
+                what = "is not the record that its name says: remove it"
+                report.problems.append(Problem(what, file=name, repairable=False))
         if self._understood():
             report.remarks += [f"{name}: not a file of a store" for name in sorted(files - self._known(files))]
             for name in self.damaged_coordinates():
@@ -150,7 +151,8 @@ class Verifier:
                     progress(done, total)
             self._compare_class_rows()
         else:
-            report.problems.append(Problem("the λ were not checked: metadata can't be trusted, restore them first"))
+            what = "the λ were not checked: metadata can't be trusted, restore them first"
+            report.problems.append(Problem(what, repairable=False))
         report.leftovers += [*beside(self.path, "partial"), *beside(self.path, "old")]
         report.leftovers = [file for file in report.leftovers if file.exists()]  # a live writer's are gone by now
         if self.metadata.attributes and not self.metadata.is_sealed:
@@ -191,13 +193,14 @@ class Verifier:
         try:
             spec = self.spec
         except StoreError as error:
-            self.report.problems.append(Problem(str(error), file="zarr.json"))
+            self.report.problems.append(Problem(str(error), file="zarr.json", repairable=False))
             return False
         fitting = True
         for variable in self.variables():
             wrong = self._unlike_schema(variable, spec)
             if wrong:
-                self.report.problems.append(Problem(wrong, file=f"{variable.name}/zarr.json"))
+                file = f"{variable.name}/zarr.json"
+                self.report.problems.append(Problem(wrong, file=file, repairable=False))
                 fitting = False
         return fitting
 

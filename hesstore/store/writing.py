@@ -158,12 +158,9 @@ class SweepStore:
         CorruptStoreError
             If its chunk is damaged.
         """
-        try:
-            if run.id in self._rows and not BY_NAME[name].is_large:
-                return np.asarray(self.entries(name, run)[index])
-            return np.asarray(self._array(name)[run.id, index])
-        except (ValueError, RuntimeError) as error:
-            raise CorruptStoreError(f"{self.path}: {name} of run {run.id} is damaged ({error})") from error
+        if run.id in self._rows and not BY_NAME[name].is_large:
+            return np.asarray(self.entries(name, run)[index])
+        return self._decoded(name, run, index)
 
     def file_of(self, name: str, run: Run, index: int) -> Path:
         """The file that holds a large array of one λ, whether or not it is there; of a store in a folder."""
@@ -172,13 +169,27 @@ class SweepStore:
         return local_path(self.path) / name / key
 
     def entries(self, name: str, run: Run) -> NDArray[Any]:
-        """(L, …) a small variable at all λ of a run, for the caller to keep."""
+        """(L, …) a small variable at all λ of a run, for the caller to keep.
+
+        Raises
+        ------
+        CorruptStoreError
+            If its chunk is damaged.
+        """
         rows = self._rows.get(run.id)
         if rows is None:
-            return np.array(self._array(name)[run.id])
+            return np.array(self._decoded(name, run))
         if name not in rows:
-            rows[name] = np.array(self._array(name)[run.id])
+            rows[name] = np.array(self._decoded(name, run))
         return rows[name].copy()
+
+    def _decoded(self, name: str, run: Run, *index: int) -> NDArray[Any]:
+        try:
+            return np.asarray(self._array(name)[(run.id, *index)])
+        except (ValueError, RuntimeError) as error:
+            raise CorruptStoreError(
+                f"{self.path}: {name} of run {run.id} is damaged ({error}): hesstore verify says what else is"
+            ) from error
 
     def put_all(self, name: str, run: Run, values: NDArray[Any]) -> None:
         """Write a small variable at all λ of a run: one chunk, whole."""
@@ -273,7 +284,7 @@ class SweepStore:
                 continue
             try:
                 row = self.entries(name, run)
-            except (ValueError, RuntimeError):
+            except CorruptStoreError:
                 array = self._array(name)
                 row = np.zeros(array.shape[1], array.dtype)
             row[chosen] = 0
