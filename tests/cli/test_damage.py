@@ -78,16 +78,27 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
+@pytest.fixture(scope="module")
+def damaged(swept: Path) -> dict[Callable[[Path], None], Path]:
+    """A copy for each damage; no command changes it."""
+    copies = {damage: shutil.copytree(swept, swept.with_name(f"{damage.__name__}.zarr")) for damage in UNTOUCHED}
+    for damage, store in copies.items():
+        damage(store)
+    return copies
+
+
 @pytest.mark.parametrize("damage", UNTOUCHED, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize(
     "command", [pytest.param(name, marks=[pytest.mark.slow] if name in LIKE_OTHERS else []) for name in COMMANDS]
 )
 def test_every_command_on_every_damage(
-    hesstore: Hesstore, swept: Path, tmp_path: Path, command: str, damage: Callable[[Path], None]
+    hesstore: Hesstore,
+    damaged: dict[Callable[[Path], None], Path],
+    tmp_path: Path,
+    command: str,
+    damage: Callable[[Path], None],
 ) -> None:
-    shutil.copytree(swept, tmp_path / "s.zarr")
-    damage(tmp_path / "s.zarr")
-    done = hesstore(*COMMANDS[command])
+    done = hesstore(*(damaged[damage] if part == "s.zarr" else part for part in COMMANDS[command]))
     assert done.returncode == (0 if command in UNTOUCHED[damage] else 5), done.stderr
     if done.returncode:
         (line,) = done.stderr.splitlines()
