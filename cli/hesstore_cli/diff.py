@@ -42,7 +42,7 @@ def diff(a: str, b: str, *, config_only: bool, as_json: bool) -> int:
 
     \b
     Exit status:
-      0  the same λ are complete, with the same results as far as both have them
+      0  the same λ are complete, with the same results
       1  results differ, or λ are complete in one alone
       2  one can't be read
       3  the configs differ, whatever the results
