@@ -21,7 +21,10 @@ from tests.conftest import Done
 from tests.test_sweep import results
 
 Hesstore = Callable[..., Done]
-SCRIPT = "import sys; from hesstore_cli.main import main; sys.exit(main())"
+SCRIPT = (
+    "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); "  # tests that run under nohup ignore it
+    "from hesstore_cli.main import main; sys.exit(main())"
+)
 
 
 def test_sweep_info_export_plot(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
