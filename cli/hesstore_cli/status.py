@@ -65,7 +65,9 @@ def status(store: str, watch: float | None, *, as_json: bool) -> int:
         return _ended(seen)
     try:
         return _ended(
-            _watched_live(watcher, seen, watch) if _is_live(as_json) else _watched(watcher, seen, watch, as_json)
+            _watched_live(watcher, seen, watch)
+            if _is_live(as_json=as_json)
+            else _watched(watcher, seen, watch, as_json=as_json)
         )
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
@@ -75,13 +77,13 @@ def _ended(seen: Sight) -> ExitStatus:
     return ExitStatus.SOME_FAILED if seen.progress.is_over and seen.progress.failed else ExitStatus.DONE
 
 
-def _is_live(as_json: bool) -> bool:  # noqa: FBT001
+def _is_live(*, as_json: bool) -> bool:
     from hesstore_cli.console import is_live
 
     return not as_json and is_live(sys.stdout)
 
 
-def _watched(watcher: Watcher, seen: Sight, every: float, as_json: bool) -> Sight:  # noqa: FBT001
+def _watched(watcher: Watcher, seen: Sight, every: float, *, as_json: bool) -> Sight:
     """A line each change, until all is done; returns the last look."""
     from hesstore_cli.console import Pace
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def test_it_is_a_notebook_with_outputs() -> None:
     assert not [kind for kind in kinds if "stderr" in kind or "error" in kind]
     text = tutorial.NOTEBOOK.read_text()
     assert len(text) < 1_000_000
-    assert not [word for word in ("/home/", "/tmp/", "/root/", "/Users/") if word in text]  # noqa: S108
+    assert not re.search(r"(?<![\w.])/(home|tmp|root|Users)/", text)  # where it was made is nobody's business
 
 
 @pytest.mark.slow
