@@ -9,39 +9,40 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hesstore.checking import check_model
-    from hesstore.comparing import Comparison, compare
+    from hesstore.comparison.compare import Comparison, compare
     from hesstore.config import SweepConfig
     from hesstore.curvature import Hessian, HessianOperator
+    from hesstore.curvature.model_check import check_model
+    from hesstore.dataset.networks import load_model, to_state_dict
+    from hesstore.dataset.opening import open
+    from hesstore.engine.sweep import SweepEvent, SweepPlan, SweepSummary, plan_sweep, run_sweep
     from hesstore.errors import HesstoreError
-    from hesstore.exporting import ExportSummary, export, load_model, to_state_dict
+    from hesstore.exporting import ExportSummary, export
     from hesstore.importing import ImportSummary, import_files
     from hesstore.linalg import EigenPairs, lanczos
-    from hesstore.opening import open
-    from hesstore.sweep import SweepEvent, SweepPlan, SweepSummary, plan_sweep, run_sweep
 
 _HOMES = {
-    "Comparison": "hesstore.comparing",
+    "Comparison": "hesstore.comparison.compare",
     "EigenPairs": "hesstore.linalg",
     "Hessian": "hesstore.curvature",
     "HessianOperator": "hesstore.curvature",
     "HesstoreError": "hesstore.errors",
     "ImportSummary": "hesstore.importing",
     "SweepConfig": "hesstore.config",
-    "SweepEvent": "hesstore.sweep",
-    "SweepPlan": "hesstore.sweep",
-    "SweepSummary": "hesstore.sweep",
+    "SweepEvent": "hesstore.engine.sweep",
+    "SweepPlan": "hesstore.engine.sweep",
+    "SweepSummary": "hesstore.engine.sweep",
     "ExportSummary": "hesstore.exporting",
-    "check_model": "hesstore.checking",
-    "compare": "hesstore.comparing",
+    "check_model": "hesstore.curvature.model_check",
+    "compare": "hesstore.comparison.compare",
     "export": "hesstore.exporting",
-    "load_model": "hesstore.exporting",
-    "to_state_dict": "hesstore.exporting",
+    "load_model": "hesstore.dataset.networks",
+    "to_state_dict": "hesstore.dataset.networks",
     "import_files": "hesstore.importing",
     "lanczos": "hesstore.linalg",
-    "open": "hesstore.opening",
-    "plan_sweep": "hesstore.sweep",
-    "run_sweep": "hesstore.sweep",
+    "open": "hesstore.dataset.opening",
+    "plan_sweep": "hesstore.engine.sweep",
+    "run_sweep": "hesstore.engine.sweep",
 }
 
 __all__ = [

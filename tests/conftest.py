@@ -13,8 +13,9 @@ import pytest
 import torch
 from filelock import FileLock
 
-from hesstore import files, planning
+from hesstore import files
 from hesstore.config import SweepConfig
+from hesstore.engine import sweep_plan
 from hesstore_cli.main import run
 
 # One thread each, in processes that tests start too: networks here are tiny, and tests run side by side.
@@ -23,7 +24,7 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 ROOT = Path(__file__).resolve().parent.parent
 TOY: dict[str, object] = {
-    "dataset": "tests.toy:digits",
+    "dataset": "tests.support.toy:digits",
     "hidden": "6,5",
     "l2": "0,0.001,0.01,0.05",
     "k": 6,
@@ -43,7 +44,7 @@ def unflushed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
 @pytest.fixture(autouse=True)
 def brief_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan need not be exact."""
-    monkeypatch.setattr(planning, "BUDGET", dict.fromkeys(planning.BUDGET, 0.0))
+    monkeypatch.setattr(sweep_plan, "BUDGET", dict.fromkeys(sweep_plan.BUDGET, 0.0))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.metrics import confusion_matrix
 from torch import Tensor, nn
 
-from hesstore import datasets
+from hesstore.problem import datasets
 from tests.conftest import Done, Quickstart
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from hesstore.config import SweepConfig
-    from hesstore.sweep import SweepEvent, SweepPlan, SweepSummary
+    from hesstore.engine.sweep import SweepEvent, SweepPlan, SweepSummary
 
 
 class EventLog:

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from hesstore.errors import HesstoreError
-from hesstore_cli.completion import completion
-from hesstore_cli.config import config
+from hesstore_cli.commands.completion import completion
+from hesstore_cli.commands.config import config
+from hesstore_cli.commands.diff import diff
+from hesstore_cli.commands.export import export
+from hesstore_cli.commands.import_files import import_
+from hesstore_cli.commands.info import info
+from hesstore_cli.commands.plan import plan
+from hesstore_cli.commands.plot import plot
+from hesstore_cli.commands.report import report
+from hesstore_cli.commands.status import status
+from hesstore_cli.commands.sweep import sweep
+from hesstore_cli.commands.verify import verify
 from hesstore_cli.decoding import is_of_decoding
-from hesstore_cli.diff import diff
 from hesstore_cli.exit_status import EPILOG, ExitStatus
-from hesstore_cli.export import export
-from hesstore_cli.imports import import_
-from hesstore_cli.info import info
-from hesstore_cli.plan import plan
-from hesstore_cli.plot import plot
-from hesstore_cli.report import report
-from hesstore_cli.status import status
-from hesstore_cli.sweep import sweep
-from hesstore_cli.verify import verify
-from hesstore_cli.warned import told_in_a_line
+from hesstore_cli.terminal.warning_lines import told_in_a_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

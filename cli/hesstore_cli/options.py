@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hesstore.config import PRESETS, SweepConfig, settings
-from hesstore.kinds import FOLDER
-from hesstore.nearest import did_you_mean
-from hesstore.resolving import layers, merged
-from hesstore.strengths import format_l2
-from hesstore_cli import completing
+from hesstore.config.l2_grid import format_l2
+from hesstore.config.settings import FOLDER
+from hesstore.config.sources import layers, merge
+from hesstore.config.suggestions import did_you_mean
+from hesstore_cli import completion_values
 from hesstore_cli.help_pages import KEPT, GroupedOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from dataclasses import Field
 
-    from hesstore.resolving import Layer
+    from hesstore.config.sources import Layer
 
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -28,7 +28,7 @@ SOURCES = "Where settings come from"
 """The group of --preset, --config and --set."""
 
 store_argument = click.argument(
-    "store", metavar="STORE", type=click.Path(path_type=str), shell_complete=completing.stores
+    "store", metavar="STORE", type=click.Path(path_type=str), shell_complete=completion_values.stores
 )
 
 runs_option = click.option(
@@ -51,12 +51,12 @@ class Choice(click.Choice[str]):
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give ``command`` a ``config`` argument, resolved from --preset, --config, --set and an option a setting."""
-    return _with_options(command, lambda found: {"config": SweepConfig.from_mapping(merged(found))})
+    return _with_options(command, lambda found: {"config": SweepConfig.from_mapping(merge(found))})
 
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give ``command`` an argument ``settings``: those that these options name, not the defaults of others."""
-    return _with_options(command, lambda found: {"settings": merged(found)})
+    return _with_options(command, lambda found: {"settings": merge(found)})
 
 
 def layer_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,7 +87,7 @@ def _sources() -> tuple[Decorator, ...]:
             metavar="|".join(PRESETS),
             show_default=True,
             help="Starting point.",
-            shell_complete=completing.choices(*PRESETS),
+            shell_complete=completion_values.choices(*PRESETS),
         ),
         option(
             "--config",
@@ -95,7 +95,7 @@ def _sources() -> tuple[Decorator, ...]:
             type=click.Path(path_type=Path),
             metavar="FILE.toml",
             help="Settings from a TOML file.",
-            shell_complete=completing.toml_files,
+            shell_complete=completion_values.toml_files,
         ),
         option(
             "--set",
@@ -103,7 +103,7 @@ def _sources() -> tuple[Decorator, ...]:
             multiple=True,
             metavar="KEY=VALUE",
             help="Any setting by its key; repeatable.",
-            shell_complete=completing.assignments,
+            shell_complete=completion_values.assignments,
         ),
     )
 
@@ -114,7 +114,7 @@ def _option(setting: Field[Any]) -> Decorator:
     option = functools.partial(click.option, cls=GroupedOption, group=group, help=_help(setting))
     if isinstance(setting.default, bool):
         return option(f"{name}/--no-{name[2:]}", setting.name, default=None)
-    complete = completing.folders if kind is FOLDER else completing.choices(*kind.choices)
+    complete = completion_values.folders if kind is FOLDER else completion_values.choices(*kind.choices)
     return option(name, setting.name, metavar=kind.metavar, shell_complete=complete)
 
 

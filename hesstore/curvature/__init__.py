@@ -1,7 +1,7 @@
 """The Hessian of the mean loss and what is derived from it."""
 
-from hesstore.curvature.directions import ClassLosses
-from hesstore.curvature.graph import scalar_curvature
+from hesstore.curvature.class_losses import ClassLosses
 from hesstore.curvature.hessian import Hessian, HessianOperator, HessianStack, gradient
+from hesstore.curvature.scalar_curvature import scalar_curvature
 
 __all__ = ["ClassLosses", "Hessian", "HessianOperator", "HessianStack", "gradient", "scalar_curvature"]

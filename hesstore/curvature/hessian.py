@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.curvature.chunks import arranged
-from hesstore.programs import trace
+from hesstore.autodiff import trace
+from hesstore.curvature.row_chunks import arrange_chunks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hesstore.models import FlatModel
-    from hesstore.programs import TangentProgram
+    from hesstore.autodiff import TangentProgram
+    from hesstore.problem.models import FlatModel
 
     Primal = tuple[Tensor, ...]
 
@@ -132,7 +132,7 @@ class Hessian:
     Examples
     --------
     >>> import torch
-    >>> from hesstore.models import build
+    >>> from hesstore.problem.models import build
     >>> model = build("mlp", (3,), (4,), 2, seed=0)
     >>> x, y = torch.randn(10, 4), torch.randint(2, (10,))
     >>> Hessian(model, x, y).at(model.theta()).matvec(torch.ones(model.layout.size)).shape
@@ -149,7 +149,7 @@ class Hessian:
         stacked = theta.dim() == 2
         most = _share(self._chunk_rows, len(theta)) if stacked else self._chunk_rows
         slope = torch.func.grad(self.model.loss_sum)
-        chunks = arranged(lambda x, y: trace(slope, theta, x, y, stacked=stacked), self._x, self._y, most)
+        chunks = arrange_chunks(lambda x, y: trace(slope, theta, x, y, stacked=stacked), self._x, self._y, most)
         return [_Chunk(program, inputs, labels) for program, inputs, labels in chunks]
 
     def at(self, theta: Tensor, *, cache_bytes: float = float("inf")) -> HessianOperator:

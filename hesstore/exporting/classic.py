@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from hesstore.exporting.choosing import l2_texts, read
+from hesstore.dataset.networks import parameter_places
+from hesstore.dataset.point_selection import read
+from hesstore.exporting.checkpoints import weight_files
 from hesstore.exporting.compression import opened, suffix
-from hesstore.exporting.folder import File
+from hesstore.exporting.file_names import l2_texts
+from hesstore.exporting.output_folder import File
 from hesstore.exporting.percent import percent
 from hesstore.exporting.text import joined
-from hesstore.exporting.weights import parameter_places, weight_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hesstore.exporting.choosing import Cell, Choice
+    from hesstore.dataset.point_selection import Cell, PointSelection
 
 KINDS = ("accuracy", "eigenvalues", "eigenvectors", "gradients", "weights")
 ACCURACY = "Model-{}_split_accuracy.csv"
@@ -46,29 +48,29 @@ _BLOCK = 4 << 20  # values of eigenvectors that are read at once
 _BYTES_A_ROW = 250
 
 
-def classic_files(choice: Choice, kinds: Sequence[str], compress: str | None) -> Iterator[File]:
+def classic_files(selection: PointSelection, kinds: Sequence[str], compress: str | None) -> Iterator[File]:
     """The files of the ``kinds`` that are asked for."""
     if "accuracy" in kinds:
-        yield from _accuracy_files(choice, compress)
-    texts: dict[str, tuple[str, Callable[[Choice, Cell], Iterable[bytes | memoryview]]]] = {
+        yield from _accuracy_files(selection, compress)
+    texts: dict[str, tuple[str, Callable[[PointSelection, Cell], Iterable[bytes | memoryview]]]] = {
         "eigenvalues": ("eigenvalues", _eigenvalues),
         "eigenvectors": ("eigenvectors", _eigenvectors),
         "gradients": ("gradient", _gradients),
     }
-    names = l2_texts(choice.ds["l2"].values)
+    names = l2_texts(selection.ds["l2"].values)
     for kind, (variable, parts) in texts.items():
-        cells = choice.having(kind) if kind in kinds else ()
-        size = _estimate(choice, variable, cells[0], compress) if cells else 0
+        cells = selection.having(kind) if kind in kinds else ()
+        size = _estimate(selection, variable, cells[0], compress) if cells else 0
         for cell in cells:
             yield File(
                 name=PATTERNS[kind].format(cell[0], names[cell[1]]) + suffix(compress),
                 kind=kind,
-                source=choice.source([cell]),
+                source=selection.source([cell]),
                 estimate=size,
-                write=partial(_write, parts=partial(parts, choice, cell), compress=compress),
+                write=partial(_write, parts=partial(parts, selection, cell), compress=compress),
             )
     if "weights" in kinds:
-        yield from weight_files(choice, "pth")
+        yield from weight_files(selection, "pth")
 
 
 def _write(path: Path, parts: Callable[[], Iterable[bytes | memoryview]], compress: str | None) -> None:
@@ -77,9 +79,9 @@ def _write(path: Path, parts: Callable[[], Iterable[bytes | memoryview]], compre
             file.write(part)
 
 
-def _estimate(choice: Choice, variable: str, cell: Cell, compress: str | None) -> float:
+def _estimate(selection: PointSelection, variable: str, cell: Cell, compress: str | None) -> float:
     """About the bytes of one λ's file, from the text of a few of its values."""
-    array = choice.array(variable, cell)
+    array = selection.array(variable, cell)
     sample = read(array[(0,) * (array.ndim - 1)])[:100_000]
     text: bytes | memoryview = joined(sample, b",")
     if compress:
@@ -89,24 +91,24 @@ def _estimate(choice: Choice, variable: str, cell: Cell, compress: str | None) -
     return len(text) / max(1, sample.size) * float(array.size)
 
 
-def _accuracy_files(choice: Choice, compress: str | None) -> Iterator[File]:
+def _accuracy_files(selection: PointSelection, compress: str | None) -> Iterator[File]:
     by_run: dict[int, list[int]] = {}
-    for run, index in choice.having("accuracy"):
+    for run, index in selection.having("accuracy"):
         by_run.setdefault(run, []).append(index)
     for run, rows in by_run.items():
         yield File(
             name=ACCURACY.format(run) + suffix(compress),
             kind="accuracy",
-            source=choice.source([(run, index) for index in rows]),
+            source=selection.source([(run, index) for index in rows]),
             estimate=_BYTES_A_ROW * len(rows),
-            write=partial(_write, parts=partial(_accuracy, choice, run, sorted(rows)), compress=compress),
+            write=partial(_write, parts=partial(_accuracy, selection, run, sorted(rows)), compress=compress),
         )
 
 
-def _accuracy(choice: Choice, run: int, rows: list[int]) -> Iterator[bytes]:
-    part = choice.ds.sel(run=run).isel(l2=rows)
+def _accuracy(selection: PointSelection, run: int, rows: list[int]) -> Iterator[bytes]:
+    part = selection.ds.sel(run=run).isel(l2=rows)
     loss, penalty, accuracy, class_accuracy = (
-        read(part[name], gaps=choice.is_import) for name in ("loss", "penalty", "accuracy", "class_accuracy")
+        read(part[name], gaps=selection.is_import) for name in ("loss", "penalty", "accuracy", "class_accuracy")
     )
     columns: dict[str, NDArray[np.float64]] = {
         "L2_strength": part["l2"].values,
@@ -118,13 +120,13 @@ def _accuracy(choice: Choice, run: int, rows: list[int]) -> Iterator[bytes]:
     yield pd.DataFrame(columns).to_csv(index=False, na_rep="nan", lineterminator="\n").encode()
 
 
-def _eigenvalues(choice: Choice, cell: Cell) -> Iterator[bytes | memoryview]:
-    yield joined(read(choice.array("eigenvalues", cell)), b"\n")
+def _eigenvalues(selection: PointSelection, cell: Cell) -> Iterator[bytes | memoryview]:
+    yield joined(read(selection.array("eigenvalues", cell)), b"\n")
     yield b"\n"
 
 
-def _eigenvectors(choice: Choice, cell: Cell) -> Iterator[bytes | memoryview]:
-    array = choice.array("eigenvectors", cell)
+def _eigenvectors(selection: PointSelection, cell: Cell) -> Iterator[bytes | memoryview]:
+    array = selection.array("eigenvectors", cell)
     modes, size = array.shape
     step = max(1, _BLOCK // max(1, size))
     for first in range(0, modes, step):
@@ -133,9 +135,9 @@ def _eigenvectors(choice: Choice, cell: Cell) -> Iterator[bytes | memoryview]:
             yield b"\n"
 
 
-def _gradients(choice: Choice, cell: Cell) -> Iterator[bytes | memoryview]:
-    gradient = read(choice.array("gradient", cell))
-    for name, _, where in parameter_places(choice.ds.attrs):
+def _gradients(selection: PointSelection, cell: Cell) -> Iterator[bytes | memoryview]:
+    gradient = read(selection.array("gradient", cell))
+    for name, _, where in parameter_places(selection.ds.attrs):
         yield f"dL/d{name}: ".encode()
         yield joined(gradient[where], b", ")
         yield b"\n"

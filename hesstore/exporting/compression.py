@@ -7,8 +7,8 @@ import importlib.util
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from hesstore.config.suggestions import did_you_mean
 from hesstore.errors import ExportError
-from hesstore.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from hesstore.config.suggestions import did_you_mean
+from hesstore.dataset.point_selection import PointSelection
 from hesstore.errors import ExportError, ModelWarning
-from hesstore.exporting import classic, tidy, weights
-from hesstore.exporting.choosing import Choice
+from hesstore.exporting import checkpoints, classic, tidy_tables
 from hesstore.exporting.compression import check_method
-from hesstore.exporting.folder import File, write_files
 from hesstore.exporting.manifest import Manifest, header_of
 from hesstore.exporting.netcdf import export_netcdf
-from hesstore.exporting.packing import pack
-from hesstore.nearest import did_you_mean
+from hesstore.exporting.output_folder import File, write_files
+from hesstore.exporting.zip_archive import pack
 from hesstore.store import open as open_store
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def export(
     if format == "zip":
         return _packed(store, out, vectors=vectors, force=force, progress=progress)
     ds = store if isinstance(store, xr.Dataset) else open_store(store, chunked=False)
-    choice = Choice.of(ds, runs, l2)
+    selection = PointSelection.of(ds, runs, l2)
     if format == "netcdf":
         path = Path(out).expanduser() if out else _beside(store, ds, format)
         written = export_netcdf(
@@ -130,7 +130,7 @@ def export(
             compress=compress,
             progress=progress,
         )
-        return _of_files(path.parent if split_runs else path, written, choice.skipped)
+        return _of_files(path.parent if split_runs else path, written, selection.skipped)
     kinds = [
         kind
         for kind in (only or kinds_of(format, style))
@@ -138,13 +138,13 @@ def export(
     ]
     kind_of_folder = "parquet" if (format, style) == ("csv", "tidy") else format
     folder = Path(out or FOLDERS[kind_of_folder]).expanduser()
-    files = list(_files(choice, format, style, kinds, compress))
+    files = list(_files(selection, format, style, kinds, compress))
     if not files:
         raise ExportError("there is nothing to export: the chosen λ have no such files")
     if "weights" in kinds:
         _warn_of_buffers(json.loads(ds.attrs["identity"]).get("buffers", []))
     done = write_files(folder, files, Manifest(folder, header_of(ds.attrs)), force=force, progress=progress)
-    return ExportSummary(folder, done.files, done.bytes, done.present, choice.skipped)
+    return ExportSummary(folder, done.files, done.bytes, done.present, selection.skipped)
 
 
 def _warn_of_buffers(buffers: Sequence[Sequence[Any]]) -> None:
@@ -160,11 +160,11 @@ def _warn_of_buffers(buffers: Sequence[Sequence[Any]]) -> None:
 
 def kinds_of(format: str, style: str = "classic") -> tuple[str, ...]:  # noqa: A002 - as above
     """The kinds of file that a format has; none for those that put all into one."""
-    if format in weights.FORMATS:
+    if format in checkpoints.FORMATS:
         return ("weights",)
     if format in FILES:
         return ()
-    return classic.KINDS if (format, style) == ("csv", "classic") else tidy.TIDY_KINDS
+    return classic.KINDS if (format, style) == ("csv", "classic") else tidy_tables.TIDY_KINDS
 
 
 def _check(
@@ -193,7 +193,7 @@ def _check(
     check_method(compress)
     if compress and format not in {"csv", "netcdf"}:
         raise ExportError(f"compress: {format} files are not text: leave it out")
-    if format in weights.FORMATS and not vectors:
+    if format in checkpoints.FORMATS and not vectors:
         raise ExportError(f"vectors: {format} files hold weights alone: nothing is left without them")
     if format == "zip" and (l2 is not None or runs):
         raise ExportError("zip: packs the whole store: leave out l2 and runs, or export to netcdf")
@@ -201,12 +201,18 @@ def _check(
         raise ExportError("zip: packs the store's own files: give its path, not a Dataset")
 
 
-def _files(choice: Choice, format: str, style: str, kinds: Sequence[str], compress: str | None) -> Iterator[File]:  # noqa: A002
-    if format in weights.FORMATS:
-        return weights.weight_files(choice, format)
+def _files(
+    selection: PointSelection,
+    format: str,  # noqa: A002
+    style: str,
+    kinds: Sequence[str],
+    compress: str | None,
+) -> Iterator[File]:
+    if format in checkpoints.FORMATS:
+        return checkpoints.weight_files(selection, format)
     if (format, style) == ("csv", "classic"):
-        return classic.classic_files(choice, kinds, compress)
-    return tidy.tidy_files(choice, kinds, format, compress)
+        return classic.classic_files(selection, kinds, compress)
+    return tidy_tables.tidy_files(selection, kinds, format, compress)
 
 
 def _packed(

@@ -36,7 +36,7 @@ class Entry:
     kind : str
         What it holds.
     fingerprint, source : str
-        Of the store, and of the λ in it; see :meth:`hesstore.exporting.choosing.Choice.source`.
+        Of the store, and of the λ in it; see :meth:`hesstore.dataset.point_selection.PointSelection.source`.
     bytes, mtime_ns : int
         Its size and time. A file with both is as it was written; with another time its checksum decides.
     sha256 : str

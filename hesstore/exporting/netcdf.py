@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from hesstore.dataset.point_selection import chosen_l2, chosen_runs
 from hesstore.errors import CorruptStoreError, ExportError
-from hesstore.exporting.choosing import chosen_l2, chosen_runs
-from hesstore.exporting.folder import check_room
+from hesstore.exporting.output_folder import check_room
 from hesstore.files import remove_partial, whole_file
 from hesstore.store import open as open_store
 from hesstore.store.digest import digest

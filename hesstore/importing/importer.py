@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 from zarr.storage import LocalStore
 
 from hesstore.errors import ConfigMismatchError, ImportFilesError, StoreError
-from hesstore.importing.comparing import Difference, differences
-from hesstore.importing.filling import nothing, status_of, values_of, weights_of
-from hesstore.importing.plan import Plan
+from hesstore.importing.differences import Difference, differences
+from hesstore.importing.import_plan import Plan
 from hesstore.importing.sources import find
-from hesstore.store.local import LocalPlace
+from hesstore.importing.transfer import nothing, status_of, values_of, weights_of
+from hesstore.store.group import open_group
 from hesstore.store.origin import origin_of
-from hesstore.store.paths import locate, open_group
+from hesstore.store.places.folder import FolderPlace
+from hesstore.store.places.location import locate
 from hesstore.store.schema import Status
-from hesstore.store.writing import SweepStore, write_template
+from hesstore.store.template import write_template
+from hesstore.store.writing import SweepStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
 
     from zarr.abc.store import Store
 
-    from hesstore.driver import SweepEvent
-    from hesstore.importing.plan import Cell
-    from hesstore.importing.recomputing import Recomputer
+    from hesstore.engine.driver import SweepEvent
+    from hesstore.importing.import_plan import Cell
+    from hesstore.importing.recompute import Recomputer
     from hesstore.store.schema import StoreSpec
 
 LEAST_SHARE = 0.6
@@ -110,7 +112,7 @@ def import_files(
     found = find(given, l2_from_name=l2_from_name, l2=_grid(l2) if l2 is not None and not l2_from_name else None)
     plan = Plan(found, settings, recompute)
     place = locate(store)
-    if not isinstance(place, LocalPlace):
+    if not isinstance(place, FolderPlace):
         raise StoreError(f"{place}: files are imported into a folder: give a path")
     if place.is_new():
         place.check_creatable()
@@ -139,7 +141,7 @@ def import_files(
 
 
 def _grid(l2: object) -> tuple[float, ...]:
-    from hesstore.strengths import parse_l2  # noqa: PLC0415 - one use
+    from hesstore.config.l2_grid import parse_l2  # noqa: PLC0415 - one use
 
     try:
         return parse_l2(l2)
@@ -147,7 +149,7 @@ def _grid(l2: object) -> tuple[float, ...]:
         raise ImportFilesError(f"l2: {error}") from None
 
 
-def _check_same_settings(place: LocalPlace, spec: StoreSpec) -> None:
+def _check_same_settings(place: FolderPlace, spec: StoreSpec) -> None:
     """Raise unless the import that was begun there is of the same settings, data and network."""
     stored = json.loads(str(open_group(place).attrs["identity"]))
     keys = [key for key in stored.keys() | spec.identity.keys() if stored.get(key) != spec.identity.get(key)]
@@ -159,7 +161,7 @@ def _check_same_settings(place: LocalPlace, spec: StoreSpec) -> None:
         )
 
 
-def _check_same_files(place: LocalPlace, plan: Plan) -> None:
+def _check_same_files(place: FolderPlace, plan: Plan) -> None:
     """Raise unless the store there is one that an import of these files has begun."""
     attributes = open_group(place).attrs.asdict()
     there = origin_of(attributes)
@@ -185,7 +187,7 @@ def _recomputer(plan: Plan) -> Recomputer:
                 f"the files' manifest names code, {code!r}, that --recompute would run: pass --{name} {code} if you "
                 "know where the files come from"
             )
-    from hesstore.importing.recomputing import Recomputer  # noqa: PLC0415 - needs torch and the data
+    from hesstore.importing.recompute import Recomputer  # noqa: PLC0415 - needs torch and the data
 
     return Recomputer.prepare(plan)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hesstore.config.l2_grid import L2_DECIMALS
 from hesstore.errors import ImportFilesError
 from hesstore.exporting.manifest import NAME as MANIFEST
 from hesstore.exporting.manifest import read_header
-from hesstore.strengths import L2_DECIMALS
 
 if TYPE_CHECKING:
     import os

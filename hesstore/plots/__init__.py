@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from hesstore.plots.accuracies import accuracy
 from hesstore.plots.gradients import gradient
-from hesstore.plots.loops import hysteresis
+from hesstore.plots.hysteresis_loops import hysteresis
 from hesstore.plots.maps import classes, response
-from hesstore.plots.page import summary
 from hesstore.plots.spectra import density, spectrum
 from hesstore.plots.style import COLOURS, MARKERS, save
 from hesstore.plots.subspaces import overlap, tracks
+from hesstore.plots.summary_page import summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable

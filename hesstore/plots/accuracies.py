@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hesstore.plots import style
-from hesstore.plots.marks import draw_onsets
-from hesstore.plots.reading import MARGIN, labels_of, losses, named, runs_of_seed, series_of, skill_of
+from hesstore.plots.loss_marks import draw_onsets
+from hesstore.plots.plot_data import MARGIN, labels_of, losses, named, runs_of_seed, series_of, skill_of
 
 if TYPE_CHECKING:
     import xarray as xr

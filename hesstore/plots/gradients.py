@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hesstore.plots import style
-from hesstore.plots.marks import mark_losses
-from hesstore.plots.reading import labels_of, losses, named, series_of
+from hesstore.plots.loss_marks import mark_losses
+from hesstore.plots.plot_data import labels_of, losses, named, series_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from hesstore.analysis import sensitivity
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
-from hesstore.plots.reading import at_l2, labels_of, named, telling_l2
+from hesstore.plots.plot_data import at_l2, labels_of, named, telling_l2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,8 +10,8 @@ from matplotlib import colormaps
 from hesstore.analysis.selection import complete_of, position_of
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
-from hesstore.plots.marks import mark_losses
-from hesstore.plots.reading import labels_of, losses, named
+from hesstore.plots.loss_marks import mark_losses
+from hesstore.plots.plot_data import labels_of, losses, named
 from hesstore.store.schema import DENSITY_SCALE
 
 if TYPE_CHECKING:

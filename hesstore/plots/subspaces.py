@@ -13,8 +13,8 @@ from hesstore.analysis import overlap_map, track
 from hesstore.analysis.selection import require
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
-from hesstore.plots.marks import mark_losses
-from hesstore.plots.reading import labels_of, losses, named, outliers, with_gaps
+from hesstore.plots.loss_marks import mark_losses
+from hesstore.plots.plot_data import labels_of, losses, named, outliers, with_gaps
 
 if TYPE_CHECKING:
     import xarray as xr

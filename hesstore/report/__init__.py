@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hesstore.report.data import Progress
-    from hesstore.store.paths import Location
+    from hesstore.store.places.location import Location
 
 __all__ = ["page", "report"]
 

@@ -21,12 +21,14 @@ import numpy as np
 from hesstore.errors import ConfigMismatchError, StoreError
 from hesstore.files import sync_folder
 from hesstore.store.digest import digest
-from hesstore.store.durable import DurableLocalStore
-from hesstore.store.local import beside
-from hesstore.store.paths import local_path, open_group
+from hesstore.store.environments import environments, record_environment
+from hesstore.store.group import open_group
+from hesstore.store.places.durable_store import DurableLocalStore
+from hesstore.store.places.folder import beside
+from hesstore.store.places.location import local_path
 from hesstore.store.schema import AT_FIT, GRID, SPECTRUM, VARIABLES, Run, Status, StoreSpec
-from hesstore.store.sessions import environments, remember
-from hesstore.store.writing import SweepStore, check_swept, write_template
+from hesstore.store.template import write_template
+from hesstore.store.writing import SweepStore, check_swept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,7 +61,7 @@ def check_growing(path: Path, wanted: Mapping[str, Any]) -> None:
         )
 
 
-def grown(path: Path, spec: StoreSpec) -> SweepStore:
+def grow_store(path: Path, spec: StoreSpec) -> SweepStore:
     """The store at ``path``, with all λ and runs of ``spec``; what is complete stays so, unless spectra are to change.
 
     Runs that it has keep their IDs; new ones follow. Where a setting of the spectrum differs, complete λ become fitted.
@@ -84,13 +86,13 @@ def grown(path: Path, spec: StoreSpec) -> SweepStore:
     return SweepStore(path)
 
 
-def foreseen(path: Path, spec: StoreSpec) -> dict[Run, NDArray[np.int8]]:
-    """(L,) the status of each λ of each run of the store that :func:`grown` would make; nothing is changed.
+def statuses_after_growth(path: Path, spec: StoreSpec) -> dict[Run, NDArray[np.int8]]:
+    """(L,) the status of each λ of each run of the store that :func:`grow_store` would make; nothing is changed.
 
     Raises
     ------
     ConfigMismatchError
-        As :func:`grown`.
+        As :func:`grow_store`.
     """
     check_growing(path, spec.identity)
     old = SweepStore(path)
@@ -141,13 +143,13 @@ def _replace(path: Path, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -
                 new.seal_entries(run)
         _link_arrays(old, new, places, names)
         for environment in environments(old.place, old.group.attrs):
-            remember(new, environment)
+            record_environment(new, environment)
         _exchange(path, template)
     finally:
         shutil.rmtree(template, ignore_errors=True)
 
 
-def recover(path: Path) -> None:
+def recover_store(path: Path) -> None:
     """Put a store back that a kill in the middle of :func:`grow` left under its temporary name."""
     aside = beside(path, "old")
     if aside and not path.exists():
@@ -236,7 +238,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _exchange(path: Path, template: Path) -> None:
-    """Two renames: between them :func:`recover` finds the old store."""
+    """Two renames: between them :func:`recover_store` finds the old store."""
     aside = template.with_suffix(".old")
     path.rename(aside)
     try:

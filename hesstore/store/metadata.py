@@ -15,8 +15,8 @@ from zarr.core.buffer import default_buffer_prototype
 from hesstore.config import SweepConfig, fingerprint
 from hesstore.errors import ConfigError, StoreError
 from hesstore.files import write_file
-from hesstore.layout import parameter_coordinates
 from hesstore.store.origin import ORIGIN
+from hesstore.store.parameter_coordinates import parameter_coordinates
 from hesstore.store.schema import SCHEMA_VERSION, Run, StoreSpec, coordinates_of, variables_of
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def mend_metadata(path: Path, found: Metadata) -> list[str]:
     return list(found.damage)
 
 
-def rebuilt_spec(found: Metadata) -> StoreSpec:
+def rebuild_spec(found: Metadata) -> StoreSpec:
     """What the store was made from, out of its attributes.
 
     Raises

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from hesstore.errors import CorruptStoreError
-from hesstore.store.paths import locate, open_group
+from hesstore.store.group import open_group
+from hesstore.store.places.location import locate
 
 if TYPE_CHECKING:
-    from hesstore.store.paths import Location
+    from hesstore.store.places.location import Location
 
 
 def open_store(location: Location, *, chunked: bool = True) -> xr.Dataset:

@@ -57,6 +57,15 @@ class Run(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Point:
+    """A grid point: a run, the index of λ on the grid, and λ itself."""
+
+    run: Run
+    index: int
+    l2: float
+
+
+@dataclass(frozen=True)
 class Variable:
     """One array of the store.
 

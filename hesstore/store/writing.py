@@ -7,47 +7,38 @@ status. Whatever a kill interrupts, the status still tells the truth.
 from __future__ import annotations
 
 import json
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.errors import ZarrUserWarning
 
-from hesstore.config import fingerprint
 from hesstore.errors import ConfigMismatchError, CorruptStoreError, StoreError
 from hesstore.store.digest import digest, entries_digest
-from hesstore.store.metadata import document, seal
+from hesstore.store.group import open_group
 from hesstore.store.origin import origin_of
-from hesstore.store.paths import local_path, locate, open_group
+from hesstore.store.places.location import local_path, locate
 from hesstore.store.schema import (
     BY_NAME,
-    COORDINATE_ATTRS,
     GRID,
     SCHEMA_VERSION,
-    SIGNS,
     SPECTRUM,
-    SPLITS,
-    VARIABLES,
     Run,
     Status,
     StoreSpec,
     arrays_of,
-    density_grid,
     entries_of,
 )
+from hesstore.store.template import write_template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from zarr.abc.store import Store
 
-    from hesstore.store.paths import Location
+    from hesstore.store.places.location import Location
 
 
 WRITES_AT_ONCE = 8
@@ -126,7 +117,7 @@ class SweepStore:
 
     @contextmanager
     def claim(self, run: Run) -> Iterator[None]:
-        """Hold ``run`` against other drivers; see :meth:`hesstore.store.place.Place.claim`.
+        """Hold ``run`` against other drivers; see :meth:`hesstore.store.places.base.Place.claim`.
 
         Meanwhile its small variables are read once and then known: nobody else writes them.
         """
@@ -346,85 +337,3 @@ def check_swept(place: object, attributes: Mapping[str, Any]) -> None:
             f"{place}: was imported from files: `hesstore import --recompute` computes what they lack, a sweep makes a "
             "store of its own: give another path"
         )
-
-
-def write_template(store: Store, spec: StoreSpec) -> None:
-    """Fill an empty Zarr store with one in which nothing is known yet."""
-    root = zarr.create_group(store, zarr_format=3)
-    root.attrs.update(
-        {
-            "schema_version": SCHEMA_VERSION,
-            "title": "hesstore: Hessian spectra along an L2 sweep",
-            "fingerprint": fingerprint(spec.identity),
-            "identity": json.dumps(spec.identity),
-            "runs": json.dumps([[run.seed, run.direction] for run in spec.runs]),
-            **spec.attrs,
-        }
-    )
-    for variable in VARIABLES:
-        on_dims = " ".join(_auxiliary(variable.dims))
-        root.create_array(
-            variable.name,
-            shape=tuple(spec.sizes[dim] for dim in variable.dims),
-            chunks=variable.chunks(spec.sizes),
-            shards=variable.shards(spec.sizes),
-            dtype=variable.dtype,
-            fill_value=variable.fill,
-            dimension_names=variable.dims,
-            compressors=_codecs(),
-            attributes={
-                "long_name": variable.long_name,
-                "units": variable.units,
-                **variable.attrs,
-                **spec.notes.get(variable.name, {}),
-                "coordinates": on_dims,
-            },
-        )
-    for name, (dims, values) in coordinates(spec).items():
-        is_text = values.dtype == object
-        array = root.create_array(
-            name,
-            shape=values.shape,
-            chunks=tuple(max(1, length) for length in values.shape),
-            dtype="string" if is_text else values.dtype,
-            fill_value="" if is_text else None,
-            dimension_names=dims,
-            compressors=_codecs(),
-            attributes=COORDINATE_ATTRS[name],
-        )
-        array[...] = values
-    documents = {name: document(array) for name, array in root.arrays()}
-    root.attrs["seal"] = seal(root.attrs.asdict(), documents)
-    with warnings.catch_warnings():  # zarr-python says that others may not read it; they then read each array's own
-        warnings.simplefilter("ignore", ZarrUserWarning)
-        zarr.consolidate_metadata(store, zarr_format=3)
-
-
-def _codecs() -> tuple[BloscCodec, Crc32cCodec]:
-    # Eigenvectors of digits shrink to 0.72–0.82, in 12 ms a λ; zstd at level 3 brings 0.64–0.75, in 110 ms.
-    return BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec()
-
-
-def _auxiliary(dims: tuple[str, ...]) -> list[str]:
-    """Coordinates that label a dimension without being its index."""
-    names = {"run": ("seed", "direction"), "param": ("layer", "kind", "out_index", "in_index")}
-    return [name for dim in dims for name in names.get(dim, ())]
-
-
-def coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any]]]:
-    """Dimensions and values of every coordinate."""
-    classes = np.arange(spec.num_classes, dtype=np.int32)
-    return {
-        "run": (("run",), np.array([run.id for run in spec.runs], dtype=np.int32)),
-        "l2": (("l2",), np.array(spec.l2, dtype=np.float64)),
-        "mode": (("mode",), np.arange(spec.k, dtype=np.int32)),
-        "split": (("split",), np.array(SPLITS, dtype=object)),
-        "label": (("label",), classes),
-        "pred": (("pred",), classes),
-        "other": (("other",), classes),
-        "sign": (("sign",), np.array(SIGNS, dtype=np.int8)),
-        "mu": (("mu",), np.array(density_grid(), dtype=np.float64)),
-        "seed": (("run",), np.array([run.seed for run in spec.runs], dtype=np.int64)),
-        "direction": (("run",), np.array([run.direction for run in spec.runs], dtype=object)),
-        **{name: (("param",), values) for name, values in spec.param_coords.items()},
-    }

@@ -8,7 +8,7 @@ import xarray as xr
 
 from hesstore import analysis
 from hesstore.analysis.accessor import Hess
-from tests.analysis.synthetic import Classes, accuracies
+from tests.support.analysis_datasets import Classes, accuracies
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import xarray as xr
 
 from hesstore.analysis import correlations, rank_correlations
 from hesstore.errors import AnalysisError
-from tests.analysis.synthetic import dataset
+from tests.support.analysis_datasets import dataset
 
 COUNT = 40
 

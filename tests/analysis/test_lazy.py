@@ -9,7 +9,7 @@ import xarray as xr
 import zarr
 
 from hesstore import analysis
-from tests.analysis.synthetic import Classes, spectra
+from tests.support.analysis_datasets import Classes, spectra
 
 
 @pytest.fixture(scope="module")

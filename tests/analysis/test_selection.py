@@ -3,7 +3,7 @@ import pytest
 
 from hesstore.analysis import complete, overlap, track
 from hesstore.errors import AnalysisError
-from tests.analysis.synthetic import accuracies, random_bases, spectra
+from tests.support.analysis_datasets import accuracies, random_bases, spectra
 
 GAPS = [2, 0, 1, 2, 3]
 

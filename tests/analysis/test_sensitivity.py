@@ -3,7 +3,7 @@ import pytest
 
 from hesstore.analysis import sensitivity
 from hesstore.errors import AnalysisError
-from tests.analysis.synthetic import Classes
+from tests.support.analysis_datasets import Classes
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from hesstore.analysis import overlap, overlap_map, principal_angles
 from hesstore.analysis.selection import Vectors
 from hesstore.errors import AnalysisError
-from tests.analysis.synthetic import dataset, random_bases, spectra
+from tests.support.analysis_datasets import dataset, random_bases, spectra
 
 ANGLES = np.array([1e-6, 3e-4, 0.2, 1.1, np.pi / 2])
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hesstore.analysis import track
-from tests.analysis.synthetic import random_bases, spectra
+from tests.support.analysis_datasets import random_bases, spectra
 
 
 def test_tracks_go_through_a_crossing() -> None:

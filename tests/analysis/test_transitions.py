@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from hesstore import analysis
 from hesstore.analysis import class_skill
 from hesstore.errors import AnalysisError
-from tests.analysis.synthetic import accuracies, dataset
+from tests.support.analysis_datasets import accuracies, dataset
 
 # Most curves below are accuracies made by hand, without the counts that skill comes from.
 transitions = partial(analysis.transitions, quantity="class_accuracy")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hesstore.analysis import layer_mass, participation_ratio
-from tests.analysis.synthetic import random_bases, spectra
+from tests.support.analysis_datasets import random_bases, spectra
 
 
 def test_layer_mass_sums_squares() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hesstore.curvature import ClassLosses, Hessian, HessianOperator, gradient
 from hesstore.linalg import EigenPairs, lanczos, lanczos_quadrature, moments
-from hesstore.response import Responder, steps
+from hesstore.measure.class_response import Responder, steps
 from tests.benchmarks.accuracy import relative_error
 from tests.benchmarks.problem import TEST_ROWS, Problem, digits, normalised, trained
 from tests.benchmarks.report import Table, progress

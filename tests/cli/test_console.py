@@ -15,17 +15,18 @@ from typing import Any
 
 import pytest
 
-from hesstore.planning import Span, SweepPlan
+from hesstore.engine.sweep import SweepEvent, SweepSummary
+from hesstore.engine.sweep_plan import Span, SweepPlan
 from hesstore.store import Run
-from hesstore.sweep import SweepEvent, SweepSummary
-from hesstore_cli import console, plan
-from hesstore_cli.block import LiveBlock, View, flow, lines
-from hesstore_cli.console import Pace, SweepReporter
+from hesstore_cli.terminal import plan_text
 from hesstore_cli.event_log import EventLog
 from hesstore_cli.exit_status import ExitStatus
-from hesstore_cli.stopping import StopRequest
-from tests.cli.terminal import Terminal, terminal
+from hesstore_cli.stop_request import StopRequest
+from hesstore_cli.terminal import console
+from hesstore_cli.terminal.console import Pace, SweepReporter
+from hesstore_cli.terminal.live_block import LiveBlock, View, flow, lines
 from tests.conftest import Done
+from tests.support.terminal import Terminal, terminal
 
 Hesstore = Callable[..., Done]
 RUN = Run(0, 0, "up")
@@ -219,7 +220,7 @@ def test_a_line_that_nobody_can_read_stops_nothing(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_plan_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    text = plan.as_text(PLAN)
+    text = plan_text.as_text(PLAN)
     assert "16 fits of 6 to 50 epochs, 2,500 to 6,600 Hessian products" in text
     assert "about 50 s to 3 min (measured here)" in text
     assert "0 B now, 145.6 to 242.6 MB at the end" in text
@@ -229,7 +230,7 @@ def test_the_plan_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         ((3000, 9000), "50 min to 2 h"),
         ((86400 * 1.9, 86400 * 40), "46 h to 40 days"),
     ):
-        assert plan.span_of_time(Span(*seconds)) == said
+        assert plan_text.span_of_time(Span(*seconds)) == said
 
 
 def test_a_log_is_appended_to_and_says_how_it_ended(

@@ -12,7 +12,8 @@ import pytest
 
 import hesstore as library
 from hesstore.errors import CorruptStoreError
-from hesstore.store.paths import check_attributes, locate
+from hesstore.store.group import check_attributes
+from hesstore.store.places.location import locate
 from hesstore_cli.main import run
 from tests.conftest import TOY, Done
 

@@ -12,7 +12,7 @@ import zarr
 from hesstore import open as open_store
 from hesstore.store.schema import BY_NAME
 from tests.conftest import Done
-from tests.exporting.synthetic import make_store
+from tests.support.export_stores import make_store
 
 Hesstore = Callable[..., Done]
 
@@ -133,5 +133,5 @@ def test_what_can_not_be_compared(hesstore: Hesstore, stores: Path, monkeypatch:
     def fail(*_: object, **__: object) -> None:
         raise OSError(5, "Input/output error", "a.zarr")
 
-    monkeypatch.setattr("hesstore.comparing.compare", fail)
+    monkeypatch.setattr("hesstore.comparison.compare.compare", fail)
     assert hesstore("diff", "a.zarr", "a.zarr").returncode == 2  # 1 would say that they differ

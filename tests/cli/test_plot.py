@@ -12,9 +12,9 @@ from zarr.errors import ZarrUserWarning
 
 from hesstore import plots
 from hesstore.store.schema import SCHEMA_VERSION
-from hesstore_cli import plot
+from hesstore_cli.commands import plot
 from tests.conftest import Done
-from tests.plots.synthetic import store
+from tests.support.plot_datasets import store
 
 Hesstore = Callable[..., Done]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Done
-from tests.exporting.synthetic import make_store
-from tests.report.reading import facts_in
+from tests.support.export_stores import make_store
+from tests.support.report_pages import facts_in
 
 Hesstore = Callable[..., Done]
 

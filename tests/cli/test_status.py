@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from hesstore.store import Run, Status, SweepStore
-from hesstore.store.claim import holder_of
-from hesstore.store.paths import locate
-from hesstore_cli import sight
-from hesstore_cli.block import LiveBlock
+from hesstore.store.places.claims import holder_of
+from hesstore.store.places.location import locate
 from hesstore_cli.main import run
-from tests.cli.terminal import terminal
+from hesstore_cli.terminal import status_view
+from hesstore_cli.terminal.live_block import LiveBlock
 from tests.conftest import Done
 from tests.store.test_store import analysed, fitted, spec
+from tests.support.terminal import terminal
 
 Hesstore = Callable[..., Done]
 UP, DOWN = Run(0, 4, "up"), Run(1, 4, "down")
@@ -125,7 +125,7 @@ def test_a_lease_is_told_by_when_it_was_renewed() -> None:
     holder = holder_of(facts, is_here=False)
     assert holder is not None
     assert holder.alive is None
-    assert "heard of 0 s ago" in sight._of_holder(holder)
+    assert "heard of 0 s ago" in status_view._of_holder(holder)
 
 
 def test_the_exit_status_of_what_is_over(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:

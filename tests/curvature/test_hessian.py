@@ -13,13 +13,13 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 
-from hesstore import datasets
 from hesstore.curvature import Hessian, gradient
 from hesstore.linalg import eigsh, lanczos
 from hesstore.linalg.lanczos import _Search
-from hesstore.metrics import _totals
-from hesstore.models import MLP, FlatModel, build
-from tests import toy
+from hesstore.measure.metrics import _totals
+from hesstore.problem import datasets
+from hesstore.problem.models import MLP, FlatModel, build
+from tests.support import toy
 
 
 def dense(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:

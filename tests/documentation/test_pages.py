@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from hesstore.config import SweepConfig
-from hesstore.experiment import Experiment
+from hesstore.engine.experiment import Experiment
 from hesstore.store import SweepStore
 from tests.conftest import ROOT
 from tests.documentation.examples import pages

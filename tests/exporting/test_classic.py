@@ -19,13 +19,13 @@ from torch import nn
 
 import hesstore
 from hesstore.config import SweepConfig
+from hesstore.engine.sweep import run_sweep
 from hesstore.errors import CorruptStoreError, ExportError
 from hesstore.exporting import export
-from hesstore.exporting.choosing import l2_decimals
+from hesstore.exporting.file_names import l2_decimals
 from hesstore.exporting.text import joined
-from hesstore.models import MLP
+from hesstore.problem.models import MLP
 from hesstore.store import Status, SweepStore
-from hesstore.sweep import run_sweep
 
 L2 = ("0.00000", "0.00100", "0.01000", "0.05000")
 
@@ -34,7 +34,14 @@ L2 = ("0.00000", "0.00100", "0.01000", "0.05000")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("export") / "s.zarr"
     config = SweepConfig.from_mapping(
-        {"dataset": "tests.toy:digits", "hidden": "6,5", "l2": ",".join(L2), "k": 6, "epochs": 2, "direction": "both"}
+        {
+            "dataset": "tests.support.toy:digits",
+            "hidden": "6,5",
+            "l2": ",".join(L2),
+            "k": 6,
+            "epochs": 2,
+            "direction": "both",
+        }
     )
     run_sweep(config, path)
     return path

@@ -19,12 +19,12 @@ import zarr
 import hesstore
 from hesstore import files
 from hesstore.config import SweepConfig
+from hesstore.engine.sweep import run_sweep
 from hesstore.errors import CorruptStoreError, ExportError
 from hesstore.exporting import netcdf
 from hesstore.exporting.netcdf import export_netcdf
 from hesstore.store import Status, SweepStore
 from hesstore.store.schema import BY_NAME
-from hesstore.sweep import run_sweep
 from tests.conftest import TOY
 from tests.store.test_store import K, P, analysed, fitted, spec
 

@@ -12,8 +12,8 @@ import torch
 import hesstore
 from hesstore.errors import AnalysisError, HesstoreError, ImportFilesError, StoreError
 from hesstore.importing import import_files
+from hesstore.integrity.verify import verify
 from hesstore.store import Status
-from hesstore.store.verifying import verify
 from tests.conftest import Done
 
 Hesstore = Callable[..., Done]

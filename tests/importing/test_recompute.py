@@ -11,17 +11,17 @@ import xarray as xr
 
 import hesstore
 from hesstore.config import SweepConfig
+from hesstore.engine.sweep import run_sweep
 from hesstore.errors import ConfigMismatchError, ImportFilesError, StoreError
 from hesstore.importing import import_files
+from hesstore.integrity.verify import verify
 from hesstore.store import Status
-from hesstore.store.verifying import verify
-from hesstore.sweep import run_sweep
 from tests.conftest import TOY, Done
 
 TRAINED = {**TOY, "epochs": 2, "direction": "both", "l2": "0,0.01"}
 
 
-CODE = {"dataset": "tests.toy:digits"}  # what a manifest alone must not have run
+CODE = {"dataset": "tests.support.toy:digits"}  # what a manifest alone must not have run
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,18 @@ def test_checkpoints_of_any_name(store: Path, files: Path, tmp_path: Path, hesst
         state = torch.load(files / f"model_weights-0-{l2}.pth", weights_only=True)
         wrapped = {"epoch": 3, "state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}
         torch.save(wrapped, folder / f"mymodel_wd{float(l2)}_epoch{position}.pt")
-    options = ["--dataset", "tests.toy:digits", "--hidden", "6,5", "--k", "4", "--chunk-rows", "128", "--device", "cpu"]
+    options = [
+        "--dataset",
+        "tests.support.toy:digits",
+        "--hidden",
+        "6,5",
+        "--k",
+        "4",
+        "--chunk-rows",
+        "128",
+        "--device",
+        "cpu",
+    ]
     done = hesstore("import", *sorted(folder.iterdir()), "m.zarr", "--l2-from-name", "--recompute", *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""  # nothing to compare with
@@ -167,16 +178,18 @@ def test_checkpoints_of_any_name(store: Path, files: Path, tmp_path: Path, hesst
 
 
 def test_code_that_only_a_manifest_names_is_not_run(files: Path, tmp_path: Path) -> None:
-    with pytest.raises(ImportFilesError, match=r"names code, 'tests\.toy:digits', that --recompute would run: pass"):
+    with pytest.raises(
+        ImportFilesError, match=r"names code, 'tests\.support\.toy:digits', that --recompute would run: pass"
+    ):
         import_files(files, tmp_path / "t.zarr", recompute=True)
     assert not (tmp_path / "t.zarr").exists()
 
 
 def test_the_differences_are_the_output(files: Path, hesstore: Callable[..., Done]) -> None:
-    done = hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.toy:digits")
+    done = hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.support.toy:digits")
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["files", "against", "weights", "unit", "λ", "median", "largest", "at"]
     assert len(lines) == 8
     assert lines[1].startswith("eigenvalues               of |μ₁|      4  ")
-    again = hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.toy:digits")
+    again = hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.support.toy:digits")
     assert again.stdout == done.stdout

@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as hnp
 
 import hesstore
 from hesstore.exporting.percent import fraction, percent
+from hesstore.integrity.verify import verify
 from hesstore.store import Status, SweepStore
-from hesstore.store.verifying import verify
-from tests.exporting.synthetic import make_store, size_of
+from tests.support.export_stores import make_store, size_of
 
 
 def same_files(first: Path, second: Path) -> None:

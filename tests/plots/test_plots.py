@@ -22,7 +22,7 @@ from hesstore import analysis, plots
 from hesstore.errors import AnalysisError
 from hesstore.plots.style import MANY
 from hesstore.store.schema import Status
-from tests.plots.synthetic import CLASSES, older, store, with_holes
+from tests.support.plot_datasets import CLASSES, older, store, with_holes
 
 LABELS = [str(label) for label in range(CLASSES)]
 

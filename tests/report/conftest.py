@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.reading import half_filled
+from tests.support.report_pages import half_filled
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,9 @@ import xarray as xr
 import hesstore
 from hesstore import analysis
 from hesstore.report import report
-from tests.plots.synthetic import older, store
-from tests.report.reading import HALF_L2
 from tests.report.test_page import HOSTILE, hostile
+from tests.support.plot_datasets import older, store
+from tests.support.report_pages import HALF_L2
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request

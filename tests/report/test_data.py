@@ -20,9 +20,9 @@ from hesstore.report.provenance import flat
 from hesstore.report.rounding import in_thousandths, listed, significant
 from hesstore.store import Status
 from hesstore.store.schema import BY_NAME
-from tests.exporting.synthetic import make_store
-from tests.plots.synthetic import older, store, with_holes
-from tests.report.reading import HALF_L2, HALF_STATUS
+from tests.support.export_stores import make_store
+from tests.support.plot_datasets import older, store, with_holes
+from tests.support.report_pages import HALF_L2, HALF_STATUS
 
 COMPLETE = [index for index in range(len(HALF_L2)) if (0, index) not in HALF_STATUS]
 

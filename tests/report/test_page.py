@@ -17,8 +17,8 @@ import hesstore
 from hesstore.errors import AnalysisError
 from hesstore.report import page, report
 from hesstore.report.data import of_run, overview
-from tests.plots.synthetic import store, with_holes
-from tests.report.reading import facts_in, library_in, run_in
+from tests.support.plot_datasets import store, with_holes
+from tests.support.report_pages import facts_in, library_in, run_in
 
 HOSTILE = "</script><script>window.harm = 1</script><img src=x onerror='window.harm = 2'>"
 

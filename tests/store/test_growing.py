@@ -12,12 +12,12 @@ import xarray as xr
 
 import hesstore
 from hesstore.config import SweepConfig
+from hesstore.engine.sweep import run_sweep
 from hesstore.errors import ConfigMismatchError, StoreBusyError
 from hesstore.store import Status
 from hesstore.store.writing import SweepStore
-from hesstore.sweep import run_sweep
 from tests.conftest import Done
-from tests.test_sweep import Stop, results, stop_at
+from tests.engine.test_sweep import Stop, results, stop_at
 
 MakeConfig = Callable[..., SweepConfig]
 SMALL = {"l2": "0,0.01", "seeds": "3", "direction": "up"}
@@ -86,7 +86,7 @@ def test_what_is_half_done_stays_half_done(toy_config: MakeConfig, tmp_path: Pat
         ({"seeds": "0"}, "has a run that the config lacks"),
         ({"k": 2}, "k = 2 would make it smaller: give at least 6"),
         ({"lr": 0.5}, "other training: lr is 0.0015 there, 0.5 here"),
-        ({"dataset": "mnist-5k"}, r"dataset is tests\.toy:digits there, mnist-5k here"),
+        ({"dataset": "mnist-5k"}, r"dataset is tests\.support\.toy:digits there, mnist-5k here"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_changes_nothing(

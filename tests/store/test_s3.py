@@ -18,25 +18,25 @@ import xarray as xr
 
 import hesstore
 from hesstore.config import SweepConfig
+from hesstore.engine.sweep import run_sweep
 from hesstore.errors import ConfigMismatchError, StoreBusyError, StoreError, StoreUnreachableError
 from hesstore.store import Run, Status, SweepStore
-from hesstore.store.paths import locate
+from hesstore.store.places.location import locate
 from hesstore.store.schema import LARGE_AT, VARIABLES
-from hesstore.sweep import run_sweep
 from tests.conftest import ROOT, Done
+from tests.engine.test_sweep import Stop, stop_at, untimed
 from tests.store.test_scale import GETS, PUTS
 from tests.store.test_store import analysed, fitted, spec
-from tests.test_sweep import Stop, stop_at, untimed
 
 obstore = pytest.importorskip("obstore")
 pytest.importorskip("moto")
 
 from obstore.store import S3Store  # noqa: E402
 
-from hesstore.store import lease as lease_module  # noqa: E402
-from hesstore.store.lease import Lease  # noqa: E402
-from hesstore.store.s3 import UNFINISHED, S3ZarrStore  # noqa: E402
-from tests.store.s3_server import ask, served  # noqa: E402
+from hesstore.store.places import lease as lease_module  # noqa: E402
+from hesstore.store.places.lease import Lease  # noqa: E402
+from hesstore.store.places.s3 import UNFINISHED, S3ZarrStore  # noqa: E402
+from tests.support.s3_server import ask, served  # noqa: E402
 
 MakeConfig = Callable[..., SweepConfig]
 URL = "s3://bucket/runs/s.zarr"
@@ -260,7 +260,7 @@ def test_a_local_store_imports_nothing_of_s3(tmp_path: Path, environment: dict[s
     SweepStore.create(tmp_path / "s.zarr", spec())
     code = (
         "import sys, hesstore, hesstore_cli.main; hesstore.open(sys.argv[1]).load()\n"
-        "assert not {'obstore', 'hesstore.store.s3', 'hesstore.store.lease'} & set(sys.modules)"
+        "assert not {'obstore', 'hesstore.store.places.s3', 'hesstore.store.places.lease'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "s.zarr")], check=True, env=environment)
 
@@ -424,7 +424,7 @@ def test_a_server_without_conditional_puts_is_refused(monkeypatch: pytest.Monkey
 
 @pytest.mark.slow
 def test_a_large_object_goes_in_parts_and_reads_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hesstore.store.s3.ONE_PUT", 12 << 20)
+    monkeypatch.setattr("hesstore.store.places.s3.ONE_PUT", 12 << 20)
     number = 4_000_000
     coordinates = {
         "layer": np.array(["fc1"] * number, dtype=object),
@@ -546,7 +546,7 @@ def test_status_asks_the_bucket(hesstore: Callable[..., Done], monkeypatch: pyte
         told = hesstore("status", URL, "--json")
         assert told.returncode == 0, told.stderr
         assert contents() == before
-        monkeypatch.setattr("hesstore.store.s3.process_space", lambda: "of another machine")
+        monkeypatch.setattr("hesstore.store.places.s3.process_space", lambda: "of another machine")
         elsewhere = hesstore("status", URL).stdout
     facts = json.loads(told.stdout)
     assert (facts["complete"], facts["total"], facts["is_driven"]) == (1, 6, True)

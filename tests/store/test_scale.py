@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tests.store.scale import one_strength, opening
+from tests.support.scale import one_strength, opening
 
 GETS, PUTS = 2, 44
 """A λ: 30 small arrays are put, three of them twice; 11 large ones are put, two looked at before.

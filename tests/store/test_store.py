@@ -157,7 +157,7 @@ def test_the_status_follows_everything_else(store: SweepStore, path: Path, monke
         real(target, data, within=within)
         written.append(target.relative_to(path).parts[0])
 
-    monkeypatch.setattr("hesstore.store.durable.write_file", spy)
+    monkeypatch.setattr("hesstore.store.places.durable_store.write_file", spy)
     store.record(store.runs[0], 0, Status.FITTED, fitted(0))
     store.record(store.runs[0], 0, Status.COMPLETE, analysed(0))
     cut = written.index("status") + 1
@@ -181,10 +181,10 @@ def test_a_write_that_fails_half_way_leaves_the_old_status(
         count += 1
         real(target, data, within=within)
 
-    monkeypatch.setattr("hesstore.store.durable.write_file", failing)
+    monkeypatch.setattr("hesstore.store.places.durable_store.write_file", failing)
     with pytest.raises(OSError, match="No space"):
         store.record(store.runs[0], 0, Status.COMPLETE, analysed(0))
-    monkeypatch.setattr("hesstore.store.durable.write_file", real)
+    monkeypatch.setattr("hesstore.store.places.durable_store.write_file", real)
     assert int(xr.open_zarr(path)["status"][0, 0]) == Status.FITTED
     SweepStore(path).record(store.runs[0], 0, Status.COMPLETE, analysed(0))
     ds = xr.open_zarr(path)

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from hesstore import files
 from hesstore.errors import StoreBusyError
-from hesstore.store.growing import grown
+from hesstore.store.growing import grow_store
 from hesstore.store.schema import BY_NAME, LARGE_AT, VARIABLES, Run, Status, StoreSpec
 from hesstore.store.writing import SweepStore
 
@@ -152,7 +152,7 @@ class StoreMachine(RuleBasedStateMachine):
     def grow(self, l2: float, *, more_seeds: bool) -> None:
         self.l2 = tuple(sorted({*self.l2, l2}))
         self.seeds = (*self.seeds, max(self.seeds) + 1) if more_seeds else self.seeds
-        self.store = grown(self.path, spec(self.l2, self.seeds))
+        self.store = grow_store(self.path, spec(self.l2, self.seeds))
 
     @rule(data=st.data())
     def claim(self, data: st.DataObject) -> None:

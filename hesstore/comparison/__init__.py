@@ -1,0 +1,1 @@
+"""The comparison of two stores. May import ``analysis``, ``store`` and below; needs no torch."""

@@ -1,0 +1,1 @@
+"""The sweep: its plan, driver, workers, executors and machine. May import ``measure`` and below."""

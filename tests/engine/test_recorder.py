@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import threading
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from hesstore.engine.devices import HostCopy
+from hesstore.engine.recorder import Record, Recorder
+from hesstore.store.schema import Run, Status
+from hesstore.store.writing import SweepStore
+
+RUN = Run(0, 0, "up")
+
+
+class SlowStore:
+    """Takes records when it is let."""
+
+    def __init__(self, *, failing: int | None = None) -> None:
+        self.taken: list[tuple[int, dict[str, Any]]] = []
+        self.may_take = threading.Semaphore(0)
+        self.failing = failing
+
+    def record(self, _run: Run, index: int, _status: Status, values: dict[str, Any]) -> None:
+        assert self.may_take.acquire(timeout=30)
+        if index == self.failing:
+            raise OSError("full")
+        self.taken.append((index, values))
+
+
+def made(store: SlowStore, room: int) -> Recorder:
+    return Recorder(cast("SweepStore", store), room=room)
+
+
+def record(index: int, **values: Any) -> Record:
+    return Record(RUN, index, Status.FITTED, values, f"note {index}")
+
+
+def test_records_are_written_in_order_beside_the_caller() -> None:
+    store = SlowStore()
+    with made(store, 5) as recorder:
+        for index in range(4):
+            recorder.put(record(index, epochs=index))
+        assert recorder.written() == []
+        assert store.taken == []
+        store.may_take.release(4)
+        recorder.close()
+        assert [each.note for each in recorder.written()] == [f"note {index}" for index in range(4)]
+        assert recorder.written() == []
+    assert store.taken == [(index, {"epochs": index}) for index in range(4)]
+
+
+def test_leaving_waits_even_when_something_else_went_wrong() -> None:
+    store = SlowStore()
+
+    def interrupted() -> None:
+        with made(store, 5) as recorder:
+            recorder.put(record(0))
+            store.may_take.release()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
+    assert len(store.taken) == 1
+
+
+def test_a_full_queue_makes_the_caller_wait() -> None:
+    store = SlowStore()
+    with made(store, 1) as recorder:
+        done = threading.Event()
+
+        def fill() -> None:
+            for index in range(3):  # one in the writer's hands, one waiting, one too many
+                recorder.put(record(index))
+            done.set()
+
+        thread = threading.Thread(target=fill)
+        thread.start()
+        assert not done.wait(0.2)
+        store.may_take.release(3)
+        assert done.wait(30)
+        thread.join()
+    assert len(store.taken) == 3
+
+
+def test_nothing_is_written_after_a_failure_which_the_caller_gets() -> None:
+    store = SlowStore(failing=1)
+    store.may_take.release(9)
+    recorder = made(store, 1)
+
+    def write() -> None:
+        with recorder:
+            for index in range(9):
+                recorder.put(record(index))
+            recorder.close()
+
+    with pytest.raises(OSError, match="full"):
+        write()
+    assert [index for index, _ in store.taken] == [0]
+    with pytest.raises(OSError, match="full"):
+        recorder.written()
+
+
+def test_tensors_arrive_as_they_were_when_they_left(device: torch.device) -> None:
+    store = SlowStore()
+    values = torch.arange(1000.0, device=device)
+    with made(store, 2) as recorder:
+        recorder.put(record(0, weights=HostCopy(values * 2)))
+        store.may_take.release()
+        recorder.close()
+    ((_, written),) = store.taken
+    assert np.array_equal(written["weights"], np.arange(1000.0, dtype=np.float32) * 2)

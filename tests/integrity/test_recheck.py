@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from hesstore.config import SweepConfig
+from hesstore.engine.sweep import run_sweep
+from hesstore.errors import CorruptStoreError, StoreError
+from hesstore.integrity.recheck import deep_check
+from hesstore.integrity.verify import verify
+from hesstore.problem import datasets
+from hesstore.store import Status, SweepStore
+from hesstore.store.digest import digest
+from hesstore.store.places.durable_store import DurableLocalStore
+from hesstore.store.schema import ENTRIES_AT, LARGE_AT
+from tests.conftest import TOY
+
+CONFIG = {**TOY, "lr": 0.02}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("whole") / "s.zarr"
+    run_sweep(SweepConfig.from_mapping(CONFIG), path)
+    return path
+
+
+@pytest.fixture
+def store(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "s.zarr"))
+
+
+def forge(path: Path, name: str, index: int, change: float) -> None:
+    """Change a result by a share of its size, digests and all: only a calculation can tell."""
+    store = SweepStore(path)
+    run = store.runs[0]
+    names = (*LARGE_AT[Status.COMPLETE], *ENTRIES_AT[Status.COMPLETE])
+    values: dict[str, Any] = {each: store.read(each, run, index)[()] for each in names}
+    for each in (name, *(["class_curvature"] if name == "eigenvalues" else [])):  # which add up to them
+        values[each] = (values[each] * (1 + change)).astype(values[each].dtype)
+    store.record(run, index, Status.COMPLETE, values)
+    assert verify(path).ok
+
+
+def test_a_whole_store_follows_from_weights_and_data(whole: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    report = deep_check(whole, trust=True, progress=lambda *step: seen.append(step))
+    assert report.problems == []
+    assert report.checked == [(0, 0.0), (0, 0.001), (0, 0.01), (0, 0.05)]
+    assert report.modes == 4
+    assert seen == [(done, 4) for done in range(1, 5)]
+    assert deep_check(whole, trust=True, sample=2, avoid=[(0, 3)]).checked == [(0, 0.0), (0, 0.01)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "change", "what"),
+    [
+        ("loss", 1e-4, "loss: train is"),
+        ("gradient", 1e-2, "gradient: is off by"),
+        ("eigenvalues", 1e-2, "eigenvectors: mode 0 has residual norm"),
+    ],
+)
+def test_results_that_do_not_follow_are_found(store: Path, name: str, change: float, what: str) -> None:
+    forge(store, name, 1, change)
+    report = deep_check(store, trust=True)
+    assert {(problem.run, problem.index) for problem in report.problems} == {(0, 1)}
+    assert report.problems[0].what.startswith(what)
+
+
+def test_weights_that_are_not_those_measured_are_found(store: Path) -> None:
+    driven = SweepStore(store)
+    run = driven.runs[0]
+    array = zarr.open_group(DurableLocalStore(store), mode="r+")["weights"]
+    assert isinstance(array, zarr.Array)
+    array[0, 0] = np.asarray(array[0, 0])[::-1]
+    arrays = {name: driven.read(name, run, 0) for name in LARGE_AT[Status.COMPLETE]}
+    driven.put_entries(run, 0, Status.COMPLETE, {}, digest(run, 0.0, arrays))
+    assert verify(store).ok  # their norm is the same, and at λ = 0 there is no penalty anyway
+    found = {problem.what.split(":")[0] for problem in deep_check(store, trust=True).problems}
+    assert found == {"loss", "confusion", "gradient", "eigenvectors"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["LA", "SA"])
+def test_other_ends_of_the_spectrum(which: str, tmp_path: Path) -> None:
+    run_sweep(SweepConfig.from_mapping({**CONFIG, "which": which, "l2": "0.001"}), tmp_path / "s.zarr")
+    assert verify(tmp_path / "s.zarr").ok
+    assert deep_check(tmp_path / "s.zarr", trust=True).problems == []
+
+
+def test_code_that_the_store_names_is_not_run_untrusted(whole: Path) -> None:
+    with pytest.raises(StoreError, match=r"names code, 'tests.support.toy:digits', .* pass --trust"):
+        deep_check(whole)
+
+
+def test_other_data_are_told(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, test_x, test_y = (
+        datasets.load("tests.support.toy:digits").train + datasets.load("tests.support.toy:digits").test
+    )
+    monkeypatch.setattr(
+        "tests.support.toy.digits", lambda: (x.numpy() * 0.5, y.numpy(), test_x.numpy(), test_y.numpy())
+    )
+    with pytest.raises(CorruptStoreError, match="the data set here is not the one that it was made from"):
+        deep_check(whole, trust=True)

@@ -1,0 +1,29 @@
+"""Tasks for Dask's workers that break; found by name, as pickled functions must be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hesstore.engine.dask_executor import compute
+
+if TYPE_CHECKING:
+    from hesstore.engine.dask_executor import Kind
+    from hesstore.engine.worker import Outcome
+    from hesstore.store.schema import Point
+
+tried: list[tuple[Kind, float]] = []
+"""What the tasks of this process were asked for."""
+
+
+def out_of_memory_at_one_strength(location: str, config: str, kind: Kind, point: Point, start: Point | None) -> Outcome:
+    if kind == "analysis" and point.l2 == 0.001:
+        tried.append((kind, point.l2))
+        raise MemoryError("not enough of it")
+    return compute(location, config, kind, point, start)
+
+
+def breaking_once(location: str, config: str, kind: Kind, point: Point, start: Point | None) -> Outcome:
+    if (kind, point.l2) not in tried:
+        tried.append((kind, point.l2))
+        raise OSError("once")
+    return compute(location, config, kind, point, start)

@@ -1,0 +1,88 @@
+"""Stores with any numbers in them, made without a sweep."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hesstore.config import SweepConfig
+from hesstore.store import Run, Status, StoreSpec, SweepStore
+from hesstore.store.parameter_coordinates import parameter_coordinates
+from hesstore.store.schema import VARIABLES
+from hesstore.store.writing import PROMISES
+
+SHAPES = (("fc1.weight", (3, 2)), ("fc1.bias", (3,)), ("fc2.weight", (2, 3)), ("fc2.bias", (2,)))
+
+
+def make_store(
+    path: Path,
+    *,
+    l2: Sequence[float] = (0.0, 0.0002, 0.01),
+    seeds: Sequence[int] = (3,),
+    direction: str = "up",
+    k: int = 3,
+    shapes: Sequence[tuple[str, tuple[int, ...]]] = SHAPES,
+    classes: int = 2,
+    statuses: Mapping[tuple[int, int], Status] | None = None,
+    values: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> SweepStore:
+    """A store with random numbers; ``statuses`` by (run, index) where not complete, ``values`` at every λ."""
+    config = SweepConfig.from_mapping({"l2": list(l2), "seeds": list(seeds), "direction": direction, "k": k})
+    parameters = [[name, list(shape)] for name, shape in shapes]
+    spec = StoreSpec(
+        l2=config.l2,
+        runs=tuple(Run(index, *run) for index, run in enumerate(config.runs())),
+        k=k,
+        num_classes=classes,
+        param_coords=parameter_coordinates(shapes),
+        identity={**config.identity(), "data_digest": "0" * 64, "parameters": parameters},
+        attrs={
+            "config": json.dumps(config.to_mapping()),
+            "penalty_scale": config.penalty_scale,
+            "environment": json.dumps({"torch": "2"}),
+        },
+    )
+    store = SweepStore.create(path, spec)
+    rng = np.random.default_rng(seed)
+    for run in store.runs:
+        with store.claim(run):
+            for index, strength in enumerate(spec.l2):
+                status = (statuses or {}).get((run.id, index), Status.COMPLETE)
+                if status != Status.PENDING:
+                    store.record(run, index, status, {**sound(spec, rng, strength), **(values or {})})
+    return store
+
+
+def sound(spec: StoreSpec, rng: np.random.Generator, l2: float) -> dict[str, Any]:
+    """Numbers of one λ that agree with each other as far as an export tells."""
+    sizes = spec.sizes
+    found: dict[str, Any] = {}
+    for variable in (each for each in VARIABLES if each.name not in PROMISES):
+        shape = tuple(sizes[dim] for dim in variable.dims[2:])
+        if variable.dtype == "string":
+            found[variable.name] = "text"
+        elif variable.dtype in {"i4", "bool"}:
+            found[variable.name] = rng.integers(0, 2 if variable.dtype == "bool" else 50, shape).astype(variable.dtype)
+        else:
+            found[variable.name] = rng.normal(size=shape).astype(variable.dtype)
+    peaks = np.abs(found["eigenvectors"]).argmax(1)
+    signs = np.sign(found["eigenvectors"][np.arange(spec.k), peaks])
+    found["eigenvectors"] *= signs[:, None]
+    found["eigenvalues"] = found["eigenvalues"][np.argsort(-np.abs(found["eigenvalues"]), kind="stable")]
+    found["confusion"] += 1
+    hits, rows = np.diagonal(found["confusion"], axis1=1, axis2=2), found["confusion"].sum(2)
+    found["class_accuracy"], found["accuracy"] = hits / rows, hits.sum(1) / rows.sum(1)
+    found["loss"] = np.abs(found["loss"])
+    found["penalty"] = 0.5 * l2 * float(np.linalg.norm(found["weights"].astype(np.float64))) ** 2
+    return found
+
+
+def size_of(shapes: Sequence[tuple[str, tuple[int, ...]]]) -> int:
+    """P."""
+    return sum(math.prod(shape) for _, shape in shapes)

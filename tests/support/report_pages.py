@@ -1,0 +1,53 @@
+"""Stores for reports, and what a page carries, read back as any other program might."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from hesstore.store import Status
+from tests.support.export_stores import make_store
+
+HALF_L2 = (0.0, 0.001, 0.002, 0.004, 0.006, 0.008)
+HALF_STATUS = {
+    (0, 2): Status.FAILED,
+    (0, 4): Status.FITTED,
+    (0, 5): Status.PENDING,
+    **{(2, index): Status.PENDING for index in range(1, 6)},
+    **{(3, index): Status.PENDING for index in range(6)},
+}
+
+
+def half_filled(path: Path) -> Path:
+    """Three classes, four modes; two seeds both ways: three λ of the first run are complete, all, one, none."""
+    make_store(path, l2=HALF_L2, seeds=(0, 7), direction="both", k=4, classes=3, statuses=HALF_STATUS)
+    return path
+
+
+def facts_in(page: str) -> dict[str, Any]:
+    """The facts of the whole store."""
+    found: dict[str, Any] = json.loads(_script(page, "facts"))
+    return found
+
+
+def run_in(page: str, run: int) -> dict[str, Any]:
+    """What a page has of one run."""
+    found: dict[str, Any] = json.loads(_unpacked(page, f"run-{run}"))
+    return found
+
+
+def library_in(page: str) -> str:
+    return _unpacked(page, "library")
+
+
+def _unpacked(page: str, name: str) -> str:
+    return gzip.decompress(base64.b64decode(_script(page, name))).decode()
+
+
+def _script(page: str, name: str) -> str:
+    (text,) = re.findall(rf'<script type="[a-z/]+" id="{name}">(.*?)</script>', page)
+    return str(text)
