@@ -1,4 +1,4 @@
-"""A network of one's own: a small convolutional one that is smooth, so that its Hessian says how the loss bends."""
+"""A custom network: a small, smooth convolutional network, so that its Hessian describes the curvature of its loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class SmoothCNN(nn.Module):
-    """Two convolutions with GELU and average pooling, and a linear layer."""
+    """Two convolutions with GELU, average pooling, and a linear layer."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class SmoothCNN(nn.Module):
         self.head = nn.Linear(8 * 3 * 3, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, num_classes) of images (N, channels, height, width)."""
+        """Return the logits (N, num_classes) of images (N, channels, height, width)."""
         x = nn.functional.gelu(self.conv1(x))
         x = self.pool(nn.functional.gelu(self.conv2(x)))
         logits: Tensor = self.head(x.flatten(1))
@@ -29,5 +29,5 @@ class SmoothCNN(nn.Module):
 
 
 def build(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-    """What hesstore calls: the shape of one input, such as (1, 28, 28), and the number of classes."""
+    """Return the network for inputs of shape ``input_shape``, such as (1, 28, 28); hesstore calls this function."""
     return SmoothCNN(input_shape[0], num_classes)

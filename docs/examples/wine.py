@@ -1,4 +1,4 @@
-"""Data of one's own: 178 wines of three cultivars, 13 measurements each, from scikit-learn."""
+"""A custom data set: 178 wines of three cultivars with 13 measurements each, from scikit-learn."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 
 def load() -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Training inputs and labels, test inputs and labels: the same ones each time, for the store keeps their digest."""
+    """Return training inputs and labels, and test inputs and labels.
+
+    They are the same at every call, because the store records their digest.
+    """
     x, y = load_wine(return_X_y=True)
     train_x, test_x, train_y, test_y = train_test_split(x, y, test_size=0.3, stratify=y, random_state=0)
-    scaler = StandardScaler().fit(train_x)  # what the test rows look like is not to be known
+    scaler = StandardScaler().fit(train_x)  # the test rows must not influence the training data
     return scaler.transform(train_x), train_y, scaler.transform(test_x), test_y

@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             if language == "python":
                 exec(text, {})  # noqa: S102 - the page's own
                 continue
-            for line in text.splitlines():
+            for line in text.replace("\\\n", " ").splitlines():
                 program, *arguments = shlex.split(line)
                 if program == "cd":
                     assert ROOT / arguments[0] == EXAMPLES

@@ -1,4 +1,4 @@
-"""``docs/tutorial.ipynb``: read, run and written again."""
+"""Read, run and write ``docs/tutorial.ipynb``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ NOTEBOOK = ROOT / "docs" / "tutorial.ipynb"
 
 
 def read() -> Any:
-    """The notebook as it is."""
+    """Return the current notebook."""
     return nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
 
 
 def run(store: Path) -> Any:
-    """The notebook, run beside ``store``, the quickstart's; raises ``CellExecutionError`` if a cell fails."""
+    """Return the notebook, executed in the folder of ``store``, the quickstart store.
+
+    Raises
+    ------
+    CellExecutionError
+        If a cell fails.
+    """
     notebook = read()
     where = {"metadata": {"path": str(store.parent)}}
     NotebookClient(notebook, resources=where, kernel_name="python3", record_timing=False, timeout=300).execute()
@@ -27,10 +33,10 @@ def run(store: Path) -> Any:
 
 
 def write(notebook: Any) -> None:
-    """Put ``notebook`` in the place of the one there is."""
+    """Replace the current notebook by ``notebook``."""
     nbformat.write(notebook, NOTEBOOK)  # type: ignore[no-untyped-call]
 
 
 def check(notebook: Any) -> None:
-    """Raise ``ValidationError`` unless ``notebook`` is well-formed."""
+    """Raise a ``ValidationError`` unless ``notebook`` is well-formed."""
     nbformat.validate(notebook)
