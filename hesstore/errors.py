@@ -108,3 +108,10 @@ class DataWarning(HesstoreWarning):
 
 class ModelWarning(HesstoreWarning):
     """A model can be used, but its Hessian says less than it seems to."""
+
+
+def first_line(error: BaseException | str, most: int = 300) -> str:
+    """The first line of what an error says, at most ``most`` characters: PyTorch's messages may be a page long."""
+    said = str(error).strip() or type(error).__name__
+    text = said.splitlines()[0].rstrip(".:")
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -92,6 +92,11 @@ def position_of(l2: NDArray[np.float64], value: float, run: int) -> int:
     return int(found[0])
 
 
+def evenly_spaced(count: int, most: int) -> NDArray[np.intp]:
+    """At most ``most`` indices below ``count``, evenly spaced, the first and the last among them; ascending."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.intp)) if count else np.arange(0)
+
+
 @dataclass(frozen=True)
 class Vectors:
     """The eigenvectors of one run at its complete λ, read one λ at a time.

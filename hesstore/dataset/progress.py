@@ -226,6 +226,14 @@ def _result(cell: xr.Dataset) -> Result:
     )
 
 
+def worst_class(class_accuracy: NDArray[np.float64]) -> tuple[int, float] | None:
+    """The label of the lowest of accuracies by class (C,), and that accuracy; None if all are NaN."""
+    if not np.isfinite(class_accuracy).any():
+        return None
+    label = int(np.nanargmin(class_accuracy))
+    return label, float(class_accuracy[label])
+
+
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 

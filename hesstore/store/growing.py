@@ -26,7 +26,7 @@ from hesstore.store.group import open_group
 from hesstore.store.places.durable_store import DurableLocalStore
 from hesstore.store.places.folder import beside
 from hesstore.store.places.location import local_path
-from hesstore.store.schema import AT_FIT, GRID, SPECTRUM, VARIABLES, Run, Status, StoreSpec
+from hesstore.store.schema import AT_FIT, GRID_SETTINGS, SPECTRUM_SETTINGS, VARIABLES, Run, Status, StoreSpec
 from hesstore.store.template import write_template
 from hesstore.store.writing import SweepStore, check_swept
 
@@ -49,7 +49,7 @@ def check_growing(path: Path, wanted: Mapping[str, Any]) -> None:
     attributes = open_group(path).attrs.asdict()
     check_swept(path, attributes)
     stored: dict[str, Any] = json.loads(str(attributes["identity"]))
-    others = [key for key in wanted if stored.get(key) != wanted[key] and key not in GRID | SPECTRUM]
+    others = [key for key in wanted if stored.get(key) != wanted[key] and key not in GRID_SETTINGS | SPECTRUM_SETTINGS]
     if others:
         differences = {key: (str(stored.get(key)), str(wanted[key])) for key in others}
         described = "; ".join(f"{key} is {old} there, {new} here" for key, (old, new) in differences.items())
@@ -120,7 +120,7 @@ def _check_same_network(old: SweepStore, spec: StoreSpec) -> None:
 
 def _changes_spectra(old: SweepStore, spec: StoreSpec) -> bool:
     stored = json.loads(old.group.attrs["identity"])  # type: ignore[arg-type]
-    return any(stored.get(key) != spec.identity.get(key) for key in SPECTRUM)
+    return any(stored.get(key) != spec.identity.get(key) for key in SPECTRUM_SETTINGS)
 
 
 def _status(old: SweepStore, run: Run, *, reanalyse: bool) -> NDArray[np.int8]:

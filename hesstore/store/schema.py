@@ -20,6 +20,9 @@ SCHEMA_VERSION = 3
 3: class geometry: what the eigenvectors do to the classes, and the curvature of the loss graph.
 """
 
+AXIS = "l2"
+"""The name of the grid's dimension and coordinate; nothing else knows it."""
+
 SPLITS = ("train", "test")
 SIGNS = (-1, 1)
 """The two ways along an eigenvector."""
@@ -279,10 +282,10 @@ COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
 }
 
 
-GRID = frozenset({"l2", "seeds", "direction"})
-"""Settings that may take in more."""
+GRID_SETTINGS = frozenset({"l2", "seeds", "direction"})
+"""Settings that a store can grow along: more grid points, more runs."""
 
-SPECTRUM = frozenset(
+SPECTRUM_SETTINGS = frozenset(
     {
         *("k", "which", "solver", "tol", "max_matvecs", "hessian_samples", "response"),
         *("probes", "density", "density_probes", "density_steps", "density_width"),

@@ -21,9 +21,9 @@ from hesstore.store.origin import origin_of
 from hesstore.store.places.location import local_path, locate
 from hesstore.store.schema import (
     BY_NAME,
-    GRID,
+    GRID_SETTINGS,
     SCHEMA_VERSION,
-    SPECTRUM,
+    SPECTRUM_SETTINGS,
     Run,
     Status,
     StoreSpec,
@@ -323,9 +323,10 @@ def check_matching(location: Location, identity: Mapping[str, Any], *, partly: b
     if keys:
         differences = {key: (str(stored.get(key)), str(identity.get(key))) for key in keys}
         described = "; ".join(f"{key} is {old} there, {new} here" for key, (old, new) in differences.items())
+        can_grow = set(keys) <= GRID_SETTINGS | SPECTRUM_SETTINGS
         raise ConfigMismatchError(
             f"{place}: made with another config: {described}. Give the same options (`hesstore config --of {place}` "
-            f"prints them) or another path{', or --grow to make it larger' if set(keys) <= GRID | SPECTRUM else ''}",
+            f"prints them) or another path{', or --grow to make it larger' if can_grow else ''}",
             differences,
         )
 

@@ -18,11 +18,10 @@ import pytest
 from hesstore.engine.sweep import SweepEvent, SweepSummary
 from hesstore.engine.sweep_plan import Span, SweepPlan
 from hesstore.store import Run
-from hesstore_cli.terminal import plan_text
 from hesstore_cli.event_log import EventLog
 from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.stop_request import StopRequest
-from hesstore_cli.terminal import console
+from hesstore_cli.terminal import console, plan_text
 from hesstore_cli.terminal.console import Pace, SweepReporter
 from hesstore_cli.terminal.live_block import LiveBlock, View, flow, lines
 from tests.conftest import Done
