@@ -28,7 +28,7 @@ COMMANDS = [command for block in BLOCKS if block.language == "sh" for command in
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 
 ELSEWHERE = "docs/examples/"
-"""Its examples are run by tests/test_examples.py, with what should come out."""
+"""Its examples are run by tests/documentation/test_worked_examples.py, with what should come out."""
 
 NOT_HERE = {
     "sweep": "trains for minutes to days; tests/test_quickstart.py runs one",
