@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesstore.analysis.subspaces import apart
+from hesstore.analysis.subspaces import span_distance
 from hesstore.importing.transfer import values_of
 from hesstore.store.schema import Status
 
@@ -78,7 +78,10 @@ def _of(imported: dict[str, Any], stored: Callable[[str], NDArray[Any]]) -> Iter
         off = np.abs(imported["eigenvalues"][:count] - own[:count])
         yield ("eigenvalues", "of |μ₁|"), float(np.nanmax(off) / abs(own[0]))
     if "eigenvectors" in imported:
-        yield ("span of the eigenvectors", "1 − overlap"), apart(imported["eigenvectors"], stored("eigenvectors"))
+        yield (
+            ("span of the eigenvectors", "1 − overlap"),
+            span_distance(imported["eigenvectors"], stored("eigenvectors")),
+        )
     if "gradient" in imported:
         own = stored("gradient").astype(np.float64)
         norm = float(np.linalg.norm(own)) or 1.0
