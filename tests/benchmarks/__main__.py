@@ -19,6 +19,6 @@ def start_again_without(names: tuple[str, ...]) -> None:
 if __name__ == "__main__":
     start_again_without(TAMPERING)
 
-    from tests.benchmarks.command import benchmark
+    from tests.benchmarks.command_line import benchmark
 
     benchmark()

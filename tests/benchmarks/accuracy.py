@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from tests.benchmarks.problem import Problem
+    from tests.benchmarks.digit_problem import Problem
 
 CHUNK_ROWS = 2000
 PRODUCT_TOLERANCE = 1e-4  # relative; float32 products are within 1e-6 of exact ones

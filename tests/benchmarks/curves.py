@@ -11,11 +11,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.report import Table, progress
+from tests.benchmarks.result_tables import Table, progress
 
 if TYPE_CHECKING:
-    from tests.benchmarks.report import Row
-    from tests.benchmarks.settings import Settings
+    from tests.benchmarks.benchmark_settings import Settings
+    from tests.benchmarks.result_tables import Row
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAT = 0.05
@@ -49,9 +49,9 @@ def curve(base: Settings, size: str, values: list[Any]) -> Table:
 
 
 def in_fresh_process(settings: Settings) -> dict[str, float | int]:
-    """What :mod:`tests.benchmarks.curve_point` measures."""
+    """What :mod:`tests.benchmarks.sweep_measurement` measures."""
     progress(f"  rows {settings.rows}, hidden {settings.hidden}, k {settings.k}, {settings.lambdas} λ")
-    command = [sys.executable, "-m", "tests.benchmarks.curve_point", json.dumps(asdict(settings))]
+    command = [sys.executable, "-m", "tests.benchmarks.sweep_measurement", json.dumps(asdict(settings))]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     measured: dict[str, float | int] = json.loads(done.stdout)
     return measured

@@ -20,11 +20,11 @@ from hesstore import SweepConfig, SweepEvent, export, run_sweep
 from hesstore import open as open_store
 from hesstore.store import Status
 from hesstore.store.writing import SweepStore
-from tests.benchmarks import original
+from tests.benchmarks import original_method
 from tests.benchmarks.accuracy import Spectrum, by_magnitude, residuals, training_loss, within_tolerance
-from tests.benchmarks.contestants import Contestant
-from tests.benchmarks.problem import DATASET, L2, ROWS_VARIABLE, Problem, digits, untrained
-from tests.benchmarks.report import Table, with_ratio
+from tests.benchmarks.digit_problem import DATASET, L2, ROWS_VARIABLE, Problem, digits, untrained
+from tests.benchmarks.hessian_products import Contestant
+from tests.benchmarks.result_tables import Table, with_ratio
 from tests.benchmarks.solvers import TOL, Solver, by_eigsh
 from tests.benchmarks.timing import Entry, Timing, interleave
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from tests.benchmarks.report import Row
-    from tests.benchmarks.settings import Settings
+    from tests.benchmarks.benchmark_settings import Settings
+    from tests.benchmarks.result_tables import Row
 
 EPOCHS = 6
 SWEEP_L2 = (0.0, L2, 2 * L2)
@@ -109,9 +109,9 @@ def hesstore_way(settings: Settings, folder: Path) -> Outcome:
 def original_way(problem: Problem, k: int, folder: Path) -> Outcome:
     """Epochs over a DataLoader, eigsh on products over a DataLoader, ``np.savetxt``."""
     module = problem.module()
-    original.train(module, original.loader(problem, shuffle=True), EPOCHS)
+    original_method.train(module, original_method.loader(problem, shuffle=True), EPOCHS)
     theta = torch.nn.utils.parameters_to_vector(module.parameters()).detach()
-    product = original.double_backward(module, original.loader(problem, shuffle=False), len(problem.y))
+    product = original_method.double_backward(module, original_method.loader(problem, shuffle=False), len(problem.y))
     spectrum = Solver("", Contestant("", lambda _: product), by_eigsh).run(problem, k).spectrum
     file = folder / "eigenvectors.csv"
     np.savetxt(file, spectrum.eigenvectors.numpy(), fmt="%.9f", delimiter=",")

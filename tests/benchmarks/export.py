@@ -17,13 +17,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import hesstore
-from tests.benchmarks.counts import num_parameters
+from tests.benchmarks.operation_counts import num_parameters
 from tests.benchmarks.overlap import make_store
-from tests.benchmarks.report import Table, progress
+from tests.benchmarks.result_tables import Table, progress
 
 if TYPE_CHECKING:
-    from tests.benchmarks.report import Row
-    from tests.benchmarks.settings import Settings
+    from tests.benchmarks.benchmark_settings import Settings
+    from tests.benchmarks.result_tables import Row
 
 ROOT = Path(__file__).resolve().parents[2]
 Matrix = NDArray[np.float32]

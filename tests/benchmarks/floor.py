@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tests.benchmarks.counts import Gemm, hvp_flop, hvp_gemms
-from tests.benchmarks.report import Table
+from tests.benchmarks.operation_counts import Gemm, hvp_flop, hvp_gemms
+from tests.benchmarks.result_tables import Table
 from tests.benchmarks.timing import synchronise
 
 if TYPE_CHECKING:
-    from tests.benchmarks.report import Row
-    from tests.benchmarks.settings import Settings
+    from tests.benchmarks.benchmark_settings import Settings
+    from tests.benchmarks.result_tables import Row
 
 CHUNK_ROWS = 8192
 PRODUCTS = 130  # what the 30 largest eigenvalues of a trained network take from a random start, to 1e-3

@@ -14,13 +14,13 @@ from hesstore.curvature import ClassLosses, Hessian, HessianOperator, gradient
 from hesstore.linalg import EigenPairs, lanczos, lanczos_quadrature, moments
 from hesstore.measure.class_response import Responder, steps
 from tests.benchmarks.accuracy import relative_error
-from tests.benchmarks.problem import TEST_ROWS, Problem, digits, normalised, trained
-from tests.benchmarks.report import Table, progress
+from tests.benchmarks.digit_problem import TEST_ROWS, Problem, digits, normalised, trained
+from tests.benchmarks.result_tables import Table, progress
 from tests.benchmarks.timing import Entry, Timing, interleave
 
 if TYPE_CHECKING:
-    from tests.benchmarks.report import Row
-    from tests.benchmarks.settings import Settings
+    from tests.benchmarks.benchmark_settings import Settings
+    from tests.benchmarks.result_tables import Row
 
 CLASSES, CHUNK_ROWS = 10, 2048
 NESTED_MODES = 2

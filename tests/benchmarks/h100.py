@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.counts import gradient_flop, hvp_flop, num_parameters
 from tests.benchmarks.h100_assumptions import Assumptions, Workload
-from tests.benchmarks.report import Table
+from tests.benchmarks.operation_counts import gradient_flop, hvp_flop, num_parameters
+from tests.benchmarks.result_tables import Table
 
 if TYPE_CHECKING:
-    from tests.benchmarks.report import Row
-    from tests.benchmarks.settings import Settings
+    from tests.benchmarks.benchmark_settings import Settings
+    from tests.benchmarks.result_tables import Row
 
 WARNING = "PREDICTION, NOTHING HERE WAS MEASURED ON A GPU"
 GOAL_SECONDS = 360

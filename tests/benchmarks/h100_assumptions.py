@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tests.benchmarks.report import Row
+    from tests.benchmarks.result_tables import Row
 
 
 def _given(default: Any, meaning: str) -> Any:

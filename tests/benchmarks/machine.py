@@ -13,7 +13,7 @@ import scipy
 import torch
 
 if TYPE_CHECKING:
-    from tests.benchmarks.report import Facts
+    from tests.benchmarks.result_tables import Facts
 
 
 def describe(device: torch.device) -> Facts:

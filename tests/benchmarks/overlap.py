@@ -17,14 +17,14 @@ import numpy as np
 import hesstore
 from hesstore.analysis import overlap_map
 from hesstore.store import Status, SweepStore
-from tests.benchmarks.counts import num_parameters
 from tests.benchmarks.machine import peak_resident_mib
-from tests.benchmarks.report import Table, progress
+from tests.benchmarks.operation_counts import num_parameters
+from tests.benchmarks.result_tables import Table, progress
 from tests.support.scale import ANALYSED, FITTED, spec, values
 
 if TYPE_CHECKING:
-    from tests.benchmarks.report import Row
-    from tests.benchmarks.settings import Settings
+    from tests.benchmarks.benchmark_settings import Settings
+    from tests.benchmarks.result_tables import Row
 
 ROOT = Path(__file__).resolve().parents[2]
 

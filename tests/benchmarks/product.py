@@ -7,18 +7,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.benchmarks.accuracy import PRODUCT_TOLERANCE, exact_products, relative_error
-from tests.benchmarks.contestants import CONTESTANTS, Contestant, direction
-from tests.benchmarks.counts import hvp_flop
+from tests.benchmarks.digit_problem import Problem, trained
 from tests.benchmarks.floor import peak_rate
-from tests.benchmarks.problem import Problem, trained
-from tests.benchmarks.report import Table, progress, with_ratio
+from tests.benchmarks.hessian_products import CONTESTANTS, Contestant, direction
+from tests.benchmarks.operation_counts import hvp_flop
+from tests.benchmarks.result_tables import Table, progress, with_ratio
 from tests.benchmarks.timing import Entry, Timing, interleave, timed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tests.benchmarks.report import Row
-    from tests.benchmarks.settings import Settings
+    from tests.benchmarks.benchmark_settings import Settings
+    from tests.benchmarks.result_tables import Row
 
 
 def run(settings: Settings) -> Iterator[Table]:

@@ -14,7 +14,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 import hesstore
 from tests.benchmarks.accuracy import Spectrum, by_magnitude
-from tests.benchmarks.contestants import (
+from tests.benchmarks.hessian_products import (
     CURVLINOPS,
     EIGENTHINGS,
     HESSTORE,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from tests.benchmarks.problem import Problem
+    from tests.benchmarks.digit_problem import Problem
 
 TOL = 1e-3
 MOST_STEPS = 1000

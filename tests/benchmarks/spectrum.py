@@ -14,9 +14,9 @@ from tests.benchmarks.accuracy import (
     residuals,
     within_tolerance,
 )
-from tests.benchmarks.contestants import EIGENTHINGS
-from tests.benchmarks.problem import Problem, trained
-from tests.benchmarks.report import Table, progress, with_ratio
+from tests.benchmarks.digit_problem import Problem, trained
+from tests.benchmarks.hessian_products import EIGENTHINGS
+from tests.benchmarks.result_tables import Table, progress, with_ratio
 from tests.benchmarks.solvers import (
     CURVLINOPS_SOLVER,
     EIGENTHINGS_DEFAULTS,
@@ -34,8 +34,8 @@ from tests.benchmarks.timing import Entry, Timing, interleave
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tests.benchmarks.report import Row
-    from tests.benchmarks.settings import Settings
+    from tests.benchmarks.benchmark_settings import Settings
+    from tests.benchmarks.result_tables import Row
 
 MOST_ROUNDS = 3
 

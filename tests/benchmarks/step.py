@@ -14,17 +14,17 @@ import torch
 from torch import nn
 
 from hesstore.training import fit
-from tests.benchmarks import original
+from tests.benchmarks import original_method
 from tests.benchmarks.accuracy import training_loss
-from tests.benchmarks.contestants import SLOW_TIMINGS
-from tests.benchmarks.problem import BATCH, L2, Problem, fit_settings, untrained
-from tests.benchmarks.report import Table, with_ratio
+from tests.benchmarks.digit_problem import BATCH, L2, Problem, fit_settings, untrained
+from tests.benchmarks.hessian_products import SLOW_TIMINGS
+from tests.benchmarks.result_tables import Table, with_ratio
 from tests.benchmarks.timing import Entry, Timing, interleave
 
 if TYPE_CHECKING:
-    from tests.benchmarks.original import Batches
-    from tests.benchmarks.report import Row
-    from tests.benchmarks.settings import Settings
+    from tests.benchmarks.benchmark_settings import Settings
+    from tests.benchmarks.original_method import Batches
+    from tests.benchmarks.result_tables import Row
 
 EPOCHS = 2  # the first with whatever is set up once, the last without
 LOSS_TOLERANCE = 0.25  # relative: contestants shuffle differently
@@ -58,7 +58,7 @@ def compare(problem: Problem, repeats: int) -> Table:
     entries = [
         Entry("hesstore", partial(by_hesstore, problem)),
         Entry("original (DataLoader)", partial(by_loop, problem, _loader), most=SLOW_TIMINGS),
-        Entry("original on tensors in memory", partial(by_loop, problem, original.ShuffledTensors)),
+        Entry("original on tensors in memory", partial(by_loop, problem, original_method.ShuffledTensors)),
     ]
     timings = interleave(entries, repeats, device=problem.device)
     losses = [training_loss(problem, timing.result.module) for timing in timings]
@@ -95,12 +95,12 @@ def by_loop(problem: Problem, batches: Callable[[Problem], Batches]) -> Trained:
     """The usual loop over ``batches(problem)``."""
     marks, module = [time.perf_counter()], problem.module()
     passes = batches(problem)
-    original.train(module, passes, EPOCHS, on_epoch=lambda: marks.append(time.perf_counter()))
+    original_method.train(module, passes, EPOCHS, on_epoch=lambda: marks.append(time.perf_counter()))
     return Trained(module, tuple(marks))
 
 
 def _loader(problem: Problem) -> Batches:
-    return original.loader(problem, shuffle=True)
+    return original_method.loader(problem, shuffle=True)
 
 
 def _row(timing: Timing[Trained], steps: int, loss: float, *, right: bool) -> Row:

@@ -16,19 +16,19 @@ from tests.benchmarks import (
     export,
     geometry,
     h100,
-    original,
+    original_method,
     overlap,
     product,
     spectrum,
     step,
 )
-from tests.benchmarks.command import PARTS, benchmark
-from tests.benchmarks.contestants import CONTESTANTS, HESSTORE, Contestant, Product, direction
-from tests.benchmarks.counts import gradient_flop, hvp_flop, num_parameters
+from tests.benchmarks.benchmark_settings import Settings
+from tests.benchmarks.command_line import PARTS, benchmark
+from tests.benchmarks.digit_problem import ROWS_VARIABLE, Problem, digits, normalised, trained
 from tests.benchmarks.h100_assumptions import Assumptions, Workload
-from tests.benchmarks.problem import ROWS_VARIABLE, Problem, digits, normalised, trained
-from tests.benchmarks.report import Table
-from tests.benchmarks.settings import Settings
+from tests.benchmarks.hessian_products import CONTESTANTS, HESSTORE, Contestant, Product, direction
+from tests.benchmarks.operation_counts import gradient_flop, hvp_flop, num_parameters
+from tests.benchmarks.result_tables import Table
 from tests.benchmarks.solvers import CURVLINOPS_SOLVER, HESSTORE_SOLVER
 
 ROWS, HIDDEN, STEPS = 200, (8, 6), 60
@@ -66,8 +66,8 @@ def test_a_wrong_product_has_no_time(problem: Problem) -> None:
     def unweighted(problem: Problem) -> Product:
         """A mean of batch means."""
         module = problem.module()
-        batches = [[batch] for batch in original.in_memory(problem)]
-        products = [original.double_backward(module, batch, len(batch[0][1])) for batch in batches]
+        batches = [[batch] for batch in original_method.in_memory(problem)]
+        products = [original_method.double_backward(module, batch, len(batch[0][1])) for batch in batches]
         return lambda v: sum((of(v) for of in products), torch.zeros_like(v)) / len(products)
 
     table = product.compare(problem, (HESSTORE, Contestant("unweighted", unweighted)), 1, lambda: 100.0)

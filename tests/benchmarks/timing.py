@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import torch
 
-from tests.benchmarks.report import progress
+from tests.benchmarks.result_tables import progress
 
 T = TypeVar("T")
 

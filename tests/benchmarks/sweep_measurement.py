@@ -1,4 +1,4 @@
-"""One point of a curve in a process of its own: ``python -m tests.benchmarks.curve_point JSON``."""
+"""One point of a curve in a process of its own: ``python -m tests.benchmarks.sweep_measurement JSON``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 
 from hesstore import open as open_store
 from hesstore import run_sweep
+from tests.benchmarks.benchmark_settings import Settings
+from tests.benchmarks.digit_problem import digits
 from tests.benchmarks.end_to_end import sweep_config
 from tests.benchmarks.machine import peak_resident_mib
-from tests.benchmarks.problem import digits
-from tests.benchmarks.settings import Settings
 
 EPOCHS = 2
 STEP = 1e-5  # between two λ: the same work at each

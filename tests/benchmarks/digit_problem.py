@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 ROWS_VARIABLE = "HESSTORE_BENCHMARK_ROWS"
-DATASET = "tests.benchmarks.problem:load"
+DATASET = "tests.benchmarks.digit_problem:load"
 MEAN, STD = 0.1307, 0.3081
 TEST_ROWS = 1000
 BATCH = 64

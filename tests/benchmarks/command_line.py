@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tests.benchmarks.report import Table, machine_line, progress
-from tests.benchmarks.settings import Settings
+from tests.benchmarks.benchmark_settings import Settings
+from tests.benchmarks.result_tables import Table, machine_line, progress
 
 if TYPE_CHECKING:
-    from tests.benchmarks.report import Facts
+    from tests.benchmarks.result_tables import Facts
 
 PARTS = ("floor", "product", "spectrum", "geometry", "overlap", "export", "step", "end-to-end", "curves", "h100")
 DISTURBED = 0.05

@@ -12,10 +12,10 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from tests.benchmarks.problem import BATCH, L2, LEARNING_RATE, MEAN, STD
+from tests.benchmarks.digit_problem import BATCH, L2, LEARNING_RATE, MEAN, STD
 
 if TYPE_CHECKING:
-    from tests.benchmarks.problem import Problem
+    from tests.benchmarks.digit_problem import Problem
 
 Batches: TypeAlias = Iterable[tuple[Tensor, Tensor]]
 

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from hesstore import Hessian
-from tests.benchmarks import original
+from tests.benchmarks import original_method
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tests.benchmarks.problem import Problem
+    from tests.benchmarks.digit_problem import Problem
 
 Product: TypeAlias = Callable[["Tensor"], "Tensor"]
 
@@ -57,17 +57,19 @@ def hesstore_product(problem: Problem) -> Product:
 
 def dataloader_product(problem: Problem) -> Product:
     """Double backward over batches that a DataLoader makes from images at each product."""
-    return original.double_backward(problem.module(), original.loader(problem, shuffle=False), len(problem.y))
+    return original_method.double_backward(
+        problem.module(), original_method.loader(problem, shuffle=False), len(problem.y)
+    )
 
 
 def small_batches_product(problem: Problem) -> Product:
     """Double backward over batches of 64 that lie in memory."""
-    return original.double_backward(problem.module(), original.in_memory(problem), len(problem.y))
+    return original_method.double_backward(problem.module(), original_method.in_memory(problem), len(problem.y))
 
 
 def full_batch_product(problem: Problem) -> Product:
     """Double backward over all rows at once."""
-    return original.double_backward(problem.module(), [(problem.x, problem.y)], len(problem.y))
+    return original_method.double_backward(problem.module(), [(problem.x, problem.y)], len(problem.y))
 
 
 def curvlinops_product(problem: Problem) -> Product:
