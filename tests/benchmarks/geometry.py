@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hesstore.curvature import ClassLosses, Hessian, HessianOperator, gradient
 from hesstore.linalg import EigenPairs, lanczos, lanczos_quadrature, moments
-from hesstore.measure.class_response import Responder, steps
+from hesstore.measure.class_response import Responder, choose_steps
 from tests.benchmarks.accuracy import relative_error
 from tests.benchmarks.problem import TEST_ROWS, Problem, digits, normalised, trained
 from tests.benchmarks.report import Table, progress
@@ -71,7 +71,7 @@ class Scene:
     def responses(self) -> Tensor:
         """(m, 2) rises of the loss, at twice as many steps as there are modes."""
         slope = self.pairs.eigenvectors.double() @ gradient(self.problem.model, self.problem.theta, *self.rows).double()
-        found = steps(slope, self.pairs.eigenvalues.to(slope.device), RISE, float(self.problem.theta.norm()))
+        found = choose_steps(slope, self.pairs.eigenvalues.to(slope.device), RISE, float(self.problem.theta.norm()))
         return self.responder.respond(self.problem.theta, self.pairs.eigenvectors, found.length).rise
 
     @property
@@ -172,7 +172,7 @@ def _rise_is_right(scene: Scene, rises: Tensor) -> bool:
     problem = scene.problem
     theta, v = problem.theta, scene.pairs.eigenvectors[0]
     slope = v.double() @ gradient(problem.model, theta, *scene.rows).double()
-    found = steps(slope[None], scene.pairs.eigenvalues[:1].to(slope.device), RISE, float(theta.norm()))
+    found = choose_steps(slope[None], scene.pairs.eigenvalues[:1].to(slope.device), RISE, float(theta.norm()))
     losses = [
         float(nn.functional.cross_entropy(problem.model.logits(at, problem.x).double(), problem.y))
         for at in (theta, theta + found.length[0, 1].to(theta.dtype) * v)
