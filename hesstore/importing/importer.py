@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from zarr.abc.store import Store
 
-    from hesstore.engine.driver import SweepEvent
+    from hesstore.engine.events import SweepEvent
     from hesstore.importing.import_plan import Cell
     from hesstore.importing.recompute import Recomputer
     from hesstore.store.schema import StoreSpec
