@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from hesstore.config import SweepConfig
 from hesstore.config import settings as config_settings
-from hesstore.config.sources import as_toml, layers, merge, read_toml, resolve
+from hesstore.config.sources import as_toml, layers, merge, read_toml
 from hesstore.config.suggestions import did_you_mean
 from hesstore.errors import ConfigError
+from tests.support.configs import merged_config
 
 NATURAL = st.integers(0, 2**63 - 1)
 POSITIVE = st.integers(1, 2**63 - 1)
@@ -36,7 +37,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "density_width": st.floats(0.06, 1e9),
 }
 for setting in config_settings():
-    VALUES.setdefault(setting.name, st.sampled_from(setting.metadata["kind"].choices or (None,)))
+    VALUES.setdefault(setting.name, st.sampled_from(setting.metadata["type"].choices or (None,)))
 CONFIGS = st.fixed_dictionaries({}, optional=VALUES).map(SweepConfig.from_mapping)
 
 
@@ -48,8 +49,8 @@ def test_what_is_printed_is_the_same_config(config: SweepConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "c.toml"
         file.write_text(text)
-        assert resolve(file=file) == config
-        assert as_toml(resolve(file=file)) == text
+        assert merged_config(file=file) == config
+        assert as_toml(merged_config(file=file)) == text
 
 
 def test_each_line_says_where_its_value_comes_from(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_a_long_grid_is_read_back(tmp_path: Path) -> None:
 )
 def test_the_nearest_word_is_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
-        resolve(**arguments)
+        merged_config(**arguments)
 
 
 def test_nothing_near_is_no_hint() -> None:
