@@ -39,7 +39,7 @@ def idx_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A download fails at once, as it does without a network."""
+    """A download fails immediately, as it does without a network."""
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError("network is unreachable")
@@ -130,7 +130,7 @@ def test_unusable_data(name: str, message: str) -> None:
 UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
     "from 1": (
         lambda: toy.relabelled(lambda y: y + 1),
-        r"labels are 1, 2, 3, 4, 5, 6, …, not 0 to 9: give y - 1, of both",
+        r"labels are 1, 2, 3, 4, 5, 6, …, not 0 to 9: give y - 1, in both",
     ),
     "gaps": (
         lambda: toy.relabelled(lambda y: y * 2),
@@ -145,8 +145,8 @@ UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
         lambda: train_test_split(*load_wine(return_X_y=True)),
         "not that of scikit-learn's train_test",
     ),
-    "two": (lambda: toy.digits()[:2], "gave tuple of 2, not"),
-    "dict": (lambda: {"x": 1}, "gave dict, not"),
+    "two": (lambda: toy.digits()[:2], "returned tuple of 2, not"),
+    "dict": (lambda: {"x": 1}, "returned dict, not"),
     "words": (
         lambda: toy.reshaped(lambda x: pd.DataFrame(x).assign(name="x")),
         "could not convert string to float: 'x'",
@@ -159,7 +159,10 @@ UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
     "sparse": (lambda: toy.reshaped(csr_matrix), r"are sparse: give them as .toarray\(\)"),
     "masked": (lambda: toy.reshaped(lambda x: np.ma.masked_equal(x, 0)), "have masked values"),
     "complex": (lambda: toy.reshaped(lambda x: x.astype(complex)), "are complex"),
-    "one axis": (lambda: toy.reshaped(lambda x: x[:, 0]), r"shape \(300,\): give \(N, …\), as by x.reshape\(-1, 1\)"),
+    "one axis": (
+        lambda: toy.reshaped(lambda x: x[:, 0]),
+        r"shape \(300,\): give \(N, …\), for example x.reshape\(-1, 1\)",
+    ),
     "no rows": (lambda: (*toy.digits()[:2], *(part[:0] for part in toy.digits()[2:])), "the test split is empty"),
     "no training rows": (lambda: (*(part[:0] for part in toy.digits()[:2]), *toy.digits()[2:]), "the split is empty"),
     "one class": (lambda: toy.relabelled(lambda y: y * 0), "1 class: at least 2 are needed"),
@@ -205,9 +208,7 @@ def test_what_a_factory_may_give(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_can_be_used_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y, test_x, test_y = toy.digits()
     monkeypatch.setattr(toy, "raising", lambda: (x, y, test_x[:1], test_y[:1]))
-    with pytest.warns(
-        DataWarning, match="has no test rows of classes 0, 1, 2, 3, 4, 5, …: what is measured of them there is NaN"
-    ):
+    with pytest.warns(DataWarning, match="has no test rows of classes 0, 1, 2, 3, 4, 5, …: their test results are NaN"):
         assert len(datasets.load("tests.support.toy:raising").test.y) == 1
     parts = [torch.from_numpy(part) for part in (x[y != 3], y[y != 3], test_x, test_y)]
     made = datasets.ClassificationData(datasets.Split(*parts[:2]), datasets.Split(*parts[2:]), 10)
@@ -215,7 +216,7 @@ def test_what_can_be_used_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.warns(DataWarning, match="has no training rows of class 3: "):
         assert datasets.load("tests.support.toy:raising").num_classes == 10
     monkeypatch.setattr(toy, "raising", lambda: toy.reshaped(lambda x: (x * 255).astype(np.uint8)))
-    with pytest.warns(DataWarning, match="gives inputs as bytes, taken as they are, 0 to 255: scale them"):
+    with pytest.warns(DataWarning, match="returns inputs as bytes, which are used unscaled, from 0 to 255: scale them"):
         assert float(datasets.load("tests.support.toy:raising").train.x.max()) == 255
 
 
