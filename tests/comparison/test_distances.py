@@ -64,7 +64,7 @@ def test_vectors_are_compared_by_their_spans() -> None:
     assert eigenvector_distance(rows, one_of_five, apart, apart).relative == pytest.approx(1 / 5, abs=1e-6)
 
 
-def test_vectors_that_were_not_found() -> None:
+def test_missing_vectors() -> None:
     rows = np.eye(3, 9, dtype=np.float32)
     fewer = rows.copy()
     fewer[2] = np.nan

@@ -43,7 +43,7 @@ CONFIGS = st.fixed_dictionaries({}, optional=VALUES).map(SweepConfig.from_mappin
 
 @given(CONFIGS)
 @settings(deadline=None)
-def test_what_is_printed_is_the_same_config(config: SweepConfig) -> None:
+def test_toml_round_trip(config: SweepConfig) -> None:
     text = as_toml(config)
     assert SweepConfig.from_mapping(tomllib.loads(text)) == config
     with tempfile.TemporaryDirectory() as folder:
@@ -53,7 +53,7 @@ def test_what_is_printed_is_the_same_config(config: SweepConfig) -> None:
         assert as_toml(merged_config(file=file)) == text
 
 
-def test_each_line_says_where_its_value_comes_from(tmp_path: Path) -> None:
+def test_each_line_names_the_origin_of_its_value(tmp_path: Path) -> None:
     file = tmp_path / "my.toml"
     file.write_text('epochs = 3\nk = 7\nl2 = "0:1:3"\n')
     found = layers("quickstart", file, ["k=8", "lr = 0.1"], {"lr": "0.2", "batch_size": "9"})
@@ -74,7 +74,7 @@ def test_each_line_says_where_its_value_comes_from(tmp_path: Path) -> None:
     assert headings == list(dict.fromkeys(setting.metadata["group"] for setting in config_settings()))
 
 
-def test_an_origin_is_one_line_whatever_its_name() -> None:
+def test_an_origin_with_control_characters_stays_on_one_line() -> None:
     found = [layers()[0]._replace(origin="a\nk = 3 \x07", values={"k": 5})]
     text = as_toml(SweepConfig.from_mapping(merge(found)), found)
     assert tomllib.loads(text)["k"] == 5
@@ -98,11 +98,11 @@ def test_a_long_grid_is_read_back(tmp_path: Path) -> None:
         ({"options": {"path": "independant"}}, "did you mean independent?"),
     ],
 )
-def test_the_nearest_word_is_named(arguments: dict[str, Any], message: str) -> None:
+def test_the_most_similar_word_is_suggested(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         merged_config(**arguments)
 
 
-def test_nothing_near_is_no_hint() -> None:
+def test_no_suggestion_without_a_similar_word() -> None:
     assert did_you_mean("zzz", ["paper", "quickstart"]) == ""
     assert did_you_mean("", []) == ""

@@ -121,7 +121,7 @@ def test_bad_files(tmp_path: Path) -> None:
         merged_config("papr")
 
 
-def test_identity_leaves_out_where_the_work_is_done() -> None:
+def test_identity_does_not_contain_settings_of_the_machine() -> None:
     config = SweepConfig()
     moved = SweepConfig.from_mapping({"device": "cpu", "data_dir": "x", "memory_gib": 1, "models": 4})
     assert config.identity() == moved.identity()

@@ -26,7 +26,7 @@ def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
 
 @pytest.fixture
 def idx_folder(tmp_path: Path) -> Path:
-    """torchvision's own layout for three data sets: 20 training and 10 test images each."""
+    """Three data sets in torchvision's layout, with 20 training and 10 test images each."""
     rng = np.random.default_rng(0)
     for name in ("MNIST", "FashionMNIST", "KMNIST"):
         raw = tmp_path / name / "raw"
@@ -58,7 +58,7 @@ def test_torchvision_layout(idx_folder: Path, name: str, mean: float, std: float
     assert np.allclose(data.train.x.numpy(), (pixels / 255 - mean) / std, atol=1e-6)
 
 
-def test_missing_files_name_both_ways_out(tmp_path: Path) -> None:
+def test_missing_files_name_two_remedies(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"connect to a network.*--data-dir DIR"):
         datasets.load("mnist", str(tmp_path / "nowhere"))
     assert not (tmp_path / "nowhere").exists()
@@ -170,7 +170,7 @@ UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
-def test_what_a_factory_should_have_given_instead(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_say_what_a_factory_should_return(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     factory, message = UNUSABLE[name]
     monkeypatch.setattr(toy, "raising", factory)
     with pytest.raises(DataError, match=message) as raised:
@@ -198,14 +198,14 @@ USABLE: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("name", USABLE)
-def test_what_a_factory_may_give(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accepted_results_of_a_factory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy, "raising", USABLE[name])
     data = datasets.load("tests.support.toy:raising")
     assert (data.num_classes, data.input_shape, data.train.y.dtype) == (10, (64,), torch.int64)
     assert data.digest == datasets.load("tests.support.toy:digits").digest
 
 
-def test_what_can_be_used_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_are_accepted_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y, test_x, test_y = toy.digits()
     monkeypatch.setattr(toy, "raising", lambda: (x, y, test_x[:1], test_y[:1]))
     with pytest.warns(DataWarning, match="has no test rows of classes 0, 1, 2, 3, 4, 5, …: their test results are NaN"):
@@ -220,7 +220,7 @@ def test_what_can_be_used_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> Non
         assert float(datasets.load("tests.support.toy:raising").train.x.max()) == 255
 
 
-def test_digest_sees_every_part() -> None:
+def test_the_digest_depends_on_every_part() -> None:
     data = datasets.load("tests.support.toy:digits")
     seen = {data.digest}
     for split in ("train", "test"):

@@ -20,7 +20,7 @@ def test_the_default_network() -> None:
     assert torch.equal(model.logits(model.theta(), x), expected)
 
 
-def test_initial_weights_depend_on_the_seed_alone() -> None:
+def test_initial_weights_depend_only_on_the_seed() -> None:
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
     first, second, other = (build("mlp", (4,), (6,), 3, seed).theta() for seed in (1, 1, 2))
