@@ -10,7 +10,7 @@ import click
 
 from hesstore.config import PRESETS, SweepConfig, settings
 from hesstore.config.l2_grid import format_l2
-from hesstore.config.settings import FOLDER
+from hesstore.config.setting_types import FOLDER
 from hesstore.config.sources import layers, merge
 from hesstore.config.suggestions import did_you_mean
 from hesstore_cli import completion_values
@@ -109,7 +109,7 @@ def _sources() -> tuple[Decorator, ...]:
 
 
 def _option(setting: Field[Any]) -> Decorator:
-    kind, group = setting.metadata["kind"], setting.metadata["group"]
+    kind, group = setting.metadata["type"], setting.metadata["group"]
     name = f"--{setting.name.replace('_', '-')}"
     option = functools.partial(click.option, cls=GroupedOption, group=group, help=_help(setting))
     if isinstance(setting.default, bool):

@@ -68,7 +68,7 @@ class Sight:
         driven = [run for run in self.progress.runs if (held := self.holders.get(run.run)) and held.alive is not False]
         unfinished = [run for run in driven if run.current is not None]
         begun = [run for run in unfinished if run.finished or run.fitted]
-        return (begun or unfinished or [self.progress.at])[0]
+        return (begun or unfinished or [self.progress.current_run])[0]
 
     def facts(self) -> dict[str, Any]:
         """For ``--json``."""
