@@ -104,7 +104,7 @@ def _difference_lines(differences: Sequence[Difference]) -> list[str]:
 def _summary_line(summary: ImportSummary, store: str, *, recompute: bool) -> str:
     """Return what was imported and what to do next, in one line."""
     where = shlex.quote(store)
-    files, points = counted(summary.files, "file"), counted(summary.strengths, "grid point")
+    files, points = counted(summary.files, "file"), counted(summary.points, "grid point")
     message = f"{files} imported into {store}, {points}"
     if summary.ignored:
         names = ", ".join(path.name for path in summary.ignored[:3])

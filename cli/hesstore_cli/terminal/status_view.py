@@ -171,15 +171,15 @@ class StoreWatcher:
 
     def read(self) -> StatusView:
         """Return the status now."""
-        from hesstore.dataset import progress
+        from hesstore.dataset.progress import progress_of
         from hesstore.store.reading import open_store
 
-        metadata_time = self._place.written("zarr.json")
+        metadata_time = self._place.last_modified("zarr.json")
         if self._ds is None or metadata_time != self._metadata_time:  # an extended store is opened again
             self._ds, self._metadata_time = open_store(self._place, chunked=False), metadata_time
-        found = progress.of(self._ds)
+        found = progress_of(self._ds)
         holders = {run.run: self._place.holder(run.run) for run in found.runs}
-        written = [self._place.written(f"status/c/{run.run}/0") for run in found.runs]
+        written = [self._place.last_modified(f"status/c/{run.run}/0") for run in found.runs]
         return StatusView(
             store=str(self._place),
             progress=found,
