@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from hesstore.autodiff import trace_along
+from hesstore.autodiff import trace_second_order
 from hesstore.curvature.hessian import gradient
 from hesstore.curvature.row_chunks import arrange_chunks
 
@@ -102,7 +102,7 @@ class ClassLosses:
     def _chunks(self) -> list[tuple[TangentProgram, tuple[Tensor, ...], Tensor]]:
         theta = self.model.theta().to(self.x)
         return arrange_chunks(
-            lambda x, y: trace_along(self.model.logits, _loss_derivatives, theta, x, y),
+            lambda x, y: trace_second_order(self.model.logits, _loss_derivatives, theta, x, y),
             self.x,
             self.y,
             self.chunk_rows,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.autodiff import trace
+from hesstore.autodiff import trace_tangent
 from hesstore.curvature.row_chunks import arrange_chunks
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Hessian:
         stacked = theta.dim() == 2
         most = _share(self._chunk_rows, len(theta)) if stacked else self._chunk_rows
         slope = torch.func.grad(self.model.loss_sum)
-        chunks = arrange_chunks(lambda x, y: trace(slope, theta, x, y, stacked=stacked), self._x, self._y, most)
+        chunks = arrange_chunks(lambda x, y: trace_tangent(slope, theta, x, y, stacked=stacked), self._x, self._y, most)
         return [_Chunk(program, inputs, labels) for program, inputs, labels in chunks]
 
     def at(self, theta: Tensor, *, cache_bytes: float = float("inf")) -> HessianOperator:
@@ -167,7 +167,7 @@ class Hessian:
     def row_bytes(self, theta: Tensor, *, sample: int = 64) -> float:
         """Bytes of primal values that are cached for each row at one θ, measured on a ``sample`` of rows."""
         x, y = self._x[:sample], self._y[:sample]
-        program = trace(torch.func.grad(self.model.loss_sum), theta, x, y)
+        program = trace_tangent(torch.func.grad(self.model.loss_sum), theta, x, y)
         inputs = program.inputs(x)
         primal = program.primal(theta, *inputs, y)
         return _unshared_bytes(primal, {_storage(t) for t in (theta, self._x, y, *inputs)}) / len(y)

@@ -18,7 +18,7 @@ class RowProgram(Protocol):
     """A program traced for a number of rows."""
 
     @property
-    def factored(self) -> bool:
+    def takes_varying_columns(self) -> bool:
         """Whether it takes rows without their constant columns."""
         ...
 
@@ -50,8 +50,8 @@ def arrange_chunks(
         return programs[len(labels)]
 
     most = even(len(y), most)
-    if program_for(x[:most], y[:most]).factored:
-        order = constant_columns.order(x, y)
+    if program_for(x[:most], y[:most]).takes_varying_columns:
+        order = constant_columns.row_order(x, y)
         x, y = x[order], y[order]
     chunks = []
     for rows, labels in zip(torch.split(x, most), torch.split(y, most), strict=True):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-    from hesstore.dataset.point_selection import Cell
+    from hesstore.store.schema import Point
 
 
 def parameter_places(attributes: Mapping[Any, Any]) -> Iterator[tuple[str, tuple[int, ...], slice]]:
@@ -29,9 +29,9 @@ def parameter_places(attributes: Mapping[Any, Any]) -> Iterator[tuple[str, tuple
         start += size
 
 
-def named_weights(selection: PointSelection, cell: Cell) -> dict[str, NDArray[np.float32]]:
+def named_weights(selection: PointSelection, point: Point) -> dict[str, NDArray[np.float32]]:
     """The weights of one λ, by parameter."""
-    weights = read(selection.array("weights", cell))
+    weights = read(selection.array("weights", point))
     return {name: weights[where].reshape(shape) for name, shape, where in parameter_places(selection.ds.attrs)}
 
 
@@ -60,10 +60,10 @@ def to_state_dict(ds: xr.Dataset, *, run: int = 0, l2: float) -> dict[str, torch
     import torch  # noqa: PLC0415 - other exports need none
 
     selection = PointSelection.of(ds, [run], [l2])
-    if not selection.having("weights"):
+    if not selection.points_with("weights"):
         raise ExportError(f"λ = {l2:g} of run {run} was imported without weights")
     return {
-        name: torch.from_numpy(values.copy()) for name, values in named_weights(selection, selection.cells[0]).items()
+        name: torch.from_numpy(values.copy()) for name, values in named_weights(selection, selection.points[0]).items()
     }
 
 

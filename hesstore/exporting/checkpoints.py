@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from hesstore.dataset.point_selection import Cell, PointSelection
+    from hesstore.dataset.point_selection import PointSelection
+    from hesstore.store.schema import Point
 
 FORMATS = ("pth", "safetensors")
 _OVERHEAD = 4096  # bytes of a file beside the values
@@ -31,33 +32,32 @@ def weight_files(selection: PointSelection, format: str) -> Iterator[File]:  # n
         raise ExportError('format: safetensors needs a further package: pip install "hesstore[files]"')
     names = l2_texts(selection.ds["l2"].values)
     write = {"pth": _write_pth, "safetensors": _write_safetensors}[format]
-    for cell in selection.having("weights"):
+    for point in selection.points_with("weights"):
         yield File(
-            name=f"model_weights-{cell[0]}-{names[cell[1]]}.{format}",
+            name=f"model_weights-{point.run.id}-{names[point.index]}.{format}",
             kind="weights",
-            source=selection.source([cell]),
+            source=selection.source([point]),
             estimate=4.0 * selection.ds.sizes["param"] + _OVERHEAD,
-            write=partial(write, selection, cell),
+            write=partial(write, selection, point),
         )
 
 
-def _write_pth(selection: PointSelection, cell: Cell, path: Path) -> None:
+def _write_pth(selection: PointSelection, point: Point, path: Path) -> None:
     import torch  # noqa: PLC0415 - other exports need none
 
-    state = {name: torch.from_numpy(values) for name, values in named_weights(selection, cell).items()}
+    state = {name: torch.from_numpy(values) for name, values in named_weights(selection, point).items()}
     buffer = io.BytesIO()  # given a path, PyTorch writes its name into the file
     torch.save(state, buffer)
     path.write_bytes(buffer.getbuffer())
 
 
-def _write_safetensors(selection: PointSelection, cell: Cell, path: Path) -> None:
+def _write_safetensors(selection: PointSelection, point: Point, path: Path) -> None:
     from safetensors.numpy import save_file  # noqa: PLC0415 - an extra
 
-    run, index = cell
     facts = {
-        "run": str(run),
-        "l2": repr(float(selection.ds["l2"][index])),
+        "run": str(point.run.id),
+        "l2": repr(point.l2),
         "fingerprint": selection.ds.attrs["fingerprint"],
     }
-    named = {name: np.ascontiguousarray(values) for name, values in named_weights(selection, cell).items()}
+    named = {name: np.ascontiguousarray(values) for name, values in named_weights(selection, point).items()}
     save_file(named, path, metadata={"hesstore": json.dumps(facts)})  # the order of several keys would be random

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hesstore.dataset.point_selection import Cell, PointSelection
+    from hesstore.dataset.point_selection import PointSelection
+    from hesstore.store.schema import Point
 
 KINDS = ("accuracy", "eigenvalues", "eigenvectors", "gradients", "weights")
 ACCURACY = "Model-{}_split_accuracy.csv"
@@ -52,22 +53,22 @@ def classic_files(selection: PointSelection, kinds: Sequence[str], compress: str
     """The files of the ``kinds`` that are asked for."""
     if "accuracy" in kinds:
         yield from _accuracy_files(selection, compress)
-    texts: dict[str, tuple[str, Callable[[PointSelection, Cell], Iterable[bytes | memoryview]]]] = {
+    texts: dict[str, tuple[str, Callable[[PointSelection, Point], Iterable[bytes | memoryview]]]] = {
         "eigenvalues": ("eigenvalues", _eigenvalues),
         "eigenvectors": ("eigenvectors", _eigenvectors),
         "gradients": ("gradient", _gradients),
     }
     names = l2_texts(selection.ds["l2"].values)
     for kind, (variable, parts) in texts.items():
-        cells = selection.having(kind) if kind in kinds else ()
-        size = _estimate(selection, variable, cells[0], compress) if cells else 0
-        for cell in cells:
+        points = selection.points_with(kind) if kind in kinds else ()
+        size = _estimate(selection, variable, points[0], compress) if points else 0
+        for point in points:
             yield File(
-                name=PATTERNS[kind].format(cell[0], names[cell[1]]) + suffix(compress),
+                name=PATTERNS[kind].format(point.run.id, names[point.index]) + suffix(compress),
                 kind=kind,
-                source=selection.source([cell]),
+                source=selection.source([point]),
                 estimate=size,
-                write=partial(_write, parts=partial(parts, selection, cell), compress=compress),
+                write=partial(_write, parts=partial(parts, selection, point), compress=compress),
             )
     if "weights" in kinds:
         yield from weight_files(selection, "pth")
@@ -79,9 +80,9 @@ def _write(path: Path, parts: Callable[[], Iterable[bytes | memoryview]], compre
             file.write(part)
 
 
-def _estimate(selection: PointSelection, variable: str, cell: Cell, compress: str | None) -> float:
+def _estimate(selection: PointSelection, variable: str, point: Point, compress: str | None) -> float:
     """About the bytes of one λ's file, from the text of a few of its values."""
-    array = selection.array(variable, cell)
+    array = selection.array(variable, point)
     sample = read(array[(0,) * (array.ndim - 1)])[:100_000]
     text: bytes | memoryview = joined(sample, b",")
     if compress:
@@ -92,16 +93,18 @@ def _estimate(selection: PointSelection, variable: str, cell: Cell, compress: st
 
 
 def _accuracy_files(selection: PointSelection, compress: str | None) -> Iterator[File]:
-    by_run: dict[int, list[int]] = {}
-    for run, index in selection.having("accuracy"):
-        by_run.setdefault(run, []).append(index)
-    for run, rows in by_run.items():
+    by_run: dict[int, list[Point]] = {}
+    for point in selection.points_with("accuracy"):
+        by_run.setdefault(point.run.id, []).append(point)
+    for run, points in by_run.items():
         yield File(
             name=ACCURACY.format(run) + suffix(compress),
             kind="accuracy",
-            source=selection.source([(run, index) for index in rows]),
-            estimate=_BYTES_A_ROW * len(rows),
-            write=partial(_write, parts=partial(_accuracy, selection, run, sorted(rows)), compress=compress),
+            source=selection.source(points),
+            estimate=_BYTES_A_ROW * len(points),
+            write=partial(
+                _write, parts=partial(_accuracy, selection, run, [point.index for point in points]), compress=compress
+            ),
         )
 
 
@@ -120,13 +123,13 @@ def _accuracy(selection: PointSelection, run: int, rows: list[int]) -> Iterator[
     yield pd.DataFrame(columns).to_csv(index=False, na_rep="nan", lineterminator="\n").encode()
 
 
-def _eigenvalues(selection: PointSelection, cell: Cell) -> Iterator[bytes | memoryview]:
-    yield joined(read(selection.array("eigenvalues", cell)), b"\n")
+def _eigenvalues(selection: PointSelection, point: Point) -> Iterator[bytes | memoryview]:
+    yield joined(read(selection.array("eigenvalues", point)), b"\n")
     yield b"\n"
 
 
-def _eigenvectors(selection: PointSelection, cell: Cell) -> Iterator[bytes | memoryview]:
-    array = selection.array("eigenvectors", cell)
+def _eigenvectors(selection: PointSelection, point: Point) -> Iterator[bytes | memoryview]:
+    array = selection.array("eigenvectors", point)
     modes, size = array.shape
     step = max(1, _BLOCK // max(1, size))
     for first in range(0, modes, step):
@@ -135,8 +138,8 @@ def _eigenvectors(selection: PointSelection, cell: Cell) -> Iterator[bytes | mem
             yield b"\n"
 
 
-def _gradients(selection: PointSelection, cell: Cell) -> Iterator[bytes | memoryview]:
-    gradient = read(selection.array("gradient", cell))
+def _gradients(selection: PointSelection, point: Point) -> Iterator[bytes | memoryview]:
+    gradient = read(selection.array("gradient", point))
     for name, _, where in parameter_places(selection.ds.attrs):
         yield f"dL/d{name}: ".encode()
         yield joined(gradient[where], b", ")

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-    from hesstore.dataset.point_selection import Cell, PointSelection
+    from hesstore.dataset.point_selection import PointSelection
+    from hesstore.store.schema import Point
 
 TABLES: dict[str, tuple[str, ...]] = {
     "strengths": (),
@@ -67,24 +68,24 @@ def tidy_files(selection: PointSelection, kinds: Sequence[str], format: str, com
     for kind in (kind for kind in TABLES if kind in kinds and identity.get(_ASKED_FOR.get(kind, "k"))):
         names = [name for name in _variables(TABLES[kind]) if name in selection.ds]
         if names:
-            rows = len(selection.cells) * np.prod([selection.ds.sizes[dim] for dim in TABLES[kind]])
+            rows = len(selection.points) * np.prod([selection.ds.sizes[dim] for dim in TABLES[kind]])
             yield File(
                 name=f"{kind}{ending}",
                 kind=kind,
-                source=selection.source(selection.cells),
+                source=selection.source(selection.points),
                 estimate=float(rows * len(names) * _BYTES[format]),
                 write=partial(_write_small, selection, TABLES[kind], names, format, compress),
             )
     texts = l2_texts(selection.ds["l2"].values)
     for kind in (kind for kind in LARGE if kind in kinds):
-        for cell in selection.having(kind):
-            size = selection.array(LARGE[kind], cell).size
+        for point in selection.points_with(kind):
+            size = selection.array(LARGE[kind], point).size
             yield File(
-                name=f"{kind}/{kind}-{cell[0]}-{texts[cell[1]]}{ending}",
+                name=f"{kind}/{kind}-{point.run.id}-{texts[point.index]}{ending}",
                 kind=kind,
-                source=selection.source([cell]),
+                source=selection.source([point]),
                 estimate=size * _BYTES_A_PARAMETER[format],
-                write=partial(_write_large, selection, LARGE[kind], cell, format, compress),
+                write=partial(_write_large, selection, LARGE[kind], point, format, compress),
             )
 
 
@@ -108,9 +109,9 @@ def _write_small(
 
 def small_table(selection: PointSelection, dims: tuple[str, ...], names: Sequence[str]) -> pl.DataFrame:
     """Run, λ, ``dims`` and the variables ``names``, a row each; what is not there is null."""
-    ds, cells = selection.ds, selection.cells
-    runs = np.array([run for run, _ in cells], np.int32)
-    grid = ds["l2"].values[[index for _, index in cells]]
+    ds, points = selection.ds, selection.points
+    runs = np.array([point.run.id for point in points], np.int32)
+    grid = ds["l2"].values[[point.index for point in points]]
     shape = tuple(ds.sizes[dim] for dim in dims)
     each = int(np.prod(shape, dtype=np.int64))
     columns: dict[str, pl.Series] = {"run": pl.Series(np.repeat(runs, each)), "l2": pl.Series(np.repeat(grid, each))}
@@ -122,7 +123,7 @@ def small_table(selection: PointSelection, dims: tuple[str, ...], names: Sequenc
         columns["direction"] = pl.Series([str(directions[run]) for run in runs])
     places = np.indices(shape).reshape(len(dims), each)
     for dim, place in zip(dims, places, strict=True):
-        columns[dim] = pl.Series(np.tile(_labels(ds, dim)[place], len(cells)))
+        columns[dim] = pl.Series(np.tile(_labels(ds, dim)[place], len(points)))
     for name in names:
         columns[_COLUMNS.get(name, name)] = _column(name, _values(selection, name))
     return pl.DataFrame(columns)
@@ -133,10 +134,10 @@ def _labels(ds: xr.Dataset, dim: str) -> NDArray[np.generic]:
 
 
 def _values(selection: PointSelection, name: str) -> NDArray[np.generic]:
-    """(cells · …,) a variable at all chosen λ, read run by run."""
+    """(points · …,) one variable at all selected grid points, read run by run."""
     parts = []
-    for run, group in itertools.groupby(selection.cells, key=lambda cell: cell[0]):
-        indices = [index for _, index in group]
+    for run, group in itertools.groupby(selection.points, key=lambda point: point.run.id):
+        indices = [point.index for point in group]
         parts.append(read(selection.ds[name].sel(run=run)[indices], gaps=selection.is_import).reshape(-1))
     return np.concatenate(parts)
 
@@ -156,12 +157,12 @@ def _column(name: str, values: NDArray[np.generic]) -> pl.Series:
 def _write_large(
     selection: PointSelection,
     name: str,
-    cell: Cell,
+    point: Point,
     format: str,  # noqa: A002
     compress: str | None,
     path: Path,
 ) -> None:
-    parts = large_parts(selection, name, cell)
+    parts = large_parts(selection, name, point)
     if format == "parquet":
         pl.concat([part.lazy() for part in parts]).sink_parquet(
             path, compression="zstd", row_group_size=selection.ds.sizes["param"]
@@ -172,14 +173,13 @@ def _write_large(
             part.write_csv(file, include_header=number == 0)
 
 
-def large_parts(selection: PointSelection, name: str, cell: Cell) -> Iterator[pl.DataFrame]:
+def large_parts(selection: PointSelection, name: str, point: Point) -> Iterator[pl.DataFrame]:
     """One λ of a variable over the parameters: run, λ, perhaps mode, the parameters' labels, and the value."""
-    ds, array = selection.ds, selection.array(name, cell)
-    run, index = cell
+    ds, array = selection.ds, selection.array(name, point)
     labels = pl.DataFrame({label: _parameter_label(ds, label) for label in _LABELS})
     known: dict[str, pl.Expr] = {
-        "run": pl.lit(run, pl.Int32),
-        "l2": pl.lit(float(ds["l2"].values[index]), pl.Float64),
+        "run": pl.lit(point.run.id, pl.Int32),
+        "l2": pl.lit(point.l2, pl.Float64),
     }
     modes = [int(mode) for mode in ds["mode"].values] if "mode" in array.dims else []
     for position in range(len(modes) or 1):

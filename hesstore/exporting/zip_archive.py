@@ -21,7 +21,7 @@ from hesstore.store.group import open_group
 from hesstore.store.metadata import SEAL, seal
 from hesstore.store.places.folder import FolderPlace
 from hesstore.store.places.location import locate
-from hesstore.store.places.zip_file import BESIDE, LEFT_OUT, SUMS, ZipPlace
+from hesstore.store.places.zip_file import EXTRA_MEMBERS, LEFT_OUT, SUMS, ZipPlace
 from hesstore.store.writing import PROMISES
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class _Source:
 
     def _keys(self) -> list[str]:
         """The store's files in order, without claims and temporary files."""
-        keys = [key for key in self.place.names() if key not in BESIDE and "/." not in f"/{key}"]
+        keys = [key for key in self.place.names() if key not in EXTRA_MEMBERS and "/." not in f"/{key}"]
         return sorted(key for key in keys if key.partition("/")[0] not in self.left_out)
 
     def _promises(self) -> dict[str, bytes]:

@@ -23,7 +23,7 @@ from hesstore.integrity.point_check import PointCheck
 from hesstore.store.chunk_files import chunk_file, damage
 from hesstore.store.environments import is_record, is_sound
 from hesstore.store.metadata import Metadata, read_metadata, rebuild_spec
-from hesstore.store.places.folder import beside
+from hesstore.store.places.folder import leftover_folders
 from hesstore.store.places.links import refuse_outward_links
 from hesstore.store.places.location import local_path
 from hesstore.store.places.zip_file import LEFT_OUT
@@ -154,7 +154,7 @@ class Verifier:
         else:
             what = "the λ were not checked: metadata can't be trusted, restore them first"
             report.problems.append(Problem(what, repairable=False))
-        report.leftovers += [*beside(self.path, "partial"), *beside(self.path, "old")]
+        report.leftovers += [*leftover_folders(self.path, "partial"), *leftover_folders(self.path, "old")]
         report.leftovers = [file for file in report.leftovers if file.exists()]  # a live writer's are gone by now
         if self.metadata.attributes and not self.metadata.is_sealed:
             report.remarks.append(

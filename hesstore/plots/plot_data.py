@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hesstore.analysis import class_skill, complete, transitions
-from hesstore.analysis.selection import complete_of, position_of, require
+from hesstore.analysis.selection import complete_variables, l2_position, require_variables
 from hesstore.store.schema import Status
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ MARGIN = 0.1
 
 def series_of(ds: xr.Dataset, run: int, *names: str) -> xr.Dataset:
     """The variables ``names`` of ``run``, in memory, with NaN at λ that are not complete between those that are."""
-    return with_gaps(complete_of(ds, run, *names).load(), ds)
+    return with_gaps(complete_variables(ds, run, *names).load(), ds)
 
 
 def with_gaps(part: xr.Dataset, ds: xr.Dataset) -> xr.Dataset:
@@ -37,16 +37,16 @@ def at_l2(ds: xr.Dataset, run: int, l2: float, *names: str) -> xr.Dataset:
     AnalysisError
         If it is not one of the complete λ, with the nearest of these.
     """
-    require(ds, *names, "status")
+    require_variables(ds, *names, "status")
     chosen = ds[[*names, "status"]]
     part = complete(chosen, run)
-    position = position_of(part["l2"].values, l2, run)
+    position = l2_position(part["l2"].values, l2, run)
     return chosen.sel(run=[run], l2=part["l2"].values[[position]]).load()
 
 
 def runs_of_seed(ds: xr.Dataset, run: int) -> dict[str, int]:
     """The runs of the seed of ``run`` that have complete λ, by direction: up first."""
-    require(ds, "status")
+    require_variables(ds, "status")
     complete(ds[["status"]], run)
     seeds, directions = ds["seed"].values, ds["direction"].values
     seed = seeds[ds["run"].values == run][0]
@@ -82,7 +82,7 @@ def without_parameters(ds: xr.Dataset) -> xr.Dataset:
 
 def onsets(ds: xr.Dataset, run: int, split: str = "test") -> NDArray[np.float64]:
     """(label,) the highest λ at which the skill of each class is above :data:`MARGIN`; NaN if at none."""
-    require(ds, "confusion", "status")
+    require_variables(ds, "confusion", "status")
     complete(ds[["status"]], run)
     small = without_parameters(ds).sel(run=[run])
     if not bool((small["confusion"] >= 0).any()):  # an import that had no counts
@@ -93,7 +93,7 @@ def onsets(ds: xr.Dataset, run: int, split: str = "test") -> NDArray[np.float64]
 
 def skill_of(ds: xr.Dataset, run: int, split: str) -> xr.DataArray:
     """:func:`hesstore.analysis.class_skill` of ``run`` (l2, label), with NaN at λ that are not complete."""
-    require(ds, "confusion")
+    require_variables(ds, "confusion")
     there = complete(ds[["status"]], run)["l2"].values
     found = class_skill(without_parameters(ds).sel(run=[run]), split).isel(run=0).sel(l2=there)
     return with_gaps(found, ds)["class_skill"].transpose("l2", "label")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import colormaps
 
-from hesstore.analysis.selection import complete_of, position_of
+from hesstore.analysis.selection import complete_variables, l2_position
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
 from hesstore.plots.loss_marks import mark_losses
@@ -58,7 +58,7 @@ def spectrum(ds: xr.Dataset, run: int = 0, *, shift: bool = False) -> Figure:
 
 def draw_spectrum(axes: Axes, ds: xr.Dataset, run: int, *, shift: bool) -> None:
     """The axes of :func:`spectrum`."""
-    part = complete_of(ds, run, "eigenvalues").load()
+    part = complete_variables(ds, run, "eigenvalues").load()
     l2, penalty = part["l2"].values, 2 * _penalty_scale(ds) * part["l2"].values
     values = part["eigenvalues"].transpose("l2", "mode").values + (penalty[:, None] if shift else 0)
     _draw_signs(axes, np.broadcast_to(l2[:, None], values.shape), values)
@@ -113,10 +113,10 @@ def density(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
     AnalysisError
         If the run or the λ is not there or not complete, or has no density.
     """
-    part = complete_of(ds, run, "density", "eigenvalues").load()
+    part = complete_variables(ds, run, "density", "eigenvalues").load()
     there = np.isfinite(part["density"].transpose("l2", "mu").values).all(1)
     if l2 is not None:
-        chosen = [position_of(part["l2"].values, l2, run)]
+        chosen = [l2_position(part["l2"].values, l2, run)]
         there = there[chosen]
     else:
         found = np.flatnonzero(there)

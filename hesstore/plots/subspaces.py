@@ -10,23 +10,25 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap
 
 from hesstore.analysis import overlap_map, track
-from hesstore.analysis.selection import require
+from hesstore.analysis.selection import require_variables
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
 from hesstore.plots.loss_marks import mark_losses
 from hesstore.plots.plot_data import labels_of, losses, named, outliers, with_gaps
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from hesstore.analysis.selection import Progress
-
 
 @style.styled
-def overlap(ds: xr.Dataset, run: int = 0, k: int | None = None, progress: Progress | None = None) -> Figure:
+def overlap(
+    ds: xr.Dataset, run: int = 0, k: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> Figure:
     """Overlap of the spans of the first k eigenvectors at all pairs of λ; λ that are not complete are grey.
 
     Parameters
@@ -54,7 +56,9 @@ def overlap(ds: xr.Dataset, run: int = 0, k: int | None = None, progress: Progre
     return figure
 
 
-def draw_overlap(axes: Axes, ds: xr.Dataset, run: int, k: int | None, progress: Progress | None) -> None:
+def draw_overlap(
+    axes: Axes, ds: xr.Dataset, run: int, k: int | None, progress: Callable[[int, int], None] | None
+) -> None:
     """The axes of :func:`overlap`, with their colour bar."""
     _require_vectors(ds)
     k = outliers(ds, k)
@@ -81,7 +85,9 @@ def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @style.styled
-def tracks(ds: xr.Dataset, run: int = 0, k: int | None = None, progress: Progress | None = None) -> Figure:
+def tracks(
+    ds: xr.Dataset, run: int = 0, k: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> Figure:
     """Eigenvalues joined along the tracks of their eigenvectors; a link is as strong as the squared overlap there.
 
     Magnitudes, with open marks at negative ones. Digits above are the classes, at the λ where they are lost.
@@ -156,7 +162,7 @@ def _ink_map() -> ListedColormap:
 
 
 def _require_vectors(ds: xr.Dataset) -> None:
-    require(ds, "eigenvectors", "eigenvalues", "status")
+    require_variables(ds, "eigenvectors", "eigenvalues", "status")
 
 
 def _require_two(found: xr.Dataset, run: int) -> None:

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from hesstore.analysis.selection import Progress
-
 
 @style.styled
 def summary(
-    ds: xr.Dataset, run: int = 0, l2: float | None = None, k: int | None = None, progress: Progress | None = None
+    ds: xr.Dataset,
+    run: int = 0,
+    l2: float | None = None,
+    k: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Figure:
     """Against λ: skill of the classes, eigenvalues, shares in the top space; at one λ: class × mode; overlap map.
 

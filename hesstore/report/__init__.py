@@ -20,10 +20,9 @@ from hesstore.report.page import page
 from hesstore.store import open as open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from hesstore.report.data import Progress
     from hesstore.store.places.location import Location
 
 __all__ = ["page", "report"]
@@ -35,7 +34,7 @@ def report(
     *,
     runs: Sequence[int] | None = None,
     title: str | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write a page about a store to ``path``: it appears whole or not at all.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hesstore.analysis import class_skill, sensitivity
-from hesstore.analysis.selection import require
+from hesstore.analysis.selection import require_variables
 from hesstore.errors import AnalysisError, CorruptStoreError
 from hesstore.plots import plot_data
 from hesstore.report.rounding import in_thousandths, listed, significant
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     import xarray as xr
     from numpy.typing import NDArray
-
-    Progress = Callable[[int, int], None]
 
 EXACT = (
     *("accuracy", "class_accuracy", "confusion", "loss", "penalty", "eigenvalues", "converged"),
@@ -49,10 +47,10 @@ def overview(ds: xr.Dataset) -> dict[str, Any]:
     AnalysisError
         If it is not a whole store, or no λ of any run is complete.
     """
-    require(ds, "status", "eigenvalues", "confusion")
+    require_variables(ds, "status", "eigenvalues", "confusion")
     status = _read(ds["status"].transpose("run", "l2"))
     if not (status == Status.COMPLETE).any():
-        raise AnalysisError("no λ of any run is complete: run the sweep first")
+        raise AnalysisError("no grid point of the store is complete: run the sweep first")
     seeds, directions = ds["seed"].values, ds["direction"].values
     return {
         "labels": plot_data.labels_of(ds),
@@ -72,7 +70,7 @@ def overview(ds: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def of_run(ds: xr.Dataset, run: int, progress: Progress | None = None) -> dict[str, Any]:
+def of_run(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """All that is shown of one run: lists along λ, with None where a λ is not complete or has no such number.
 
     Parameters
@@ -116,7 +114,7 @@ SERIES = (*EXACT, *IN_DIGITS, "tolerance", "class_skill", "curvature_share", "sl
 """What :func:`of_run` has along λ, but for status and texts."""
 
 
-def _loaded(ds: xr.Dataset, run: int, progress: Progress | None) -> xr.Dataset:
+def _loaded(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | None) -> xr.Dataset:
     """What is shown of ``run``, in memory; the dimension run stays."""
     names = [name for name in (*EXACT, *IN_DIGITS, *TEXTS, *_OF_MODES, "status") if name in ds]
     part = plot_data.without_parameters(ds[names].sel(run=[run]))

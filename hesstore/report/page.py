@@ -24,15 +24,16 @@ from hesstore.report.data import of_run, overview
 from hesstore.report.provenance import provenance
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import xarray as xr
 
-    from hesstore.report.data import Progress
 
 SCRIPTS = ("data.js", "figures.js", "tables.js", "page.js")
 _SHADES = 11
 
 
-def page(ds: xr.Dataset, title: str, progress: Progress | None = None) -> str:
+def page(ds: xr.Dataset, title: str, progress: Callable[[int, int], None] | None = None) -> str:
     """The page of a store; the same store gives the same text.
 
     Parameters
@@ -82,7 +83,7 @@ def _plotly() -> str:
     return text
 
 
-def _within(progress: Progress, before: int, total: int) -> Progress:
+def _within(progress: Callable[[int, int], None], before: int, total: int) -> Callable[[int, int], None]:
     return lambda done, _: progress(before + done, total)
 
 

@@ -24,7 +24,7 @@ from hesstore.store.digest import digest
 from hesstore.store.environments import environments, record_environment
 from hesstore.store.group import open_group
 from hesstore.store.places.durable_store import DurableLocalStore
-from hesstore.store.places.folder import beside
+from hesstore.store.places.folder import leftover_folders
 from hesstore.store.places.location import local_path
 from hesstore.store.schema import AT_FIT, GRID_SETTINGS, SPECTRUM_SETTINGS, VARIABLES, Run, Status, StoreSpec
 from hesstore.store.template import write_template
@@ -151,7 +151,7 @@ def _replace(path: Path, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -
 
 def recover_store(path: Path) -> None:
     """Put a store back that a kill in the middle of :func:`grow` left under its temporary name."""
-    aside = beside(path, "old")
+    aside = leftover_folders(path, "old")
     if aside and not path.exists():
         aside[-1].rename(path)
         sync_folder(path.absolute().parent)

@@ -67,8 +67,8 @@ def test_options(
     ("arguments", "message"),
     [
         (["pie"], "'pie' is not one of"),
-        (["accuracy", "--run", "9"], "run 9 is not in the store: it has 0, 1"),
-        (["classes", "--l2", "0.031"], "λ = 0.031 is not among the 4 complete λ of run 0: try 0.03"),
+        (["accuracy", "--run", "9"], "run 9 is not in the store: choose from 0, 1"),
+        (["classes", "--l2", "0.031"], "λ = 0.031 is not one of the 4 complete grid points of run 0: try 0.03"),
         (["overlap", "--k", "7"], "choose from 1 to 6"),
         (["overlap", "--k", "0"], "--k"),
         (["accuracy", "--l2", "0.01"], "--l2 is not an option of accuracy, but of classes, density, response, summary"),

@@ -37,7 +37,7 @@ def test_a_page(hesstore: Hesstore, swept: Path, tmp_path: Path) -> None:
         (["-o", "a.pdf"], "'a.pdf' does not end in .html"),
         (["-o", "no/a.html"], "the folder of 'no/a.html' does not exist"),
         (["-o", "folder.html"], "'folder.html' is a folder"),
-        (["-o", "a.html", "--run", "2"], "run 2 is not in the store: it has 0, 1"),
+        (["-o", "a.html", "--run", "2"], "run 2 is not in the store: choose from 0, 1"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(

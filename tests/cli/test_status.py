@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from hesstore.store import Run, Status, SweepStore
-from hesstore.store.places.claims import holder_of
+from hesstore.store.places.claims import parse_holder
 from hesstore.store.places.location import locate
 from hesstore_cli.main import run
 from hesstore_cli.terminal import status_view
@@ -122,7 +122,7 @@ def test_who_drives_it(store: SweepStore, hesstore: Hesstore, tmp_path: Path) ->
 def test_a_lease_is_told_by_when_it_was_renewed() -> None:
     now = dt.datetime.now(dt.UTC).isoformat()
     facts = {"pid": 3, "host": "h", "since": now, "renewed": now}
-    holder = holder_of(facts, is_here=False)
+    holder = parse_holder(facts, is_here=False)
     assert holder is not None
     assert holder.alive is None
     assert "heard of 0 s ago" in status_view._of_holder(holder)
@@ -219,6 +219,6 @@ def test_status_needs_no_torch(store: SweepStore, environment: dict[str, str], t
 def test_places_that_have_no_drivers(tmp_path: Path) -> None:
     packed = locate(tmp_path / "s.zip")
     assert packed.holder(0) is None
-    assert packed.written("zarr.json") is None
+    assert packed.last_modified("zarr.json") is None
     assert packed.free_space() is None
-    assert locate(tmp_path).written("nothing") is None
+    assert locate(tmp_path).last_modified("nothing") is None

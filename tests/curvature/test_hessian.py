@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import (
 
 from hesstore.curvature import Hessian, gradient
 from hesstore.linalg import eigsh, lanczos
-from hesstore.linalg.lanczos import _Search
+from hesstore.linalg.lanczos_search import LanczosSearch
 from hesstore.measure.metrics import _totals
 from hesstore.problem import datasets
 from hesstore.problem.models import MLP, FlatModel, build
@@ -177,7 +177,8 @@ def test_an_analysis_stays_on_the_device(copies: int) -> None:
         assert gradient(model, theta, x, y).device.type == "meta"
         assert _totals(model, theta, x, y, 3, 16).device.type == "meta"
         stack = Hessian(model, x, y, chunk_rows=16).at_each(theta)
-        steps = _Search(stack, 2, "LM", 1e-3, torch.Generator("cpu"))._extend(1)
+        generator = torch.Generator("cpu")
+        steps = LanczosSearch(stack, 2, which="LM", tol=1e-3, max_matvecs=9, generator=generator)._extend(1)
         q = next(steps)
         product = stack.matvec(q.expand(copies, -1))
         assert product.device.type == "meta"

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from tests.documentation import tutorial
-from tests.documentation.pages import PAGES, made
+from tests.documentation.generated_pages import PAGES, made
 
 
 def main() -> None:

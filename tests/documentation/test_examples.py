@@ -21,7 +21,7 @@ from hesstore import analysis, plots
 from hesstore.config import PRESETS, SweepConfig, settings
 from hesstore_cli.main import cli
 from tests.conftest import Done
-from tests.documentation.examples import Block, Command, blocks, inline, pages
+from tests.documentation.page_examples import Block, Command, blocks, inline, pages
 
 BLOCKS = [block for page in pages() for block in blocks(page)]
 COMMANDS = [command for block in BLOCKS if block.language == "sh" for command in block.commands]

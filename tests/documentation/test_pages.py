@@ -12,8 +12,8 @@ from hesstore.config import SweepConfig
 from hesstore.engine.experiment import Experiment
 from hesstore.store import SweepStore
 from tests.conftest import ROOT
-from tests.documentation.examples import pages
-from tests.documentation.pages import DOCS, PAGES, PARTS, made
+from tests.documentation.generated_pages import DOCS, PAGES, PARTS, made
+from tests.documentation.page_examples import pages
 
 REMEDY = "run python -m tests.documentation"
 

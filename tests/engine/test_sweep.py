@@ -378,7 +378,7 @@ def test_space_is_checked_before_anything_is_written(
 ) -> None:
     run_sweep(toy_config(l2="0"), tmp_path / "there.zarr")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(StoreError, match=r"needs about 0\.00 GB for what is left to compute, 0\.00 GB are free"):
+    with pytest.raises(StoreError, match=r"need about 0\.00 GB, but only 0\.00 GB are free there"):
         run_sweep(toy_config(), tmp_path / "s.zarr")
     assert not (tmp_path / "s.zarr").exists()
     assert run_sweep(toy_config(l2="0"), tmp_path / "there.zarr").computed == 0  # nothing to compute, no room needed

@@ -204,7 +204,7 @@ def test_only_complete_strengths_are_exported(store: Path, tmp_path: Path) -> No
     assert not list((tmp_path / "out").glob("*-0-0.00100*"))
     assert pd.read_csv(tmp_path / "out" / "Model-1_split_accuracy.csv")["L2_strength"].tolist() == [0.001, 0.01]
     writer._array("status")[:] = np.int8(Status.PENDING)
-    with pytest.raises(ExportError, match="none of the 8 chosen λ is complete"):
+    with pytest.raises(ExportError, match="none of the 8 chosen grid points is complete"):
         export(path, tmp_path / "none")
 
 

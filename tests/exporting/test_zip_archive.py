@@ -181,7 +181,7 @@ def test_what_writes_is_refused(packed: Path, toy_arguments: list[str], hesstore
     assert str(packed) in grown.stderr
     new = hesstore("sweep", "new.zarr.zip", *toy_arguments)
     assert new.stderr.endswith(
-        "new.zarr.zip: is the name of a packed store, which is read only: give that of a folder\n"
+        "new.zarr.zip: is the name of a packed store, which is read only: give the name of a folder\n"
     )
     assert not Path("new.zarr.zip").exists()
     assert packed.read_bytes() == before
@@ -238,7 +238,7 @@ def test_what_is_no_packed_store(packed: Path, tmp_path: Path) -> None:
     content = packed.read_bytes()
     for part in (b"", b"no zip", content[: len(content) // 2], content[:-30]):
         path.write_bytes(part)
-        with pytest.raises(StoreError, match="is not a zip file, or not all of one"):
+        with pytest.raises(StoreError, match="is not a zip file, or an incomplete one"):
             library.open(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("s.zarr/zarr.json", "{}")
@@ -267,7 +267,7 @@ def test_two_members_of_one_name_are_refused(packed: Path, tmp_path: Path) -> No
     path = Path(shutil.copy(packed, tmp_path / "s.zarr.zip"))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("zarr.json", b"{}")
-    with pytest.raises(StoreError, match="has two members of one name"):
+    with pytest.raises(StoreError, match="has two members with the same name"):
         library.open(path)
 
 

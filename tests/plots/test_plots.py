@@ -117,10 +117,10 @@ def test_formats(ds: xr.Dataset, tmp_path: Path, ending: str) -> None:
 
 @pytest.mark.parametrize("kind", plots.KINDS)
 def test_missing_runs(ds: xr.Dataset, kind: str) -> None:
-    with pytest.raises(AnalysisError, match="run 7 is not in the store: it has 0, 1"):
+    with pytest.raises(AnalysisError, match="run 7 is not in the store: choose from 0, 1"):
         plots.KINDS[kind](ds, 7)
     empty = with_holes(ds, {0: list(range(16))}, Status.PENDING)
-    with pytest.raises(AnalysisError, match="no λ of run 0 is complete"):
+    with pytest.raises(AnalysisError, match="run 0 has no complete grid point"):
         plots.KINDS[kind](empty)
 
 
@@ -137,10 +137,12 @@ def test_what_older_stores_have_is_drawn(ds: xr.Dataset, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["classes", "response", "density", "summary"])
 def test_a_strength_that_is_not_there_names_the_nearest(ds: xr.Dataset, kind: str) -> None:
-    with pytest.raises(AnalysisError, match=r"λ = 0\.0181 is not among the 16 complete λ of run 0: try 0\.018"):
+    with pytest.raises(
+        AnalysisError, match=r"λ = 0\.0181 is not one of the 16 complete grid points of run 0: try 0\.018"
+    ):
         plots.KINDS[kind](ds, l2=0.0181)
     holes = with_holes(ds, {0: [3]})
-    with pytest.raises(AnalysisError, match=r"λ = 0\.018 is not among the 15 complete λ"):
+    with pytest.raises(AnalysisError, match=r"λ = 0\.018 is not one of the 15 complete grid points"):
         plots.KINDS[kind](holes, l2=0.018)
 
 

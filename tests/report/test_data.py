@@ -158,7 +158,7 @@ def test_progress() -> None:
 @pytest.mark.parametrize(
     ("ds", "message"),
     [
-        (with_holes(store(2), {0: [0, 1], 1: [0, 1]}), "no λ of any run is complete"),
+        (with_holes(store(2), {0: [0, 1], 1: [0, 1]}), "no grid point of the store is complete"),
         (xr.Dataset({"loss": ("run", [1.0])}), "pass a whole store"),
     ],
 )

@@ -115,9 +115,9 @@ def test_chosen_runs(half: Path, tmp_path: Path) -> None:
 
 def test_nothing_is_written_without_a_whole_page(half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "r.html"
-    with pytest.raises(AnalysisError, match="run 9 is not in the store: it has 0, 1, 2, 3"):
+    with pytest.raises(AnalysisError, match="run 9 is not in the store: choose from 0, 1, 2, 3"):
         report(half, path, runs=[9])
-    with pytest.raises(AnalysisError, match="no λ of any run is complete"):
+    with pytest.raises(AnalysisError, match="no grid point of the store is complete"):
         report(half, path, runs=[3])
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     with pytest.raises(AnalysisError, match=re.escape('a report needs plotly: pip install "hesstore[report]"')):

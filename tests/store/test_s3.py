@@ -189,7 +189,7 @@ def test_the_last_put_of_a_template_makes_it_a_store(monkeypatch: pytest.MonkeyP
 def test_foreign_objects_are_respected(keys: list[str]) -> None:
     for key in keys:
         obstore.put(objects(), key, b"{}")
-    with pytest.raises(StoreError, match=r"other objects are there, such as .*: give another name"):
+    with pytest.raises(StoreError, match=r"contains other objects, such as .*, but no store: give another name"):
         SweepStore.create(URL, spec())
     assert sorted(contents()) == sorted(keys)
 
@@ -208,7 +208,7 @@ def test_only_one_of_two_makers_makes_a_store() -> None:
             SweepStore.create(URL, spec())
     SweepStore.create(URL, spec())
     before = contents()
-    with pytest.raises(StoreError, match="other objects are there"):
+    with pytest.raises(StoreError, match="contains other objects"):
         SweepStore.create(URL, spec(k=2))
     assert contents() == before
 
@@ -222,7 +222,7 @@ def test_a_store_that_appeared_meanwhile_is_respected(monkeypatch: pytest.Monkey
         return real(at, key, *rest, **options)
 
     monkeypatch.setattr(obstore, "put", late)
-    with pytest.raises(StoreError, match="another process made it meanwhile"):
+    with pytest.raises(StoreError, match="another process made it in the meantime"):
         SweepStore.create(URL, spec())
     assert contents()["zarr.json"] == b"another's"
 
@@ -241,7 +241,7 @@ def test_a_store_that_appeared_meanwhile_is_respected(monkeypatch: pytest.Monkey
         ("https://bucket/x", "local folder or on S3"),
         (Path("s3://bucket/x"), "give it as text"),
         (URL, "no such store: make one with `hesstore sweep s3://"),
-        ("s3://no-such-bucket/x", r"there is no bucket no-such-bucket at http://127"),
+        ("s3://no-such-bucket/x", r"bucket no-such-bucket does not exist at http://127"),
     ],
 )
 def test_locations_that_are_no_stores(location: str | Path, message: str) -> None:

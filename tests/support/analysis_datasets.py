@@ -75,6 +75,26 @@ def accuracies(l2: ArrayLike, curves: ArrayLike, runs: Runs = ONE_RUN, status: A
     return dataset(l2, values, runs)
 
 
+def curves(*classes: Sequence[float]) -> NDArray[np.float64]:
+    """Return the curves along λ of some classes as (n, classes)."""
+    return np.array(classes).T
+
+
+def runs_with_onsets(l2: Sequence[float], onsets: Sequence[float], direction: str = "up") -> xr.Dataset:
+    """Two classes, of which one is known up to the onset of each run, the other never."""
+    up_to = [np.where(np.array(l2) <= onset, 0.9, 0.1) for onset in onsets]
+    runs = [(seed, direction) for seed in range(len(onsets))]
+    return accuracies(l2, [np.stack([curve, 0 * curve], 1) for curve in up_to], runs)
+
+
+def counted(l2: Sequence[float], *matrices: ArrayLike, runs: int = 1) -> xr.Dataset:
+    """Confusion counts of the split test, one matrix per grid point; on the split train nothing is confused."""
+    test = np.array(matrices)
+    train = np.broadcast_to(np.diag(test[0].sum(1)), test.shape)
+    counts = np.stack([train, test], axis=1)[None].repeat(runs, 0)
+    return dataset(l2[: len(test)], {"confusion": counts}, [(seed, "up") for seed in range(runs)])
+
+
 class Classes:
     """Class losses with random gradients and Hessians, and the store that belongs to them.
 

@@ -88,7 +88,7 @@ def _table(differences: Sequence[Difference]) -> list[str]:
 
 def _ending(summary: ImportSummary, store: str, *, recompute: bool) -> str:
     where = shlex.quote(store)
-    message = f"{summary.files} files, {summary.strengths} λ, in {store}"
+    message = f"{summary.files} files, {summary.points} λ, in {store}"
     if summary.ignored:
         names = ", ".join(path.name for path in summary.ignored[:3])
         message += f"; {len(summary.ignored)} other files were left alone, such as {names}"

@@ -165,12 +165,12 @@ class Watcher:
         from hesstore.dataset import progress
         from hesstore.store.reading import open_store
 
-        made = self._place.written("zarr.json")
+        made = self._place.last_modified("zarr.json")
         if self._ds is None or made != self._made:  # a store that has grown is another one
             self._ds, self._made = open_store(self._place, chunked=False), made
         far = progress.of(self._ds)
         holders = {run.run: self._place.holder(run.run) for run in far.runs}
-        written = [self._place.written(f"status/c/{run.run}/0") for run in far.runs]
+        written = [self._place.last_modified(f"status/c/{run.run}/0") for run in far.runs]
         return Sight(
             store=str(self._place),
             progress=far,

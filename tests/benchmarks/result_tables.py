@@ -1,4 +1,4 @@
-"""Tables of results as aligned text, and progress on stderr."""
+"""Tables of results, as aligned text on stdout, and progress messages on stderr."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Facts: TypeAlias = dict[str, str | int]
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with the same columns; a column's name ends in its unit.
+    """A table of rows that have the same columns. A column's name ends in its unit.
 
     Parameters
     ----------
     title : str
-        What was measured, where.
+        What was measured, and for which sizes.
     rows : list of dict
-        Column → value; None where there is nothing to tell.
+        The values by column; None where a value is missing.
     notes : list of str
-        What a reader must know to read the numbers right.
+        Explanations that the numbers need.
     """
 
     title: str
@@ -31,7 +31,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
     def text(self) -> str:
-        """Title, header, rows, notes: a line each; text to the left, numbers to the right."""
+        """Return title, header, rows and notes, one per line; text is left-aligned, numbers are right-aligned."""
         columns = list(self.rows[0])
         cells = [columns, *([shown(row[column]) for column in columns] for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -50,7 +50,10 @@ def _aligned(cells: list[str], widths: list[int], left: list[bool]) -> str:
 
 
 def with_ratio(rows: list[Row], column: str) -> list[Row]:
-    """Rows with ``column`` over that of the first row, hesstore's, beside it; None where either has no time."""
+    """Return the rows with a further column: ``column`` divided by its value in the first row, that of hesstore.
+
+    The ratio is None where either time is missing.
+    """
     ours = rows[0][column]
     compared: list[Row] = []
     for row in rows:
@@ -66,7 +69,7 @@ def _ratio(time: Value, ours: Value) -> float | None:
 
 
 def shown(value: Value) -> str:
-    """A value as a cell: three significant digits, thousands apart, – for nothing."""
+    """Return a value as text: three significant digits, thousands separators, and – for a missing value."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -79,10 +82,10 @@ def shown(value: Value) -> str:
 
 
 def machine_line(facts: Facts) -> str:
-    """The machine in one line."""
+    """Return the description of the machine as one line."""
     return " · ".join(f"{name} {value}" for name, value in facts.items())
 
 
 def progress(text: str) -> None:
-    """Tell on stderr what is being done."""
+    """Print a progress message to stderr."""
     click.echo(text, err=True)

@@ -1,18 +1,18 @@
-"""Floating-point operations of the default kind of network, counted from the shapes of its layers.
+"""The number of floating-point operations of an MLP, computed from the widths of its layers.
 
-A product with the Hessian, if all that does not depend on v is kept, is these matrix products. Write h for a layer's
-input, z = h Wᵀ + b for its output, δ = ∂E/∂z, and a dot for the derivative along v:
+Let h be the input of a layer, z = h Wᵀ + b its output and δ = ∂E/∂z, and let a dot denote the derivative along v. If
+everything that does not depend on v is cached, a Hessian product consists of these matrix products:
 
 ====================  ==============================  =====================================================
 forward tangent       ż = h Ẇᵀ + ḣ Wᵀ                 2, but 1 in the first layer, whose input has no tangent
-backward tangent      (δ W)˙ = δ̇ W + δ Ẇ              2, but 0 in the first layer: nobody wants ∂E/∂x
+backward tangent      (δ W)˙ = δ̇ W + δ Ẇ              2, but 0 in the first layer, as ∂E/∂x is not needed
 gradient tangent      (δᵀ h)˙ = δ̇ᵀ h + δᵀ ḣ           2, but 1 in the first layer
 ====================  ==============================  =====================================================
 
-So 2 in the first layer and 6 in each other, of 2·rows·inputs·outputs operations each. For 784→128→128→10:
-2·(2·784·128 + 6·(128·128 + 128·10)) = 613,376 operations a row, 36.8 GFLOP for 60,000 rows. Elementwise work is not
-counted. This is the nominal count, as if every input pixel mattered: where pixels are the same in all rows of a chunk,
-fewer operations give the same product.
+This makes 2 products in the first layer and 6 in each other layer, with 2·rows·inputs·outputs operations each. For
+784→128→128→10 there are 2·(2·784·128 + 6·(128·128 + 128·10)) = 613,376 operations per row, or 36.8 GFLOP for 60,000
+rows. Elementwise work is not counted. This count is nominal, as if every input pixel mattered: where a pixel is
+constant within a chunk of rows, fewer operations give the same product.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Gemm:
 
     @property
     def flop(self) -> int:
-        """Operations of all ``times``."""
+        """The number of operations of all ``times`` products."""
         return 2 * self.m * self.k * self.n * self.times
 
 
 def hvp_gemms(widths: Sequence[int], rows: int) -> list[Gemm]:
-    """The matrix products of one Hessian-vector product; ``widths`` from input to logits."""
+    """Return the matrix products of one Hessian product; ``widths`` run from the input to the logits."""
     gemms = []
     for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(widths), start=1):
         first = layer == 1
@@ -54,16 +54,19 @@ def hvp_gemms(widths: Sequence[int], rows: int) -> list[Gemm]:
 
 
 def hvp_flop(widths: Sequence[int], rows: int) -> int:
-    """Operations of one Hessian-vector product with everything kept that does not depend on v."""
+    """Return the operations of one Hessian product if everything that does not depend on v is cached."""
     return sum(gemm.flop for gemm in hvp_gemms(widths, rows))
 
 
 def gradient_flop(widths: Sequence[int], rows: int) -> int:
-    """Operations of a forward and a backward pass: 2 matrix products in the first layer, 3 in each other."""
+    """Return the operations of a forward and a backward pass.
+
+    They are 2 matrix products in the first layer and 3 in each other layer.
+    """
     products = [(2 if layer == 0 else 3) * a * b for layer, (a, b) in enumerate(itertools.pairwise(widths))]
     return 2 * rows * sum(products)
 
 
 def num_parameters(widths: Sequence[int]) -> int:
-    """P: weights and biases."""
+    """Return P, the number of weights and biases."""
     return sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(widths))

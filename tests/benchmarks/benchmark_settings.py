@@ -1,4 +1,4 @@
-"""What all parts are told."""
+"""The settings that all parts of the benchmarks share."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Sizes of what is measured.
+    """The sizes of the problem, and how often and where it is measured.
 
     Parameters
     ----------
     rows : int
-        Training digits.
+        Number of training digits.
     lambdas : int
-        Most λ of a curve.
+        Largest number of grid points of a curve, an overlap map or an export.
     repeats : int
-        Rounds over the contestants; a median is over so many times, or fewer where a table says so.
+        Number of rounds. Each round times every implementation once, unless a table reports fewer.
     epochs : int
-        Mean epochs at a λ in the prediction ``h100``.
+        Mean number of epochs per grid point in the prediction ``h100``.
     skip_original : bool
         Whether to leave out the original method where it takes minutes.
     device : str
-        Where contestants compute.
+        PyTorch device on which the implementations compute.
     threads : int
-        PyTorch's threads; 0 leaves them alone.
+        Number of PyTorch threads; 0 leaves PyTorch's default.
     hidden : tuple of int
         Widths of the network's hidden layers.
     k : int

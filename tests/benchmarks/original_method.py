@@ -1,4 +1,4 @@
-"""How the field's scripts do it: images through a DataLoader for every epoch and for every product."""
+"""The method of the original scripts: a DataLoader reads the images again for each epoch and for each product."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from tests.benchmarks.problem import BATCH, L2, LEARNING_RATE, MEAN, STD
+from tests.benchmarks.digit_problem import BATCH, L2, LEARNING_RATE, MEAN, STD
 
 if TYPE_CHECKING:
-    from tests.benchmarks.problem import Problem
+    from tests.benchmarks.digit_problem import Problem
 
 Batches: TypeAlias = Iterable[tuple[Tensor, Tensor]]
 
 
 class DigitImages(Dataset[tuple[Tensor, int]]):
-    """Images that are decoded, scaled and normalised each time they are asked for, as torchvision's MNIST does."""
+    """Images that are decoded, scaled and normalised again at each access, as in torchvision's MNIST."""
 
     def __init__(self, problem: Problem) -> None:
         self.images = problem.images
@@ -36,18 +36,18 @@ class DigitImages(Dataset[tuple[Tensor, int]]):
 
 
 def loader(problem: Problem, *, shuffle: bool) -> Batches:
-    """Batches of 64 from disk-like images; a new order at each pass if ``shuffle``."""
+    """Return a DataLoader with batches of 64 images; with ``shuffle``, each pass has a new order."""
     generator = torch.Generator().manual_seed(0)
     return DataLoader(DigitImages(problem), batch_size=BATCH, shuffle=shuffle, generator=generator)
 
 
 def in_memory(problem: Problem) -> Batches:
-    """Batches of 64 that are views of tensors on the device, always in the same order."""
+    """Return batches of 64 rows, views of tensors on the device, always in the same order."""
     return list(zip(torch.split(problem.x, BATCH), torch.split(problem.y, BATCH), strict=True))
 
 
 class ShuffledTensors:
-    """Batches of 64 gathered from tensors on the device, in a new order at each pass."""
+    """Batches of 64 rows, gathered from tensors on the device in a new order at each pass."""
 
     def __init__(self, problem: Problem) -> None:
         self.x, self.y = problem.x, problem.y
@@ -59,7 +59,7 @@ class ShuffledTensors:
 
 
 def double_backward(module: nn.Module, batches: Batches, rows: int) -> Callable[[Tensor], Tensor]:
-    """v ↦ H v: the gradient of ∇E · v, batch by batch, each with its weight."""
+    """Return v ↦ H v, the gradient of ∇E · v, as the mean over batches weighted by their sizes."""
     parameters = list(module.parameters())
 
     def product(v: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ def double_backward(module: nn.Module, batches: Batches, rows: int) -> Callable[
 
 
 def train(module: nn.Module, batches: Batches, epochs: int, on_epoch: Callable[[], object] = lambda: None) -> float:
-    """Adam with coupled weight decay λ; the last epoch's mean batch loss."""
+    """Train with Adam and coupled weight decay λ, and return the mean batch loss of the last epoch."""
     optimizer = torch.optim.Adam(module.parameters(), lr=LEARNING_RATE, weight_decay=L2)
     device = next(module.parameters()).device
     for _ in range(epochs):
@@ -88,6 +88,6 @@ def train(module: nn.Module, batches: Batches, epochs: int, on_epoch: Callable[[
 def _step(module: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> float:
     optimizer.zero_grad()
     loss = cross_entropy(module(x), y)
-    loss.backward()  # type: ignore[no-untyped-call]  # PyTorch's own
+    loss.backward()  # type: ignore[no-untyped-call]  # PyTorch does not annotate it
     optimizer.step()
     return loss.item()
