@@ -21,7 +21,7 @@ from hesstore.config import SweepConfig
 from hesstore.engine.sweep import run_sweep
 from hesstore.store import Status
 from tests.conftest import ROOT
-from tests.engine.test_sweep import results
+from tests.support.sweeps import results
 
 
 @pytest.mark.slow

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,42 +35,9 @@ from hesstore.problem.models import build
 from hesstore.problem.seeds import derived_seed
 from hesstore.store import Status
 from hesstore.store.writing import SweepStore
+from tests.support.sweeps import TIMES, Stop, results, stop_at
 
 MakeConfig = Callable[..., SweepConfig]
-TIMES = ["fit_seconds", "analysis_seconds", "entries_digest"]  # the last covers the others
-
-
-def untimed(files: Mapping[str, bytes]) -> dict[str, object]:
-    """The files of a store by name, but for when it was made and how long things took."""
-    root = json.loads(files["zarr.json"])
-    del root["attributes"]["seal"]
-    environment = json.loads(root["attributes"].pop("environment"))
-    assert environment.pop("time")
-    kept = {name: data for name, data in files.items() if name.partition("/")[0] not in TIMES or "/c/" not in name}
-    return {**kept, "zarr.json": (root, environment)}
-
-
-def results(path: Path) -> xr.Dataset:
-    """All that must be the same however a sweep was interrupted."""
-    ds: xr.Dataset = xr.open_zarr(path).drop_vars(TIMES, errors="ignore").load()
-    return ds.drop_attrs(deep=False)
-
-
-class Stop(Exception):  # noqa: N818 - an interruption
-    pass
-
-
-def stop_at(count: int) -> Callable[[SweepEvent], None]:
-    """An observer that interrupts the sweep at its ``count``-th event."""
-    seen = 0
-
-    def observe(_: SweepEvent) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == count:
-            raise Stop
-
-    return observe
 
 
 def test_numbers_equal_an_independent_calculation(toy_config: MakeConfig, tmp_path: Path) -> None:

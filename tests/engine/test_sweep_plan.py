@@ -24,7 +24,7 @@ from hesstore.errors import ConfigError, ConfigMismatchError, StoreError
 from hesstore.store import Run, Status
 from hesstore.store.writing import SweepStore
 from tests.conftest import TOY
-from tests.engine.test_sweep import untimed
+from tests.support.sweeps import untimed
 
 MakeConfig = Callable[..., SweepConfig]
 
