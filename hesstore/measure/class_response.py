@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hesstore.autodiff import trace_value
-from hesstore.curvature.row_chunks import arrange_chunks
+from hesstore.curvature.row_chunks import split_into_chunks
 from hesstore.store.schema import SIGNS
 
 if TYPE_CHECKING:
@@ -147,6 +147,6 @@ class Responder:
 
     def _chunks(self, x: Tensor, y: Tensor) -> list[tuple[ValueProgram, tuple[Tensor, ...], Tensor]]:
         theta = self.model.theta().to(x)
-        return arrange_chunks(
+        return split_into_chunks(
             lambda rows, _: trace_value(self.model.logits, theta, rows), x, y, self.chunk_rows, self._programs
         )

@@ -8,6 +8,7 @@ from hesstore.engine import work_sizes
 from hesstore.engine.work_sizes import GIB, GPU_MODELS, GPU_ROWS, models_that_fit, rows_that_fit
 from hesstore.problem.models import build
 from tests.support import toy
+from tests.support.hessians import cached_share
 
 
 def test_on_a_cpu_one_model_unless_asked() -> None:
@@ -40,8 +41,8 @@ def test_bytes_a_row_are_those_that_a_spectrum_caches() -> None:
     x, y = toy.blobs(96, 8, 4)
     hessian = Hessian(model, x.float(), y, chunk_rows=96)
     each = hessian.row_bytes(model.theta())
-    assert hessian.at(model.theta(), cache_bytes=96 * each + 200).cached_share == 1
-    assert hessian.at(model.theta(), cache_bytes=96 * each * 0.9).cached_share == 0
+    assert cached_share(hessian.at(model.theta(), cache_bytes=96 * each + 200)) == 1
+    assert cached_share(hessian.at(model.theta(), cache_bytes=96 * each * 0.9)) == 0
 
 
 def test_device(device: torch.device) -> None:
