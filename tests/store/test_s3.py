@@ -24,9 +24,9 @@ from hesstore.store import Run, Status, SweepStore
 from hesstore.store.places.location import locate
 from hesstore.store.schema import LARGE_AT, VARIABLES
 from tests.conftest import ROOT, Done
-from tests.engine.test_sweep import Stop, stop_at, untimed
 from tests.store.test_scale import GETS, PUTS
 from tests.store.test_store import analysed, fitted, spec
+from tests.support.sweeps import Stop, stop_at, untimed
 
 obstore = pytest.importorskip("obstore")
 pytest.importorskip("moto")
