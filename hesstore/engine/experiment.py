@@ -75,7 +75,7 @@ class Experiment:
         seed = derived_seed("init", config.seeds[0])
         model = make(seed)
         if is_own:
-            model_check.check_making(make, model, config.model, seed)
+            model_check.check_factory(make, model, config.model, seed)
         if config.k >= model.layout.size:
             raise ConfigError(f"k: {config.k} must be below the number of parameters, {model.layout.size}")
         x, y = data.train
@@ -92,7 +92,8 @@ class Experiment:
         else:
             x, y = data.train  # the resident copy, not a second one
         if is_own:
-            model_check.warn_of(model_check.Trial(model, config.model, *_few(data.train), data.num_classes).remarks())
+            check = model_check.ModelCheck(model, config.model, *_few(data.train), data.num_classes)
+            model_check.issue_warnings(check.run())
         theta = model.theta()
         sizes = work_sizes.choose(
             device,
