@@ -38,7 +38,8 @@ function plotLayout(height, xaxis, yaxis, more = {}) {
     ...more,
   };
 }
-const TOUCH = !matchMedia("(hover: hover) and (pointer: fine)").matches; // on touch screens a finger scrolls the page, not the plot
+// on touch screens a finger scrolls the page, not the plot
+const TOUCH = !matchMedia("(hover: hover) and (pointer: fine)").matches;
 const CONFIG = {
   displaylogo: false,
   displayModeBar: !TOUCH && "hover",
@@ -82,11 +83,10 @@ function hasGaps(run) {
 }
 
 function classesFigure(run, other, quantity, split, index) {
-  if (!run[quantity])
-    return missingText(
-      run,
-      `The store has no ${quantity === "class_skill" ? "confusion counts, which the skill needs" : "class accuracies"}.`,
-    );
+  if (!run[quantity]) {
+    const what = quantity === "class_skill" ? "confusion counts, which the skill needs" : "class accuracies";
+    return missingText(run, `The store has no ${what}.`);
+  }
   const name = quantity === "class_skill" ? "skill" : "accuracy";
   const lines = (values, dashed) =>
     facts.labels.map((label, at) => ({
@@ -178,11 +178,10 @@ function mapOf(run, kind, part, index) {
 
 function mapFigure(run, kind, part, index) {
   const map = mapOf(run, kind, part, index);
-  if (!map)
-    return missingText(
-      run,
-      `This grid point has no class ${{ curvature_share: "curvatures", slope: "slopes", response: "responses" }[kind]}.`,
-    );
+  if (!map) {
+    const what = { curvature_share: "curvatures", slope: "slopes", response: "responses" }[kind];
+    return missingText(run, `This grid point has no class ${what}.`);
+  }
   const modes = map.values[0].map((_, mode) => mode);
   const mu = valueAt(run, "eigenvalues", index);
   const shades = facts.look.diverging;

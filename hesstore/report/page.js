@@ -37,7 +37,7 @@ async function chooseRun(id, index) {
   showGridPoint();
 }
 
-/** Offer the other runs for comparison; return the ID of the default: the run of the same seed in the other direction. */
+/** Offer the other runs for comparison; return the ID of the default: the same seed in the other direction. */
 function offerOtherRuns(id) {
   const chosen = facts.runs.find((run) => run.id === id);
   const others = facts.runs.filter((run) => run.id !== id && run.counts.complete);
@@ -55,8 +55,8 @@ function showGaps() {
   const { counts } = facts.runs.find((run) => run.id === state.id);
   const gaps = STATES.filter((name) => name !== "complete" && counts[name]).map((name) => `${counts[name]} ${name}`);
   $("gaps").hidden = !gaps.length;
-  $("gaps").textContent =
-    `${counts.complete} of ${GRID.length} grid points of this run are complete and drawn; not drawn: ${gaps.join(", ")}.`;
+  const complete = `${counts.complete} of ${GRID.length}`;
+  $("gaps").textContent = `${complete} grid points of this run are complete and drawn; not drawn: ${gaps.join(", ")}.`;
 }
 
 /** Draw one plot after the other, only the latest figure of each: a slider requests them faster than they are drawn. */

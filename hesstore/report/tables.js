@@ -116,8 +116,8 @@ function fillRecord(table, run, index) {
 const COLUMNS = [
   ["λ", (run, index) => GRID[index], (value) => String(value)],
   ["status", (run, index) => STATES[run.status[index]], (value) => value],
-  ["test accuracy", (run, index) => valueAt(run, "accuracy", index)?.[TEST], (value) => fixed(value, 4)],
-  ["train accuracy", (run, index) => valueAt(run, "accuracy", index)?.[TRAIN], (value) => fixed(value, 4)],
+  ["test acc.", (run, index) => valueAt(run, "accuracy", index)?.[TEST], (value) => fixed(value, 4)],
+  ["train acc.", (run, index) => valueAt(run, "accuracy", index)?.[TRAIN], (value) => fixed(value, 4)],
   [
     "worst class",
     (run, index) => worstClass(run, index)?.accuracy,
@@ -129,7 +129,7 @@ const COLUMNS = [
   ["μ₁", (run, index) => valueAt(run, "eigenvalues", index)?.[0], (value) => short(value)],
   ["converged", countConverged, (value) => (value === null ? "–" : `${value}/${facts.modes}`)],
   ["epochs", (run, index) => valueAt(run, "epochs", index), (value) => short(value, 9)],
-  ["Hessian products", (run, index) => valueAt(run, "matvecs", index), (value) => short(value, 9)],
+  ["products", (run, index) => valueAt(run, "matvecs", index), (value) => short(value, 9)],
   ["fit (s)", (run, index) => valueAt(run, "fit_seconds", index), (value) => fixed(value, 1)],
   ["analysis (s)", (run, index) => valueAt(run, "analysis_seconds", index), (value) => fixed(value, 1)],
 ];
