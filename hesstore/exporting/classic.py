@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from hesstore.dataset.networks import parameter_places
+from hesstore.dataset.networks import parameter_slices
 from hesstore.dataset.point_selection import read
 from hesstore.exporting.checkpoints import weight_files
 from hesstore.exporting.compression import opened, suffix
@@ -140,7 +140,7 @@ def _eigenvectors(selection: PointSelection, point: Point) -> Iterator[bytes | m
 
 def _gradients(selection: PointSelection, point: Point) -> Iterator[bytes | memoryview]:
     gradient = read(selection.array("gradient", point))
-    for name, _, where in parameter_places(selection.ds.attrs):
+    for name, _, where in parameter_slices(selection.ds.attrs):
         yield f"dL/d{name}: ".encode()
         yield joined(gradient[where], b", ")
         yield b"\n"
