@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesstore.analysis.subspaces import span_distance
+from hesstore.analysis.subspaces import one_minus_overlap
 from hesstore.importing.point_values import read_values
 from hesstore.store.schema import Status
 
@@ -81,7 +81,7 @@ def _point_differences(
     if "eigenvectors" in imported:
         yield (
             ("span of the eigenvectors", "1 − overlap"),
-            span_distance(imported["eigenvectors"], stored("eigenvectors")),
+            one_minus_overlap(imported["eigenvectors"], stored("eigenvectors")),
         )
     if "gradient" in imported:
         own = stored("gradient").astype(np.float64)
