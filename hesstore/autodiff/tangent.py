@@ -3,7 +3,7 @@
 For f and a point θ, the map v ↦ (∂f/∂θ)(θ)·v is linear. It is traced once as a graph of tensor operations, and this
 graph is split where operations first use v. This gives two programs: ``primal`` computes everything that does not
 depend on v, and ``tangent`` computes the derivative from these values and v. At a fixed θ, the first runs once and the
-second once for each v. Both serve every θ and every batch of the same shape, so tracing is paid once and not at every point.
+second once for each v. Both serve every θ and every batch of the same shape, so tracing is paid only once.
 """
 
 from __future__ import annotations

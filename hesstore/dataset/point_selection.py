@@ -1,4 +1,7 @@
-"""What of a store is exported: its complete λ, or those of them that were asked for, and how they are read."""
+"""The grid points of a store that are exported, and functions that read their results.
+
+Only complete grid points are exported: all of them, or those of the runs and λ that the user chose.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import numpy as np
 
 from hesstore.config.l2_grid import L2_DECIMALS
 from hesstore.errors import CorruptStoreError, ExportError
+from hesstore.store.decoding import decoding
 from hesstore.store.origin import origin_of
 from hesstore.store.schema import AXIS, Point, Run, Status
 
@@ -79,7 +83,7 @@ class PointSelection:
 
     @property
     def is_import(self) -> bool:
-        """Whether the store was imported from files, so that numbers may be missing."""
+        """Whether the store was imported from files, so that values may be missing."""
         return origin_of(self.ds.attrs).is_import
 
     def points_with(self, kind: str) -> tuple[Point, ...]:
@@ -121,35 +125,52 @@ def _rows(ds: xr.Dataset) -> dict[int, int]:
 
 
 def read(array: xr.DataArray, *, gaps: bool = False) -> NDArray[Any]:
-    """The values of ``array``; ``gaps`` says that an import may lack some.
+    """Read the values of ``array``.
+
+    Parameters
+    ----------
+    array : DataArray
+        A variable of a store, or a part of it.
+    gaps : bool
+        Whether values may be missing, as in an import.
 
     Raises
     ------
     CorruptStoreError
-        If a chunk is damaged, or what must be finite is not: a missing chunk reads as NaN.
+        If a chunk is damaged, or if values that must be finite are not: a missing chunk reads as NaN.
     """
-    try:
+    with decoding(str(array.name)):
         values: NDArray[Any] = array.values
-    except (ValueError, RuntimeError) as error:
-        raise CorruptStoreError(f"{array.name}: {error}") from error
     if not gaps and array.name in _FINITE and not np.isfinite(values).all():
-        where = ", ".join(f"{name} {array[name].values}" for name in ("run", "l2") if name in array.coords)
+        where = ", ".join(f"{name} {array[name].values}" for name in ("run", AXIS) if name in array.coords)
         raise CorruptStoreError(f"{array.name} at {where}: missing or damaged")
     return values
 
 
 def chosen_runs(ds: xr.Dataset, runs: Sequence[int] | None) -> list[int]:
-    """IDs of the runs, all by default; raises :class:`ExportError` for one that is not there."""
-    there = [int(run) for run in ds["run"].values]
-    missing = [run for run in runs or () if run not in there]
+    """The IDs of the chosen runs, all runs by default.
+
+    Raises
+    ------
+    ExportError
+        If the store does not have one of them.
+    """
+    existing = [int(run) for run in ds["run"].values]
+    missing = [run for run in runs or () if run not in existing]
     if missing:
-        raise ExportError(f"run {missing[0]} is not in the store: it has {', '.join(map(str, there))}")
-    return list(dict.fromkeys(runs)) if runs else there
+        raise ExportError(f"run {missing[0]} is not in the store: it has {', '.join(map(str, existing))}")
+    return list(dict.fromkeys(runs)) if runs else existing
 
 
 def chosen_l2(ds: xr.Dataset, l2: Sequence[float] | None) -> list[int]:
-    """Places of the λ on the grid, all by default; raises :class:`ExportError` for one that is not there."""
-    grid = ds["l2"].values
+    """The indices of the chosen λ on the grid, in ascending order; the whole grid by default.
+
+    Raises
+    ------
+    ExportError
+        If a λ is not on the grid of the store.
+    """
+    grid = ds[AXIS].values
     if l2 is None:
         return list(range(len(grid)))
     chosen = []

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from hesstore.dataset.networks import parameter_places
+from hesstore.dataset.networks import parameter_slices
 from hesstore.dataset.point_selection import read
 from hesstore.exporting.checkpoints import weight_files
 from hesstore.exporting.compression import open_for_writing, suffix
@@ -138,7 +138,7 @@ def _eigenvector_lines(selection: PointSelection, point: Point) -> Iterator[byte
 
 def _gradient_lines(selection: PointSelection, point: Point) -> Iterator[bytes | memoryview]:
     gradient = read(selection.array("gradient", point))
-    for name, _, where in parameter_places(selection.ds.attrs):
+    for name, _, where in parameter_slices(selection.ds.attrs):
         yield f"dL/d{name}: ".encode()
         yield number_text(gradient[where], b", ")
         yield b"\n"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from zarr.abc.store import Store
 
-    from hesstore.engine.driver import SweepEvent
+    from hesstore.engine.events import SweepEvent
     from hesstore.importing.recompute import Recomputer
     from hesstore.importing.sources import Sources
     from hesstore.store.schema import Point, StoreSpec

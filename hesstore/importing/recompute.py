@@ -12,8 +12,7 @@ import torch
 from hesstore.engine.driver import Driver
 from hesstore.engine.executor import LocalExecutor
 from hesstore.engine.experiment import Experiment
-from hesstore.engine.recorder import Recorder
-from hesstore.engine.worker import Worker, measured_values
+from hesstore.engine.worker import Worker, fitted_values
 from hesstore.errors import ImportFilesError
 from hesstore.store.environments import record_environment
 from hesstore.store.schema import Status
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hesstore.engine.driver import SweepEvent
+    from hesstore.engine.events import SweepEvent
     from hesstore.importing.import_plan import ImportPlan
     from hesstore.store.schema import StoreSpec
     from hesstore.store.writing import SweepStore
@@ -71,7 +70,7 @@ class Recomputer:
         stored = torch.from_numpy(weights)
         theta = stored.to(data.device, data.dtype)
         (splits,) = self.experiment.measure([theta])
-        values = measured_values(weights, theta, splits, self.experiment.config.penalty_scale * l2)
+        values = fitted_values(weights, theta, splits, self.experiment.config.penalty_scale * l2)
         return {**values, "epochs": 0, "fit_seconds": 0.0}
 
     def compute(self, store: SweepStore, observer: Callable[[SweepEvent], None], stop: Callable[[], bool]) -> None:
@@ -80,18 +79,11 @@ class Recomputer:
         if not runs:
             return
         record_environment(store, self.experiment.environment)
-        recorder = Recorder(store, room=2 * self.experiment.sizes.models + 2)
-        driver = Driver(store, runs, recorder, observer, in_order=False)
-        executor = LocalExecutor(
-            Worker(self.experiment, store, remember=False),
-            lambda point, epoch, loss: driver.tell("fitting", point, epoch=epoch, loss=loss),
-            lambda point: driver.tell("analysing", point),
-        )
-        with ExitStack() as held:
+        driver = Driver(store, runs, observer, continuation=False)
+        with ExitStack() as claims:
             for run in runs:
-                held.enter_context(store.claim(run))
-            held.enter_context(recorder)
-            driver.drive(executor, stop, fits=False)
+                claims.enter_context(store.claim(run))
+            driver.drive(LocalExecutor(Worker(self.experiment, store, remember=False)), stop, fits=False)
 
 
 def _check_layout(plan: ImportPlan, experiment: Experiment) -> None:

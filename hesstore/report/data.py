@@ -10,7 +10,7 @@ import numpy as np
 from hesstore.analysis import class_skill, sensitivity
 from hesstore.analysis.selection import require_variables
 from hesstore.errors import AnalysisError, CorruptStoreError
-from hesstore.plots import plot_data
+from hesstore.plots import run_data
 from hesstore.report.rounding import in_thousandths, listed, significant
 from hesstore.store.origin import origin_of
 from hesstore.store.schema import BY_NAME, SPLITS, Status
@@ -53,7 +53,7 @@ def overview(ds: xr.Dataset) -> dict[str, Any]:
         raise AnalysisError("no grid point of the store is complete: run the sweep first")
     seeds, directions = ds["seed"].values, ds["direction"].values
     return {
-        "labels": plot_data.labels_of(ds),
+        "labels": run_data.class_names(ds),
         "splits": list(SPLITS),
         "modes": ds.sizes["mode"],
         "l2": ds["l2"].values.tolist(),
@@ -100,8 +100,8 @@ def of_run(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | None
     series = _variables(part)
     series["tolerance"] = _tolerance(part, series["eigenvalues"])
     series |= _skills(part, run) | _maps(part, run)
-    start = int(np.flatnonzero(part["l2"].values == plot_data.telling_l2(part, run))[0])
-    last_known = np.stack([plot_data.onsets(part, run, split) for split in SPLITS])
+    start = int(np.flatnonzero(part["l2"].values == run_data.default_l2(part, run))[0])
+    last_known = np.stack([run_data.onsets(part, run, split) for split in SPLITS])
     return {
         **found,
         **{name: _there(series.get(name)) for name in SERIES},
@@ -117,7 +117,7 @@ SERIES = (*EXACT, *IN_DIGITS, "tolerance", "class_skill", "curvature_share", "sl
 def _loaded(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | None) -> xr.Dataset:
     """What is shown of ``run``, in memory; the dimension run stays."""
     names = [name for name in (*EXACT, *IN_DIGITS, *TEXTS, *_OF_MODES, "status") if name in ds]
-    part = plot_data.without_parameters(ds[names].sel(run=[run]))
+    part = run_data.without_parameters(ds[names].sel(run=[run]))
     by_l2 = [name for name in names if BY_NAME[name].by_l2]
     count = part.sizes["l2"]
     blocks = []

@@ -213,9 +213,9 @@ class SweepStore:
         """
         conforming = {name: self._conforming(name, value) for name, value in values.items()}
         arrays = {name: value for name, value in conforming.items() if BY_NAME[name].is_large}
-        covering = self.put_arrays(run, index, status, arrays)
+        arrays_digest = self.put_arrays(run, index, status, arrays)
         entries = {name: value for name, value in conforming.items() if name not in arrays}
-        self.put_entries(run, index, status, entries, covering)
+        self.put_entries(run, index, status, entries, arrays_digest)
 
     def put_arrays(self, run: Run, index: int, status: Status, arrays: Mapping[str, Any]) -> int | None:
         """Write large arrays of one λ, for whoever computed them; any process may, but one at a time for each λ.
@@ -236,9 +236,9 @@ class SweepStore:
         return digest(run, float(self.l2[index]), covered)
 
     def put_entries(
-        self, run: Run, index: int, status: Status, entries: Mapping[str, Any], covering: int | None
+        self, run: Run, index: int, status: Status, entries: Mapping[str, Any], arrays_digest: int | None
     ) -> None:
-        """Write small entries of one λ, the digests of them and ``covering`` its arrays, then its status.
+        """Write small entries of one λ, their digest and ``arrays_digest``, that of its large arrays, then its status.
 
         For the run's driver.
         """
@@ -247,8 +247,8 @@ class SweepStore:
         _side_by_side(lambda name: self._put(name, run, index, conforming[name]), conforming)
         if "entries_digest" in self.group:  # not in stores of schema 1
             self._put("entries_digest", run, index, self._sealing(run, index, status, conforming))
-        if covering is not None:
-            self._put("digest", run, index, np.uint64(covering))
+        if arrays_digest is not None:
+            self._put("digest", run, index, np.uint64(arrays_digest))
         self._put("status", run, index, np.int8(status))
 
     def _sealing(self, run: Run, index: int, status: Status, known: Mapping[str, Any]) -> np.uint64:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hesstore.curvature import ClassLosses, Hessian, HessianOperator, gradient
 from hesstore.linalg import EigenPairs, lanczos, lanczos_quadrature, moments
-from hesstore.measure.class_response import Responder, steps
+from hesstore.measure.class_response import Responder, choose_steps
 from tests.benchmarks.accuracy import relative_error
 from tests.benchmarks.digit_problem import TEST_ROWS, Problem, digits, normalised, trained
 from tests.benchmarks.result_tables import Table, progress
@@ -74,7 +74,7 @@ class TimedParts:
     def responses(self) -> Tensor:
         """Return the rises of the loss (m, 2) after a step in either direction along each eigenvector."""
         slope = self.pairs.eigenvectors.double() @ gradient(self.problem.model, self.problem.theta, *self.rows).double()
-        found = steps(slope, self.pairs.eigenvalues.to(slope.device), RISE, float(self.problem.theta.norm()))
+        found = choose_steps(slope, self.pairs.eigenvalues.to(slope.device), RISE, float(self.problem.theta.norm()))
         return self.responder.respond(self.problem.theta, self.pairs.eigenvectors, found.length).rise
 
     @property
@@ -175,7 +175,7 @@ def _rise_is_right(timed_parts: TimedParts, rises: Tensor) -> bool:
     problem = timed_parts.problem
     theta, v = problem.theta, timed_parts.pairs.eigenvectors[0]
     slope = v.double() @ gradient(problem.model, theta, *timed_parts.rows).double()
-    found = steps(slope[None], timed_parts.pairs.eigenvalues[:1].to(slope.device), RISE, float(theta.norm()))
+    found = choose_steps(slope[None], timed_parts.pairs.eigenvalues[:1].to(slope.device), RISE, float(theta.norm()))
     losses = [
         float(nn.functional.cross_entropy(problem.model.logits(at, problem.x).double(), problem.y))
         for at in (theta, theta + found.length[0, 1].to(theta.dtype) * v)

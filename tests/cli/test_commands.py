@@ -330,7 +330,7 @@ def test_a_broken_identity_is_a_warning(
     assert done.returncode == 0
     (line,) = (line for line in done.stderr.splitlines() if "warning" in line)
     assert line.startswith(
-        "hesstore: warning: λ = 0.01 of run 0: curvatures by class add up to the eigenvalues only to "
+        "hesstore: warning: λ = 0.01 of run 0: the curvatures by class add up to the eigenvalues only to "
     )
     monkeypatch.setattr(class_geometry, "_identity_error", lambda *_: 0.001)
     assert "warning" not in hesstore("sweep", "t.zarr", *arguments).stderr

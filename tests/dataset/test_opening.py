@@ -131,7 +131,7 @@ def test_it_is_read_when_it_is_shown(path: Path, tmp_path: Path, *, chunked: boo
     assert headline(ds)[1].endswith("; 5 complete, 1 pending")
     chunk = path / "status" / "c" / "1" / "0"
     chunk.write_bytes(bytes([*chunk.read_bytes()[:-1], 0]))
-    assert "how far it is can't be read (" in headline(ds)[1]
+    assert "the progress can't be read (" in headline(ds)[1]
     assert "3 eigenpairs" in repr(ds)
     with pytest.raises((ValueError, RuntimeError)):
         np.asarray(ds["status"])

@@ -9,7 +9,7 @@ import xarray as xr
 
 import hesstore
 from hesstore.config import SweepConfig
-from hesstore.dataset import progress
+from hesstore.dataset.progress import Progress, progress_of
 from hesstore.engine.sweep import SweepEvent, run_sweep
 from hesstore.errors import AnalysisError
 from hesstore.store import Run, Status
@@ -45,7 +45,7 @@ def synthetic(status: list[list[int]], seconds: list[list[float]], directions: l
 
 
 def test_a_run_that_goes_down_and_one_that_waits() -> None:
-    far = progress.of(synthetic([[0, 1, 3, 2], [0, 0, 0, 0]], [[9, 6, 9, 9], [0, 0, 0, 0]], ["down", "up"]))
+    far = progress_of(synthetic([[0, 1, 3, 2], [0, 0, 0, 0]], [[9, 6, 9, 9], [0, 0, 0, 0]], ["down", "up"]))
     first, second = far.runs
     assert (first.pending, first.fitted, first.complete, first.failed) == (1, 1, 1, 1)
     assert (first.current, first.phase, first.seconds_each) == (0.01, "analysing", 9.0)
@@ -63,14 +63,14 @@ def test_a_run_that_goes_down_and_one_that_waits() -> None:
 
 def test_the_pace_is_that_of_the_latest() -> None:
     took = [100.0] * 20 + [4.0] * 9 + [0.0]
-    far = progress.of(synthetic([[2] * 29 + [0]], [took], ["up"]))
+    far = progress_of(synthetic([[2] * 29 + [0]], [took], ["up"]))
     assert (far.seconds_each, far.seconds_left) == (4.0, 4.0)
 
 
 def test_nothing_begun_and_all_done() -> None:
-    new = progress.of(synthetic([[0, 0]], [[0, 0]], ["up"]))
+    new = progress_of(synthetic([[0, 0]], [[0, 0]], ["up"]))
     assert (new.last, new.seconds_each, new.seconds_left, new.at.phase) == (None, None, None, "fitting")
-    over = progress.of(synthetic([[2, 3], [2, 2]], [[1, 1], [1, 1]], ["up", "up"]))
+    over = progress_of(synthetic([[2, 3], [2, 2]], [[1, 1], [1, 1]], ["up", "up"]))
     assert (over.is_over, over.seconds_left, over.at.current, over.at.phase) == (True, 0.0, None, None)
     assert over.at.run == 1
 
@@ -79,9 +79,9 @@ def test_what_is_no_store() -> None:
     whole = synthetic([[2, 2]], [[1, 1]], ["up"])
     for part in (whole.isel(run=0), whole.isel(l2=[]), whole.drop_vars("accuracy"), xr.Dataset()):
         with pytest.raises(AnalysisError, match="give the one that"):
-            progress.of(part)
+            progress_of(part)
     bare = whole.assign(class_accuracy=whole["class_accuracy"] * np.nan)  # of an import
-    last = progress.of(bare).last
+    last = progress_of(bare).last
     assert last is not None
     assert last.worst_class is None
 
@@ -89,11 +89,11 @@ def test_what_is_no_store() -> None:
 def test_of_a_store_that_is_being_filled(toy_config: MakeConfig, tmp_path: Path) -> None:
     """It says what the sweep's own observer was told."""
     path = tmp_path / "s.zarr"
-    ends: list[tuple[progress.Progress, SweepEvent]] = []
+    ends: list[tuple[Progress, SweepEvent]] = []
 
     def observe(event: SweepEvent) -> None:
         if event.phase == "complete":
-            ends.append((progress.of(hesstore.open(path)), event))
+            ends.append((progress_of(hesstore.open(path)), event))
 
     run_sweep(toy_config(direction="down", epochs=1, l2="0,0.01"), path, observer=observe)
     assert [event.l2 for _, event in ends] == [0.01, 0.0]
@@ -107,6 +107,6 @@ def test_of_a_store_that_is_being_filled(toy_config: MakeConfig, tmp_path: Path)
             assert far.last.eigenvalue == event.facts["eigenvalue"]
     store = SweepStore(path)
     ds = hesstore.open(path)
-    assert progress.of(ds).is_over
+    assert progress_of(ds).is_over
     store.withdraw(Run(0, 0, "down"), [1])
-    assert progress.of(ds).runs[0].pending == 1  # the Dataset keeps nothing of what was read
+    assert progress_of(ds).runs[0].pending == 1  # the Dataset keeps nothing of what was read

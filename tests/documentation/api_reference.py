@@ -1,7 +1,7 @@
-"""The API page: public names with their signatures and docstrings, in Markdown.
+"""The API reference in Markdown: the public names with their signatures and docstrings.
 
-griffe2md repeats every attribute as a heading of its own, and pdoc writes HTML; a docstring in NumPy's style is nearly
-Markdown as it is.
+It is made without a documentation tool: griffe2md gives each attribute a separate heading, and pdoc writes HTML, while
+a NumPy-style docstring is almost Markdown already.
 """
 
 from __future__ import annotations
@@ -16,61 +16,65 @@ import hesstore
 from hesstore import analysis, linalg, plots
 from hesstore import errors as errors_
 
-LONGEST = 40
-"""Letters of a default that a signature shows."""
+MAX_DEFAULT_LENGTH = 40
+"""The length above which a signature shows … instead of a default."""
 
 _HEADING = re.compile(r"^(\w[\w ]*)\n-+$", re.MULTILINE)
 _LISTS = {"Parameters", "Attributes", "Returns", "Raises", "Warns"}
 
 
 def library() -> str:
-    """The names of ``hesstore`` itself."""
+    """Return the reference of ``hesstore``."""
     return _listed(hesstore)
 
 
 def analyses() -> str:
-    """The analyses, functions and methods alike."""
+    """Return the reference of ``hesstore.analysis``."""
     return _listed(analysis)
 
 
-def pictures() -> str:
-    """The pictures."""
+def figures() -> str:
+    """Return the reference of ``hesstore.plots``."""
     return _listed(plots)
 
 
 def eigensolvers() -> str:
-    """Eigensolvers and operators."""
+    """Return the reference of ``hesstore.linalg``."""
     return _listed(linalg)
 
 
 def errors() -> str:
-    """The tree of errors."""
+    """Return the tree of errors from the docstring of ``hesstore.errors``."""
     tree = (inspect.getdoc(errors_) or "").split("::\n\n")[1].split("\n\n")[0]
     return f"```text\n{inspect.cleandoc(tree)}\n```"
 
 
 def _listed(module: ModuleType) -> str:
-    """Functions, then classes; what the code calls them by is in their headings."""
+    """Return the entries of a module: functions, then classes, each under its full name."""
     named = {name: getattr(module, name) for name in module.__all__}
     callables = {name: each for name, each in named.items() if callable(each)}
     ordered = sorted(callables, key=lambda name: (inspect.isclass(callables[name]), name))
-    return "\n\n".join(_entry(f"{module.__name__}.{name}", callables[name]) for name in ordered)
+    return "\n\n".join(_entry(module, name, callables[name]) for name in ordered)
 
 
-def _entry(name: str, of: Any) -> str:
-    parts = [f"### {name}", f"```text\n{_signature(name.rpartition('.')[2], of)}\n```", markdown(of)]
-    if inspect.isclass(of):
-        parts.append("\n".join(_members(of)))
+def _entry(module: ModuleType, name: str, item: Any) -> str:
+    """Return the entry of a function or class; one that ``hesstore`` exports too is described there alone."""
+    heading = f"### {module.__name__}.{name}"
+    if module is not hesstore and getattr(hesstore, name, None) is item:
+        return f"{heading}\n\nThis is the same as [hesstore.{name}](#hesstore{name.lower()})."
+    parts = [heading, f"```text\n{_signature(name, item)}\n```", markdown(item)]
+    if inspect.isclass(item) and (members := "\n".join(_members(item))):
+        parts.append(f"*Methods and properties*\n\n{members}")
     return "\n\n".join(filter(None, parts))
 
 
-def _signature(name: str, of: Callable[..., Any]) -> str:
-    """``name`` with its arguments, on one line or one a line; types are in the docstring."""
+def _signature(name: str, function: Callable[..., Any]) -> str:
+    """Return ``name`` with its arguments, without types: on one line, or one argument per line if it is long."""
     try:
-        parameters = list(inspect.signature(of).parameters.values())
-    except ValueError:  # an exception has none
+        parameters = [each for each in inspect.signature(function).parameters.values() if each.name != "self"]
+    except ValueError:  # an exception has no signature
         return name
-    shown = [_argument(each) for each in parameters if each.name != "self"]
+    shown = [_argument(each) for each in parameters]
     first = next((i for i, each in enumerate(parameters) if each.kind is each.KEYWORD_ONLY), None)
     if first is not None:
         shown.insert(first, "*")
@@ -78,16 +82,17 @@ def _signature(name: str, of: Callable[..., Any]) -> str:
     return line if len(line) <= 100 else "\n".join([f"{name}(", *(f"    {each}," for each in shown), ")"])
 
 
-def _argument(of: inspect.Parameter) -> str:
-    if of.default is of.empty:
-        return str(of.replace(annotation=of.empty))
-    default = repr(of.default)
-    return f"{of.name}={'…' if callable(of.default) or len(default) > LONGEST else default}"
+def _argument(parameter: inspect.Parameter) -> str:
+    if parameter.default is parameter.empty:
+        return str(parameter.replace(annotation=parameter.empty))
+    default = repr(parameter.default)
+    hidden = callable(parameter.default) or default == "<factory>" or len(default) > MAX_DEFAULT_LENGTH
+    return f"{parameter.name}={'…' if hidden else default}"
 
 
-def _members(of: type) -> Iterator[str]:
-    """Public methods and properties that have a docstring, one a line."""
-    for name, member in vars(of).items():
+def _members(cls: type) -> Iterator[str]:
+    """Yield one line per public method or property that has a docstring."""
+    for name, member in vars(cls).items():
         found = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
         doc = (inspect.getdoc(found) or "").partition("\n\n")[0]
         if name.startswith("_") or not doc or not (isinstance(found, property) or inspect.isfunction(found)):
@@ -96,9 +101,9 @@ def _members(of: type) -> Iterator[str]:
         yield f"- `{called}`: {_inline(' '.join(doc.split()))}"
 
 
-def markdown(of: Any) -> str:
-    """The docstring of ``of``, NumPy's style, as Markdown."""
-    head, *sections = _HEADING.split(inspect.getdoc(of) or "")
+def markdown(item: Any) -> str:
+    """Return the NumPy-style docstring of ``item`` as Markdown."""
+    head, *sections = _HEADING.split(inspect.getdoc(item) or "")
     parts = [_prose(head)]
     for title, body in zip(sections[::2], sections[1::2], strict=True):
         if title == "Examples":
@@ -109,7 +114,7 @@ def markdown(of: Any) -> str:
 
 
 def _list(body: str) -> str:
-    """``name : type`` with indented text below, as a list."""
+    """Return entries of the form ``name : type``, with indented text below, as a Markdown list."""
     items = []
     for entry in re.split(r"\n(?=\S)", body):
         name, _, text = entry.partition("\n")
@@ -120,7 +125,7 @@ def _list(body: str) -> str:
 
 
 def _prose(text: str) -> str:
-    """Paragraphs and lists; what follows ``::`` is code."""
+    """Return paragraphs and lists as Markdown; indented paragraphs are code."""
     parts = []
     for paragraph in text.strip().split("\n\n"):
         if paragraph.startswith("    "):
@@ -131,7 +136,7 @@ def _prose(text: str) -> str:
 
 
 def _inline(text: str) -> str:
-    """References and literals as Markdown's code."""
+    """Return ``text`` with references and literals as Markdown code."""
     text = re.sub(r":mod:`([\w.]+)`", r"`\1`", text)
     text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", text)
     return re.sub(r"``(.+?)``", r"`\1`", text).replace("::", ":")

@@ -1,4 +1,7 @@
-"""The parts of pages that are made from the code, between two comments that name them."""
+"""The parts of pages that are generated from the code.
+
+Each lies between a comment ``<!-- made: NAME -->`` and a comment ``<!-- end -->``.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,13 @@ PARTS: dict[str, Callable[[], str]] = {
     "hesstore": api_reference.library,
     "errors": api_reference.errors,
     "analysis": api_reference.analyses,
-    "plots": api_reference.pictures,
+    "plots": api_reference.figures,
     "linalg": api_reference.eigensolvers,
 }
 
 _MARKED = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def made(page: Path) -> str:
-    """``page`` with each of its marked parts made anew."""
+def regenerated(page: Path) -> str:
+    """Return the text of ``page`` with all its marked parts generated again."""
     return _MARKED.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n\n{found[3]}", page.read_text())

@@ -1,7 +1,7 @@
-"""The examples in the pages: code blocks, and the command lines in them.
+"""The examples in the pages: code blocks, and the command lines in them and in the text.
 
-A block that tests can't run has ``<!-- not run: reason -->`` above it, or another language than ``python`` and ``sh``.
-Python that begins with ``# NAME.py`` is a file, which later examples import.
+A block that tests cannot run has ``<!-- not run: reason -->`` above it, or a language other than ``python`` and ``sh``.
+A Python block that begins with ``# NAME.py`` is the content of a file, which later examples import.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Block:
     Attributes
     ----------
     place : str
-        Its page, and the line it begins in.
+        Its page and the line where it begins.
     language, text : str
-        What is behind its fence, and what is in it.
+        Its language, as its first line names it, and its content.
     not_run : str
-        Why it can't be run, if it can't.
+        The reason why tests do not run it; empty if they do.
     """
 
     place: str
@@ -41,20 +41,20 @@ class Block:
 
     @property
     def file(self) -> str:
-        """The name of the Python file that it is, if it is one."""
+        """The name of the Python file that the block contains; empty if it contains none."""
         found = re.match(r"# (\w+\.py)\n", self.text)
         return found[1] if found else ""
 
     @property
     def commands(self) -> list[Command]:
-        """Its command lines of hesstore."""
+        """The command lines of hesstore in the block."""
         lines = self.text.replace("\\\n", " ").splitlines()
         return [command for line in lines for command in _commands(self.place, line)]
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command line: what follows ``hesstore``, and the file that its output goes to."""
+    """A command line: the arguments after ``hesstore``, and the file to which its output is redirected."""
 
     place: str
     arguments: tuple[str, ...]
@@ -65,12 +65,12 @@ class Command:
 
 
 def pages() -> list[Path]:
-    """All pages, the README first."""
+    """Return all pages; the first one is the README."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """The code blocks of a page, in order."""
+    """Yield the code blocks of a page in order."""
     text = page.read_text()
     for found in _BLOCK.finditer(text):
         place = f"{page.relative_to(ROOT)}:{text[: found.start('language')].count(chr(10)) + 1}"
@@ -78,7 +78,7 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def inline(page: Path) -> Iterator[Command]:
-    """Command lines in the middle of the text; an ellipsis stands for arguments."""
+    """Yield the command lines in the text of a page, without the ellipses that stand for arguments."""
     text = page.read_text()
     for found in _INLINE.finditer(text):
         yield from _commands(

@@ -1,4 +1,4 @@
-"""Tables of what a store holds and of a sweep's settings, in Markdown."""
+"""Markdown tables of the variables, coordinates and statuses of a store, and of the settings of a sweep."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.store.test_store import spec
 
 
 def variables() -> str:
-    """One row a variable, in alphabetical order."""
+    """Return a table with one row per variable, in alphabetical order."""
     return table(
-        ("variable", "dimensions", "dtype", "units", "unwritten", "one chunk", "since", "what it is"),
+        ("variable", "dimensions", "dtype", "units", "fill value", "chunk", "since", "meaning"),
         (_variable(each) for each in sorted(VARIABLES, key=lambda each: each.name)),
     )
 
@@ -39,26 +39,26 @@ def _variable(variable: Variable) -> tuple[str, ...]:
 
 
 def _chunk(variable: Variable) -> str:
-    """What lies in one chunk, from the chunk shape itself."""
+    """Return the extent of one chunk, derived from the chunk shape."""
     sizes = {dim: number for number, dim in enumerate(("run", "l2", "mode", "split", "label", "pred", "param"), 2)}
     sizes |= dict.fromkeys({"other", "sign", "mu"}, 99)
     chunk = dict(zip(variable.dims, variable.chunks(sizes), strict=True))
     if chunk["l2"] > 1:
-        return "a run"
+        return "one run"
     if variable.shards(sizes):
-        return "a mode; one file a λ"
-    return "a λ"
+        return "one mode; one file per grid point"
+    return "one grid point"
 
 
 def coordinates() -> str:
-    """One row a coordinate, as an empty store has them."""
+    """Return a table with one row per coordinate, read from an empty store."""
     ds = _template()
     rows = []
     for name in COORDINATE_ATTRS:
         dtype = "string" if ds[name].dtype.kind in "OT" else f"{ds[name].dtype.kind}{ds[name].dtype.itemsize}"
-        of = ", ".join(map(str, ds[name].dims))
-        rows.append((f"`{name}`", of, dtype, ds[name].attrs.get("units", ""), ds[name].attrs["long_name"]))
-    return table(("coordinate", "of", "dtype", "units", "what it is"), rows)
+        dims = ", ".join(map(str, ds[name].dims))
+        rows.append((f"`{name}`", dims, dtype, ds[name].attrs.get("units", ""), ds[name].attrs["long_name"]))
+    return table(("coordinate", "dimension", "dtype", "units", "meaning"), rows)
 
 
 def _template() -> xr.Dataset:
@@ -69,9 +69,9 @@ def _template() -> xr.Dataset:
 
 
 def promises() -> str:
-    """One row a status: what is there then, and covered by its digests."""
+    """Return a table with one row per status: the variables that it promises, by the digest that covers them."""
     return table(
-        ("status", "large arrays, covered by `digest`", "small entries, covered by `entries_digest`"),
+        ("status", "large variables, covered by `digest`", "small variables, covered by `entries_digest`"),
         (
             (f"{int(status)} {status.name.lower()}", _names(arrays_of, status), _names(entries_of, status))
             for status in Status
@@ -84,7 +84,7 @@ def _names(of: Any, status: Status) -> str:
 
 
 def settings() -> str:
-    """One row a setting of a sweep."""
+    """Return a table with one row per setting of a sweep."""
     defaults = config.SweepConfig().to_mapping()
     rows = []
     for setting in config.settings():
@@ -92,11 +92,11 @@ def settings() -> str:
         shown = ",".join(map(str, default)) if isinstance(default, list) else str(default)
         unit = setting.metadata.get("unit")
         rows.append((f"`{setting.name}`", f"`{shown}`" * bool(shown), unit or "", setting.metadata["help"]))
-    return table(("setting", "default", "unit", "what it is"), rows)
+    return table(("setting", "default", "unit", "meaning"), rows)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [list(head), *map(list, rows)]
     lines.insert(1, ["---"] * len(lines[0]))
     escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]

@@ -415,9 +415,9 @@ def test_only_the_chosen_runs(toy_config: MakeConfig, tmp_path: Path) -> None:
     summary = run_sweep(config, tmp_path / "s.zarr", runs=[1])
     assert (summary.complete, summary.pending, summary.total) == (4, 0, 4)
     assert hesstore.open(tmp_path / "s.zarr")["status"].sum("l2").values.tolist() == [0, 8]
-    with pytest.raises(ConfigError, match=r"run: 2 is not there: .* has runs 0 to 1"):
+    with pytest.raises(ConfigError, match=r"run: 2 does not exist: .* has runs 0 to 1"):
         run_sweep(config, tmp_path / "s.zarr", runs=[2])
-    with pytest.raises(ConfigError, match="run: 7 is not there"):
+    with pytest.raises(ConfigError, match="run: 7 does not exist"):
         run_sweep(config, tmp_path / "new.zarr", runs=[7])
     assert not (tmp_path / "new.zarr").exists()
 

@@ -15,10 +15,11 @@ import torch
 
 from hesstore import plan_sweep
 from hesstore.config import SweepConfig
-from hesstore.engine import environment, sweep_plan, work_sizes
+from hesstore.engine import environment, speed_probe, sweep_plan, work_sizes
 from hesstore.engine.experiment import Experiment
+from hesstore.engine.speed_probe import Rates
 from hesstore.engine.sweep import run_sweep
-from hesstore.engine.sweep_plan import Rates, Span, SweepPlan
+from hesstore.engine.sweep_plan import Span, SweepPlan
 from hesstore.errors import ConfigError, ConfigMismatchError, StoreError
 from hesstore.store import Run, Status
 from hesstore.store.writing import SweepStore
@@ -34,7 +35,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SweepPlan]:
     path = tmp_path_factory.mktemp("planned") / "s.zarr"
     plans: list[SweepPlan] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_plan, "BUDGET", dict.fromkeys(sweep_plan.BUDGET, 0.02))
+        patch.setattr(speed_probe, "BUDGET", dict.fromkeys(speed_probe.BUDGET, 0.02))
         run_sweep(SweepConfig.from_mapping({**TOY, "epochs": 2}), path, on_plan=plans.append)
     (plan,) = plans
     return path, plan
@@ -85,7 +86,7 @@ def test_what_is_complete_tells_the_rest(
         probes.append(given)
         return Rates(step=0.25, product=2.0, vector=0.0)
 
-    monkeypatch.setattr(sweep_plan, "probe", probe)
+    monkeypatch.setattr(speed_probe, "measure_rates", probe)
     over = plan_sweep(config, path)
     assert (over.analyses, over.products, over.seconds, over.complete) == (0, Span(0, 0), Span(0, 0), 4)
     assert over.disk_end == Span(over.disk_now, over.disk_now)
@@ -97,7 +98,11 @@ def test_what_is_complete_tells_the_rest(
     low, high = np.sum([np.quantile(each, (0.25, 0.75)) for each in seconds], axis=0)
     before = files(path)
     left = plan_sweep(config, path)
-    assert (left.fits, left.analyses, left.basis) == (1, 1, "as 3 λ of the store took, one after the other")
+    assert (left.fits, left.analyses, left.basis) == (
+        1,
+        1,
+        "from 3 complete grid points, one after the other",
+    )
     assert left.seconds == Span(pytest.approx(low), pytest.approx(high))  # type: ignore[arg-type]
     assert left.epochs == Span(2, 2)
     assert files(path) == before
@@ -109,13 +114,13 @@ def test_what_is_complete_tells_the_rest(
         other = plan_sweep(config, path)
     (given,) = probes
     assert given[1:] == (1, 1)
-    assert other.basis == "measured here: 0.25 s a training step, 2 s a product; as many as 3 λ had"
+    assert other.basis == "measured here: 0.25 s per training step, 2 s per product; counts from 3 complete grid points"
     assert other.seconds is not None
     assert other.seconds.least > 2 * 5 * 0.25 + 2.0 * other.products.least - 1e-9  # 5 steps an epoch
 
     with pytest.raises(ConfigMismatchError, match="k is 6 there, 5 here"):
         plan_sweep(dataclasses.replace(config, k=5), path)
-    with pytest.raises(ConfigError, match="run: 7 is not there"):
+    with pytest.raises(ConfigError, match="run: 7 does not exist"):
         plan_sweep(config, path, runs=[7])
 
 
@@ -125,7 +130,7 @@ def test_the_plan_of_a_store_that_is_to_grow(
     """What is foreseen is what growing makes."""
     path = shutil.copytree(planned[0], tmp_path / "s.zarr")
     SweepStore(path).withdraw(Run(0, 0, "up"), [1])
-    monkeypatch.setattr(sweep_plan, "probe", lambda *_: Rates(1.0, 1.0, 0.0))
+    monkeypatch.setattr(speed_probe, "measure_rates", lambda *_: Rates(1.0, 1.0, 0.0))
     for changes, work in (
         ({"l2": "0,0.001,0.002,0.01,0.05,0.06", "seeds": "0,4"}, (9, 9)),
         ({"k": 7}, (1, 4)),
@@ -146,7 +151,7 @@ def test_the_plan_of_a_store_that_is_to_grow(
 def test_what_has_no_room_is_refused_before_anything_is_written(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_plan, "probe", lambda *_: Rates(1.0, 1.0, 0.0))
+    monkeypatch.setattr(speed_probe, "measure_rates", lambda *_: Rates(1.0, 1.0, 0.0))
     huge = toy_config(hidden="3000000,3000000")
     for begin in (run_sweep, plan_sweep):
         with pytest.raises(ConfigError, match=r"memory: 6 eigenpairs of 9,000,[\d,]+ parameters take at least 936"):
@@ -173,11 +178,11 @@ def test_the_probe_draws_no_random_numbers(toy_config: MakeConfig, *, stacked: b
     state = torch.get_rng_state()
     new = np.full(4, Status.PENDING, np.int8)
     statuses = {Run(index, index, "up"): new for index in range(2)}
-    assert sweep_plan._widths(experiment, statuses) == ((2, 2) if stacked else (1, 1))
-    rates = sweep_plan.probe(experiment, *sweep_plan._widths(experiment, statuses))
+    assert sweep_plan._stack_sizes(experiment, statuses) == ((2, 2) if stacked else (1, 1))
+    rates = speed_probe.measure_rates(experiment, *sweep_plan._stack_sizes(experiment, statuses))
     assert (torch.get_rng_state() == state).all()
     assert min(dataclasses.astuple(rates)) > 0
-    assert sweep_plan.probe(experiment, 0, 1).step == 0
+    assert speed_probe.measure_rates(experiment, 0, 1).step == 0
 
 
 def test_counts_of_products() -> None:

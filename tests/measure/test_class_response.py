@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hesstore.measure.class_response import Responder, steps
+from hesstore.measure.class_response import Responder, choose_steps
 from hesstore.problem.models import build
 from tests.support import toy
 
@@ -12,7 +12,7 @@ from tests.support import toy
 def test_steps_reach_the_rise_by_the_quadratic_model() -> None:
     slope = torch.tensor([0.0, 0.3, -0.3, 0.2, 1e-9], dtype=torch.float64)
     curvature = torch.tensor([2.0, 2.0, 1e-3, -0.1, 1e-12], dtype=torch.float64)
-    found = steps(slope, curvature, 0.1, longest=50.0)
+    found = choose_steps(slope, curvature, 0.1, longest=50.0)
     for mode in range(5):
         for column, sign in enumerate((-1, 1)):
             length = float(found.length[mode, column])
@@ -26,12 +26,13 @@ def test_steps_reach_the_rise_by_the_quadratic_model() -> None:
 
 def test_the_shortest_step_is_taken() -> None:
     """Uphill, then over the top and down: the model takes the value twice."""
-    found = steps(torch.tensor([1.0]).double(), torch.tensor([-1.0]).double(), 0.1, longest=10.0)
+    found = choose_steps(torch.tensor([1.0]).double(), torch.tensor([-1.0]).double(), 0.1, longest=10.0)
     assert float(found.length[0, 1]) == pytest.approx(1 - (1 - 0.2) ** 0.5, rel=1e-12)
 
 
 def test_flat_and_missing_directions() -> None:
-    found = steps(torch.tensor([0.0, torch.nan]).double(), torch.tensor([0.0, torch.nan]).double(), 0.1, longest=3.0)
+    flat_and_missing = torch.tensor([0.0, torch.nan], dtype=torch.float64)
+    found = choose_steps(flat_and_missing, flat_and_missing, 0.1, longest=3.0)
     assert found.length[0].tolist() == [3, 3]
     assert found.predicted[0].tolist() == [0, 0]
     assert bool(found.length[1].isnan().all())

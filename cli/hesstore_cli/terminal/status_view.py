@@ -162,13 +162,13 @@ class Watcher:
 
     def look(self) -> Sight:
         """What is there now."""
-        from hesstore.dataset import progress
+        from hesstore.dataset.progress import progress_of
         from hesstore.store.reading import open_store
 
         made = self._place.last_modified("zarr.json")
         if self._ds is None or made != self._made:  # a store that has grown is another one
             self._ds, self._made = open_store(self._place, chunked=False), made
-        far = progress.of(self._ds)
+        far = progress_of(self._ds)
         holders = {run.run: self._place.holder(run.run) for run in far.runs}
         written = [self._place.last_modified(f"status/c/{run.run}/0") for run in far.runs]
         return Sight(
