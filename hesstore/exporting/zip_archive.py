@@ -37,6 +37,7 @@ _ROOT = "zarr.json"
 _DATE = (1980, 1, 1, 0, 0, 0)
 """The date of all members, so that the same store makes the same file: the earliest date in a zip file."""
 _TRIES = 20
+"""How often status and digests are read at most, if a sweep keeps changing them."""
 
 
 def pack(
@@ -169,7 +170,7 @@ class _Contents:
         return sorted(key for key in keys if key.partition("/")[0] not in self.left_out)
 
     def _read_promises(self) -> dict[str, bytes]:
-        """Read status and digests until two readings agree, so that nothing was recorded in between; give up after some."""
+        """Read status and digests until two readings agree: then nothing was recorded between them."""
         found: dict[str, bytes] = {}
         for _ in range(_TRIES):
             keys = [key for name in PROMISES for key in self._keys() if key.partition("/")[0] == name]

@@ -104,9 +104,8 @@ def test_grid_points_that_are_not_complete_keep_their_place(mixed: Path, tmp_pat
 
 def test_only_what_the_status_promises_is_copied(mixed: Path, tmp_path: Path) -> None:
     store = SweepStore(mixed)
-    store.put_arrays(
-        store.runs[1], 1, Status.FITTED, {"weights": np.ones(P, np.float32)}
-    )  # then the process was killed
+    # As after a kill, the status is not written yet.
+    store.put_arrays(store.runs[1], 1, Status.FITTED, {"weights": np.ones(P, np.float32)})
     (path,) = export_netcdf(mixed, tmp_path / "m.nc")
     assert opened(path)["weights"][1, 1].isnull().all()
 

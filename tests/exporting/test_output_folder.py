@@ -114,9 +114,7 @@ def test_a_manifest_that_a_kill_cut_off(store: Path, tmp_path: Path) -> None:
     manifest.write_text(whole[:-40])
     with pytest.raises(ExportError, match=r"model_weights-0-0\.00020\.pth"):  # its entry is incomplete
         hesstore.export(store, out)
-    (
-        out / "model_weights-0-0.00020.pth"
-    ).unlink()  # as after a kill: the entry is written before the file gets its name
+    (out / "model_weights-0-0.00020.pth").unlink()  # as after a kill: the entry is written first
     assert hesstore.export(store, out).files == 1
     assert {json.loads(line)["name"] for line in manifest.read_text().splitlines()[1:]} == set(contents(out))
     manifest.write_text("what\nis this\n")
@@ -207,9 +205,8 @@ def test_compressed_files(store: Path, tmp_path: Path, compress: str) -> None:
             assert (tmp_path / "packed" / name).read_bytes() == data
             continue
         packed = tmp_path / "packed" / f"{name}.{compress}"
-        assert (
-            packed.read_bytes() == (tmp_path / "again" / packed.name).read_bytes()
-        )  # they contain neither a time nor a name
+        # Neither the time nor the name is part of the contents.
+        assert packed.read_bytes() == (tmp_path / "again" / packed.name).read_bytes()
         if compress == "gz":
             assert gzip.decompress(packed.read_bytes()) == data
         if name.startswith(("Hessian", "Model")):
