@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator
 from scipy.sparse.linalg import eigsh as scipy_eigsh
 
-from hesstore.linalg.eigenpairs import EigenPairs, Which, eigenpairs, padded
+from hesstore.linalg.lanczos import lanczos
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hesstore.linalg.eigenpairs import EigenPairs, Which
     from hesstore.linalg.operators import SymmetricOperator
 
 _NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
@@ -42,13 +44,15 @@ def eigsh(
     tol: float = 1e-3,
     max_matvecs: int = 2000,
     generator: torch.Generator | None = None,
+    eta: float = 1e-4,
+    slack: float = 3e-3,
 ) -> EigenPairs:
-    """The k eigenpairs at one end of the spectrum by ARPACK's restarted Lanczos.
+    """The k eigenpairs at one end of the spectrum by ARPACK's restarted Lanczos, completed by a bound on further ones.
 
-    As always with ARPACK, copies of a multiple eigenvalue may be missing. The arguments are those of
-    :func:`~hesstore.linalg.lanczos.lanczos`, with k < P. When ARPACK has ended, k more products measure the
-    residuals. Pairs that ARPACK does not find within ``max_matvecs`` (converted to restarts) are NaN and flagged as not
-    converged.
+    ARPACK, like every Krylov method with one start vector, may skip copies of a multiple eigenvalue. So
+    :func:`~hesstore.linalg.lanczos.lanczos` continues from its vectors: k products measure their residuals, and the
+    chains that follow add what is missing until the bound is close enough. The arguments are those of ``lanczos``, with
+    k < P. ARPACK counts ``max_matvecs`` in restarts; what it leaves of them is for the rest.
 
     Raises
     ------
@@ -71,20 +75,22 @@ def eigsh(
             count += 1
             return operator.matvec(v)
 
-    counted = CountingOperator()
     basis_size = min(operator.size, max(2 * k + 1, 20))
     restarts = max(1, (max_matvecs - basis_size) // max(1, basis_size - k))
     rng = generator or torch.Generator().manual_seed(0)
     start = torch.randn(operator.size, generator=rng, dtype=torch.float64).to(operator.dtype).numpy()
-    message = "ARPACK converged"
+    counted = as_scipy(CountingOperator())
     try:
-        _, columns = scipy_eigsh(as_scipy(counted), k, which=which, tol=tol, ncv=basis_size, maxiter=restarts, v0=start)
+        _, columns = scipy_eigsh(counted, k, which=which, tol=tol, ncv=basis_size, maxiter=restarts, v0=start)
+        said = f"ARPACK converged after {count} products"
     except ArpackNoConvergence as stop:
         columns = stop.eigenvectors
-        message = f"ARPACK stopped after {count} products with {columns.shape[1]} of {k} pairs"
+        said = f"ARPACK stopped after {count} products with {columns.shape[1]} of {k} pairs"
     except ArpackError as error:
         raise FloatingPointError(f"ARPACK failed: {error}") from error
-    vectors = torch.from_numpy(np.ascontiguousarray(columns.T)).to(operator.device, operator.dtype)
-    products = torch.stack([counted.matvec(v) for v in vectors]) if len(vectors) else torch.empty_like(vectors)
-    pairs = eigenpairs(vectors, products, which=which, tol=tol, num_matvecs=count, message=message)
-    return padded(pairs, k)
+    known = torch.from_numpy(np.ascontiguousarray(columns.T)).to(operator.device, operator.dtype)
+    rest = max(max_matvecs - count, k)
+    pairs = lanczos(
+        operator, k, which=which, tol=tol, max_matvecs=rest, generator=rng, eta=eta, slack=slack, known=known
+    )
+    return replace(pairs, num_matvecs=count + pairs.num_matvecs, message=f"{said}; then {pairs.message}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -40,6 +41,9 @@ class EigenPairs:
         Number of products with A.
     message : str
         How the solver ended, in a sentence.
+    bound : float
+        No eigenvalue except the given ones lies beyond it, with the probability that the solver was asked for: none has
+        |μ| > bound (``LM``), μ > bound (``LA``), or μ < bound (``SA``). Infinite if nothing is known.
     """
 
     eigenvalues: Tensor
@@ -48,6 +52,7 @@ class EigenPairs:
     converged: Tensor
     num_matvecs: int
     message: str
+    bound: float = math.inf
 
 
 def tolerances(eigenvalues: Tensor, tol: float, dtype: torch.dtype, scale: float | None = None) -> Tensor:

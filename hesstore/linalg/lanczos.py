@@ -1,8 +1,7 @@
-"""Lanczos with full reorthogonalisation: a few eigenpairs at one end of a spectrum, including multiple eigenvalues.
+"""Lanczos with full reorthogonalisation: the outermost eigenpairs, and a bound on what the search may have missed.
 
 With Q_m orthonormal, A Q_m = Q_m T_m + β_m q_{m+1} e_mᵀ, T_m tridiagonal. Eigenpairs of T_m give Ritz pairs of A.
-The search itself is in :mod:`hesstore.linalg.lanczos_search`. It asks for one product with A after the other, and so
-the searches of several matrices can run side by side.
+The search itself is in :mod:`hesstore.linalg.lanczos_search`, and the bound in :mod:`hesstore.linalg.certificate`.
 
 >>> import torch
 >>> from types import SimpleNamespace
@@ -11,6 +10,8 @@ the searches of several matrices can run side by side.
 >>> pairs = lanczos(operator, 2, tol=1e-8)
 >>> pairs.eigenvalues.shape, pairs.eigenvectors.shape
 (torch.Size([2]), torch.Size([2, 5]))
+>>> pairs.message
+'complete: the whole matrix is known after 5 products'
 
 Source: Golub & Van Loan, *Matrix Computations*, 4th ed., §10.1–10.3; Parlett, *The Symmetric Eigenvalue Problem*,
 §6, §13; locking: Bai et al., *Templates for the Solution of Algebraic Eigenvalue Problems*, §4.5.
@@ -23,10 +24,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from hesstore.linalg.eigenpairs import EigenPairs, Which, order
-from hesstore.linalg.lanczos_search import LanczosSearch
+from hesstore.linalg.lanczos_search import Goal, LanczosSearch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import Tensor
 
     from hesstore.linalg.operators import OperatorStack, SymmetricOperator
 
@@ -39,15 +42,17 @@ def lanczos(
     tol: float = 1e-3,
     max_matvecs: int = 2000,
     generator: torch.Generator | None = None,
+    eta: float = 1e-4,
+    slack: float = 3e-3,
+    known: Tensor | None = None,
 ) -> EigenPairs:
-    """The k eigenpairs at one end of the spectrum.
+    """The k outermost eigenpairs at one end of the spectrum, and a bound on further eigenvalues.
 
     The first chain of Lanczos vectors ends when the k wanted Ritz pairs have residual estimates β_m |s_mi| within
-    :func:`~hesstore.linalg.eigenpairs.tolerances`. In exact arithmetic a chain holds one copy of each eigenvalue. Where
-    there are signs that one is multiple (a β that almost vanishes, or two Ritz values that almost agree) the converged
-    pairs are locked. Further chains then start from random directions orthogonal to the locked pairs, and each runs
-    until its outermost Ritz pair has converged. The search ends when a chain finds nothing further out than the k
-    locked pairs.
+    :func:`~hesstore.linalg.eigenpairs.tolerances`. It contains one copy of each eigenvalue, and only those that its
+    start vector has a component along. So its pairs are locked, and further chains start from random vectors in their
+    complement. Pairs that lie further out than the k locked ones are locked too. The search ends when the bound of a
+    chain on all other eigenvalues lies at most ``slack`` beyond the k-th.
 
     Parameters
     ----------
@@ -61,32 +66,29 @@ def lanczos(
         Relative residual at which a pair has converged.
     max_matvecs : int
         Maximum number of products with A, at least k. When this limit is reached, the pairs are returned as they are,
-        with those that have not converged flagged.
+        with those that have not converged flagged. A small matrix never takes more than P products.
     generator : torch.Generator, optional
         CPU generator of the start vectors; seed 0 by default.
+    eta : float
+        η: with probability at least 1 − η over the start vectors, no eigenvalue but those found lies beyond the bound.
+    slack : float
+        How far the bound may lie beyond the k-th eigenvalue, relative to its magnitude.
+    known : Tensor, optional
+        (n, P) approximate eigenvectors to begin with, such as those of another solver or of a store.
 
     Raises
     ------
     ValueError
         If k, ``max_matvecs`` or ``which`` is out of range.
     FloatingPointError
-        If a product with A is NaN or infinite.
-
-    Notes
-    -----
-    If rounding has not yet produced a second copy of a multiple eigenvalue, there is no sign of it, and it is found
-    once. This holds for every Krylov method that starts from one vector.
+        If a product with A is NaN or infinite, or if A is not symmetric.
     """
     _check_arguments(operator.size, k, which, max_matvecs)
-    generator = generator or torch.Generator().manual_seed(0)
-    search = LanczosSearch(operator, k, which=which, tol=tol, max_matvecs=max_matvecs, generator=generator)
-    steps = search.run()
-    q = next(steps)
-    try:
-        while True:
-            q = steps.send(operator.matvec(q))
-    except StopIteration as stop:
-        return search.result(stop.value)
+    goal = Goal(k=k, which=which, tol=tol, max_matvecs=max_matvecs, eta=eta, slack=slack)
+    search = LanczosSearch(operator, goal, generator or torch.Generator().manual_seed(0), known)
+    while search.ending is None:
+        search.take(operator.matvec(search.wanted))
+    return search.result()
 
 
 def lanczos_stack(
@@ -97,6 +99,8 @@ def lanczos_stack(
     tol: float = 1e-3,
     max_matvecs: int = 2000,
     generators: Sequence[torch.Generator],
+    eta: float = 1e-4,
+    slack: float = 3e-3,
 ) -> list[EigenPairs | FloatingPointError]:
     """The result of :func:`lanczos` for each of G matrices whose products are computed together.
 
@@ -107,7 +111,7 @@ def lanczos_stack(
     ----------
     operator : OperatorStack
         The matrices.
-    k, which, tol, max_matvecs
+    k, which, tol, max_matvecs, eta, slack
         As in :func:`lanczos`, the same for every matrix.
     generators : sequence of Generator
         One for each matrix.
@@ -127,31 +131,29 @@ def lanczos_stack(
         raise ValueError(
             f"generators: {len(generators)} generators for {operator.copies} matrices: pass one for each matrix"
         )
+    goal = Goal(k=k, which=which, tol=tol, max_matvecs=max_matvecs, eta=eta, slack=slack)
     results: dict[int, EigenPairs | FloatingPointError] = {}
-    searches = {
-        row: LanczosSearch(operator, k, which=which, tol=tol, max_matvecs=max_matvecs, generator=generator)
-        for row, generator in enumerate(generators)
-    }
-    steps = {row: search.run() for row, search in searches.items()}
-    wanted = {row: next(each) for row, each in steps.items()}
+    searches = {row: LanczosSearch(operator, goal, generator) for row, generator in enumerate(generators)}
     rows = list(searches)  # the matrices that the stack holds now, in its order
     nothing = torch.zeros(operator.size, dtype=operator.dtype, device=operator.device)
-    while wanted:
-        if 2 * len(wanted) <= len(rows):
-            operator = operator.subset([place for place, row in enumerate(rows) if row in wanted])
-            rows = list(wanted)
-        products = operator.matvec(torch.stack([wanted.get(row, nothing) for row in rows]))
-        for row, product in zip(rows, products, strict=True):
-            if row not in wanted:
+    while searches:
+        if 2 * len(searches) <= len(rows):
+            operator = operator.subset([place for place, row in enumerate(rows) if row in searches])
+            rows = list(searches)
+        wanted = [searches[row].wanted if row in searches else nothing for row in rows]
+        for row, product in zip(rows, operator.matvec(torch.stack(wanted)), strict=True):
+            if row not in searches:
                 continue
+            search = searches[row]
             try:
-                wanted[row] = steps[row].send(product)
-                continue
-            except StopIteration as stop:
-                results[row] = searches[row].result(stop.value)
+                search.take(product)
             except FloatingPointError as error:
                 results[row] = error
-            del wanted[row], steps[row], searches[row]  # this frees the vectors of the search
+            else:
+                if search.ending is None:
+                    continue
+                results[row] = search.result()
+            del searches[row]  # this frees its vectors
     return [results[row] for row in sorted(results)]
 
 

@@ -1,21 +1,25 @@
-"""The search behind :func:`~hesstore.linalg.lanczos.lanczos`: chains of Lanczos vectors and locked pairs.
+"""The search behind :func:`~hesstore.linalg.lanczos.lanczos`: chains of Lanczos vectors, and locked pairs.
 
-The search is a generator: it yields the vectors that it needs products for, and receives the products. Therefore it
-knows nothing of the operator, and many searches can share one operator.
+A search knows nothing of the operator. :attr:`LanczosSearch.wanted` is the vector whose product it needs next, and
+:meth:`LanczosSearch.take` takes the product. So many searches can share one operator.
 
-The parts, in the order of the file: the ending of a search; T of one chain, with its Ritz values; the search, which
-decides when a chain is finished and when nothing is left to find; the vectors; the Ritz pairs.
+The first chain starts from a random vector and ends when the k outermost Ritz pairs have converged. A chain contains
+one copy of each eigenvalue, and only those that its start vector has a component along. Therefore the converged pairs
+are locked, and a new chain starts from a random vector in their complement. It ends in one of two ways. Either it has
+found pairs that lie further out than the k locked ones: then these are locked too, and another chain follows. Or its
+bound (:mod:`~hesstore.linalg.certificate`) shows that no further ones exist.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 import torch
 
+from hesstore.linalg.certificate import bound_outside, smallest_component, upper_bound
 from hesstore.linalg.eigenpairs import (
     EigenPairs,
     Which,
@@ -26,43 +30,72 @@ from hesstore.linalg.eigenpairs import (
     padded,
     tolerances,
 )
+from hesstore.linalg.known_products import KnownProducts
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from torch import Tensor
 
     from hesstore.linalg.operators import VectorSpace
 
-SYNC_EVERY = 8
-"""Maximum number of steps between two inspections of T on the host."""
+SEARCH_STEPS, BOUND_STEPS = 4, 2
+"""Steps between two inspections of T, in the first chain and in a complement: an inspection waits for the device."""
 
 LOST_ACCURACY = 0.1
-"""If reorthogonalisation shrinks a vector below this fraction of its length, it needs a second pass."""
+"""If orthogonalisation shrinks a vector below this fraction of its length, it needs a second pass."""
 
-NEARLY_EQUAL = 1e-4
-"""Relative distance below which two eigenvalues may be copies of one."""
+REMEMBERED_SIZE = 4096
+"""Up to this P all products are remembered."""
+
+MAX_BOUND_STEPS = 96
+"""Steps after which a chain that finds nothing further out ends, whatever bound it has reached."""
+
+COUPLING_SHARE = 0.25
+"""Fraction of the slack that may be spent on locking pairs that have not converged, see :meth:`_pairs_to_lock`."""
+
+ASYMMETRY = 1e3
+"""u·Av and v·Au of a symmetric A differ by less than this many ε of its norm, which is rounding."""
 
 
 class Ending(Enum):
     """How a search ended."""
 
-    CONVERGED = auto()
-    WHOLE_SPACE = auto()
+    COMPLETE = auto()
+    WHOLE_MATRIX = auto()
+    LOOSE_BOUND = auto()
     PRODUCT_LIMIT = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What a search is for; see :func:`~hesstore.linalg.lanczos.lanczos`."""
+
+    k: int
+    which: Which
+    tol: float
+    max_matvecs: int
+    eta: float
+    slack: float
+
+
+def _empty() -> Tensor:
+    return torch.zeros(0, dtype=torch.float64)
 
 
 @dataclass
 class _Chain:
     """T of one chain of Lanczos vectors, on the host in float64: its diagonal α and its off-diagonal β."""
 
-    alpha: Tensor
-    beta: Tensor
+    alpha: Tensor = field(default_factory=_empty)
+    beta: Tensor = field(default_factory=_empty)
 
     @property
     def steps(self) -> int:
         """m, the number of steps taken."""
         return len(self.alpha)
+
+    def extended(self, alpha: Tensor, beta: Tensor) -> _Chain:
+        """The chain after further steps."""
+        return _Chain(torch.cat([self.alpha, alpha]), torch.cat([self.beta, beta]))
 
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
         """The Ritz values θ, their coefficients S (one column each), and the residual estimates β_m |s_mi|."""
@@ -77,271 +110,377 @@ class LanczosSearch:
     """The locked pairs and the chain that currently grows.
 
     The vectors and their products with A are kept on the device, one in each row: first the locked Ritz vectors, then
-    the vectors of the chain.
+    the vectors of the chain, then the next vector.
 
     Parameters
     ----------
     space : VectorSpace
         Size, precision and device of the vectors.
-    k, which, tol, max_matvecs, generator
-        As in :func:`~hesstore.linalg.lanczos.lanczos`.
+    goal : Goal
+        What is searched for.
+    generator : torch.Generator
+        CPU generator of the start vectors.
+    known : Tensor, optional
+        (n, P) approximate eigenvectors, which are multiplied with A and locked before the first chain starts.
+
+    Attributes
+    ----------
+    wanted : Tensor
+        (P,) the unit vector whose product with A is needed next.
+    ending : Ending or None
+        How the search ended; None until then.
     """
 
-    def __init__(
-        self,
-        space: VectorSpace,
-        k: int,
-        *,
-        which: Which,
-        tol: float,
-        max_matvecs: int,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, space: VectorSpace, goal: Goal, generator: torch.Generator, known: Tensor | None = None) -> None:
         self.size, self.dtype, self.device = space.size, space.dtype, space.device
-        self.k, self.which, self.tol, self.max_matvecs, self.generator = k, which, tol, max_matvecs, generator
+        self.goal, self.generator = goal, generator
         self.num_matvecs = 0
-        self.scale = 0.0  # the largest entry of any T so far: within a factor 3 of |μ₁|
-        self.locked = torch.zeros(0, dtype=torch.float64)  # Rayleigh quotients of the locked pairs
-        self.chain = _Chain(torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
-        # The last two inspections of the chain: its steps, and its largest ratio of residual to tolerance.
-        self._inspections: list[tuple[int, float]] = []
-        self._basis, self._products = self._empty(64), self._empty(64)
-
-    # -- the search ---------------------------------------------------------------------------------------
-
-    def run(self) -> Generator[Tensor, Tensor, Ending]:
-        """Extend chains and lock pairs until the k wanted pairs are known, and return how the search ended.
-
-        Yields each vector q that A is to be multiplied with and receives the product A q, which it may change in place.
-        """
-        self._start_chain()
-        window = SYNC_EVERY
-        while self.num_matvecs < self.max_matvecs:
-            left = self.size - self._rows
-            window = yield from self._extend(min(window, left, self.max_matvecs - self.num_matvecs))
-            if self._rows == self.size:
-                return Ending.WHOLE_SPACE
-            if not self._chain_is_finished():
-                window = min(window, self._expected_steps())
-                continue
-            if len(self.locked) + self.chain.steps >= self.k and self._is_complete():
-                return Ending.CONVERGED
-            window = min(self.chain.steps, SYNC_EVERY)  # invariant spaces of few dimensions tend to follow each other
-            self._lock()
+        self.ending: Ending | None = None
+        self._unit = 1.0  # the power of two by which products are divided: their squares must be finite and not zero
+        self._scale = 0.0  # the largest entry of any T so far: within a factor 3 of |μ₁|
+        self._bound = math.inf
+        self._complements = 0  # chains that started in the complement of locked pairs
+        self._locked, self._residual_norms = _empty(), _empty()
+        self._chain = _Chain()
+        self._new_steps: list[Tensor] = []  # (α, β) of the steps since the last inspection, on the device
+        self._window = SEARCH_STEPS
+        self._first_product: tuple[Tensor, Tensor] | None = None
+        self._basis, self._products = self._rows(64), self._rows(64)
+        self._memory = KnownProducts(self.size, self.dtype, self.device) if self.size <= REMEMBERED_SIZE else None
+        self._given = self._multiplied = 0  # approximate eigenvectors, and how many of them have products
+        if known is None or not len(known):
             self._start_chain()
-        return Ending.PRODUCT_LIMIT
+        else:
+            self._given = len(known)
+            self._reserve(self._given + 1)
+            self._basis[: self._given] = torch.linalg.qr(known.double().T)[0].T.to(self._basis)
+        self.wanted = self._basis[0]
 
-    def result(self, ending: Ending) -> EigenPairs:
-        """The k best pairs, converged or not, after :meth:`run` returned ``ending``."""
-        pairs = eigenpairs(
-            *self.ritz(),
-            which=self.which,
-            tol=self.tol,
-            num_matvecs=self.num_matvecs,
-            message="",
-            scale=self.scale,
-        )
-        message = self._message(ending, self.k - int(pairs.converged.sum()))
-        return replace(padded(pairs, self.k), message=message)
+    # -- products -----------------------------------------------------------------------------------------
 
-    def _message(self, ending: Ending, missing: int) -> str:
-        """The sentence that reports ``ending`` and the number of pairs that have not converged."""
-        message = {
-            Ending.CONVERGED: f"converged to {self.tol:g} after {self.num_matvecs} products",
-            Ending.WHOLE_SPACE: "the Krylov space is the whole space",
-            Ending.PRODUCT_LIMIT: f"stopped at the limit of {self.max_matvecs} products",
-        }[ending]
-        if missing:
-            message += f"; {missing} of {self.k} pairs have not converged"
-            if ending is Ending.PRODUCT_LIMIT:
-                message += ": raise max_matvecs or tol"
-        return message
+    def take(self, product: Tensor) -> None:
+        """Take the product of A with the vector that was :attr:`wanted`; the tensor may be changed in place.
 
-    def _chain_is_finished(self) -> bool:
-        """Whether the chain is invariant, or its wanted pairs have converged: k in the first chain, then one."""
-        if self.chain.beta[-1] == 0:
-            return True
-        wanted_pairs = self.k if not len(self.locked) else 1
-        if self.chain.steps < wanted_pairs:
-            return False
-        theta, _, estimates = self.chain.ritz()
-        wanted = order(theta, self.which)[:wanted_pairs]
-        worst = float((estimates[wanted] / self._tolerances(theta[wanted])).max())
-        self._inspections = [*self._inspections[-1:], (self.chain.steps, worst)]
-        return worst <= 1
-
-    def _expected_steps(self) -> int:
-        """An estimate of the steps that the chain still needs.
-
-        It assumes that the largest residual falls geometrically, as between the last two inspections.
+        Raises
+        ------
+        FloatingPointError
+            If a product is NaN or infinite, or if A is not symmetric.
         """
-        if len(self._inspections) < 2:
-            return SYNC_EVERY
-        (before, high), (now, low) = self._inspections
-        rate = math.log(high / low) / (now - before) if low < high else 0.0
-        return max(1, math.ceil(math.log(low) / rate)) if rate > 0 else SYNC_EVERY
+        if not self.num_matvecs:
+            self._unit = _power_of_two(product)
+        self.num_matvecs += 1
+        product.div_(self._unit)
+        if self._memory is None:
+            self._advance(product)
+            self.wanted = self._basis[self._row]
+            return
+        self._memory.add(self.wanted, product)
+        while self.ending is None:
+            if self._memory.is_whole:
+                self._solve(self._memory)
+                return
+            q = self._basis[self._row]
+            direction = self._memory.new_direction(q)
+            if direction is not None:
+                self.wanted = direction
+                return
+            self._advance(self._memory.product(q))
 
-    def _is_complete(self) -> bool:
-        """Whether there is nothing left to find further out than the k best pairs."""
-        theta, _, _ = self.chain.ritz()
-        if not len(self.locked):
-            return not self._has_signs_of_copies(theta)
-        if len(self.locked) < self.k:
-            return False
-        # A random start finds the outermost eigenvalue that is not locked, so nothing lies further out than that.
-        outermost = theta[order(theta, self.which)[0]]
-        weakest = self.locked[order(self.locked, self.which)[self.k - 1]]
-        slack = self._tolerances(outermost)
-        return bool(distance(outermost, self.which) <= distance(weakest, self.which) + slack)
+    def _solve(self, memory: KnownProducts) -> None:
+        """A is known as a whole: its Ritz pairs are its eigenpairs."""
+        self._chain, self._new_steps = _Chain(), []
+        self._basis, self._products = memory.vectors, memory.products
+        projection = self._basis @ self._products.T
+        self._check_finite(projection)
+        self._scale = float(projection.abs().max())
+        self._check_symmetry(float((projection - projection.T).abs().max()))
+        self._locked = projection.diagonal().double().cpu()
+        self.ending = Ending.WHOLE_MATRIX
 
-    def _has_signs_of_copies(self, theta: Tensor) -> bool:
-        """Whether a β almost vanished, or two wanted Ritz values ``theta`` almost agree."""
-        eps = torch.finfo(self.dtype).eps
-        if bool((self.chain.beta <= self.scale * eps**0.5).any()):
-            return True
-        wanted = theta[order(theta, self.which)[: self.k]].sort().values
-        return bool((wanted.diff() <= NEARLY_EQUAL * wanted[1:].abs()).any())
-
-    def _tolerances(self, theta: Tensor) -> Tensor:
-        return tolerances(theta, self.tol, self.dtype, scale=self.scale)
-
-    # -- vectors ------------------------------------------------------------------------------------------
+    # -- one chain ----------------------------------------------------------------------------------------
 
     @property
-    def _rows(self) -> int:
-        """Number of rows in use: the locked vectors and those of the chain."""
-        return len(self.locked) + self.chain.steps
+    def _row(self) -> int:
+        """The row of the next vector."""
+        return self._multiplied or len(self._locked) + self._chain.steps + len(self._new_steps)
 
-    def _empty(self, rows: int) -> Tensor:
-        return torch.empty(rows, self.size, dtype=self.dtype, device=self.device)
+    def _start_chain(self) -> None:
+        """Start a chain from a random unit vector orthogonal to the locked ones."""
+        rows = len(self._locked)
+        self._reserve(rows + 1)
+        w = torch.randn(self.size, generator=self.generator, dtype=torch.float64).to(self.device, self.dtype)
+        w /= torch.linalg.vector_norm(w)
+        for _ in range(3):  # little of w is left near the whole space; each pass restores what the last one lost
+            w = self._orthogonalise(w, rows)
+            w /= torch.linalg.vector_norm(w)
+        self._basis[rows] = w
+        self._chain, self._bound = _Chain(), math.inf
+        self._complements += rows > 0
+
+    def _advance(self, product: Tensor) -> None:
+        """Take one step of the chain with the product of its newest vector, and inspect T when it is time."""
+        if self._given:
+            self._take_given(product)
+            return
+        self._step(product)
+        if len(self._new_steps) == self._window or self.num_matvecs == self.goal.max_matvecs:
+            self._update_chain()
+            self._decide()
+
+    def _take_given(self, product: Tensor) -> None:
+        """Take the product of an approximate eigenvector that was given; lock them all after the last one."""
+        self._products[self._multiplied] = product
+        self._multiplied += 1
+        if self._multiplied < min(self._given, self.goal.max_matvecs):
+            return
+        rows = slice(self._multiplied)
+        self._locked = (self._basis[rows] * self._products[rows]).sum(1, dtype=torch.float64).cpu()
+        self._check_finite(self._locked)
+        self._scale = float(self._locked.abs().max())
+        self._given = self._multiplied = 0
+        self._lock()
+        self._start_chain()
+        if self.num_matvecs == self.goal.max_matvecs:
+            self.ending = Ending.PRODUCT_LIMIT
+
+    def _step(self, w: Tensor) -> None:
+        """Compute α, β and the next vector from A q = ``w``, without waiting for a GPU."""
+        row, tiny = self._row, torch.finfo(self.dtype).tiny
+        self._reserve(row + 2)
+        self._products[row] = w
+        q = self._basis[row]
+        if row == len(self._locked):
+            self._compare_with_first_product(q, w)
+        alpha = q.dot(w)
+        w.sub_(q * alpha)
+        if row > len(self._locked):  # the measured β_{m-1} q_{m-1}: with it, the full pass below is a second pass
+            w.sub_(self._basis[row - 1] * self._basis[row - 1].dot(w))
+        before = torch.linalg.vector_norm(w)
+        w = self._orthogonalise(w, row + 1)
+        beta = torch.linalg.vector_norm(w)
+        w = w / beta.clamp_min(tiny)
+        if w.is_cuda or float(beta) < LOST_ACCURACY * float(before):
+            w = self._orthogonalise(w, row + 1)
+            kept = torch.linalg.vector_norm(w)
+            w, beta = w / kept.clamp_min(tiny), beta * kept
+        self._basis[row + 1] = w
+        self._new_steps.append(torch.stack([alpha, beta]))
+
+    def _orthogonalise(self, w: Tensor, rows: int) -> Tensor:
+        """Apply one pass of classical Gram–Schmidt against the first ``rows`` rows, in place."""
+        basis = self._basis[:rows]
+        return w.addmv_(basis.T, basis @ w, alpha=-1)
+
+    def _update_chain(self) -> None:
+        """Append the new steps to T. A chain ends at the first β that is rounding, which becomes zero."""
+        alpha, beta = torch.stack(self._new_steps).to("cpu", torch.float64).T
+        self._new_steps = []
+        self._check_finite(torch.cat([alpha, beta]))
+        self._scale = max(self._scale, float(torch.cat([alpha.abs(), beta]).max()))
+        beta = torch.where(beta <= self._rounding, 0.0, beta)
+        ends = torch.nonzero(beta == 0)
+        taken = int(ends[0]) + 1 if len(ends) else len(beta)
+        self._chain = self._chain.extended(alpha[:taken], beta[:taken])
+
+    # -- decisions ----------------------------------------------------------------------------------------
+
+    def _decide(self) -> None:
+        """End the search, lock pairs and start another chain, or let the chain grow."""
+        has_all = len(self._locked) >= self.goal.k
+        if has_all:
+            self._bound = self._bound_of_chain()
+            if self._bound <= self._weakest + max(self.goal.slack * abs(self._weakest), self._rounding):
+                self.ending = Ending.COMPLETE
+                return
+        if self._chain.beta[-1] == 0 or self._has_converged():
+            # Invariant spaces of few dimensions tend to follow each other: inspect the next chain as soon.
+            steps = self._chain.steps
+            self._lock()
+            self._start_chain()
+            self._window = min(steps, BOUND_STEPS if len(self._locked) >= self.goal.k else SEARCH_STEPS)
+        elif (
+            has_all
+            and self._chain.steps >= MAX_BOUND_STEPS
+            and not bool(self._further_out(self._chain.ritz()[0]).any())
+        ):
+            self.ending = Ending.LOOSE_BOUND
+        if self.num_matvecs == self.goal.max_matvecs and self.ending is None:
+            self.ending = Ending.PRODUCT_LIMIT
+
+    @property
+    def _rounding(self) -> float:
+        """The magnitude below which a number cannot be distinguished from rounding."""
+        return absolute_tolerance(self.goal.tol, self.dtype, self._scale)
+
+    @property
+    def _weakest(self) -> float:
+        """The distance of the k-th locked eigenvalue."""
+        return float(self._distance(self._locked).sort(descending=True).values[self.goal.k - 1])
+
+    def _distance(self, values: Tensor) -> Tensor:
+        return distance(values, self.goal.which)
+
+    def _tolerances(self, theta: Tensor) -> Tensor:
+        return tolerances(theta, self.goal.tol, self.dtype, scale=self._scale)
+
+    def _further_out(self, theta: Tensor) -> Tensor:
+        """Which Ritz values of the chain lie further out than the k-th locked eigenvalue."""
+        return self._distance(theta) > self._weakest + self._tolerances(theta)
+
+    def _has_converged(self) -> bool:
+        """Whether the chain has found what is missing: as many pairs, or all that lie further out than the locked."""
+        theta, _, estimates = self._chain.ritz()
+        missing = self.goal.k - len(self._locked)
+        if missing > self._chain.steps:
+            return False
+        found = order(theta, self.goal.which)[:missing] if missing > 0 else self._further_out(theta).nonzero()[:, 0]
+        return len(found) > 0 and bool((estimates[found] <= self._tolerances(theta[found])).all())
+
+    def _bound_of_chain(self) -> float:
+        """The distance beyond which no eigenvalue but the locked ones lies, with the probability of the chain."""
+        # Over all chains the probabilities of a wrong bound add up to η.
+        eta = self.goal.eta / (self._complements * (self._complements + 1))
+        signs = {"LM": (1, -1), "LA": (1,), "SA": (-1,)}[self.goal.which]
+        delta = smallest_component(self.size - len(self._locked), eta / len(signs))
+        theta, beta = self._chain.ritz()[0].numpy(), self._chain.beta.numpy()
+        locked, residual_norms = self._locked.numpy(), self._residual_norms.numpy()
+        return max(bound_outside(upper_bound(s * theta, beta, delta), s * locked, residual_norms) for s in signs)
+
+    # -- checks -------------------------------------------------------------------------------------------
+
+    def _check_finite(self, values: Tensor) -> None:
+        if not bool(torch.isfinite(values).all()):
+            raise FloatingPointError(
+                f"a product with the operator is not finite (product {self.num_matvecs} or before)"
+            )
+
+    def _compare_with_first_product(self, v: Tensor, product: Tensor) -> None:
+        """Check that u·Av = v·Au, where v starts this chain and u started the first one: both are random."""
+        if self._first_product is None:
+            self._first_product = v.clone(), product.clone()
+        else:
+            u, product_of_u = self._first_product
+            self._check_symmetry(abs(float(u.dot(product)) - float(v.dot(product_of_u))))
+
+    def _check_symmetry(self, difference: float) -> None:
+        if difference > ASYMMETRY * torch.finfo(self.dtype).eps * self._scale:
+            raise FloatingPointError(
+                f"the operator is not symmetric: u·Av and v·Au differ by {difference / self._scale:.1g} of its norm"
+            )
+
+    # -- vectors and Ritz pairs ---------------------------------------------------------------------------
+
+    def _rows(self, count: int) -> Tensor:
+        return torch.empty(count, self.size, dtype=self.dtype, device=self.device)
 
     def _reserve(self, rows: int) -> None:
-        """Make room for ``rows`` vectors and products."""
+        """Make room for ``rows`` rows."""
         capacity = len(self._basis)
         if rows <= capacity:
             return
         for name in ("_basis", "_products"):
-            larger = self._empty(max(rows, 2 * capacity))
+            larger = self._rows(max(rows, 2 * capacity))
             larger[:capacity] = getattr(self, name)
             setattr(self, name, larger)
 
-    def _orthogonalise(self, w: Tensor, rows: int) -> Tensor:
-        """Make one pass of classical Gram–Schmidt against the first ``rows`` rows, in place."""
-        basis = self._basis[:rows]
-        return w.addmv_(basis.T, basis @ w, alpha=-1)
-
-    def _start_chain(self) -> None:
-        """Begin a new chain with a random unit vector that is orthogonal to the locked ones."""
-        rows = len(self.locked)
-        self._reserve(rows + 1)
-        w = torch.randn(self.size, generator=self.generator, dtype=torch.float64)
-        w = w.to(self.device, self.dtype)
-        w /= torch.linalg.vector_norm(w)
-        for _ in range(3):  # near the whole space little of w remains, and each pass restores lost orthogonality
-            w = self._orthogonalise(w, rows)
-            w /= torch.linalg.vector_norm(w)
-        self._basis[rows] = w
-        self.chain = _Chain(torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
-        self._inspections = []
-
-    def _extend(self, steps: int) -> Generator[Tensor, Tensor, int]:
-        """Take up to ``steps`` steps, with one host sync at their end, and return how many to take next.
-
-        Only the steps up to the first problem are kept: where nothing is left of the new vector (β → 0, the chain ends)
-        or where it lost orthogonality, which is then repaired. After a repair the next inspection follows after one
-        step, then after two, four and eight.
-        """
-        start = self._rows
-        self._reserve(start + steps + 1)
-        tiny = torch.finfo(self.dtype).tiny ** 0.5  # the squares of shorter vectors underflow
-        scalars = []
-        for row in range(start, start + steps):
-            q = self._basis[row]
-            w = yield q
-            self._products[row] = w
-            alpha = q.dot(w)
-            w.sub_(q * alpha)
-            if row > len(self.locked):  # β q_{m-1}, measured: it makes the one full pass below a second pass
-                w.sub_(self._basis[row - 1] * self._basis[row - 1].dot(w))
-            before = torch.linalg.vector_norm(w)
-            w = self._orthogonalise(w, row + 1)
-            beta = torch.linalg.vector_norm(w)
-            self._basis[row + 1] = w / beta.clamp_min(tiny)
-            scalars.append(torch.stack([alpha, beta, before]))
-        self.num_matvecs += steps
-        return self._settle(torch.stack(scalars).to("cpu", torch.float64), steps)
-
-    def _settle(self, scalars: Tensor, steps: int) -> int:
-        """Add the sound ones of the new steps to the chain and return how many to take next.
-
-        ``scalars`` (steps, 3) holds α, β and the vector's length before the full pass.
-        """
-        alpha, beta, before = scalars.T
-        if not bool(torch.isfinite(alpha).all()):
-            raise FloatingPointError(
-                f"a product with the operator is not finite (product {self.num_matvecs} or one before it)"
-            )
-        self.scale = max(self.scale, float(torch.cat([alpha.abs(), beta]).max()))
-        nothing = absolute_tolerance(self.tol, self.dtype, self.scale)
-        suspects = torch.nonzero((beta <= nothing) | (beta < LOST_ACCURACY * before) | ~torch.isfinite(beta))
-        taken = int(suspects[0]) + 1 if len(suspects) else steps
-        self.chain = _Chain(torch.cat([self.chain.alpha, alpha[:taken]]), torch.cat([self.chain.beta, beta[:taken]]))
-        if not len(suspects):
-            return min(2 * steps, SYNC_EVERY)
-        self._repair(nothing)
-        return 1
-
-    def _repair(self, nothing: float) -> None:
-        """Make a second pass on the newest vector; if no more than ``nothing`` is left, β = 0 ends the chain."""
-        row = self._rows
-        w = self._orthogonalise(self._basis[row].clone(), row)
-        kept = float(torch.linalg.vector_norm(w))
-        beta = float(self.chain.beta[-1]) * kept
-        self.chain.beta[-1] = beta if beta > nothing else 0.0
-        if beta > nothing:
-            self._basis[row] = self._orthogonalise(w / kept, row)
-
-    # -- Ritz pairs ---------------------------------------------------------------------------------------
-
-    def ritz(self) -> tuple[Tensor, Tensor]:
-        """V and A V, (≤ k, P) each, of the k best pairs, whether locked or not, converged or not."""
-        return self._combine(self._coefficients(converged_only=False))
-
     def _lock(self) -> None:
-        """Keep the k best of the locked pairs and the converged pairs of the chain, and drop the rest."""
-        vectors, products = self._combine(self._coefficients(converged_only=True))
+        """Replace all rows by Ritz pairs: those of the locked rows and of the chain's pairs that are to be locked."""
+        values, s, estimates = self._chain.ritz()
+        chosen = self._pairs_to_lock(values, estimates)
+        vectors, products = self._combine(self._ritz_coefficients(values[chosen], s[:, chosen]))
         rows = len(vectors)
         self._basis[:rows], self._products[:rows] = vectors, products
-        self.locked = (vectors * products).sum(1, dtype=torch.float64).cpu()
+        self._locked = (vectors * products).sum(1, dtype=torch.float64).cpu()
+        residuals = products.addcmul(vectors, self._locked.to(vectors)[:, None], value=-1)
+        self._residual_norms = torch.linalg.vector_norm(residuals, dim=1, dtype=torch.float64).cpu()
 
-    def _coefficients(self, *, converged_only: bool) -> Tensor:
-        """The orthonormal combinations (≤ k, rows) of the rows that are Ritz vectors of A on their span.
+    def _pairs_to_lock(self, values: Tensor, estimates: Tensor) -> Tensor:
+        """Which Ritz pairs of the chain are locked: the converged ones, and others that make the next bound easier.
 
-        The chain's own Ritz pairs come from T. Their coupling to the locked pairs is only in A's projection onto both.
+        A locked pair with residual norm r that lies behind the k-th raises the bound x by r² / (x − μ), see
+        :mod:`~hesstore.linalg.certificate`. In return the complement no longer contains it, and its chain converges in
+        fewer steps. So pairs are locked, the cheapest first, until a fraction of the slack is used up.
         """
-        values, s, estimates = self.chain.ritz()
-        if converged_only:
-            converged = estimates <= self._tolerances(values)
-            values, s = values[converged], s[:, converged]
-        basis = _block_diagonal(len(self.locked), s).to(self.device)
-        if len(self.locked):
-            rows, small = self._rows, basis.to(self.dtype)
+        converged = estimates <= self._tolerances(values)
+        found = self._distance(torch.cat([self._locked, values[converged]]))
+        if len(found) < self.goal.k:
+            return converged
+        weakest = float(found.sort(descending=True).values[self.goal.k - 1])
+        slack = self.goal.slack * abs(weakest)
+        behind = self._distance(values) < weakest
+        cost = torch.where(behind, estimates.square() / (weakest + slack - self._distance(values)), torch.inf)
+        cheapest = cost.argsort()
+        chosen = converged & ~behind
+        chosen[cheapest[cost[cheapest].cumsum(0) <= COUPLING_SHARE * slack]] = True
+        return chosen
+
+    def _ritz_coefficients(self, values: Tensor, s: Tensor) -> Tensor:
+        """Coefficients (n, rows) of the Ritz pairs of A on the span of locked rows and Ritz vectors of the chain.
+
+        The chain's own Ritz pairs come from T. Only the projection of A onto both couples them to the locked ones.
+
+        Parameters
+        ----------
+        values, s : Tensor
+            Ritz values (n,) and coefficients (steps, n) of the chain's pairs.
+        """
+        basis = torch.block_diag(  # type: ignore[no-untyped-call]
+            torch.eye(len(self._locked), dtype=s.dtype), s
+        ).to(self.device)
+        if len(self._locked):
+            small = basis.to(self.dtype)
+            rows = len(basis)
             projection = (small.T @ (self._basis[:rows] @ self._products[:rows].T) @ small).double()
             values, mix = torch.linalg.eigh((projection + projection.T) / 2)
             basis = basis @ mix
-        best = order(values, self.which)[: self.k].to(basis.device)
-        return basis[:, best].T
+        coefficients: Tensor = basis[:, order(values, self.goal.which).to(basis.device)].T
+        return coefficients
 
     def _combine(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-        """The combinations of the vectors, and those of the products."""
+        """Combinations of the rows, and their products with A."""
         rows = coefficients.shape[1]
         mix = coefficients.to(self.dtype)
         return mix @ self._basis[:rows], mix @ self._products[:rows]
 
+    # -- the result ---------------------------------------------------------------------------------------
 
-def _block_diagonal(ones: int, block: Tensor) -> Tensor:
-    """The matrix with an identity of size ``ones`` and then ``block`` along its diagonal."""
-    full = torch.zeros(ones + block.shape[0], ones + block.shape[1], dtype=block.dtype)
-    full[:ones, :ones] = torch.eye(ones, dtype=block.dtype)
-    full[ones:, ones:] = block
-    return full
+    def result(self) -> EigenPairs:
+        """The k outermost pairs, converged or not, after the search has ended."""
+        values, s, _ = self._chain.ritz()
+        pairs = eigenpairs(
+            *self._combine(self._ritz_coefficients(values, s)[: self.goal.k]),
+            which=self.goal.which,
+            tol=self.goal.tol,
+            num_matvecs=self.num_matvecs,
+            message="",
+            scale=self._scale,
+        )
+        bound = float(self._distance(pairs.eigenvalues)[-1]) if self.ending == Ending.WHOLE_MATRIX else self._bound
+        bound *= -self._unit if self.goal.which == "SA" else self._unit
+        pairs = replace(
+            pairs,
+            eigenvalues=pairs.eigenvalues * self._unit,
+            residual_norms=pairs.residual_norms * self._unit,
+            bound=bound,
+            message=self._message(self.goal.k - int(pairs.converged.sum()), bound),
+        )
+        return padded(pairs, self.goal.k)
+
+    def _message(self, unconverged: int, bound: float) -> str:
+        """How the search ended, in a sentence. A search can be complete although some pairs have not converged."""
+        goal, count = self.goal, self.num_matvecs
+        further = f": further eigenvalues up to {bound:.3g} are possible" if math.isfinite(bound) else ""
+        said = {
+            Ending.COMPLETE: f"complete to {goal.slack:.2g} after {count} products",
+            Ending.WHOLE_MATRIX: f"complete: the whole matrix is known after {count} products",
+            Ending.LOOSE_BOUND: f"not complete to {goal.slack:.2g} after {count} products{further}",
+            Ending.PRODUCT_LIMIT: f"stopped at the limit of {count} products{further}",
+            None: "not ended",
+        }[self.ending]
+        return said + (f"; {unconverged} of {goal.k} pairs have not converged" if unconverged else "")
+
+
+def _power_of_two(product: Tensor) -> float:
+    """The power of two nearest to the largest entry of a product; 1 if that is zero or not finite."""
+    largest = float(product.abs().max())
+    return 2.0 ** round(math.log2(largest)) if 0 < largest < math.inf else 1.0

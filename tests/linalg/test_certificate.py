@@ -1,0 +1,119 @@
+"""The bound on missed eigenvalues: its parts, and the probability with which it holds."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import binom
+
+from hesstore.linalg.certificate import bound_outside, smallest_component, upper_bound
+
+Array = NDArray[np.float64]
+
+DIMENSIONS = 400
+STEPS = (3, 6, 12, 24)
+SPECTRA = {
+    "normal": np.random.default_rng(0).standard_normal(DIMENSIONS),
+    "isolated end": np.r_[1.0, np.random.default_rng(1).uniform(-0.5, 0.5, DIMENSIONS - 1)],
+    "end just above the others": np.r_[0.505, np.linspace(-0.5, 0.5, DIMENSIONS - 1)],
+    "clustered end": np.r_[1 - 1e-6 * np.arange(20), np.linspace(-0.5, 0.5, DIMENSIONS - 20)],
+    "geometric end": 0.97 ** np.arange(DIMENSIONS),
+}
+
+
+def random_units(count: int, dimensions: int, seed: int = 0) -> Array:
+    rows = np.random.default_rng(seed).standard_normal((count, dimensions))
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def lanczos_steps(eigenvalues: Array, start: Array, steps: int) -> tuple[Array, Array]:
+    """α (steps, n) and β of Lanczos with the diagonal matrix, from each of n start vectors."""
+    basis, alpha, beta = [start], [], []
+    for _ in range(steps):
+        w = basis[-1] * eigenvalues
+        alpha.append((basis[-1] * w).sum(1))
+        q = np.stack(basis)
+        for _ in range(2):
+            w = w - np.einsum("mn,mnd->nd", np.einsum("mnd,nd->mn", q, w), q)
+        beta.append(np.linalg.norm(w, axis=1))
+        basis.append(w / beta[-1][:, None])
+    return np.stack(alpha), np.stack(beta)
+
+
+def ritz_values(alpha: Array, beta: Array) -> Array:
+    return np.linalg.eigvalsh(np.diag(alpha) + np.diag(beta[:-1], 1) + np.diag(beta[:-1], -1))
+
+
+@pytest.mark.parametrize("dimensions", [2, 30, 400])
+def test_a_component_is_rarely_smaller_than_delta(dimensions: int) -> None:
+    components = np.abs(random_units(20000, dimensions)[:, 0])
+    for eta in (0.3, 0.1, 0.01):
+        count = int((components <= smallest_component(dimensions, eta)).sum())
+        assert count <= binom.ppf(0.9999, len(components), eta)
+        if dimensions > 2:  # there the density is nearly flat, so δ is not much too small
+            assert count >= binom.ppf(0.0001, len(components), 0.8 * eta)
+
+
+def test_the_polynomial_has_the_value_one_over_delta_at_the_bound() -> None:
+    alpha, beta = np.array([0.3, -0.2, 0.5]), np.array([0.4, 0.3, 0.2])
+    theta = ritz_values(alpha, beta)
+    for delta in (1e-1, 1e-4, 1e-9):
+        t = upper_bound(theta, beta, delta)
+        assert t > theta.max()
+        assert math.isclose(np.prod(t - theta) / np.prod(beta), 1 / delta, rel_tol=1e-9)
+
+
+def test_an_invariant_space_leaves_nothing_above_its_ritz_values() -> None:
+    assert upper_bound(np.array([1.0, 2.0]), np.array([0.5, 0.0]), 1e-6) == 2.0
+
+
+def test_the_next_vector_is_the_polynomial_of_the_operator() -> None:
+    """|p(λ)| |u·q| is the component of the next Lanczos vector along u."""
+    eigenvalues = np.linspace(-1, 1, 30)
+    start = random_units(1, 30)
+    alpha, beta = lanczos_steps(eigenvalues, start, 6)
+    _, longer = lanczos_steps(eigenvalues, start, 5)
+    theta = ritz_values(alpha[:, 0], beta[:, 0])
+    p = np.prod(eigenvalues[:, None] - theta, axis=1) / np.prod(beta[:, 0])
+    assert math.isclose(float(np.linalg.norm(p * start[0])), 1.0, rel_tol=1e-9)
+    assert np.allclose(longer, beta[:5])
+
+
+@pytest.mark.parametrize("eta", [0.1, 0.01])
+@pytest.mark.parametrize("name", SPECTRA)
+def test_the_bound_holds_with_its_probability(name: str, eta: float) -> None:
+    """Over random starts; a start counts as violated if the bound is too low after any number of steps."""
+    eigenvalues, starts = SPECTRA[name], 600
+    violated = 0
+    for seed in range(3):
+        alpha, beta = lanczos_steps(eigenvalues, random_units(starts // 3, DIMENSIONS, seed), max(STEPS))
+        for index in range(starts // 3):
+            bounds = []
+            for m in STEPS:
+                theta = ritz_values(alpha[:m, index], beta[:m, index])
+                bounds.append(upper_bound(theta, beta[:m, index], smallest_component(DIMENSIONS, eta)))
+            violated += min(bounds) < eigenvalues.max() * (1 - 1e-12)
+    assert violated <= binom.ppf(0.9999, starts, eta)
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 10**6), size=st.integers(2, 12), k=st.integers(1, 6), noise=st.sampled_from([0, 1e-3, 0.1]))
+def test_nothing_but_the_known_pairs_lies_above_the_bound(seed: int, size: int, k: int, noise: float) -> None:
+    """A in a basis of k approximate eigenvectors and their complement, whose largest eigenvalue is t."""
+    rng = np.random.default_rng(seed)
+    known, rest = np.sort(rng.uniform(-1, 3, k))[::-1], rng.standard_normal((size, size))
+    rest = (rest + rest.T) / 2
+    coupling = noise * rng.standard_normal((k, size))
+    matrix = np.block([[np.diag(known), coupling], [coupling.T, rest]])
+    t = float(np.linalg.eigvalsh(rest).max())
+    x = bound_outside(t, known, np.linalg.norm(coupling, axis=1))
+    assert x >= t
+    above = x + 1e-9
+    assert (np.linalg.eigvalsh(matrix) > above).sum() <= (known > above - 2e-9).sum()
+    if noise == 0:
+        assert math.isclose(x, t, abs_tol=1e-9)
