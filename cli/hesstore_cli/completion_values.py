@@ -36,7 +36,7 @@ def assignments(context: click.Context, parameter: click.Parameter, word: str) -
     key, equals, value = word.partition("=")
     if not equals:
         return [f"{setting.name}=" for setting in settings() if setting.name.startswith(key)]
-    known = {setting.name: setting.metadata["kind"].choices for setting in settings()}
+    known = {setting.name: setting.metadata["type"].choices for setting in settings()}
     return [f"{key}={choice}" for choice in choices(*known.get(key, ()))(context, parameter, value)]
 
 

@@ -10,7 +10,7 @@ import click
 
 from hesstore.config import PRESETS, SweepConfig, settings, sources
 from hesstore.config.l2_grid import format_l2
-from hesstore.config.settings import FOLDER
+from hesstore.config.setting_types import FOLDER
 from hesstore.config.suggestions import did_you_mean
 from hesstore_cli import completion_values
 from hesstore_cli.help_pages import KEPT, GroupedOption
@@ -133,7 +133,7 @@ def _source_options() -> tuple[Decorator, ...]:
 
 def _option(setting: Field[Any]) -> Decorator:
     """Return the option of a setting."""
-    kind, group = setting.metadata["kind"], setting.metadata["group"]
+    kind, group = setting.metadata["type"], setting.metadata["group"]
     name = f"--{setting.name.replace('_', '-')}"
     option = functools.partial(click.option, cls=GroupedOption, group=group, help=_help(setting))
     if isinstance(setting.default, bool):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xarray as xr
 
-from hesstore.analysis.attributes import with_attributes
+from hesstore.analysis.attributes import variable_attrs, with_attributes
 from hesstore.analysis.selection import complete_variables, require_split
 from hesstore.store.schema import AXIS
 
@@ -60,17 +60,16 @@ def sensitivity(ds: xr.Dataset, run: int = 0, split: str = "train") -> xr.Datase
 
 
 _NAMES = {
-    "curvature_share": ("the class's share of the curvature along the eigenvector", "1"),
-    "slope_share": ("the class's share of the slopes along the eigenvector", "1"),
+    "curvature_share": ("the class's share of the curvature along the eigenvector", None),
+    "slope_share": ("the class's share of the slopes along the eigenvector", None),
     "slope": ("the class's part of the slope of the mean loss along the eigenvector", "nat"),
-    "response": ("change of the class's test accuracy along the eigenvector, mean over both directions", "1"),
+    "response": ("change of the class's test accuracy along the eigenvector, mean over both directions", None),
 }
 
 
 def _labelled(values: xr.DataArray, name: str) -> xr.DataArray:
-    long_name, units = _NAMES[name]
     result = values.transpose(AXIS, "mode", "label")
-    result.attrs = {"long_name": long_name, "units": units}
+    result.attrs = variable_attrs(*_NAMES[name])
     return result
 
 

@@ -70,7 +70,7 @@ class StatusView:
         driven = [run for run in self.progress.runs if (held := self.holders.get(run.run)) and held.alive is not False]
         unfinished = [run for run in driven if run.current is not None]
         started = [run for run in unfinished if run.finished or run.fitted]
-        return (started or unfinished or [self.progress.at])[0]
+        return (started or unfinished or [self.progress.current_run])[0]
 
     @property
     def key(self) -> tuple[object, ...]:
