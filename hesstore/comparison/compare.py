@@ -218,7 +218,7 @@ def _describe(ds: xr.Dataset) -> _Description:
         layout = [f"{name} {'×'.join(map(str, shape))}" for name, shape in identity["parameters"]]
         facts = {f"{group}.{name}": fact for group, named in grouped(made).items() for name, fact in named.items()}
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise CorruptStoreError(f"attributes can't be read ({error}): hesstore verify says more") from error
+        raise CorruptStoreError(f"attributes can't be read ({error}): run hesstore verify for details") from error
     other_settings = {f"config.{key}": value for key, value in config.items() if key not in identity}
     is_import = identity.pop("imported", None) is not None  # the digest of the imported files is not a setting
     return _Description({**identity, "parameters": ", ".join(layout)}, other_settings, facts, is_import)

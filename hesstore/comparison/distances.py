@@ -71,7 +71,7 @@ def distance_of(name: str, values: tuple[PointValues, PointValues], imports: tup
             a, b = np.where(gap, np.nan, a), np.where(gap, np.nan, b)
             has_gaps |= bool(gap.any())
     if name == "eigenvectors":
-        return span_distance(a, b, *(each["eigenvalues"][: len(a)] for each in values)), has_gaps
+        return eigenvector_distance(a, b, *(each["eigenvalues"][: len(a)] for each in values)), has_gaps
     return number_distance(a, b) if a.dtype.kind == "f" else label_distance(a, b), has_gaps
 
 
@@ -98,7 +98,7 @@ def number_distance(a: Array, b: Array) -> Distance:
     return Distance(differs=True, absolute=absolute, relative=absolute / float(np.nanmax(np.abs([first, second]))))
 
 
-def span_distance(a: Array, b: Array, eigenvalues_a: Array, eigenvalues_b: Array) -> Distance:
+def eigenvector_distance(a: Array, b: Array, eigenvalues_a: Array, eigenvalues_b: Array) -> Distance:
     """The distance of eigenvectors (k, P): 1 − overlap of the spans up to the last gap between the eigenvalues.
 
     Within a cluster of eigenvalues the single vectors are arbitrary, and so is a span that ends within a cluster.

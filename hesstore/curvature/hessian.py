@@ -48,8 +48,7 @@ def hessian_product(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, v: Te
     def mean_loss(theta: Tensor) -> Tensor:
         return torch.nn.functional.cross_entropy(model.logits(theta, x), y)
 
-    product: Tensor
-    _, product = torch.func.jvp(torch.func.grad(mean_loss), (theta,), (v,))
+    product: Tensor = torch.func.jvp(torch.func.grad(mean_loss), (theta,), (v,))[1]
     return product
 
 

@@ -131,7 +131,7 @@ class Progress:
         return self.finished == self.total
 
     @property
-    def at(self) -> RunProgress:
+    def current_run(self) -> RunProgress:
         """The current run: the first that has begun and is not finished, else the first unfinished, else the last."""
         unfinished = [run for run in self.runs if run.current is not None]
         begun = [run for run in unfinished if run.pending < run.total]
@@ -140,13 +140,13 @@ class Progress:
     @property
     def last(self) -> Result | None:
         """The last result of the current run, else of the nearest earlier run that has one."""
-        before = self.runs[: self.runs.index(self.at) + 1]
+        before = self.runs[: self.runs.index(self.current_run) + 1]
         return next((run.last for run in reversed(before) if run.last is not None), None)
 
     @property
     def seconds_each(self) -> float | None:
         """Median time of the latest grid points of the current run, in seconds."""
-        return self.at.seconds_each
+        return self.current_run.seconds_each
 
     @property
     def seconds_left(self) -> float | None:

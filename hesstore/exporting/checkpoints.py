@@ -1,4 +1,4 @@
-"""Weights as state dicts: in ``.pth`` and safetensors files, and in modules."""
+"""Weights as state dicts in ``.pth`` and safetensors files, one file per grid point."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hesstore.dataset.networks import named_weights
 from hesstore.errors import ExportError
 from hesstore.exporting.file_names import l2_texts
 from hesstore.exporting.output_folder import File
+from hesstore.store.schema import AXIS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,18 +24,24 @@ if TYPE_CHECKING:
     from hesstore.store.schema import Point
 
 FORMATS = ("pth", "safetensors")
-_OVERHEAD = 4096  # bytes of a file beside the values
+_OVERHEAD = 4096  # bytes of a file in addition to the weights
 
 
 def weight_files(selection: PointSelection, format: str) -> Iterator[File]:  # noqa: A002 - as in export
-    """A file a λ."""
+    """The files with weights, in a format of :data:`FORMATS`.
+
+    Raises
+    ------
+    ExportError
+        If safetensors is not installed.
+    """
     if format == "safetensors" and importlib.util.find_spec("safetensors") is None:
-        raise ExportError('format: safetensors needs a further package: pip install "hesstore[files]"')
-    names = l2_texts(selection.ds["l2"].values)
+        raise ExportError('format: safetensors needs the package safetensors: pip install "hesstore[files]"')
+    texts = l2_texts(selection.ds[AXIS].values)
     write = {"pth": _write_pth, "safetensors": _write_safetensors}[format]
     for point in selection.points_with("weights"):
         yield File(
-            name=f"model_weights-{point.run.id}-{names[point.index]}.{format}",
+            name=f"model_weights-{point.run.id}-{texts[point.index]}.{format}",
             kind="weights",
             source=selection.source([point]),
             estimate=4.0 * selection.ds.sizes["param"] + _OVERHEAD,
@@ -43,16 +50,16 @@ def weight_files(selection: PointSelection, format: str) -> Iterator[File]:  # n
 
 
 def _write_pth(selection: PointSelection, point: Point, path: Path) -> None:
-    import torch  # noqa: PLC0415 - other exports need none
+    import torch  # noqa: PLC0415 - other exports do not need it
 
     state = {name: torch.from_numpy(values) for name, values in named_weights(selection, point).items()}
-    buffer = io.BytesIO()  # given a path, PyTorch writes its name into the file
+    buffer = io.BytesIO()  # if it is given a path, PyTorch writes the file name into the file
     torch.save(state, buffer)
     path.write_bytes(buffer.getbuffer())
 
 
 def _write_safetensors(selection: PointSelection, point: Point, path: Path) -> None:
-    from safetensors.numpy import save_file  # noqa: PLC0415 - an extra
+    from safetensors.numpy import save_file  # noqa: PLC0415 - an optional dependency
 
     facts = {
         "run": str(point.run.id),
@@ -60,4 +67,4 @@ def _write_safetensors(selection: PointSelection, point: Point, path: Path) -> N
         "fingerprint": selection.ds.attrs["fingerprint"],
     }
     named = {name: np.ascontiguousarray(values) for name, values in named_weights(selection, point).items()}
-    save_file(named, path, metadata={"hesstore": json.dumps(facts)})  # the order of several keys would be random
+    save_file(named, path, metadata={"hesstore": json.dumps(facts)})  # several keys would be in random order

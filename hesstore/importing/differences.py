@@ -79,10 +79,8 @@ def _point_differences(
         off = np.abs(imported["eigenvalues"][:count] - own[:count])
         yield ("eigenvalues", "relative to |μ₁|"), float(np.nanmax(off) / abs(own[0]))
     if "eigenvectors" in imported:
-        yield (
-            ("span of the eigenvectors", "1 − overlap"),
-            one_minus_overlap(imported["eigenvectors"], stored("eigenvectors")),
-        )
+        distance = one_minus_overlap(imported["eigenvectors"], stored("eigenvectors"))
+        yield ("span of the eigenvectors", "1 − overlap"), distance
     if "gradient" in imported:
         own = stored("gradient").astype(np.float64)
         norm = float(np.linalg.norm(own)) or 1.0

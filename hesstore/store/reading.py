@@ -15,23 +15,9 @@ if TYPE_CHECKING:
 
 
 def open_store(location: Location, *, chunked: bool = True) -> xr.Dataset:
-    """The store's variables, labelled and lazy: the same Dataset as ``xr.open_zarr(location)``, after a check.
+    """Open a store as the Dataset of ``xr.open_zarr(location)``, after a check of its metadata.
 
-    ``hesstore.open`` gives it a repr and the analyses of :mod:`hesstore.analysis`.
-
-    Parameters
-    ----------
-    location : path, ``file://`` URL or ``s3://`` URL
-        The store.
-    chunked : bool
-        Whether arrays are Dask's, where Dask is installed. One λ after the other is read four times as fast without.
-
-    Raises
-    ------
-    CorruptStoreError
-        If its metadata or a coordinate is damaged; other damage shows when it is read.
-    StoreError
-        If it is not a store, or has a newer schema.
+    See :func:`hesstore.open` for the parameters and errors; it adds a repr that describes the sweep, and ``ds.hess``.
     """
     place = locate(location)
     open_group(place)

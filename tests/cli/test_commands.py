@@ -18,7 +18,7 @@ import xarray as xr
 from hesstore import open as open_store
 from hesstore.measure import class_geometry
 from tests.conftest import Done
-from tests.engine.test_sweep import results
+from tests.support.sweeps import results
 
 Hesstore = Callable[..., Done]
 SCRIPT = (

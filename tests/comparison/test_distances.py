@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from hesstore.comparison.distances import label_distance, number_distance, span_distance
+from hesstore.comparison.distances import eigenvector_distance, label_distance, number_distance
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,9 @@ def test_vectors_are_compared_by_their_spans() -> None:
     rows = np.linalg.qr(np.random.default_rng(0).normal(size=(50, 6)))[0].T.astype(np.float32)
     apart = np.array([6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
     clustered = np.array([6.0, 3.0, 3.0, 3.0, 1.0, 0.99])
-    assert span_distance(rows, rows, apart, apart) == (False, None, 0.0)
+    assert eigenvector_distance(rows, rows, apart, apart) == (False, None, 0.0)
 
-    turned = span_distance(rows, rotated(rows, 1, 2, 3), clustered, clustered)
+    turned = eigenvector_distance(rows, rotated(rows, 1, 2, 3), clustered, clustered)
     assert turned.differs
     assert turned.relative is not None
     assert turned.relative < 1e-6
@@ -57,18 +57,20 @@ def test_vectors_are_compared_by_their_spans() -> None:
     # The last two may belong to a cluster that continues beyond k, so their span is arbitrary.
     other = rows.copy()
     other[5] = np.linalg.qr(np.vstack([rows, np.eye(50)[:1]]).T)[0].T[6]
-    assert span_distance(rows, other, clustered, clustered).relative == pytest.approx(0, abs=1e-6)
-    assert span_distance(rows, other, clustered, apart).relative == pytest.approx(0, abs=1e-6)
+    assert eigenvector_distance(rows, other, clustered, clustered).relative == pytest.approx(0, abs=1e-6)
+    assert eigenvector_distance(rows, other, clustered, apart).relative == pytest.approx(0, abs=1e-6)
     one_of_five = rows.copy()
     one_of_five[4] = other[5]
-    assert span_distance(rows, one_of_five, apart, apart).relative == pytest.approx(1 / 5, abs=1e-6)
+    assert eigenvector_distance(rows, one_of_five, apart, apart).relative == pytest.approx(1 / 5, abs=1e-6)
 
 
-def test_vectors_that_were_not_found() -> None:
+def test_missing_vectors() -> None:
     rows = np.eye(3, 9, dtype=np.float32)
     fewer = rows.copy()
     fewer[2] = np.nan
     values = np.array([3.0, 2.0, 1.0])
-    assert span_distance(rows, fewer, values, np.array([3.0, 2.0, np.nan])).relative == pytest.approx(0, abs=1e-7)
+    assert eigenvector_distance(rows, fewer, values, np.array([3.0, 2.0, np.nan])).relative == pytest.approx(
+        0, abs=1e-7
+    )
     nothing = np.full_like(rows, np.nan)
-    assert math.isnan(span_distance(rows, nothing, values, np.full(3, np.nan)).relative or 0.0)
+    assert math.isnan(eigenvector_distance(rows, nothing, values, np.full(3, np.nan)).relative or 0.0)

@@ -13,7 +13,7 @@ from hesstore.engine import environment
 from tests.conftest import ROOT
 
 
-def test_facts_are_plain_and_name_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_are_plain_values_without_names_of_people_or_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     facts: dict[str, Any] = json.loads(json.dumps(environment.describe(torch.device("cpu"))))
     assert facts["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]

@@ -23,8 +23,8 @@ from hesstore.engine.sweep import SweepEvent, run_sweep
 from hesstore.errors import CorruptStoreError, DeviceError
 from hesstore.store import Status
 from tests.conftest import ROOT
-from tests.engine.test_sweep import results
 from tests.support import broken_tasks
+from tests.support.sweeps import results
 
 MakeConfig = Callable[..., SweepConfig]
 

@@ -11,7 +11,7 @@ from tests.support import toy
 from tests.support.hessians import cached_share
 
 
-def test_on_a_cpu_one_model_unless_asked() -> None:
+def test_a_cpu_takes_one_model_unless_the_config_gives_a_number() -> None:
     model = build("mlp", (6,), (5,), 3, seed=0)
     x, y = toy.blobs()
     given = work_sizes.choose(model, x.float(), y, models=3, chunk_rows=7, memory_gib=1.5)
@@ -36,7 +36,7 @@ def test_rows_are_a_power_of_two(gib: float, rows: int) -> None:
     assert rows_that_fit(gib * GIB, 6_000) == rows
 
 
-def test_bytes_a_row_are_those_that_a_spectrum_caches() -> None:
+def test_bytes_per_row_are_those_that_a_spectrum_caches() -> None:
     model = build("mlp", (6, 5), (8,), 4, seed=0)
     x, y = toy.blobs(96, 8, 4)
     hessian = Hessian(model, x.float(), y, chunk_rows=96)
@@ -45,7 +45,7 @@ def test_bytes_a_row_are_those_that_a_spectrum_caches() -> None:
     assert cached_share(hessian.at(model.theta(), cache_bytes=96 * each * 0.9)) == 0
 
 
-def test_device(device: torch.device) -> None:
+def test_a_gpu_takes_many_models(device: torch.device) -> None:
     model = build("mlp", (6,), (5,), 3, seed=0)
     model.module.to(device)
     x, y = (part.to(device) for part in toy.blobs())

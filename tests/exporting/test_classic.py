@@ -23,7 +23,7 @@ from hesstore.engine.sweep import run_sweep
 from hesstore.errors import CorruptStoreError, ExportError
 from hesstore.exporting import export
 from hesstore.exporting.file_names import l2_decimals
-from hesstore.exporting.text import joined
+from hesstore.exporting.text import number_text
 from hesstore.problem.models import MLP
 from hesstore.store import Status, SweepStore
 
@@ -145,7 +145,7 @@ def test_nothing_is_overwritten_without_force(store: Path, tmp_path: Path) -> No
     victim.write_text("mine")
     with pytest.raises(
         ExportError,
-        match=r"1 of 34 files are there already and not from this export \(such as gradients-0-0.01000.csv\).*--force",
+        match=r"1 of 34 files exist already and are not from this export \(such as gradients-0-0.01000.csv\).*--force",
     ):
         export(store, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == [victim.name]
@@ -163,9 +163,7 @@ def test_nothing_is_overwritten_without_force(store: Path, tmp_path: Path) -> No
         ({"only": ["eigenvalue"]}, "'eigenvalue' is not one of accuracy, eigenvalues"),
     ],
 )
-def test_what_is_not_there_is_named(
-    store: Path, tmp_path: Path, options: dict[str, list[object]], message: str
-) -> None:
+def test_missing_choices_are_named(store: Path, tmp_path: Path, options: dict[str, list[object]], message: str) -> None:
     with pytest.raises(ExportError, match=message):
         export(store, tmp_path / "out", **options)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
@@ -193,7 +191,7 @@ def test_missing_or_damaged_data_are_not_exported(store: Path, tmp_path: Path) -
             export(path, tmp_path / "out", only=["weights"], force=True)
 
 
-def test_only_complete_strengths_are_exported(store: Path, tmp_path: Path) -> None:
+def test_only_complete_grid_points_are_exported(store: Path, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     shutil.copytree(store, path)
     writer = SweepStore(path)
@@ -208,7 +206,7 @@ def test_only_complete_strengths_are_exported(store: Path, tmp_path: Path) -> No
         export(path, tmp_path / "none")
 
 
-def test_names_take_the_decimals_that_the_grid_needs() -> None:
+def test_names_have_as_many_decimals_as_the_grid_needs() -> None:
     assert l2_decimals(np.array([0.0, 0.0002])) == 5
     assert l2_decimals(np.array([0.0, 0.000001])) == 6
     assert l2_decimals(np.array([0.0, 1e-10])) == 10
@@ -217,7 +215,7 @@ def test_names_take_the_decimals_that_the_grid_needs() -> None:
 
 @given(hnp.arrays(np.float32, st.integers(1, 30), elements=st.floats(width=32, allow_nan=True)))
 def test_float32_text_reads_back(values: np.ndarray) -> None:
-    parts = bytes(joined(values, b",")).decode().split(",")
+    parts = bytes(number_text(values, b",")).decode().split(",")
     back = np.array(parts, dtype=np.float32)
     assert np.array_equal(back.view(np.int32)[~np.isnan(values)], values.view(np.int32)[~np.isnan(values)])
     assert np.array_equal(np.isnan(back), np.isnan(values))
@@ -225,7 +223,7 @@ def test_float32_text_reads_back(values: np.ndarray) -> None:
 
 @given(hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(allow_nan=True)))
 def test_float64_text_reads_back(values: np.ndarray) -> None:
-    back = np.array(bytes(joined(values, b", ")).decode().split(", "), dtype=np.float64)
+    back = np.array(bytes(number_text(values, b", ")).decode().split(", "), dtype=np.float64)
     assert np.array_equal(back, values, equal_nan=True)
     assert np.array_equal(np.signbit(back)[~np.isnan(values)], np.signbit(values)[~np.isnan(values)])
 

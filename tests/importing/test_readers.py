@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.torch import save_file
 
 from hesstore.errors import ImportFilesError
-from hesstore.exporting.text import joined
+from hesstore.exporting.text import number_text
 from hesstore.importing import readers
 from hesstore.importing.text_lines import count_decimals
 
@@ -141,7 +141,7 @@ def test_compressed_files(tmp_path: Path, ending: str) -> None:
 @given(hnp.arrays(np.float32, st.integers(1, 30), elements=st.floats(width=32)))
 def test_floats_read_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, values: np.ndarray) -> None:
     path = tmp_path_factory.getbasetemp() / "floats.csv"
-    path.write_bytes(bytes(joined(values, b",")) + b"\n")
+    path.write_bytes(bytes(number_text(values, b",")) + b"\n")
     (back,) = readers.read_eigenvectors(path)
     there = ~np.isnan(values)
     assert np.array_equal(back.view(np.uint32)[there], values.view(np.uint32)[there])

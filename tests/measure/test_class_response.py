@@ -25,7 +25,7 @@ def test_steps_reach_the_rise_by_the_quadratic_model() -> None:
 
 
 def test_the_shortest_step_is_taken() -> None:
-    """Uphill, then over the top and down: the model takes the value twice."""
+    """Along a downward parabola the quadratic model reaches the rise twice."""
     found = choose_steps(torch.tensor([1.0]).double(), torch.tensor([-1.0]).double(), 0.1, longest=10.0)
     assert float(found.length[0, 1]) == pytest.approx(1 - (1 - 0.2) ** 0.5, rel=1e-12)
 
@@ -39,7 +39,7 @@ def test_flat_and_missing_directions() -> None:
 
 
 @pytest.mark.parametrize("chunk_rows", [64, 1000])
-def test_responses_are_those_of_moved_weights(chunk_rows: int, device: torch.device) -> None:
+def test_responses_equal_the_changes_at_moved_weights(chunk_rows: int, device: torch.device) -> None:
     model = build("mlp", (6, 5), (64,), 10, seed=0)
     train_x, train_y, test_x, test_y = (torch.from_numpy(a) for a in toy.digits())
     theta = model.theta() * 3
@@ -64,6 +64,6 @@ def test_responses_are_those_of_moved_weights(chunk_rows: int, device: torch.dev
     assert float(found.accuracy.abs().max()) > 0.1
     for mode in range(3):
         for sign in range(2):
-            there, then = expected[mode][sign]
-            torch.testing.assert_close(found.accuracy[mode, sign].cpu(), there - accuracy, rtol=0, atol=1e-12)
-            assert float(found.rise[mode, sign]) == pytest.approx(float(then - loss), abs=1e-5)
+            moved_accuracy, moved_loss = expected[mode][sign]
+            torch.testing.assert_close(found.accuracy[mode, sign].cpu(), moved_accuracy - accuracy, rtol=0, atol=1e-12)
+            assert float(found.rise[mode, sign]) == pytest.approx(float(moved_loss - loss), abs=1e-5)

@@ -11,7 +11,7 @@ from tests.support import toy
 
 
 @pytest.mark.parametrize("chunk_rows", [7, 50, 1000])
-def test_agrees_with_scikit_learn(chunk_rows: int) -> None:
+def test_metrics_agree_with_scikit_learn(chunk_rows: int) -> None:
     model = build("mlp", (6,), (5,), 3, seed=0)
     model.module.double()
     x, y = toy.blobs(50)
@@ -25,7 +25,7 @@ def test_agrees_with_scikit_learn(chunk_rows: int) -> None:
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 14, 1000])
-def test_many_models_at_once(chunk_rows: int, device: torch.device) -> None:
+def test_several_models_together_equal_each_alone(chunk_rows: int, device: torch.device) -> None:
     model = build("mlp", (6,), (5,), 3, seed=0)
     model.module.to(device, torch.float64)
     x, y = (part.to(device) for part in toy.blobs(50))

@@ -17,7 +17,7 @@ from hesstore.errors import ConfigMismatchError, StoreBusyError
 from hesstore.store import Status
 from hesstore.store.writing import SweepStore
 from tests.conftest import Done
-from tests.engine.test_sweep import Stop, results, stop_at
+from tests.support.sweeps import Stop, results, stop_at
 
 MakeConfig = Callable[..., SweepConfig]
 SMALL = {"l2": "0,0.01", "seeds": "3", "direction": "up"}

@@ -26,7 +26,7 @@ from hesstore import files
 from hesstore.config import SweepConfig
 from hesstore.integrity.verify import verify
 from tests.conftest import TOY
-from tests.engine.test_sweep import TIMES, results
+from tests.support.sweeps import TIMES, results
 
 CONFIG = {**TOY, "direction": "both", "epochs": 2, "l2": "0,0.001,0.05"}
 STEPS = ("write", "fsync", "rename", "done")

@@ -1,4 +1,7 @@
-"""Kinds of settings: how a value is parsed from text, TOML or Python, within which limits, and what help pages show."""
+"""The types of settings: how a value is parsed, which limits it has, and how help pages show it.
+
+A value comes from text (the command line), from TOML or from Python; one parser handles all of them.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,18 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Kind(Generic[T]):
-    """A kind of value: how to parse it from text, TOML or Python, and how help pages show it.
+class SettingType(Generic[T]):
+    """The type of a setting.
 
-    ``parse`` raises :class:`ValueError` with the reason. ``choices`` are values that shells complete to; whether there
-    are others is for ``parse`` to say.
+    Attributes
+    ----------
+    parse : callable
+        Turns text, a TOML value or a Python value into the setting's value. It raises :class:`ValueError`, with the
+        reason, for a value that is not allowed.
+    metavar : str
+        The placeholder for the value on help pages.
+    choices : tuple of str
+        Values that shells complete to; ``parse`` may accept other values too.
     """
 
     parse: Callable[[object], T]
@@ -29,31 +39,31 @@ class Kind(Generic[T]):
 
 def _parse_text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a text")
+        raise ValueError(f"{value!r} is not a string")
     return value
 
 
-def choice(*choices: str) -> Kind[str]:
-    """One of ``choices``."""
+def choice(*choices: str) -> SettingType[str]:
+    """A setting that is one of ``choices``."""
 
     def parse(value: object) -> str:
         if value not in choices:
             raise ValueError(f"{value!r} is not one of {', '.join(choices)}{did_you_mean(value, choices)}")
         return str(value)
 
-    return Kind(parse, "|".join(choices), choices)
+    return SettingType(parse, "|".join(choices), choices)
 
 
-def name(*known: str) -> Kind[str]:
-    """The name of something that is looked for later: one of those known, or a user's own."""
-    return Kind(_parse_text, "NAME", known)
+def name(*known: str) -> SettingType[str]:
+    """A setting that is a name: one of those known, or that of custom code, which is looked up later."""
+    return SettingType(_parse_text, "NAME", known)
 
 
-_LARGEST = 2**63 - 1  # a store's integers have 64 bits
+_LARGEST = 2**63 - 1  # integers have 64 bits in a store
 
 
-def integer(minimum: int) -> Kind[int]:
-    """A whole number that is not below ``minimum``."""
+def integer(minimum: int) -> SettingType[int]:
+    """A setting that is a whole number of at least ``minimum``."""
 
     def parse(value: object) -> int:
         try:
@@ -68,11 +78,11 @@ def integer(minimum: int) -> Kind[int]:
             raise ValueError(f"{found} is above the largest value {_LARGEST}")
         return found
 
-    return Kind(parse, "N")
+    return SettingType(parse, "N")
 
 
-def real(*, above: float = -math.inf, minimum: float = -math.inf, below: float = math.inf) -> Kind[float]:
-    """A finite number within limits."""
+def real(*, above: float = -math.inf, minimum: float = -math.inf, below: float = math.inf) -> SettingType[float]:
+    """A setting that is a finite number within limits."""
 
     def parse(value: object) -> float:
         found = number(value)
@@ -84,11 +94,17 @@ def real(*, above: float = -math.inf, minimum: float = -math.inf, below: float =
             raise ValueError(f"{found:g} must be below {below:g}")
         return found
 
-    return Kind(parse, "X")
+    return SettingType(parse, "X")
 
 
 def number(value: object) -> float:
-    """A finite number from text, TOML or Python; raises :class:`ValueError` for anything else."""
+    """Parse a finite number from text, TOML or Python.
+
+    Raises
+    ------
+    ValueError
+        If ``value`` is not a finite number.
+    """
     try:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise TypeError  # noqa: TRY301 - one message for both
@@ -101,7 +117,7 @@ def number(value: object) -> float:
 
 
 def items(value: object) -> list[object]:
-    """The parts of a comma list, the items of a sequence, or a single value as a list."""
+    """Return the parts of a comma-separated list, the items of a sequence, or a single value, as a list."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     if isinstance(value, (list, tuple)):
@@ -109,8 +125,16 @@ def items(value: object) -> list[object]:
     return [value]
 
 
-def integers(minimum: int, *, distinct: bool = False) -> Kind[tuple[int, ...]]:
-    """Whole numbers, at least one and none below ``minimum``; each once, if they are to be ``distinct``."""
+def integers(minimum: int, *, distinct: bool = False) -> SettingType[tuple[int, ...]]:
+    """A setting that is a list of one or more whole numbers.
+
+    Parameters
+    ----------
+    minimum : int
+        The smallest number that is allowed.
+    distinct : bool
+        Whether each number may appear only once.
+    """
     parse_one = integer(minimum).parse
 
     def parse(value: object) -> tuple[int, ...]:
@@ -118,10 +142,10 @@ def integers(minimum: int, *, distinct: bool = False) -> Kind[tuple[int, ...]]:
         if not numbers:
             raise ValueError("is empty: give at least one value")
         if distinct and len(set(numbers)) < len(numbers):
-            raise ValueError(f"{','.join(map(str, numbers))} names a value twice")
+            raise ValueError(f"{','.join(map(str, numbers))} contains a value twice")
         return numbers
 
-    return Kind(parse, "A,B,…")
+    return SettingType(parse, "A,B,…")
 
 
 def _parse_flag(value: object) -> bool:
@@ -133,6 +157,6 @@ def _parse_flag(value: object) -> bool:
     return value
 
 
-FOLDER = Kind(_parse_text, "DIR")
-FLAG = Kind(_parse_flag, "", ("true", "false"))
-"""On the command line a switch: --name or --no-name."""
+FOLDER = SettingType(_parse_text, "DIR")
+FLAG = SettingType(_parse_flag, "", ("true", "false"))
+"""A switch on the command line: --name or --no-name."""
