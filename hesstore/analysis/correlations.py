@@ -60,7 +60,8 @@ def rank_correlations(
     require_split(split)
     if resamples < 1:
         raise AnalysisError(f"resamples is {resamples}: it must be at least 1")
-    part = complete_of(ds, run, "eigenvalues", "trace", "weights_norm", "class_accuracy", "accuracy").load()
+    names = ["eigenvalues", "weights_norm", "class_accuracy", "accuracy", *(["trace"] if "trace" in ds else [])]
+    part = complete_of(ds, run, *names).load()
     measures = _measures(part)
     accuracies = _accuracies(part.sel(split=split))
     pairs = [[_correlated(a, b, resamples, seed) for b in accuracies] for a in measures.values()]
@@ -91,7 +92,8 @@ def _measures(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:
     """(n,) each."""
     top = np.fmax.reduce(part["eigenvalues"].transpose("l2", "mode").values, axis=1)
     weights = part["weights_norm"].values
-    return {"top eigenvalue": top, "trace": part["trace"].values, "top eigenvalue * |weights|^2": top * weights**2}
+    trace = part["trace"].values if "trace" in part else np.full_like(top, np.nan)
+    return {"top eigenvalue": top, "trace": trace, "top eigenvalue * |weights|^2": top * weights**2}
 
 
 def _accuracies(part: xr.Dataset) -> NDArray[np.float64]:

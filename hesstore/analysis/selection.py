@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
+ASKING = {"response": "--response 0.1", "probes": "--probes 4", "density": "--density"}
+"""The options of a sweep that ask for optional variables, by setting."""
+
 Progress = Callable[[int, int], None]
 """Is told (done, total)."""
 
@@ -69,10 +72,12 @@ def require(ds: xr.Dataset, *names: str) -> None:
     """Raise AnalysisError if ``ds`` lacks a variable."""
     missing = [name for name in names if name not in ds]
     if missing:
-        if all(name in BY_NAME and BY_NAME[name].since > 1 for name in missing) and "schema_version" in ds.attrs:
+        settings = {BY_NAME[name].setting for name in missing if name in BY_NAME} - {""}
+        if settings and "schema_version" in ds.attrs:
+            options = " ".join(ASKING[setting] for setting in sorted(settings))
             raise AnalysisError(
-                f"the store has no {', '.join(missing)}: it was made by an older hesstore; "
-                "hesstore sweep STORE … --grow, with the settings it was made with, computes what is missing"
+                f"the store has no {', '.join(missing)}, because its config does not ask for it: "
+                f"`hesstore sweep STORE … {options} --grow`, with its other settings, records it"
             )
         raise AnalysisError(f"the Dataset has no {', '.join(missing)}: pass a whole store")
 

@@ -33,8 +33,9 @@ def sensitivity(ds: xr.Dataset, run: int = 0, split: str = "train") -> xr.Datase
         Each (l2, mode, label), at the complete λ. ``curvature_share`` sums to 1 over label; its denominator
         is the eigenvalue on the split train, if H was taken over all rows of it. Where classes curve in opposite
         ways, shares can be negative or above 1, and large where the denominator is small. ``slope_share`` sums
-        to 1; ``slope``, nat, to v·∇E. ``response``: mean over both signs of ``class_response``, which is always of
-        the split test. NaN for classes without rows, modes that were not found, and what was not recorded.
+        to 1; ``slope``, nat, to v·∇E. ``response``, if the store has ``class_response``: its mean over both signs,
+        which is always of the split test. NaN for classes without rows, modes that were not found, and what was not
+        recorded.
 
     Raises
     ------
@@ -42,7 +43,7 @@ def sensitivity(ds: xr.Dataset, run: int = 0, split: str = "train") -> xr.Datase
         If the run is not there, no λ is complete, or the store does not have these variables.
     """
     require_split(split)
-    names = ("class_curvature", "class_slope", "class_response", "confusion")
+    names = ["class_curvature", "class_slope", "confusion", *(["class_response"] if "class_response" in ds else [])]
     part = complete_of(ds, run, *names).sel(split=split).load()
     share = _class_shares(part["confusion"])
     slope = share * part["class_slope"]
@@ -50,8 +51,9 @@ def sensitivity(ds: xr.Dataset, run: int = 0, split: str = "train") -> xr.Datase
         "curvature_share": _shares(share * part["class_curvature"]),
         "slope_share": _shares(abs(slope)),
         "slope": slope,
-        "response": part["class_response"].mean("sign", skipna=False),
     }
+    if "class_response" in part:
+        found["response"] = part["class_response"].mean("sign", skipna=False)
     kept = {name: _labelled(values, name) for name, values in found.items()}
     return described(xr.Dataset(kept))
 

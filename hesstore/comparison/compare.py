@@ -16,8 +16,9 @@ import numpy as np
 from hesstore.comparison import distances
 from hesstore.comparison.verified_reader import Reader, check, is_unset
 from hesstore.errors import CorruptStoreError
-from hesstore.store.environments import grouped
-from hesstore.store.schema import BY_NAME, VARIABLES, Status, arrays_of
+from hesstore.store.environments import facts_by_group
+from hesstore.store.identity import identity_of
+from hesstore.store.schema import BY_NAME, VARIABLES, Status, promised_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -210,7 +211,8 @@ def _described(ds: xr.Dataset) -> _Described:
     try:
         identity, config, made = (json.loads(ds.attrs[name]) for name in ("identity", "config", "environment"))
         layout = [f"{name} {'×'.join(map(str, shape))}" for name, shape in identity["parameters"]]
-        facts = {f"{group}.{name}": fact for group, named in grouped(made).items() for name, fact in named.items()}
+        groups = facts_by_group(made)
+        facts = {f"{group}.{name}": fact for group, named in groups.items() for name, fact in named.items()}
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise CorruptStoreError(f"attributes can't be read ({error}): hesstore verify says more") from error
     elsewhere = {f"config.{key}": value for key, value in config.items() if key not in identity}
@@ -279,7 +281,7 @@ def _names(a: xr.Dataset, b: xr.Dataset) -> tuple[list[str], Values]:
 
 def _have_the_same_large(a: xr.Dataset, b: xr.Dataset) -> bool:
     """Whether the digests of both cover the same arrays, and both have them all: a pack may lack some."""
-    covered, other = (set(arrays_of(int(ds.attrs["schema_version"]), Status.COMPLETE)) for ds in (a, b))
+    covered, other = (set(promised_large(identity_of(ds.attrs), Status.COMPLETE)) for ds in (a, b))
     return covered == other and all(name in a and name in b for name in covered)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from hesstore.errors import CorruptStoreError
 from hesstore.store.chunk_files import chunk_file
 from hesstore.store.digest import digest, entries_digest
-from hesstore.store.schema import BY_NAME, Run, Status, arrays_of, entries_of
+from hesstore.store.identity import identity_of
+from hesstore.store.schema import BY_NAME, Run, Status, promised_large, promised_small
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -56,14 +57,17 @@ class Reader:
         except (ValueError, RuntimeError, KeyError) as error:
             file = chunk_file(variable, *(*place, 0)[:2])
             raise CorruptStoreError(f"{self.called}: {file} is damaged ({error}): hesstore verify says more") from error
+        if variable.dtype == "string":  # xarray reads NaN where there is none
+            texts = [text if isinstance(text, str) else "" for text in values.ravel()]
+            values = np.array(texts, dtype=object).reshape(values.shape)
         return values
 
     def contradicted(self, place: Place, values: At) -> tuple[str, ...]:
         """The variables whose common digest is not that of ``values``; none if the store lacks one that it covers."""
         position, index = place
         run = Run(position, int(self.ds["seed"].values[position]), str(self.ds["direction"].values[position]))
-        l2, version = float(self.ds["l2"].values[index]), int(self.ds.attrs["schema_version"])
-        arrays, entries = (covered(version, Status.COMPLETE) for covered in (arrays_of, entries_of))
+        l2, identity = float(self.ds["l2"].values[index]), identity_of(self.ds.attrs)
+        arrays, entries = (covered(identity, Status.COMPLETE) for covered in (promised_large, promised_small))
         if values.keys() >= {*arrays, "digest"}:
             there = digest(run, l2, {name: values[name] for name in arrays})
             if there != int(values["digest"]):
@@ -94,8 +98,6 @@ def check(readers: tuple[Reader, Reader], places: tuple[Place, Place], values: t
 
 def is_unset(name: str, values: At) -> bool:
     """Whether a variable has no values at a λ, or is not there: all read as what is not written does."""
-    if name == "converged":  # False is a value: without norms it says nothing
-        return name not in values or ("residual_norm" in values and is_unset("residual_norm", values))
     if name not in values:
         return True
     fill, array = BY_NAME[name].fill, values[name]

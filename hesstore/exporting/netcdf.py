@@ -23,8 +23,10 @@ from hesstore.exporting.output_folder import check_room
 from hesstore.files import remove_partial, whole_file
 from hesstore.store import open as open_store
 from hesstore.store.digest import digest
+from hesstore.store.identity import identity_of
 from hesstore.store.origin import origin_of
-from hesstore.store.schema import BY_NAME, Run, Status, arrays_of
+from hesstore.store.schema import BY_NAME, Run, Status, promised_large
+from hesstore.store.variable import TEXT
 
 if TYPE_CHECKING:
     import os
@@ -210,7 +212,7 @@ class _Part:
 
     def promised(self, status: Status) -> tuple[str, ...]:
         """The large arrays that are in the store at a λ."""
-        return arrays_of(int(self.ds.attrs["schema_version"]), status)
+        return promised_large(identity_of(self.ds.attrs), status)
 
     def nbytes(self) -> int:
         """Bytes of what is to be written."""
@@ -303,6 +305,10 @@ def _template(part: _Part, compression: dict[str, Any]) -> memoryview:
     for name, variable in small.variables.items():
         if "flag_values" in variable.attrs:  # CF wants them in the variable's own type
             variable.attrs = {**variable.attrs, "flag_values": np.array(variable.attrs["flag_values"], variable.dtype)}
+        if name in small.data_vars and variable.dtype == object:  # texts: HDF5 cannot store NaN among them
+            known = [text if isinstance(text, str) else "" for text in variable.values.ravel()]
+            variable.values = np.array(known, dtype=object).reshape(variable.shape)
+            variable.attrs = {**variable.attrs, **TEXT}
         if variable.dtype.kind in "biuf" and variable.ndim:
             encoding[name] = {"fletcher32": True, **compression}
     image = io.BytesIO()

@@ -8,7 +8,6 @@ readers take by the pattern ``eigenvectors/*.parquet``.
 from __future__ import annotations
 
 import itertools
-import json
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -50,11 +49,10 @@ LARGE = {"eigenvectors": "eigenvectors", "gradients": "gradient", "weights": "we
 TIDY_KINDS = (*TABLES, *LARGE)
 FORMATS = ("csv", "parquet")
 
-_ASKED_FOR = {"density": "density", "steps": "response", "class_responses": "response"}
-"""Settings without which a table would have nothing in it."""
-
 _COLUMNS = {"eigenvalues": "eigenvalue"}
-_NOT_EXPORTED = frozenset({"status", "digest", "entries_digest", "failure"})
+_SAME_EVERYWHERE = frozenset({"status", "failure"})
+"""Variables without information in the tables, which contain only complete grid points."""
+_FLAGS = frozenset({"converged"})
 _LABELS = ("layer", "kind", "out_index", "in_index")
 _BYTES = {"csv": 12.0, "parquet": 5.0}  # a number takes
 _BYTES_A_PARAMETER = {"csv": 40.0, "parquet": 4.0}
@@ -63,8 +61,7 @@ _BYTES_A_PARAMETER = {"csv": 40.0, "parquet": 4.0}
 def tidy_files(selection: PointSelection, kinds: Sequence[str], format: str, compress: str | None) -> Iterator[File]:  # noqa: A002
     """The files of the ``kinds`` that are asked for, in a format of :data:`FORMATS`."""
     ending = f".{format}{suffix(compress)}"
-    identity = json.loads(selection.ds.attrs["identity"])
-    for kind in (kind for kind in TABLES if kind in kinds and identity.get(_ASKED_FOR.get(kind, "k"))):
+    for kind in (kind for kind in TABLES if kind in kinds):
         names = [name for name in _variables(TABLES[kind]) if name in selection.ds]
         if names:
             rows = len(selection.cells) * np.prod([selection.ds.sizes[dim] for dim in TABLES[kind]])
@@ -89,7 +86,8 @@ def tidy_files(selection: PointSelection, kinds: Sequence[str], format: str, com
 
 
 def _variables(dims: tuple[str, ...]) -> list[str]:
-    return [each.name for each in VARIABLES if each.dims[2:] == dims and each.name not in _NOT_EXPORTED]
+    of_table = [each for each in VARIABLES if each.dims[2:] == dims and not each.is_bookkeeping]
+    return [each.name for each in of_table if each.name not in _SAME_EVERYWHERE]
 
 
 # -- small tables -----------------------------------------------------------------------------------------
@@ -142,12 +140,11 @@ def _values(selection: PointSelection, name: str) -> NDArray[np.generic]:
 
 
 def _column(name: str, values: NDArray[np.generic]) -> pl.Series:
-    if BY_NAME[name].dtype == "string":
-        return pl.Series([str(value) for value in values])
     series = pl.Series(values)
     if series.dtype.is_float():
         return series.fill_nan(None)
-    return series.replace(-1, None) if BY_NAME[name].fill == -1 else series
+    known = series.replace(-1, None) if BY_NAME[name].fill == -1 else series
+    return known.cast(pl.Boolean) if name in _FLAGS else known
 
 
 # -- a value a parameter ----------------------------------------------------------------------------------

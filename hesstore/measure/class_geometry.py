@@ -13,7 +13,7 @@ import torch
 from hesstore import linalg
 from hesstore.curvature import ClassLosses, scalar_curvature
 from hesstore.measure import class_response
-from hesstore.store.schema import DENSITY_POINTS, DENSITY_SCALE, SIGNS, density_grid
+from hesstore.store.schema import DENSITY_SCALE, density_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,7 @@ class Geometry:
     chunk_rows: int
 
     def at(self, site: GeometryInputs) -> Values:
-        """All variables of the class geometry at one λ.
+        """Return the variables of the class geometry at one grid point that the config asks for.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class Geometry:
             **self._directions(site),
             **self._gradients(site),
             **self._curvature(site),
-            "density": self._density(site),
+            **self._density(site),
         }
 
     # -- along each eigenvector ---------------------------------------------------------------------------
@@ -111,14 +111,8 @@ class Geometry:
 
     def _responses(self, site: GeometryInputs, slope: Tensor) -> Values:
         theta, pairs, rise = site.theta, site.pairs, self.config.response
-        modes, classes = len(pairs.eigenvalues), self.data.num_classes
         if not rise:
-            nothing = np.full((modes, len(SIGNS)), np.nan)
-            by_class = np.full((*nothing.shape, classes), np.nan)
-            return {
-                "class_response": by_class,
-                **dict.fromkeys(("response_step", "predicted_rise", "measured_rise"), nothing),
-            }
+            return {}
         longest = max(1.0, _norm(theta))
         steps = class_response.steps(slope, pairs.eigenvalues.to(slope.device), rise, longest)
         found = self._responder.respond(theta, pairs.eigenvectors, steps.length)
@@ -160,24 +154,25 @@ class Geometry:
     # -- curvature of the whole ---------------------------------------------------------------------------
 
     def _curvature(self, site: GeometryInputs) -> Values:
-        names = ("trace", "trace_error", "frobenius_norm", "frobenius_norm_error")
         if not self.config.probes:
-            return dict.fromkeys((*names, "scalar_curvature", "scalar_curvature_error"), math.nan)
+            return {}
         operator = site.hessian()
         found = linalg.moments(operator, site.pairs, self.config.probes, site.generator("trace"))
         objective = site.gradient + site.shift * site.theta
         scalar = scalar_curvature(found, objective, operator.matvec(objective), site.shift)
-        numbers = (found.trace, found.trace_error, found.frobenius_norm, found.frobenius_norm_error)
         return {
-            **dict(zip(names, numbers, strict=True)),
+            "trace": found.trace,
+            "trace_error": found.trace_error,
+            "frobenius_norm": found.frobenius_norm,
+            "frobenius_norm_error": found.frobenius_norm_error,
             "scalar_curvature": scalar.value,
             "scalar_curvature_error": scalar.error,
         }
 
-    def _density(self, site: GeometryInputs) -> NDArray[np.float64]:
+    def _density(self, site: GeometryInputs) -> Values:
         config = self.config
         if not config.density:
-            return np.full(DENSITY_POINTS, np.nan)
+            return {}
         quadrature = linalg.lanczos_quadrature(
             site.hessian(),
             probes=config.density_probes,
@@ -185,7 +180,8 @@ class Geometry:
             generator=site.generator("density"),
         )
         grid = torch.tensor(density_grid(), dtype=torch.float64)
-        return linalg.smoothed(quadrature, grid, width=config.density_width, scale=DENSITY_SCALE).numpy()
+        density = linalg.smoothed(quadrature, grid, width=config.density_width, scale=DENSITY_SCALE)
+        return {"density": density.numpy()}
 
 
 def _numpy(tensor: Tensor) -> NDArray[np.float64]:

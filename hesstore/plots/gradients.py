@@ -38,7 +38,7 @@ def gradient(ds: xr.Dataset, run: int = 0, split: str = "train") -> Figure:
     Raises
     ------
     AnalysisError
-        If the run is not there, no λ of it is complete, or the store is of an older hesstore.
+        If the run is not there, no λ of it is complete, or the store has no class geometry.
     """
     part = series_of(ds, run, *_NAMES).sel(split=split)
     figure = style.sheet(7.2, 7.2)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-_NAMES = ("class_curvature", "class_slope", "class_response", "confusion", "eigenvalues")
+_NAMES = ("class_curvature", "class_slope", "confusion", "eigenvalues")
 _SEEN = 0.06
 """Share of the colour range from which a negative cell carries its sign."""
 
@@ -46,7 +46,7 @@ def classes(ds: xr.Dataset, run: int = 0, l2: float | None = None, split: str = 
     Raises
     ------
     AnalysisError
-        If the run or the λ is not there or not complete, or the store is of an older hesstore.
+        If the run or the λ is not there or not complete, or the store has no class geometry.
     """
     where = telling_l2(ds, run) if l2 is None else l2
     figure = style.sheet(*_size(ds, 1))
@@ -105,7 +105,7 @@ def response(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
 
 def draw_response(axes: Axes, ds: xr.Dataset, run: int, l2: float) -> None:
     """The mean over both ways along each mode, with its colour bar."""
-    at = at_l2(ds, run, l2, *_NAMES)
+    at = at_l2(ds, run, l2, *_NAMES, "class_response")
     changes = sensitivity(at, run)["response"].isel(l2=0).transpose("label", "mode").values
     _require_some(changes, "responses", "--response above 0")
     _draw_map(axes, labels_of(ds), changes)

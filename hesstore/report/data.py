@@ -34,7 +34,7 @@ DIGITS = 4
 DECIMALS = 3
 """Of the maps of class × mode."""
 TEXTS = ("failure", "solver_message")
-_OF_MODES = ("class_curvature", "class_slope", "class_response")
+_OF_MODES = ("class_curvature", "class_slope")
 _BLOCK = 32
 """λ that are read at once of what has a file a λ."""
 _ROUNDING = 16.0
@@ -96,7 +96,7 @@ def of_run(ds: xr.Dataset, run: int, progress: Progress | None = None) -> dict[s
     """
     part = _loaded(ds, run, progress)
     found: dict[str, Any] = {"status": part["status"].isel(run=0).values.tolist()}
-    found |= {name: [str(text) for text in part[name].values[0].tolist()] for name in TEXTS if name in part}
+    found |= {name: [_text(text) for text in part[name].values[0].tolist()] for name in TEXTS if name in part}
     if not (part["status"] == Status.COMPLETE).any():
         return {**found, **dict.fromkeys(SERIES), "start": 0, "last_known": None}
     series = _variables(part)
@@ -116,9 +116,14 @@ SERIES = (*EXACT, *IN_DIGITS, "tolerance", "class_skill", "curvature_share", "sl
 """What :func:`of_run` has along λ, but for status and texts."""
 
 
+def _text(value: object) -> str:
+    """Return a text, which is NaN if it is missing."""
+    return value if isinstance(value, str) else ""
+
+
 def _loaded(ds: xr.Dataset, run: int, progress: Progress | None) -> xr.Dataset:
     """What is shown of ``run``, in memory; the dimension run stays."""
-    names = [name for name in (*EXACT, *IN_DIGITS, *TEXTS, *_OF_MODES, "status") if name in ds]
+    names = [name for name in (*EXACT, *IN_DIGITS, *TEXTS, *_OF_MODES, "class_response", "status") if name in ds]
     part = plot_data.without_parameters(ds[names].sel(run=[run]))
     by_l2 = [name for name in names if BY_NAME[name].by_l2]
     count = part.sizes["l2"]
@@ -155,7 +160,7 @@ def _variables(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:
         if name in part:
             chosen = part[name].astype(np.float64).where(complete).isel(run=0)
             values[name] = chosen.transpose("l2", *BY_NAME[name].dims[2:]).values
-    for name in {"confusion", "epochs", "matvecs"} & values.keys():
+    for name in {"confusion", "converged", "epochs", "matvecs"} & values.keys():
         values[name][values[name] < 0] = np.nan  # an import may lack them
     if {"converged", "residual_norm"} <= values.keys():
         values["converged"][~np.isfinite(values["residual_norm"])] = np.nan  # nothing is known of what has no residual
@@ -171,17 +176,16 @@ def _skills(part: xr.Dataset, run: int) -> dict[str, NDArray[np.float64]]:
 
 def _maps(part: xr.Dataset, run: int) -> dict[str, NDArray[np.float64]]:
     """(l2, split or sign, label, mode) each, rounded."""
-    if any(name not in part for name in _OF_MODES):  # the store is of an older hesstore
+    if any(name not in part for name in _OF_MODES):
         return {}
     l2 = part["l2"].values
     by_split = [sensitivity(part, run, split).reindex(l2=l2).transpose("l2", "label", "mode") for split in SPLITS]
     shares, slopes = (np.stack([one[name].values for one in by_split], axis=1) for name in ("curvature_share", "slope"))
-    response = part["class_response"].where(part["status"] == Status.COMPLETE).isel(run=0)
-    return {
-        "curvature_share": shares.round(DECIMALS) + 0.0,
-        "slope": in_thousandths(slopes),
-        "response": response.transpose("l2", "sign", "label", "mode").values.round(DECIMALS) + 0.0,
-    }
+    maps = {"curvature_share": shares.round(DECIMALS) + 0.0, "slope": in_thousandths(slopes)}
+    if "class_response" in part:
+        response = part["class_response"].where(part["status"] == Status.COMPLETE).isel(run=0)
+        maps["response"] = response.transpose("l2", "sign", "label", "mode").values.round(DECIMALS) + 0.0
+    return maps
 
 
 def _tolerance(part: xr.Dataset, eigenvalues: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Opening a store as an xarray Dataset."""
+"""Open a store as an xarray Dataset."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from hesstore.errors import CorruptStoreError
+from hesstore.store.decoding import decoding
 from hesstore.store.group import open_group
 from hesstore.store.places.location import locate
 
@@ -15,29 +15,28 @@ if TYPE_CHECKING:
 
 
 def open_store(location: Location, *, chunked: bool = True) -> xr.Dataset:
-    """The store's variables, labelled and lazy: the same Dataset as ``xr.open_zarr(location)``, after a check.
+    """Return the store as a lazy Dataset: the same as ``xr.open_zarr(location)``, after a check.
 
-    ``hesstore.open`` gives it a repr and the analyses of :mod:`hesstore.analysis`.
+    ``hesstore.open`` adds a headline to its representation, and the analyses of :mod:`hesstore.analysis`.
 
     Parameters
     ----------
     location : path, ``file://`` URL or ``s3://`` URL
         The store.
     chunked : bool
-        Whether arrays are Dask's, where Dask is installed. One λ after the other is read four times as fast without.
+        Whether arrays are those of Dask, where it is installed. Reading one grid point after the other is four times
+        as fast without.
 
     Raises
     ------
     CorruptStoreError
-        If its metadata or a coordinate is damaged; other damage shows when it is read.
+        If its metadata or a coordinate is damaged. Other damage is noticed when the variable is read.
     StoreError
-        If it is not a store, or has a newer schema.
+        If it is not a store, or has another schema.
     """
     place = locate(location)
     open_group(place)
     options: dict[str, Any] = {} if chunked else {"chunks": None}
-    try:  # this reads the coordinates
+    with decoding(f"{place}: a coordinate"):  # opening reads the coordinates
         ds: xr.Dataset = xr.open_zarr(place.zarr_store(read_only=True), zarr_format=3, **options)
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise CorruptStoreError(f"{place}: a coordinate is damaged ({error}): hesstore verify says which") from error
     return ds

@@ -10,15 +10,16 @@ from typing import Any
 import xarray as xr
 
 from hesstore import config
-from hesstore.store import SCHEMA_VERSION, Status, SweepStore
-from hesstore.store.schema import COORDINATE_ATTRS, VARIABLES, Variable, arrays_of, entries_of
+from hesstore.store import Status, SweepStore
+from hesstore.store.schema import COORDINATE_ATTRS, VARIABLES, promised_large, promised_small
+from hesstore.store.variable import CHUNK_POINTS, Variable
 from tests.store.test_store import spec
 
 
 def variables() -> str:
-    """One row a variable, in alphabetical order."""
+    """Return one row per variable, in alphabetical order."""
     return table(
-        ("variable", "dimensions", "dtype", "units", "unwritten", "one chunk", "since", "what it is"),
+        ("variable", "dimensions", "dtype", "unit", "unwritten", "one chunk", "if", "description"),
         (_variable(each) for each in sorted(VARIABLES, key=lambda each: each.name)),
     )
 
@@ -33,32 +34,32 @@ def _variable(variable: Variable) -> tuple[str, ...]:
         variable.units,
         f"{variable.fill}" or '""',
         _chunk(variable),
-        str(variable.since),
+        f"`{variable.setting}`" if variable.setting else "",
         variable.long_name + comment + notes,
     )
 
 
 def _chunk(variable: Variable) -> str:
-    """What lies in one chunk, from the chunk shape itself."""
+    """Describe the contents of one chunk, from its shape."""
     sizes = {dim: number for number, dim in enumerate(("run", "l2", "mode", "split", "label", "pred", "param"), 2)}
     sizes |= dict.fromkeys({"other", "sign", "mu"}, 99)
     chunk = dict(zip(variable.dims, variable.chunks(sizes), strict=True))
     if chunk["l2"] > 1:
-        return "a run"
+        return f"{CHUNK_POINTS} grid points"
     if variable.shards(sizes):
-        return "a mode; one file a λ"
-    return "a λ"
+        return "a mode; one file per grid point"
+    return "a grid point"
 
 
 def coordinates() -> str:
-    """One row a coordinate, as an empty store has them."""
+    """Return one row per coordinate, as an empty store has them."""
     ds = _template()
     rows = []
     for name in COORDINATE_ATTRS:
         dtype = "string" if ds[name].dtype.kind in "OT" else f"{ds[name].dtype.kind}{ds[name].dtype.itemsize}"
         of = ", ".join(map(str, ds[name].dims))
         rows.append((f"`{name}`", of, dtype, ds[name].attrs.get("units", ""), ds[name].attrs["long_name"]))
-    return table(("coordinate", "of", "dtype", "units", "what it is"), rows)
+    return table(("coordinate", "dimension", "dtype", "unit", "description"), rows)
 
 
 def _template() -> xr.Dataset:
@@ -69,18 +70,18 @@ def _template() -> xr.Dataset:
 
 
 def promises() -> str:
-    """One row a status: what is there then, and covered by its digests."""
+    """Return one row per status: the variables that it promises, which its digests cover."""
     return table(
-        ("status", "large arrays, covered by `digest`", "small entries, covered by `entries_digest`"),
+        ("status", "large variables, covered by `digest`", "small variables, covered by `entries_digest`"),
         (
-            (f"{int(status)} {status.name.lower()}", _names(arrays_of, status), _names(entries_of, status))
+            (f"{int(status)} {status.name.lower()}", _names(promised_large, status), _names(promised_small, status))
             for status in Status
         ),
     )
 
 
 def _names(of: Any, status: Status) -> str:
-    return ", ".join(f"`{name}`" for name in of(SCHEMA_VERSION, status)) or "–"
+    return ", ".join(f"`{name}`" for name in of(spec().identity, status)) or "–"
 
 
 def settings() -> str:

@@ -251,7 +251,9 @@ def test_missing_weights_stop_a_resumed_sweep_and_fail_no_strength(toy_config: M
 
 def test_a_wrong_store_is_named_before_data_are_loaded(toy_config: MakeConfig, tmp_path: Path) -> None:
     run_sweep(toy_config(l2="0"), tmp_path / "s.zarr")
-    with pytest.raises(ConfigMismatchError, match=r"dataset is tests\.support\.toy:digits there, mnist here"):
+    with pytest.raises(
+        ConfigMismatchError, match=r"dataset is tests\.support\.toy:digits in the store, mnist in the config"
+    ):
         run_sweep(SweepConfig.from_mapping({"data_dir": "/nowhere"}), tmp_path / "s.zarr")
 
 

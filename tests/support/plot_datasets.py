@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hesstore.store.schema import Status, density_grid
+from hesstore.store.schema import BY_NAME, SCHEMA_VERSION, Status, density_grid
 from tests.support.analysis_datasets import Runs, dataset, random_bases
 
 CLASSES = 10
@@ -36,10 +36,10 @@ def with_holes(ds: xr.Dataset, holes: dict[int, list[int]], status: Status = Sta
     return ds
 
 
-def older(ds: xr.Dataset) -> xr.Dataset:
-    """What a hesstore before the class geometry left."""
-    kept = ("eigenvalues", "eigenvectors", "accuracy", "class_accuracy", "confusion", "status")
-    return ds[[*kept]].drop_dims(["mu", "sign", "other"], errors="ignore").assign_attrs(schema_version=2)
+def without_options(ds: xr.Dataset) -> xr.Dataset:
+    """``ds`` as it is if the config asks for no optional result."""
+    optional = [str(name) for name in ds.data_vars if BY_NAME[str(name)].setting]
+    return ds.drop_vars(optional).drop_dims(["mu", "sign"], errors="ignore").assign_attrs(schema_version=SCHEMA_VERSION)
 
 
 def _run(

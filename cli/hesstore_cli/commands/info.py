@@ -111,7 +111,7 @@ def _result(cell: xr.Dataset) -> dict[str, Any]:
         "worst_class": int(cell["label"][int(np.nanargmin(classes))]) if known else None,
         "worst_class_accuracy": float(np.nanmin(classes)) if known else None,
         "top_eigenvalue": _finite(float(cell["eigenvalues"][0])),
-        "converged": int(cell["converged"].sum()),
+        "converged": int((cell["converged"] == 1).sum()),
         "epochs": int(cell["epochs"]),
         "matvecs": int(cell["matvecs"]),
     }

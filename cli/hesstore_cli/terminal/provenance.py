@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def as_text(facts: Mapping[str, Any]) -> str:
     """The provenance among the facts of ``hesstore info --json``: in groups, with all values in one column."""
-    from hesstore.store.environments import grouped
+    from hesstore.store.environments import facts_by_group
 
     made, *others = facts["environments"]
     groups: dict[str, dict[str, Any]] = {
@@ -22,7 +22,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
             **({"made": made["time"]} if "time" in made else {}),
         },
         "config": {name: value for name, value in facts["config"].items() if value != ""},
-        **grouped(made),
+        **facts_by_group(made),
     }
     for number, other in enumerate(others, 1):
         heading = f"went on in environment {number + 1}, {other.get('time', 'at a time unknown')}: what differed"
@@ -43,9 +43,10 @@ def _changes(made: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tupl
 
 
 def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
-    from hesstore.store.environments import grouped
+    from hesstore.store.environments import facts_by_group
 
-    return {f"{group}.{name}": value for group, facts in grouped(environment).items() for name, value in facts.items()}
+    groups = facts_by_group(environment)
+    return {f"{group}.{name}": value for group, facts in groups.items() for name, value in facts.items()}
 
 
 def _shown(value: object) -> str:

@@ -163,14 +163,18 @@ class Watcher:
     def look(self) -> Sight:
         """What is there now."""
         from hesstore.dataset import progress
+        from hesstore.store.chunk_files import chunk_files
         from hesstore.store.reading import open_store
+        from hesstore.store.schema import AXIS, BY_NAME
 
         made = self._place.written("zarr.json")
         if self._ds is None or made != self._made:  # a store that has grown is another one
             self._ds, self._made = open_store(self._place, chunked=False), made
         far = progress.of(self._ds)
         holders = {run.run: self._place.holder(run.run) for run in far.runs}
-        written = [self._place.written(f"status/c/{run.run}/0") for run in far.runs]
+        count = self._ds.sizes[AXIS]
+        files = [file for run in far.runs for file in chunk_files(BY_NAME["status"], run.run, count)]
+        written = [self._place.written(file) for file in files]
         return Sight(
             store=str(self._place),
             progress=far,
