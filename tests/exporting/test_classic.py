@@ -196,12 +196,15 @@ def test_only_complete_grid_points_are_exported(store: Path, tmp_path: Path) -> 
     shutil.copytree(store, path)
     writer = SweepStore(path)
     for run, index, status in ((0, 1, Status.FITTED), (1, 0, Status.FAILED), (1, 3, Status.PENDING)):
-        writer._array("status")[run, index] = np.int8(status)
+        statuses = writer.status(writer.runs[run])
+        statuses[index] = status
+        writer.put_all("status", writer.runs[run], statuses)
     summary = export(path, tmp_path / "out")
     assert summary.skipped == ((0, 0.001), (1, 0.0), (1, 0.05))
     assert not list((tmp_path / "out").glob("*-0-0.00100*"))
     assert pd.read_csv(tmp_path / "out" / "Model-1_split_accuracy.csv")["L2_strength"].tolist() == [0.001, 0.01]
-    writer._array("status")[:] = np.int8(Status.PENDING)
+    for each in writer.runs:
+        writer.put_all("status", each, np.zeros(4, np.int8))
     with pytest.raises(ExportError, match="none of the 8 chosen grid points is complete"):
         export(path, tmp_path / "none")
 
