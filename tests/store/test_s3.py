@@ -542,17 +542,17 @@ def test_status_asks_the_bucket(hesstore: Callable[..., Done], monkeypatch: pyte
     store.record(run, 0, Status.COMPLETE, {**fitted(0), **analysed(0)})
     with store.claim(run):
         before = contents()
-        told = hesstore("status", URL, "--json")
-        assert told.returncode == 0, told.stderr
+        answer = hesstore("status", URL, "--json")
+        assert answer.returncode == 0, answer.stderr
         assert contents() == before
         monkeypatch.setattr("hesstore.store.places.s3.process_space", lambda: "of another machine")
         elsewhere = hesstore("status", URL).stdout
-    facts = json.loads(told.stdout)
+    facts = json.loads(answer.stdout)
     assert (facts["complete"], facts["total"], facts["is_driven"]) == (1, 6, True)
     holder = facts["runs"][0]["holder"]
     assert (holder["pid"], holder["alive"]) == (os.getpid(), True)
     assert holder["renewed"]
     assert facts["runs"][1]["holder"] is None
     assert facts["newest_record"]
-    assert "; heard of " in elsewhere
-    assert f"held by process {os.getpid()} on " in elsewhere
+    assert "; claim renewed " in elsewhere
+    assert f"claimed by process {os.getpid()} on " in elsewhere
