@@ -111,7 +111,7 @@ def test_a_different_config_is_exit_status_3(hesstore: Hesstore, toy_arguments: 
         (["--dataset", "mnits"], "not one of mnist"),
         (["--dataset", "tests.support.toy:with_nan"], "NaN or infinite"),
         (["--dataset", "tests.support.toy:bad_label"], "outside the classes 0 … 9"),
-        (["--model", "cnn"], "is not mlp"),
+        (["--model", "cnn"], "is neither mlp nor module:factory"),
         (["--preset", "papr"], "preset: 'papr'"),
         (["--config", "none.toml"], "No such file"),
         (["--device", "cuda:99"], "cuda"),
