@@ -99,7 +99,7 @@ class ClassGeometry:
             **self._directions(inputs),
             **self._gradients(inputs),
             **self._curvature(inputs),
-            "density": self._density(inputs),
+            **self._density(inputs),
         }
 
     # -- along each eigenvector ---------------------------------------------------------------------------
@@ -188,25 +188,27 @@ class ClassGeometry:
 
     def _curvature(self, inputs: GridPointInputs) -> Values:
         """The trace and the Frobenius norm of H, and the scalar curvature, with their standard errors."""
-        names = ("trace", "trace_error", "frobenius_norm", "frobenius_norm_error")
         if not self.config.probes:
-            return dict.fromkeys((*names, "scalar_curvature", "scalar_curvature_error"), math.nan)
+            names = ("trace", "frobenius_norm", "scalar_curvature")
+            return dict.fromkeys((*names, *(f"{name}_error" for name in names)), math.nan)
         operator = inputs.hessian()
         moments = linalg.moments(operator, inputs.pairs, self.config.probes, inputs.generator("trace"))
         objective = inputs.gradient + inputs.shift * inputs.theta
         scalar = scalar_curvature(moments, objective, operator.matvec(objective), inputs.shift)
-        numbers = (moments.trace, moments.trace_error, moments.frobenius_norm, moments.frobenius_norm_error)
         return {
-            **dict(zip(names, numbers, strict=True)),
+            "trace": moments.trace,
+            "trace_error": moments.trace_error,
+            "frobenius_norm": moments.frobenius_norm,
+            "frobenius_norm_error": moments.frobenius_norm_error,
             "scalar_curvature": scalar.value,
             "scalar_curvature_error": scalar.error,
         }
 
-    def _density(self, inputs: GridPointInputs) -> NDArray[np.float64]:
+    def _density(self, inputs: GridPointInputs) -> Values:
         """The spectral density of H on the grid of the coordinate ``mu``."""
         config = self.config
         if not config.density:
-            return np.full(DENSITY_POINTS, np.nan)
+            return {"density": np.full(DENSITY_POINTS, np.nan)}
         quadrature = linalg.lanczos_quadrature(
             inputs.hessian(),
             probes=config.density_probes,
@@ -214,7 +216,8 @@ class ClassGeometry:
             generator=inputs.generator("density"),
         )
         grid = torch.tensor(density_grid(), dtype=torch.float64)
-        return linalg.smoothed(quadrature, grid, width=config.density_width, scale=DENSITY_SCALE).numpy()
+        density = linalg.smoothed(quadrature, grid, width=config.density_width, scale=DENSITY_SCALE)
+        return {"density": density.numpy()}
 
 
 def _numpy(tensor: Tensor) -> NDArray[np.float64]:
