@@ -203,7 +203,9 @@ def test_the_command(original: Original, folder: Path, tmp_path: Path, hesstore:
     done = hesstore("import", folder, "s.zarr")
     assert done.returncode == 0
     assert done.stdout == ""
-    assert done.stderr.splitlines()[-1].startswith("13 files, 3 λ, in s.zarr; what the files lack is NaN: --recompute")
+    assert done.stderr.splitlines()[-1].startswith(
+        "13 files imported into s.zarr, 3 grid points; missing values are NaN: --recompute"
+    )
     shown = hesstore("info", "s.zarr").stdout
     assert "imported from classic files" in shown
     assert "–" in shown
