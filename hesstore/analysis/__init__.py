@@ -9,8 +9,8 @@
     analysis.overlap(ds, 0.0, 0.01, k=9)  # overlap of two spans, and their principal angles
     ds.hess.transitions()  # the same functions as methods
 
-Only complete grid points are used. Every variable of a result has a ``long_name`` and ``units``, so that ``.plot()``
-labels itself.
+Only complete grid points are used. Every variable of a result has a ``long_name``, and ``units`` unless it is a pure
+number, so that ``.plot()`` labels itself.
 """
 
 from hesstore.analysis import accessor as accessor

@@ -1,4 +1,4 @@
-"""The attributes of results: every variable gets a ``long_name`` and ``units``, so that ``.plot()`` labels itself."""
+"""The attributes of results: a ``long_name``, and ``units`` if there are any, so that ``.plot()`` labels itself."""
 
 from __future__ import annotations
 
@@ -24,21 +24,25 @@ _LONG_NAMES = {
 }
 
 
-def variable(dims: tuple[str, ...], values: Any, long_name: str, units: str = "1") -> xr.Variable:
-    """Return a variable with its ``long_name`` and ``units``."""
-    return xr.Variable(dims, values, {"long_name": long_name, "units": units})
+def variable(dims: tuple[str, ...], values: Any, long_name: str, units: str | None = None) -> xr.Variable:
+    """Return a variable with its attributes; pure numbers have no units."""
+    return xr.Variable(dims, values, variable_attrs(long_name, units))
+
+
+def variable_attrs(long_name: str, units: str | None = None) -> dict[str, str]:
+    """Return the attributes of a variable; pure numbers have no units."""
+    return {"long_name": long_name, **({} if units is None else {"units": units})}
 
 
 def with_attributes(ds: xr.Dataset) -> xr.Dataset:
-    """Return ``ds`` with a ``long_name`` and ``units`` on each coordinate; attributes that exist are kept."""
-    coords = {name: coord.assign_attrs({**_attrs(name), **coord.attrs}) for name, coord in ds.coords.items()}
+    """Return ``ds`` with a ``long_name`` on each coordinate; attributes that exist are kept."""
+    coords = {
+        name: coord.assign_attrs({"long_name": _LONG_NAMES.get(str(name), str(name)), **coord.attrs})
+        for name, coord in ds.coords.items()
+    }
     return ds.assign_coords(coords)
 
 
 def scalar_coordinates(part: xr.Dataset) -> dict[Hashable, xr.Variable]:
     """Return the coordinates without a dimension, such as the run at which ``part`` was selected."""
     return {name: coord.variable for name, coord in part.coords.items() if not coord.ndim}
-
-
-def _attrs(name: Hashable) -> dict[str, str]:
-    return {"long_name": _LONG_NAMES.get(str(name), str(name)), "units": "1"}

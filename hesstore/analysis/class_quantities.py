@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hesstore.analysis.attributes import with_attributes
+from hesstore.analysis.attributes import variable_attrs, with_attributes
 from hesstore.analysis.selection import require_split, require_variables
 from hesstore.errors import AnalysisError
 from hesstore.store.schema import AXIS, Status
@@ -93,8 +93,9 @@ def _skill(confusion: xr.DataArray) -> xr.DataArray:
     others = rows.sum(-1, keepdims=True) - rows
     with np.errstate(invalid="ignore", divide="ignore"):  # a class without rows has no skill: 0/0 is NaN
         skill = hits / rows - (predicted - hits) / others
-    attrs = {"long_name": "skill of the class: hit rate minus false-alarm rate", "units": "1"}
-    return confusion.isel(pred=0, drop=True).copy(data=skill).assign_attrs(attrs)
+    result = confusion.isel(pred=0, drop=True).copy(data=skill)
+    result.attrs = variable_attrs("skill of the class: hit rate minus false-alarm rate")
+    return result
 
 
 def _require_skill(skill: xr.DataArray, confusion: xr.DataArray, split: str) -> None:

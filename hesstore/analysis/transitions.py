@@ -70,7 +70,7 @@ def transitions(
     if resamples < 1:
         raise AnalysisError(f"resamples is {resamples}: it must be at least 1")
     rest = tuple(map(str, values.dims[2:]))
-    units = str(values.attrs.get("units", "1"))
+    units = values.attrs.get("units")
     by_run = _transitions_by_run(ds, values, quantity, margin)
     per_run = {name: variable(("run", *rest), by_run[name], _NAMES[name], _units(name, units)) for name in by_run}
     directions = [name for name in _DIRECTIONS if (ds["direction"].values == name).any()]
@@ -101,8 +101,8 @@ _NAMES = {
 }
 
 
-def _units(name: str, of_quantity: str) -> str:
-    return of_quantity if name == "drop_size" else "1"
+def _units(name: str, of_quantity: str | None) -> str | None:
+    return of_quantity if name == "drop_size" else None
 
 
 def _transitions_by_run(
@@ -150,7 +150,7 @@ def _summary(
     by_run: Mapping[str, NDArray[np.float64]],
     groups: list[NDArray[np.bool_]],
     rest: tuple[str, ...],
-    units: str,
+    units: str | None,
     *,
     resamples: int,
     seed: int,

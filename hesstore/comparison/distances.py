@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hesstore.analysis.subspaces import span_distance
+from hesstore.analysis.subspaces import one_minus_overlap
 from hesstore.comparison.verified_reader import is_unset
 from hesstore.store.schema import BY_NAME
 
@@ -107,7 +107,7 @@ def eigenvector_distance(a: Array, b: Array, eigenvalues_a: Array, eigenvalues_b
     if np.array_equal(a, b, equal_nan=True):
         return Distance(differs=False, relative=0.0)
     count = min(_before_gap(eigenvalues_a), _before_gap(eigenvalues_b))
-    return Distance(differs=True, relative=span_distance(a[:count], b[:count]))
+    return Distance(differs=True, relative=one_minus_overlap(a[:count], b[:count]))
 
 
 def _before_gap(eigenvalues: Array) -> int:

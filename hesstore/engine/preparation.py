@@ -51,7 +51,7 @@ def build_network(
     seed = derived_seed("init", config.seeds[0])
     if _is_custom(config):
         model = build_model(config, data, seed)
-        model_check.check_making(partial(build_model, config, data), model, config.model, seed)
+        model_check.check_factory(partial(build_model, config, data), model, config.model, seed)
     else:
         widths = (math.prod(data.input_shape), *config.hidden, data.num_classes)
         parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(widths))
@@ -100,7 +100,7 @@ def check_network(config: SweepConfig, model: FlatModel, data: datasets.Classifi
     if not _is_custom(config):
         return
     few = _few_rows(data.train)
-    model_check.warn_of(model_check.Trial(model, config.model, *few, data.num_classes).remarks())
+    model_check.issue_warnings(model_check.ModelCheck(model, config.model, *few, data.num_classes).run())
 
 
 def _few_rows(split: datasets.Split) -> datasets.Split:

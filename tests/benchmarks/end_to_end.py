@@ -204,7 +204,9 @@ def codecs(eigenvectors: NDArray[np.float32]) -> Table:
                 "result": "right" if right else "WRONG",
             }
         )
-    return Table("end-to-end: Blosc's codecs on these eigenvectors, bytes shuffled", rows, ["stores use the first"])
+    return Table(
+        "end-to-end: Blosc's codecs on these eigenvectors, bytes shuffled", rows, ["stores use the first codec"]
+    )
 
 
 def record_again(ds: xr.Dataset, path: Path) -> float:

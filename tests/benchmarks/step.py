@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from hesstore.training import fit
 from tests.benchmarks import original_method
 from tests.benchmarks.accuracy import training_loss
 from tests.benchmarks.digit_problem import BATCH, L2, Problem, fit_settings, untrained
 from tests.benchmarks.hessian_products import SLOW_ROUNDS
 from tests.benchmarks.result_tables import Table, with_ratio
 from tests.benchmarks.timing import Entry, Timing, interleave
+from tests.support.training import fit
 
 if TYPE_CHECKING:
     from tests.benchmarks.benchmark_settings import Settings

@@ -137,7 +137,7 @@ def as_text(facts: dict[str, Any]) -> str:
         f"config {facts['fingerprint'][:12]}: {settings}",
     ]
     if facts["imported"]:
-        lines.append(f"imported from {counted(facts['imported'], 'file')}")
+        lines.append(f"imported from {facts['imported']} files")
     for run in facts["runs"]:
         lines += ["", *_run_lines(run, sizes["mode"])]
     return "\n".join(lines)
