@@ -62,7 +62,8 @@ def toy_arguments() -> list[str]:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """An environment in which a subprocess finds the checkout's tests and no cached data."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONWARNINGS": "error"}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "cli")])
+    return {**os.environ, "PYTHONPATH": path, "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONWARNINGS": "error"}
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ def test_a_page(hesstore: Hesstore, swept: Path, tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text()
     assert "<h1>Two &lt;seeds&gt;</h1>" in text
     assert [run["seed"] for run in facts_in(text)["runs"]] == [1]
-    assert done.stderr == f"report of {swept} in report.html, 2.0 MB\n"
-    assert hesstore("report", swept, "-o", "report.html").returncode == 0  # like any picture, it is drawn anew
+    assert done.stderr == f"report of {swept} written to report.html, 2.0 MB\n"
+    assert hesstore("report", swept, "-o", "report.html").returncode == 0  # a report is overwritten, as a figure is
     assert [run["seed"] for run in facts_in((tmp_path / "report.html").read_text())["runs"]] == [0, 1]
 
 

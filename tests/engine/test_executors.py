@@ -181,7 +181,7 @@ def test_scheduler_and_workers_that_were_started_separately(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False
         )
         assert done.returncode == 0, done.stderr
-        assert re.search(r"4 λ complete", done.stderr)
+        assert re.search(r"4 grid points complete", done.stderr)
     finally:
         for process in reversed(processes):
             process.send_signal(signal.SIGTERM)

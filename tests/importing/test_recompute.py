@@ -165,7 +165,7 @@ def test_checkpoints_with_any_names(store: Path, files: Path, tmp_path: Path, he
     done = hesstore("import", *sorted(folder.iterdir()), "m.zarr", "--l2-from-name", "--recompute", *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""  # there are no numbers to compare with
-    assert "2 files, 2 λ, in m.zarr" in done.stderr.splitlines()[-1]
+    assert "2 files imported into m.zarr, 2 grid points" in done.stderr.splitlines()[-1]
     there, again = opened(store).sel(run=0), opened(tmp_path / "m.zarr").sel(run=0)
     assert again.sizes["mode"] == 4
     xr.testing.assert_equal(again["confusion"], there["confusion"])
@@ -188,7 +188,7 @@ def test_code_that_only_a_manifest_names_is_not_run(files: Path, tmp_path: Path)
 def test_the_command_prints_the_differences(files: Path, hesstore: Callable[..., Done]) -> None:
     done = hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.support.toy:digits")
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["files", "against", "weights", "unit", "λ", "median", "largest", "at"]
+    assert lines[0].split() == ["files", "against", "weights", "unit", "grid", "points", "median", "largest", "at"]
     assert len(lines) == 8
     assert lines[1].startswith("eigenvalues               relative to |μ₁|      4  ")
     again = hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.support.toy:digits")

@@ -82,11 +82,11 @@ def test_what_is_half_done_stays_half_done(toy_config: MakeConfig, tmp_path: Pat
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"l2": "0,0.02"}, "has λ = 0.01, which the config lacks"),
-        ({"seeds": "0"}, "has a run that the config lacks"),
-        ({"k": 2}, "k = 2 would make it smaller: give at least 6"),
-        ({"lr": 0.5}, "other training: lr is 0.0015 there, 0.5 here"),
-        ({"dataset": "mnist-5k"}, r"dataset is tests\.support\.toy:digits there, mnist-5k here"),
+        ({"l2": "0,0.02"}, "has λ = 0.01, which the config does not have"),
+        ({"seeds": "0"}, "has a run that the config does not have"),
+        ({"k": 2}, "which k = 2 would reduce: give at least 6"),
+        ({"lr": 0.5}, "other fits: lr is 0.0015 in the store, 0.5 in the config"),
+        ({"dataset": "mnist-5k"}, r"dataset is tests\.support\.toy:digits in the store, mnist-5k in the config"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_changes_nothing(
@@ -184,7 +184,7 @@ def test_from_the_command_line(hesstore: Callable[..., Done], toy_arguments: lis
     assert "--grow" in refused.stderr
     done = hesstore("sweep", "s.zarr", *toy_arguments, "--seeds", "0,1", "--grow")
     assert done.returncode == 0
-    assert "8 λ complete in s.zarr; 4 computed now" in done.stderr
+    assert "8 grid points complete in s.zarr; 4 computed now" in done.stderr
 
 
 def test_nothing_is_lost_of_weights_that_a_test_compares(toy_config: MakeConfig, tmp_path: Path) -> None:

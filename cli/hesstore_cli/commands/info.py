@@ -116,7 +116,7 @@ def _result(point: xr.Dataset) -> dict[str, Any]:
         "worst_class": label,
         "worst_class_accuracy": accuracy,
         "top_eigenvalue": _finite(float(point["eigenvalues"][0])),
-        "converged": int(point["converged"].sum()),
+        "converged": int((point["converged"] == 1).sum()),
         "epochs": int(point["epochs"]),
         "matvecs": int(point["matvecs"]),
     }
@@ -137,7 +137,7 @@ def as_text(facts: dict[str, Any]) -> str:
         f"config {facts['fingerprint'][:12]}: {settings}",
     ]
     if facts["imported"]:
-        lines.append(f"imported from {counted(facts['imported'], 'file')}")
+        lines.append(f"imported from {facts['imported']} files")
     for run in facts["runs"]:
         lines += ["", *_run_lines(run, sizes["mode"])]
     return "\n".join(lines)
