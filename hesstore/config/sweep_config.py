@@ -117,6 +117,18 @@ class SweepConfig:
     max_matvecs: int = _setting(
         "Spectrum", 2000, integer(1), "Maximum number of Hessian products per grid point.", unit="products"
     )
+    slack: float = _setting(
+        "Spectrum",
+        3e-3,
+        real(above=0, below=1),
+        "How far the bound on further eigenvalues may lie beyond the k-th one, relative to it.",
+    )
+    eta: float = _setting(
+        "Spectrum",
+        1e-4,
+        real(above=0, below=1),
+        "Probability with which the bound on further eigenvalues may be wrong.",
+    )
     hessian_samples: int = _setting(
         "Spectrum",
         0,

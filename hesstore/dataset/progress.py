@@ -244,6 +244,33 @@ def _result(point: xr.Dataset) -> Result:
     )
 
 
+def completeness(eigenvalues: NDArray[np.float64], bound: float, which: str) -> float | None:
+    """How far the bound on further eigenvalues lies beyond the last of ``eigenvalues`` (k,), relative to it.
+
+    A spectrum with the completeness x has no further eigenvalue whose distance from the wanted end exceeds that of the
+    last one by more than the fraction x, with the probability that the sweep asked for.
+
+    Parameters
+    ----------
+    eigenvalues : ndarray
+        μ in the order of the solver.
+    bound : float
+        ``eigenvalue_bound`` of the grid point.
+    which : str
+        The end of the spectrum: LM, LA or SA.
+
+    Returns
+    -------
+    float or None
+        At least 0; None if there is no bound, or if the last eigenvalue is zero or missing.
+    """
+    last = float(eigenvalues[-1])
+    if not np.isfinite([last, bound]).all() or last == 0:
+        return None
+    beyond = {"LM": bound - abs(last), "LA": bound - last, "SA": last - bound}[which]
+    return max(0.0, beyond / abs(last))
+
+
 def worst_class(class_accuracy: NDArray[np.float64]) -> tuple[int, float] | None:
     """Return the label of the class with the lowest accuracy, and that accuracy.
 

@@ -237,7 +237,8 @@ class Experiment:
 
     def _solver_options(self) -> dict[str, Any]:
         config = self.config
-        return {"k": config.k, "which": config.which, "tol": config.tol, "max_matvecs": config.max_matvecs}
+        names = ("k", "which", "tol", "max_matvecs", "slack", "eta")
+        return {name: getattr(config, name) for name in names}
 
 
 def _generator(point: Point, purpose: Purpose) -> torch.Generator:

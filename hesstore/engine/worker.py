@@ -186,6 +186,7 @@ def _analysed(point: Point, analysis: Analysis, seconds: float) -> Outcome:
         "eigenvectors": HostCopy(pairs.eigenvectors.to(torch.float32)),
         "eigenvalues": pairs.eigenvalues.numpy(),
         "residual_norm": pairs.residual_norms.numpy(),
+        "eigenvalue_bound": pairs.bound,
         "converged": pairs.converged.numpy(),
         "matvecs": pairs.num_matvecs,
         "solver_message": pairs.message,

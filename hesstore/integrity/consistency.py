@@ -95,6 +95,8 @@ def _of_spectrum(values: Mapping[str, Any], which: str) -> Iterator[str]:
         yield "residual_norm: is not finite where the eigenvalues are"
     elif (np.asarray(values["residual_norm"])[there] < 0).any():
         yield "residual_norm: is negative"
+    if np.isnan(values["eigenvalue_bound"]):
+        yield "eigenvalue_bound: is missing"
     if (np.asarray(values["converged"])[~there] > 0).any():
         yield "converged: is set where there is no eigenvalue"
     if (np.diff(_distance(eigenvalues[there], which)) > 0).any():

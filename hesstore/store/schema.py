@@ -165,6 +165,15 @@ VARIABLES = (
     ),
     Variable("residual_norm", (*_RL, "mode"), "f8", _NAN, "2-norm of H v - mu v", "nat"),
     Variable(
+        "eigenvalue_bound",
+        _RL,
+        "f8",
+        _NAN,
+        "no eigenvalue except the given ones lies beyond it, with probability 1 - eta",
+        "nat",
+        {"comment": "of |mu| for the largest magnitudes (LM), of mu for the largest (LA) or smallest (SA) eigenvalues"},
+    ),
+    Variable(
         "converged",
         (*_RL, "mode"),
         "i1",
@@ -224,6 +233,7 @@ _SMALL_AT = {
         *_FITTED_ENTRIES,
         "eigenvalues",
         "residual_norm",
+        "eigenvalue_bound",
         "converged",
         "matvecs",
         "analysis_seconds",
@@ -262,7 +272,7 @@ GRID_SETTINGS = frozenset({"l2", "seeds", "direction"})
 
 SPECTRUM_SETTINGS = frozenset(
     {
-        *("k", "which", "solver", "tol", "max_matvecs", "hessian_samples", "response"),
+        *("k", "which", "solver", "tol", "max_matvecs", "slack", "eta", "hessian_samples", "response"),
         *("probes", "density", "density_probes", "density_steps", "density_width"),
     }
 )

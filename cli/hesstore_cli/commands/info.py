@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 ROWS = 8
 """Grid points of a run that are shown at most."""
 
-READ = ("status", "failure", "accuracy", "class_accuracy", "eigenvalues", "converged", "epochs", "matvecs")
+READ = (
+    "status",
+    "failure",
+    "accuracy",
+    "class_accuracy",
+    "eigenvalues",
+    "eigenvalue_bound",
+    "converged",
+    "epochs",
+    "matvecs",
+)
 
 
 @click.command(cls=Command)
@@ -63,7 +73,7 @@ def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
     from hesstore.store.environments import environments
     from hesstore.store.origin import origin_of
 
-    known = environments(place, ds.attrs)
+    known, config = environments(place, ds.attrs), json.loads(ds.attrs["config"])
     sizes = {str(name): int(length) for name, length in ds.sizes.items()}
     with decoding(str(place)):
         small = ds[[*READ]].load()  # other variables have a file per grid point
@@ -72,17 +82,17 @@ def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
         "bytes": place.size(),
         "schema_version": ds.attrs["schema_version"],
         "fingerprint": ds.attrs["fingerprint"],
-        "config": json.loads(ds.attrs["config"]),
+        "config": config,
         "imported": origin_of(ds.attrs).files or None,
         "data_digest": json.loads(ds.attrs["identity"])["data_digest"],
         "environment": known[0],
         "environments": known,
         "sizes": sizes,
-        "runs": [_run_facts(small.isel(run=position)) for position in range(sizes["run"])],
+        "runs": [_run_facts(small.isel(run=position), config["which"]) for position in range(sizes["run"])],
     }
 
 
-def _run_facts(run: xr.Dataset) -> dict[str, Any]:
+def _run_facts(run: xr.Dataset, which: str) -> dict[str, Any]:
     """Return the facts of one run: its grid points by status, and the results at some of the complete ones."""
     import numpy as np
 
@@ -100,13 +110,15 @@ def _run_facts(run: xr.Dataset) -> dict[str, Any]:
             f"{float(run[AXIS][index]):.10g}": str(run["failure"].values[index])
             for index in np.flatnonzero(status == Status.FAILED)
         },
-        "results": [_result(run.isel({AXIS: int(index)})) for index in complete[evenly_spaced(len(complete), ROWS)]],
+        "results": [
+            _result(run.isel({AXIS: int(index)}), which) for index in complete[evenly_spaced(len(complete), ROWS)]
+        ],
     }
 
 
-def _result(point: xr.Dataset) -> dict[str, Any]:
+def _result(point: xr.Dataset, which: str) -> dict[str, Any]:
     """Return the results at a complete grid point; an import may lack some of them."""
-    from hesstore.dataset.progress import worst_class
+    from hesstore.dataset.progress import completeness, worst_class
     from hesstore.store.schema import AXIS
 
     label, accuracy = worst_class(point["class_accuracy"].sel(split="test").values) or (None, None)
@@ -116,6 +128,8 @@ def _result(point: xr.Dataset) -> dict[str, Any]:
         "worst_class": label,
         "worst_class_accuracy": accuracy,
         "top_eigenvalue": _finite(float(point["eigenvalues"][0])),
+        "eigenvalue_bound": _finite(float(point["eigenvalue_bound"])),
+        "complete_to": completeness(point["eigenvalues"].values, float(point["eigenvalue_bound"]), which),
         "converged": int((point["converged"] == 1).sum()),
         "epochs": int(point["epochs"]),
         "matvecs": int(point["matvecs"]),
@@ -152,9 +166,9 @@ def _run_lines(run: dict[str, Any], modes: int) -> Iterator[str]:
         return
     if len(run["results"]) < run["complete"]:
         yield f"  {len(run['results'])} of {run['complete']} complete grid points:"
-    headings = ("λ", "test accuracy", "worst class", "μ₁ (nat)", "converged", "epochs", "products")
+    headings = ("λ", "test accuracy", "worst class", "μ₁ (nat)", "converged", "complete to", "epochs", "products")
     rows = [_row(result, modes) for result in run["results"]]
-    for line in table(headings, rows, align=">><>>>>"):
+    for line in table(headings, rows, align=">><>>>>>"):
         yield f"  {line}"
 
 
@@ -166,9 +180,17 @@ def _row(result: dict[str, Any], modes: int) -> tuple[str, ...]:
         "–" if label is None else f"{label}: {result['worst_class_accuracy']:.3f}",
         _text(result["top_eigenvalue"], ".4g"),
         f"{result['converged']}/{modes}",
+        _completeness(result),
         str(result["epochs"]),
         str(result["matvecs"]),
     )
+
+
+def _completeness(result: dict[str, Any]) -> str:
+    """Return how complete a spectrum is, or its bound where the last eigenvalue is zero to rounding."""
+    if result["complete_to"] is not None and result["complete_to"] < 1:
+        return f"{result['complete_to']:.2%}"
+    return "–" if result["eigenvalue_bound"] is None else f"|μ| ≤ {result['eigenvalue_bound']:.2g}"
 
 
 def _text(value: float | None, form: str) -> str:
