@@ -64,7 +64,8 @@ def rank_correlations(
     require_split(split)
     if resamples < 1:
         raise AnalysisError(f"resamples is {resamples}: it must be at least 1")
-    part = complete_variables(ds, run, "eigenvalues", "trace", "weights_norm", "class_accuracy", "accuracy").load()
+    names = ["eigenvalues", "weights_norm", "class_accuracy", "accuracy", *(["trace"] if "trace" in ds else [])]
+    part = complete_variables(ds, run, *names).load()
     measures = _measures(part)
     accuracies = _accuracies(part.sel(split=split))
     rho = [[_rho_and_interval(a, b, resamples, seed) for b in accuracies] for a in measures.values()]
@@ -95,7 +96,8 @@ def _measures(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:
     """Return the measures by name, (n,) each."""
     top = np.fmax.reduce(part["eigenvalues"].transpose(AXIS, "mode").values, axis=1)
     weights = part["weights_norm"].values
-    return {"top eigenvalue": top, "trace": part["trace"].values, "top eigenvalue * |weights|^2": top * weights**2}
+    trace = part["trace"].values if "trace" in part else np.full_like(top, np.nan)
+    return {"top eigenvalue": top, "trace": trace, "top eigenvalue * |weights|^2": top * weights**2}
 
 
 def _accuracies(part: xr.Dataset) -> NDArray[np.float64]:

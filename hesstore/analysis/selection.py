@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS, BY_NAME, SPLITS, Status
+from hesstore.store.schema import AXIS, SPLITS, Status
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
+
+RECORDING_OPTIONS = {
+    **dict.fromkeys(("class_response", "response_step", "predicted_rise", "measured_rise"), "--response 0.1"),
+    **dict.fromkeys(("trace", "trace_error", "frobenius_norm", "frobenius_norm_error"), "--probes 4"),
+    **dict.fromkeys(("scalar_curvature", "scalar_curvature_error"), "--probes 4"),
+    "density": "--density",
+}
+"""The options of ``hesstore sweep`` that record optional variables, by variable."""
 
 
 def complete(ds: xr.Dataset, run: int = 0) -> xr.Dataset:
@@ -81,13 +89,16 @@ def l2_position(l2: NDArray[np.float64], value: float, run: int) -> int:
 def require_variables(ds: xr.Dataset, *names: str) -> None:
     """Raise AnalysisError if ``ds`` lacks a variable."""
     missing = [name for name in names if name not in ds]
-    if missing:
-        if all(name in BY_NAME and BY_NAME[name].since > 1 for name in missing) and "schema_version" in ds.attrs:
-            raise AnalysisError(
-                f"the store has no {', '.join(missing)}: it was made by an older hesstore; "
-                "hesstore sweep STORE … --grow, with the settings it was made with, computes what is missing"
-            )
-        raise AnalysisError(f"the Dataset has no {', '.join(missing)}: pass a whole store")
+    if not missing:
+        return
+    if set(missing) <= set(RECORDING_OPTIONS):
+        options = " ".join(dict.fromkeys(RECORDING_OPTIONS[name] for name in missing))
+        verb, pronoun = ("is", "it") if len(missing) == 1 else ("are", "them")
+        raise AnalysisError(
+            f"{', '.join(missing)} {verb} not in this store: record {pronoun} with "
+            f"`hesstore sweep STORE … {options} --grow` and the other settings of the store"
+        )
+    raise AnalysisError(f"the Dataset has no {', '.join(missing)}: pass a whole store")
 
 
 def require_split(split: str) -> None:

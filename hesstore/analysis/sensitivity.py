@@ -37,8 +37,8 @@ def sensitivity(ds: xr.Dataset, run: int = 0, split: str = "train") -> xr.Datase
         ``curvature_share`` sums to 1 over label. On the split train its denominator is the eigenvalue, if all
         training rows were used for H. Shares can be negative or above 1 where classes curve in opposite
         directions, and large where the denominator is small. ``slope_share`` sums to 1 over label, and ``slope``
-        (nat) to v·∇E. ``response`` is the mean of ``class_response`` over both signs; it always belongs to the
-        split test.
+        (nat) to v·∇E. ``response`` is the mean of ``class_response`` over both signs, if the store has that
+        variable; it always belongs to the split test.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def sensitivity(ds: xr.Dataset, run: int = 0, split: str = "train") -> xr.Datase
         If the run does not exist or has no complete grid point, or the store lacks these variables.
     """
     require_split(split)
-    names = ("class_curvature", "class_slope", "class_response", "confusion")
+    names = ["class_curvature", "class_slope", "confusion", *(["class_response"] if "class_response" in ds else [])]
     part = complete_variables(ds, run, *names).sel(split=split).load()
     share = _class_shares(part["confusion"])
     slope = share * part["class_slope"]
@@ -54,8 +54,9 @@ def sensitivity(ds: xr.Dataset, run: int = 0, split: str = "train") -> xr.Datase
         "curvature_share": _shares(share * part["class_curvature"]),
         "slope_share": _shares(abs(slope)),
         "slope": slope,
-        "response": part["class_response"].mean("sign", skipna=False),
     }
+    if "class_response" in part:
+        results["response"] = part["class_response"].mean("sign", skipna=False)
     return with_attributes(xr.Dataset({name: _labelled(values, name) for name, values in results.items()}))
 
 

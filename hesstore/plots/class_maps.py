@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-_NAMES = ("class_curvature", "class_slope", "class_response", "confusion", "eigenvalues")
+_NAMES = ("class_curvature", "class_slope", "confusion", "eigenvalues")
 _SIGN_FROM = 0.06
 """Share of the colour range above which a negative cell shows a minus sign."""
 
@@ -109,7 +109,7 @@ def response(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
 
 def draw_response(axes: Axes, ds: xr.Dataset, run: int, l2: float) -> None:
     """Draw the mean response over both signs of each mode, and its colour bar."""
-    point = complete_point(ds, run, l2, *_NAMES)
+    point = complete_point(ds, run, l2, *_NAMES, "class_response")
     changes = sensitivity(point, run)["response"].isel({AXIS: 0}).transpose("label", "mode").values
     _require_some(changes, l2, run, _NO_RESPONSES)
     _draw_map(axes, class_names(ds), changes)

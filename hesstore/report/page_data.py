@@ -33,7 +33,7 @@ DIGITS = 4
 DECIMALS = 3
 """Decimals of the maps of class × mode."""
 TEXTS = ("failure", "solver_message")
-_OF_MODES = ("class_curvature", "class_slope", "class_response")
+_OF_MODES = ("class_curvature", "class_slope")
 _BLOCK = 32
 """Number of grid points that are read together from variables with one file per grid point."""
 _ROUNDING = 16.0
@@ -96,7 +96,7 @@ def run_data(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | No
     """
     part = _load_run(ds, run, progress)
     data: dict[str, Any] = {"status": part["status"].isel(run=0).values.tolist()}
-    data |= {name: [str(text) for text in part[name].values[0].tolist()] for name in TEXTS if name in part}
+    data |= {name: [_text(text) for text in part[name].values[0].tolist()] for name in TEXTS if name in part}
     if not (part["status"] == Status.COMPLETE).any():
         return {**data, **dict.fromkeys(SERIES), "start": 0, "last_known": None}
     series = _variables(part)
@@ -114,9 +114,14 @@ SERIES = (*EXACT, *ROUNDED, "tolerance", "class_skill", "curvature_share", "slop
 """The numbers along λ in the result of :func:`run_data`."""
 
 
+def _text(value: object) -> str:
+    """Return a text of the store, which reads as NaN where it was not written."""
+    return value if isinstance(value, str) else ""
+
+
 def _load_run(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | None) -> xr.Dataset:
     """Load the variables of ``run`` that a report shows; the dimension run is kept."""
-    names = [name for name in (*EXACT, *ROUNDED, *TEXTS, *_OF_MODES, "status") if name in ds]
+    names = [name for name in (*EXACT, *ROUNDED, *TEXTS, *_OF_MODES, "class_response", "status") if name in ds]
     part = without_parameters(ds[names].sel(run=[run]))
     large = [name for name in names if BY_NAME[name].by_l2]
     count = part.sizes[AXIS]
@@ -150,8 +155,8 @@ def _variables(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:
         if name in part:
             array = part[name].astype(np.float64).where(complete).isel(run=0)
             values[name] = array.transpose(AXIS, *BY_NAME[name].dims[2:]).values
-    for name in {"confusion", "epochs", "matvecs"} & values.keys():
-        values[name][values[name] < 0] = np.nan  # −1: an import without this count
+    for name in {"confusion", "converged", "epochs", "matvecs"} & values.keys():
+        values[name][values[name] < 0] = np.nan  # −1: an import without this number
     if {"converged", "residual_norm"} <= values.keys():
         values["converged"][~np.isfinite(values["residual_norm"])] = np.nan  # unknown without a residual norm
     return {name: round_to_digits(array, DIGITS) if name in ROUNDED else array for name, array in values.items()}
@@ -171,12 +176,11 @@ def _maps(part: xr.Dataset, run: int) -> dict[str, NDArray[np.float64]]:
     l2 = part[AXIS].values
     by_split = [sensitivity(part, run, split).reindex({AXIS: l2}).transpose(AXIS, "label", "mode") for split in SPLITS]
     shares, slopes = (np.stack([one[name].values for one in by_split], axis=1) for name in ("curvature_share", "slope"))
-    response = part["class_response"].where(part["status"] == Status.COMPLETE).isel(run=0)
-    return {
-        "curvature_share": shares.round(DECIMALS) + 0.0,
-        "slope": round_to_thousandths(slopes),
-        "response": response.transpose(AXIS, "sign", "label", "mode").values.round(DECIMALS) + 0.0,
-    }
+    maps = {"curvature_share": shares.round(DECIMALS) + 0.0, "slope": round_to_thousandths(slopes)}
+    if "class_response" in part:
+        response = part["class_response"].where(part["status"] == Status.COMPLETE).isel(run=0)
+        maps["response"] = response.transpose(AXIS, "sign", "label", "mode").values.round(DECIMALS) + 0.0
+    return maps
 
 
 def _tolerance(part: xr.Dataset, eigenvalues: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -123,9 +123,17 @@ def test_similar_neighbours_widen_the_interval() -> None:
     assert high - low > 1.8 * (single[1] - single[0])
 
 
+def test_without_a_trace() -> None:
+    """A sweep without probes does not record it."""
+    found = rank_correlations(sweep().drop_vars("trace"), resamples=10)
+    assert found["correlation"].sel(measure="trace").isnull().all()
+    rest = {"measure": ["top eigenvalue", "top eigenvalue * |weights|^2"]}
+    assert found.sel(rest).identical(rank_correlations(sweep(), resamples=10).sel(rest))
+
+
 def test_malformed_questions_are_refused() -> None:
-    with pytest.raises(AnalysisError, match="the Dataset has no trace"):
-        rank_correlations(sweep().drop_vars("trace"))
+    with pytest.raises(AnalysisError, match="the Dataset has no weights_norm"):
+        rank_correlations(sweep().drop_vars("weights_norm"))
     with pytest.raises(AnalysisError, match="resamples is 0"):
         rank_correlations(sweep(), resamples=0)
     with pytest.raises(AnalysisError, match="split is 'x'"):

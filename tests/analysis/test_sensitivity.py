@@ -61,8 +61,14 @@ def test_gaps(classes: Classes) -> None:
     assert set(found.dims) == {"l2", "mode", "label"}
 
 
-def test_older_stores_are_refused(classes: Classes) -> None:
-    with pytest.raises(AnalysisError, match="the Dataset has no class_response: pass a whole store"):
-        sensitivity(classes.ds.drop_vars("class_response"))
+def test_stores_without_responses(classes: Classes) -> None:
+    found = sensitivity(classes.ds.drop_vars("class_response"))
+    assert "response" not in found
+    assert found.identical(sensitivity(classes.ds).drop_vars("response"))
+
+
+def test_malformed_questions_are_refused(classes: Classes) -> None:
+    with pytest.raises(AnalysisError, match="the Dataset has no class_slope: pass a whole store"):
+        sensitivity(classes.ds.drop_vars("class_slope"))
     with pytest.raises(AnalysisError, match="split is 'all'"):
         sensitivity(classes.ds, split="all")

@@ -188,7 +188,7 @@ def test_code_that_only_a_manifest_names_is_not_run(files: Path, tmp_path: Path)
 def test_the_command_prints_the_differences(files: Path, hesstore: Callable[..., Done]) -> None:
     done = hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.support.toy:digits")
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["files", "against", "weights", "unit", "λ", "median", "largest", "at"]
+    assert lines[0].split() == ["files", "against", "weights", "unit", "grid", "points", "median", "largest", "at"]
     assert len(lines) == 8
     assert lines[1].startswith("eigenvalues               relative to |μ₁|      4  ")
     again = hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.support.toy:digits")

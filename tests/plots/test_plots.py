@@ -22,7 +22,7 @@ from hesstore import analysis, plots
 from hesstore.errors import AnalysisError
 from hesstore.plots.style import RASTERISE_ABOVE
 from hesstore.store.schema import Status
-from tests.support.plot_datasets import CLASSES, older, store, with_holes
+from tests.support.plot_datasets import CLASSES, store, with_holes, without_options
 
 LABELS = [str(label) for label in range(CLASSES)]
 
@@ -124,15 +124,19 @@ def test_missing_runs(ds: xr.Dataset, kind: str) -> None:
         plots.KINDS[kind](empty)
 
 
-@pytest.mark.parametrize("kind", ["classes", "density", "gradient", "response"])
-def test_older_stores(ds: xr.Dataset, kind: str) -> None:
-    with pytest.raises(AnalysisError, match=r"made by an older hesstore; hesstore sweep STORE … --grow.* computes"):
-        plots.KINDS[kind](older(ds))
+@pytest.mark.parametrize(
+    ("kind", "name", "option"),
+    [("density", "density", "--density"), ("response", "class_response", "--response 0.1")],
+)
+def test_optional_variables_name_their_option(ds: xr.Dataset, kind: str, name: str, option: str) -> None:
+    message = f"{name} is not in this store: record it with `hesstore sweep STORE … {option} --grow`"
+    with pytest.raises(AnalysisError, match=message):
+        plots.KINDS[kind](without_options(ds))
 
 
-@pytest.mark.parametrize("kind", ["accuracy", "spectrum", "overlap", "tracks", "hysteresis"])
-def test_what_older_stores_have_is_drawn(ds: xr.Dataset, kind: str) -> None:
-    assert plots.KINDS[kind](older(ds)).get_axes()
+@pytest.mark.parametrize("kind", [kind for kind in plots.KINDS if kind not in {"density", "response", "summary"}])
+def test_figures_without_optional_variables(ds: xr.Dataset, kind: str) -> None:
+    assert plots.KINDS[kind](without_options(ds)).get_axes()
 
 
 @pytest.mark.parametrize("kind", ["classes", "response", "density", "summary"])
@@ -481,9 +485,9 @@ def test_summary_has_six_plots(ds: xr.Dataset) -> None:
     assert "λ = 0.018, run 0" in words
 
 
-def test_summary_says_what_an_older_store_lacks(ds: xr.Dataset) -> None:
-    words = " ".join(text_of(plots.summary(older(ds))).split())
-    assert words.count("made by an older hesstore") == 3
+def test_summary_explains_what_the_store_lacks(ds: xr.Dataset) -> None:
+    words = " ".join(text_of(plots.summary(without_options(ds))).split())
+    assert words.count("class_response is not in this store") == 1
     assert "overlap of the spans" in words
 
 

@@ -21,7 +21,7 @@ from hesstore.report.rounding import json_list, round_to_digits, round_to_thousa
 from hesstore.store import Status
 from hesstore.store.schema import BY_NAME
 from tests.support.export_stores import make_store
-from tests.support.plot_datasets import older, store, with_holes
+from tests.support.plot_datasets import store, with_holes, without_options
 from tests.support.report_pages import HALF_L2, HALF_STATUS
 
 COMPLETE = [index for index in range(len(HALF_L2)) if (0, index) not in HALF_STATUS]
@@ -122,8 +122,10 @@ def test_stores_that_lack_variables() -> None:
     lacking = store(4).assign(residual_norm=store(4)["eigenvalues"] * 0, converged=store(4)["eigenvalues"] > 1)
     lacking["residual_norm"].values[0, :, 1:] = np.nan
     assert run_data(lacking, 0)["converged"] == [[1, *[None] * 11]] * 4
-    found = run_data(older(store(4)), 0)
-    assert found["curvature_share"] is found["slope"] is found["response"] is found["epochs"] is None
+    found = run_data(without_options(store(4)), 0)
+    assert found["response"] is found["epochs"] is None
+    assert numbers(found["curvature_share"]).shape == numbers(found["slope"]).shape == (4, 2, 10, 12)
+    assert run_data(store(4).drop_vars("class_slope"), 0)["curvature_share"] is None
     assert numbers(found["class_skill"]).shape == (4, 2, 10)
     uncounted = store(4)
     uncounted["confusion"].values[0] = -1

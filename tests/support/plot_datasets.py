@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from hesstore.analysis.selection import RECORDING_OPTIONS
 from hesstore.store.schema import Status, density_grid
 from tests.support.analysis_datasets import Runs, dataset, random_bases
 
@@ -36,10 +37,10 @@ def with_holes(ds: xr.Dataset, holes: dict[int, list[int]], status: Status = Sta
     return ds
 
 
-def older(ds: xr.Dataset) -> xr.Dataset:
-    """Return ``ds`` without the class geometry, as an older hesstore wrote it."""
-    kept = ("eigenvalues", "eigenvectors", "accuracy", "class_accuracy", "confusion", "status")
-    return ds[[*kept]].drop_dims(["mu", "sign", "other"], errors="ignore").assign_attrs(schema_version=2)
+def without_options(ds: xr.Dataset) -> xr.Dataset:
+    """Return ``ds`` as a sweep writes it whose config asks for no optional variable."""
+    optional = [name for name in RECORDING_OPTIONS if name in ds]
+    return ds.drop_vars(optional).drop_dims(["mu", "sign"], errors="ignore")
 
 
 def _run(
