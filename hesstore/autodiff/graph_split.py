@@ -21,9 +21,9 @@ def split_graph(graph: fx.Graph, late: AbstractSet[fx.Node]) -> tuple[fx.GraphMo
     late : GraphModule
         (the late placeholders, \\*early(…)) → the graph's output.
     """
-    shared = [
-        node for node in graph.nodes if node not in late and node.op != "output" and not late.isdisjoint(node.users)
-    ]
+    output = next(node for node in graph.nodes if node.op == "output")
+    late = late | {output}  # which may depend on no late input
+    shared = [node for node in graph.nodes if node not in late and not late.isdisjoint(node.users)]
     first, second = fx.Graph(), fx.Graph()
     first_copy: dict[fx.Node, fx.Node] = {}
     second_copy = {

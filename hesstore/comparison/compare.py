@@ -18,8 +18,9 @@ from hesstore.comparison import distances
 from hesstore.comparison.verified_reader import Reader, check_digests, is_unset
 from hesstore.errors import CorruptStoreError
 from hesstore.store.decoding import decoding
-from hesstore.store.environments import grouped
-from hesstore.store.schema import AXIS, BY_NAME, VARIABLES, Point, Run, Status, arrays_of
+from hesstore.store.environments import facts_by_group
+from hesstore.store.identity import identity_of
+from hesstore.store.schema import AXIS, BY_NAME, VARIABLES, Point, Run, Status, promised_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -216,7 +217,8 @@ def _describe(ds: xr.Dataset) -> _Description:
     try:
         identity, config, made = (json.loads(ds.attrs[name]) for name in ("identity", "config", "environment"))
         layout = [f"{name} {'×'.join(map(str, shape))}" for name, shape in identity["parameters"]]
-        facts = {f"{group}.{name}": fact for group, named in grouped(made).items() for name, fact in named.items()}
+        groups = facts_by_group(made)
+        facts = {f"{group}.{name}": fact for group, named in groups.items() for name, fact in named.items()}
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise CorruptStoreError(f"attributes can't be read ({error}): run hesstore verify for details") from error
     other_settings = {f"config.{key}": value for key, value in config.items() if key not in identity}
@@ -284,7 +286,7 @@ def _comparable_variables(a: xr.Dataset, b: xr.Dataset) -> tuple[list[str], Text
 
 def _have_the_same_large(a: xr.Dataset, b: xr.Dataset) -> bool:
     """Whether the digests of both stores cover the same arrays, and both have all of them: a pack may lack some."""
-    covered, other = (set(arrays_of(int(ds.attrs["schema_version"]), Status.COMPLETE)) for ds in (a, b))
+    covered, other = (set(promised_large(identity_of(ds.attrs), Status.COMPLETE)) for ds in (a, b))
     return covered == other and all(name in a and name in b for name in covered)
 
 

@@ -11,7 +11,8 @@ from hesstore.errors import CorruptStoreError
 from hesstore.store.chunk_files import chunk_file
 from hesstore.store.decoding import decoding
 from hesstore.store.digest import digest, entries_digest
-from hesstore.store.schema import AXIS, BY_NAME, Point, Status, arrays_of, entries_of
+from hesstore.store.identity import identity_of
+from hesstore.store.schema import AXIS, BY_NAME, Point, Status, promised_large, promised_small
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -68,6 +69,9 @@ class Reader:
             array, dims = array.isel({AXIS: index}), dims[1:]
         with decoding(f"{self.name}: {chunk_file(variable, run, index or 0)}"):
             values: NDArray[Any] = array.transpose(*dims).values
+        if variable.dtype == "string":  # xarray reads NaN where there is no text
+            texts = [text if isinstance(text, str) else "" for text in values.ravel()]
+            values = np.array(texts, dtype=object).reshape(values.shape)
         return values
 
     def contradicted_variables(self, point: Point, values: PointValues) -> tuple[str, ...]:
@@ -75,8 +79,8 @@ class Reader:
 
         Empty if the digests agree, or if the store lacks a variable that they cover.
         """
-        version = int(self.ds.attrs["schema_version"])
-        arrays, entries = (covered(version, Status.COMPLETE) for covered in (arrays_of, entries_of))
+        identity = identity_of(self.ds.attrs)
+        arrays, entries = (covered(identity, Status.COMPLETE) for covered in (promised_large, promised_small))
         if values.keys() >= {*arrays, "digest"}:
             expected = digest(point.run, point.l2, {name: values[name] for name in arrays})
             if expected != int(values["digest"]):
@@ -119,8 +123,6 @@ def is_unset(name: str, values: PointValues) -> bool:
 
     An array that was never written reads as fill values.
     """
-    if name == "converged":  # False is a value, but it means nothing without residual norms
-        return name not in values or ("residual_norm" in values and is_unset("residual_norm", values))
     if name not in values:
         return True
     fill, array = BY_NAME[name].fill, values[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hesstore.config.setting_types import integer, items, number
+from hesstore.config.setting_types import as_list, integer, parse_number
 
 L2_DECIMALS = 10
 """Decimals to which λ is rounded, so that ``.sel(l2=0.0006)`` finds the decimal literal exactly."""
@@ -32,12 +32,12 @@ def parse_l2(value: object) -> tuple[float, ...]:
         parts = value.split(":")
         if len(parts) != 3:
             raise ValueError(f"{value!r} is not START:STOP:NUM")
-        start, stop, num = number(parts[0]), number(parts[1]), integer(1).parse(parts[2])
+        start, stop, num = parse_number(parts[0]), parse_number(parts[1]), integer(1).parse(parts[2])
         if num > 1 and not stop > start:
             raise ValueError(f"{value!r} does not ascend: STOP must be above START")
         grid = linear_grid(start, stop, num)
     else:
-        grid = tuple(round(number(item), L2_DECIMALS) for item in items(value))
+        grid = tuple(round(parse_number(item), L2_DECIMALS) for item in as_list(value))
     if not grid:
         raise ValueError("is empty: give START:STOP:NUM or a comma-separated list")
     if grid[0] < 0 or min(grid) < 0:

@@ -85,7 +85,7 @@ def real(*, above: float = -math.inf, minimum: float = -math.inf, below: float =
     """A setting that is a finite number within limits."""
 
     def parse(value: object) -> float:
-        found = number(value)
+        found = parse_number(value)
         if not found > above:
             raise ValueError(f"{found:g} must be above {above:g}")
         if found < minimum:
@@ -97,7 +97,7 @@ def real(*, above: float = -math.inf, minimum: float = -math.inf, below: float =
     return SettingType(parse, "X")
 
 
-def number(value: object) -> float:
+def parse_number(value: object) -> float:
     """Parse a finite number from text, TOML or Python.
 
     Raises
@@ -116,7 +116,7 @@ def number(value: object) -> float:
     return found
 
 
-def items(value: object) -> list[object]:
+def as_list(value: object) -> list[object]:
     """Return the parts of a comma-separated list, the items of a sequence, or a single value, as a list."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
@@ -138,7 +138,7 @@ def integers(minimum: int, *, distinct: bool = False) -> SettingType[tuple[int, 
     parse_one = integer(minimum).parse
 
     def parse(value: object) -> tuple[int, ...]:
-        numbers = tuple(parse_one(item) for item in items(value))
+        numbers = tuple(parse_one(item) for item in as_list(value))
         if not numbers:
             raise ValueError("is empty: give at least one value")
         if distinct and len(set(numbers)) < len(numbers):

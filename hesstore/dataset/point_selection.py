@@ -112,7 +112,7 @@ class PointSelection:
 
     @cached_property
     def _digests(self) -> list[NDArray[np.uint64]]:
-        return [read(self.ds[name]) for name in ("digest", "entries_digest") if name in self.ds]
+        return [read(self.ds[name]) for name in ("digest", "entries_digest")]
 
     def array(self, name: str, point: Point) -> xr.DataArray:
         """The variable ``name`` at one grid point; nothing is read yet."""

@@ -16,6 +16,7 @@ import xarray as xr
 from hesstore.errors import ExportError
 from hesstore.files import remove_partial, whole_file
 from hesstore.store.schema import BY_NAME
+from hesstore.store.variable import TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +78,10 @@ def _template(snapshot: Snapshot, compression: dict[str, Any]) -> memoryview:
     for name, variable in small.variables.items():
         if "flag_values" in variable.attrs:  # the CF conventions require the type of the variable
             variable.attrs = {**variable.attrs, "flag_values": np.array(variable.attrs["flag_values"], variable.dtype)}
+        if name in small.data_vars and variable.dtype == object:  # texts: HDF5 cannot store NaN among them
+            known = [text if isinstance(text, str) else "" for text in variable.values.ravel()]
+            variable.values = np.array(known, dtype=object).reshape(variable.shape)
+            variable.attrs = {**variable.attrs, **TEXT}
         if variable.dtype.kind in "biuf" and variable.ndim:
             encoding[name] = {"fletcher32": True, **compression}
     image = io.BytesIO()

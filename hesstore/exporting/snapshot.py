@@ -15,8 +15,9 @@ import numpy as np
 from hesstore.errors import CorruptStoreError, ExportError
 from hesstore.store.decoding import decoding
 from hesstore.store.digest import digest
+from hesstore.store.identity import identity_of
 from hesstore.store.origin import origin_of
-from hesstore.store.schema import AXIS, BY_NAME, Point, Run, Status, arrays_of
+from hesstore.store.schema import AXIS, BY_NAME, Point, Run, Status, promised_large
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +116,7 @@ class Snapshot:
 
     def _promised(self, status: Status) -> tuple[str, ...]:
         """The large arrays that a store has at a grid point with this status."""
-        return arrays_of(int(self.ds.attrs["schema_version"]), status)
+        return promised_large(identity_of(self.ds.attrs), status)
 
     def _are_intact(self, row: int, point: Point, status: Status, arrays: dict[str, NDArray[Any]]) -> bool:
         """Whether the arrays agree with the digest or, if it also covers others, are finite where they must be."""

@@ -8,7 +8,6 @@ table, which most readers open with a pattern such as ``eigenvectors/*.parquet``
 from __future__ import annotations
 
 import itertools
-import json
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -50,11 +49,10 @@ LARGE = {"eigenvectors": "eigenvectors", "gradients": "gradient", "weights": "we
 
 KINDS = (*TABLES, *LARGE)
 
-_ASKED_FOR = {"density": "density", "steps": "response", "class_responses": "response"}
-"""Settings without which these tables would be empty."""
-
 _COLUMNS = {"eigenvalues": "eigenvalue"}
-_NOT_EXPORTED = frozenset({"status", "digest", "entries_digest", "failure"})
+_SAME_EVERYWHERE = frozenset({"status", "failure"})
+"""Variables without information in the tables, which contain only complete grid points."""
+_FLAGS = frozenset({"converged"})
 _LABELS = ("layer", "kind", "out_index", "in_index")
 _BYTES_PER_NUMBER = {"csv": 12.0, "parquet": 5.0}
 _BYTES_PER_PARAMETER = {"csv": 40.0, "parquet": 4.0}
@@ -63,8 +61,7 @@ _BYTES_PER_PARAMETER = {"csv": 40.0, "parquet": 4.0}
 def tidy_files(selection: PointSelection, kinds: Sequence[str], format: str, compress: str | None) -> Iterator[File]:  # noqa: A002
     """The files of the given ``kinds``, which are some of :data:`KINDS`, as ``csv`` or ``parquet``."""
     ending = f".{format}{suffix(compress)}"
-    identity = json.loads(selection.ds.attrs["identity"])
-    for kind in (kind for kind in TABLES if kind in kinds and identity.get(_ASKED_FOR.get(kind, "k"))):
+    for kind in (kind for kind in TABLES if kind in kinds):
         names = [name for name in _variables(TABLES[kind]) if name in selection.ds]
         if names:
             rows = len(selection.points) * np.prod([selection.ds.sizes[dim] for dim in TABLES[kind]])
@@ -89,7 +86,8 @@ def tidy_files(selection: PointSelection, kinds: Sequence[str], format: str, com
 
 
 def _variables(dims: tuple[str, ...]) -> list[str]:
-    return [each.name for each in VARIABLES if each.dims[2:] == dims and each.name not in _NOT_EXPORTED]
+    of_table = [each for each in VARIABLES if each.dims[2:] == dims and not each.is_bookkeeping]
+    return [each.name for each in of_table if each.name not in _SAME_EVERYWHERE]
 
 
 # -- small tables -----------------------------------------------------------------------------------------
@@ -147,12 +145,11 @@ def _values(selection: PointSelection, name: str) -> NDArray[np.generic]:
 
 
 def _column(name: str, values: NDArray[np.generic]) -> pl.Series:
-    if BY_NAME[name].dtype == "string":
-        return pl.Series([str(value) for value in values])
     series = pl.Series(values)
     if series.dtype.is_float():
         return series.fill_nan(None)
-    return series.replace(-1, None) if BY_NAME[name].fill == -1 else series
+    known = series.replace(-1, None) if BY_NAME[name].fill == -1 else series
+    return known.cast(pl.Boolean) if name in _FLAGS else known
 
 
 # -- one value per parameter ----------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import numpy as np
 from hesstore.errors import ImportFilesError
 from hesstore.exporting.percent import fraction
 from hesstore.importing import readers
-from hesstore.store.schema import VARIABLES
 from hesstore.store.writing import PROMISES
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 def fill_values(spec: StoreSpec) -> dict[str, Any]:
     """The value of each variable at a grid point about which nothing is known."""
     sizes, empty = spec.sizes, {}
-    for variable in (each for each in VARIABLES if each.name not in PROMISES):
+    for variable in (each for each in spec.variables if each.name not in PROMISES):
         shape = tuple(sizes[dim] for dim in variable.dims[2:])
         empty[variable.name] = "" if variable.dtype == "string" else np.full(shape, variable.fill, variable.dtype)
     return empty

@@ -27,12 +27,10 @@ _PREFIXES = {
     "gradients": "gradients",
     "model_weights": "weights",
 }
-_BY_L2 = re.compile(
-    rf"({'|'.join(_PREFIXES)})-(\d+)-(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\.(?:csv(?:\.gz|\.zst)?|pth|pt|safetensors)"
-)
+_NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
+_BY_L2 = re.compile(rf"({'|'.join(_PREFIXES)})-(\d+)-({_NUMBER})\.(?:csv(?:\.gz|\.zst)?|pth|pt|safetensors)")
 _ACCURACY = re.compile(r"Model-(\d+)(_split_accuracy)?\.csv(?:\.gz|\.zst)?")
 _CHECKPOINTS = (".pth", ".pt", ".safetensors")
-_NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _LABELLED = re.compile(rf"(?:l2|lambda|lam|weight_?decay|wd)[-_=]?({_NUMBER})", re.IGNORECASE)
 _REAL = re.compile(r"\d+\.\d+(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+")
 _WHOLE = re.compile(r"\d+")

@@ -1,7 +1,8 @@
-"""The checks of one λ of one run: its status, its files, its digests, and its numbers against each other."""
+"""The checks of one grid point: its status, its files, its digests, and its values against each other."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,155 +12,200 @@ from hesstore.integrity.findings import Problem
 from hesstore.store.chunk_files import chunk_file, damage
 from hesstore.store.digest import digest, entries_digest
 from hesstore.store.origin import origin_of
-from hesstore.store.schema import LARGE_AT, Run, Status, Variable, arrays_of, entries_of
+from hesstore.store.schema import Point, Status, promised_large, promised_small
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    import zarr
     from numpy.typing import NDArray
 
-    from hesstore.integrity.verify import Verifier
+    from hesstore.store.schema import StoreSpec
+    from hesstore.store.variable import Variable
 
 
-class PointCheck:
-    """The checks of one λ of one run.
+@dataclass(frozen=True)
+class CheckedStore:
+    """The store whose grid points are checked.
 
     Attributes
     ----------
-    behind : list of Problem
-        Filled by :meth:`problems`: that the status is behind the digests, which a kill explains, once a run.
-    class_rows : bytes or None
-        The rows of each class, if its confusion counts are promised and there.
+    path : Path
+        Its folder.
+    spec : StoreSpec
+        The description from which it was made.
+    left_out : frozenset of str
+        The names of the variables that were left out when it was packed.
+    array : callable
+        Returns the array of a name.
     """
 
-    def __init__(self, verifier: Verifier, run: Run, index: int, entries: dict[str, NDArray[Any] | None]) -> None:
-        self.verifier, self.place, self.index = verifier, run, index
-        self.l2 = verifier.spec.l2[index]
-        self.rows = entries
-        self.entries = {name: row[index] for name, row in entries.items() if row is not None}
-        self.arrays: dict[str, NDArray[Any]] = {}
-        self.found: list[Problem] = []
-        self.behind: list[Problem] = []
-        self.class_rows: bytes | None = None
+    path: Path
+    spec: StoreSpec
+    left_out: frozenset[str]
+    array: Callable[[str], zarr.Array[Any]]
 
-    def _say(self, what: str, file: str | None = None) -> None:
-        self.found.append(self._problem(what, file))
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """The variables that are in the store."""
+        return tuple(variable for variable in self.spec.variables if variable.name not in self.left_out)
+
+
+@dataclass
+class PointCheck:
+    """The check of one grid point. :meth:`run` fills all attributes from ``problems`` on.
+
+    Attributes
+    ----------
+    store : CheckedStore
+        The store.
+    point : Point
+        The grid point.
+    small : mapping of str to array
+        The small variables at the grid point, without those whose chunk is damaged.
+    problems : list of Problem
+        Everything that is wrong, except a status that is out of date.
+    status : Status or None
+        The status of the grid point; None if it is damaged.
+    outdated_status : Problem or None
+        That the digests are those of a later status. A killed process can leave one such grid point per run.
+    class_rows : bytes or None
+        The number of rows of each class, if the confusion counts are promised and consistent.
+    """
+
+    store: CheckedStore
+    point: Point
+    small: Mapping[str, NDArray[Any]]
+    problems: list[Problem] = field(default_factory=list)
+    status: Status | None = None
+    outdated_status: Problem | None = None
+    class_rows: bytes | None = None
+
+    def __post_init__(self) -> None:
+        self._large: dict[str, NDArray[Any]] = {}
+
+    def run(self) -> None:
+        """Check the grid point."""
+        self.status = status = self._read_status()
+        promised = () if status is None else self._promised_large(status)
+        for variable in self.store.variables:
+            if variable.is_large:
+                self._read_large(variable, is_promised=variable.name in promised)
+        if status is None:
+            self._report("status: its chunk is damaged")
+        elif status == Status.PENDING:
+            if self.small.get("digest") or self.small.get("entries_digest"):
+                self._report_outdated(status)
+        else:
+            self._check_digest(status)
+            self._check_entries_digest(status)
+            if status != Status.FAILED and not self.problems:
+                self._check_values(status)
 
     def _problem(self, what: str, file: str | None = None) -> Problem:
-        return Problem(what, self.place.id, self.index, self.l2, file)
+        return Problem(what, self.point.run.id, self.point.index, self.point.l2, file)
 
-    def problems(self) -> list[Problem]:
-        """All that is wrong with this λ."""
-        status = self._status()
-        promised = self._arrays(status) if status is not None else ()
-        for variable in self.verifier.variables():
-            if variable.is_large:
-                self._read_large(variable, promised=variable.name in promised)
-        if status is None:
-            self._say("status: its chunk is damaged")
-            return self.found
-        self.verifier.report.counts[status] += 1
-        if status == Status.PENDING:
-            if self.entries.get("digest") or self.entries.get("entries_digest"):
-                self._is_behind(status)
-            return self.found
-        self._check_digest(status)
-        self._check_entries(status)
-        if status != Status.FAILED and not self.found:
-            self._check_values(status)
-        return self.found
+    def _report(self, what: str, file: str | None = None) -> None:
+        self.problems.append(self._problem(what, file))
 
-    def _status(self) -> Status | None:
-        number = self.entries.get("status")
-        if number is None:
+    def _report_outdated(self, status: Status) -> None:
+        self.outdated_status = self._problem(
+            f"status: {status.name.lower()} is behind its digests: it is out of date, or its last write was lost"
+        )
+
+    def _promised_large(self, status: Status) -> tuple[str, ...]:
+        return promised_large(self.store.spec.identity, status)
+
+    def _promised_small(self, status: Status) -> tuple[str, ...]:
+        return promised_small(self.store.spec.identity, status)
+
+    def _read_status(self) -> Status | None:
+        if "status" not in self.small:
             return None
+        number = int(self.small["status"])
         try:
-            return Status(int(number))
+            return Status(number)
         except ValueError:
-            self._say(f"status: {number} is none of {', '.join(str(int(status)) for status in Status)}")
+            self._report(f"status: {number} is none of {', '.join(str(int(status)) for status in Status)}")
             return None
 
-    def _read_large(self, variable: Variable, *, promised: bool) -> None:
-        name = variable.name
-        file = chunk_file(variable, self.place.id, self.index)
-        where = self.verifier.path / file
+    def _read_large(self, variable: Variable, *, is_promised: bool) -> None:
+        name, run = variable.name, self.point.run
+        file = chunk_file(variable, run.id, self.point.index)
+        path = self.store.path / file
         try:
-            size = where.stat().st_size
+            size = path.stat().st_size
         except FileNotFoundError:
-            if promised:
-                self._say(f"{name}: the file {file} is missing", file)
+            if is_promised:
+                self._report(f"{name}: the file {file} is missing", file)
             return
         if not size:
-            self._say(f"{name}: the file {file} is empty", file)
+            self._report(f"{name}: the file {file} is empty", file)
             return
         try:
-            self.arrays[name] = np.asarray(self.verifier.array(name)[self.place.id, self.index])
-        except Exception as error:  # noqa: BLE001 - whatever a decoder makes of damaged bytes
-            self._say(f"{name}: the file {file} {damage(where, error)}", file)
+            self._large[name] = np.asarray(self.store.array(name)[run.id, self.point.index])
+        except Exception as error:  # noqa: BLE001 - decoders raise anything for damaged bytes
+            self._report(f"{name}: the file {file} {damage(path, error)}", file)
 
     def _check_digest(self, status: Status) -> None:
-        promised = self._arrays(status)
-        if not promised or self.verifier.left_out or any(name not in self.arrays for name in promised):
-            return  # nothing to hold it against, or said already
-        if "digest" not in self.entries:
-            self._say("digest: its chunk is damaged")
-        elif not self._digest_is_of(status):
-            if any(self._digest_is_of(later) for later in _after(status)):
-                self._is_behind(status)
-            elif any(self._digest_is_of(earlier) for earlier in LARGE_AT if earlier < status):
-                self._say(f"status: {status.name.lower()} promises more than its digest covers")
+        promised = self._promised_large(status)
+        if not promised or self.store.left_out or any(name not in self._large for name in promised):
+            return  # it cannot be checked, or the missing files were reported already
+        if "digest" not in self.small:
+            self._report("digest: its chunk is damaged")
+        elif not self._has_digest_of(status):
+            if any(self._has_digest_of(later) for later in _later(status)):
+                self._report_outdated(status)
+            elif any(self._has_digest_of(earlier) for earlier in Status if earlier < status):
+                self._report(f"status: {status.name.lower()} promises more than its digest covers")
             else:
-                self._say(f"digest: is not that of {', '.join(promised)}: stale, or swapped with those of another λ")
-
-    def _digest_is_of(self, status: Status) -> bool:
-        promised = self._arrays(status)
-        if not promised or any(name not in self.arrays for name in promised):
-            return False
-        arrays = {name: self.arrays[name] for name in promised}
-        return int(self.entries["digest"]) == digest(self.place, self.l2, arrays)
-
-    def _check_entries(self, status: Status) -> None:
-        damaged = [name for name in self._promised(status) if name not in self.entries]
-        for name in damaged:
-            self._say(f"{name}: the chunk of its run is damaged")
-        if damaged or "entries_digest" not in self.rows:
-            return
-        if "entries_digest" not in self.entries:
-            self._say("entries_digest: its chunk is damaged")
-        elif not self._sealed_as(status):
-            if any(self._sealed_as(later) for later in _after(status)):
-                if not self.behind:
-                    self._is_behind(status)
-            else:
-                self._say(
-                    f"entries_digest: is not that of a {status.name.lower()} λ with these entries: "
-                    "some are missing, stale or swapped"
+                self._report(
+                    f"digest: does not match {', '.join(promised)}: one is out of date, or swapped with that of "
+                    "another grid point"
                 )
 
-    def _sealed_as(self, status: Status) -> bool:
-        promised = self._promised(status)
-        if any(name not in self.entries for name in promised):
+    def _has_digest_of(self, status: Status) -> bool:
+        promised = self._promised_large(status)
+        if not promised or any(name not in self._large for name in promised):
             return False
-        entries = {name: self.entries[name] for name in promised}
-        return int(self.entries["entries_digest"]) == entries_digest(self.place, self.l2, status, entries)
+        arrays = {name: self._large[name] for name in promised}
+        return int(self.small["digest"]) == digest(self.point.run, self.point.l2, arrays)
 
-    def _arrays(self, status: Status) -> tuple[str, ...]:
-        return arrays_of(self.verifier.metadata.version, status)
+    def _check_entries_digest(self, status: Status) -> None:
+        damaged = [name for name in self._promised_small(status) if name not in self.small]
+        for name in damaged:
+            self._report(f"{name}: its chunk is damaged")
+        if damaged:
+            return
+        if "entries_digest" not in self.small:
+            self._report("entries_digest: its chunk is damaged")
+        elif not self._has_entries_digest_of(status):
+            if any(self._has_entries_digest_of(later) for later in _later(status)):
+                self._report_outdated(status)
+            else:
+                self._report(
+                    f"entries_digest: does not match a {status.name.lower()} grid point with these small variables: "
+                    "some are missing, out of date or swapped"
+                )
 
-    def _promised(self, status: Status) -> tuple[str, ...]:
-        return entries_of(self.verifier.metadata.version, status)
-
-    def _is_behind(self, status: Status) -> None:
-        self.behind = [self._problem(f"status: {status.name.lower()} is behind its digests: stale, or lost")]
+    def _has_entries_digest_of(self, status: Status) -> bool:
+        promised = self._promised_small(status)
+        if any(name not in self.small for name in promised):
+            return False
+        entries = {name: self.small[name] for name in promised}
+        return int(self.small["entries_digest"]) == entries_digest(self.point.run, self.point.l2, status, entries)
 
     def _check_values(self, status: Status) -> None:
-        spec = self.verifier.spec
-        if origin_of(spec.attrs).is_as_imported(self.place.id, self.l2):
-            return  # what the files said, with their gaps and rounding
-        if self.verifier.left_out:
+        spec, point = self.store.spec, self.point
+        if origin_of(spec.attrs).is_as_imported(point.run.id, point.l2):
+            return  # these are the values of the files, with their gaps and rounding
+        if self.store.left_out:
             return
-        for what in contradictions(status, {**self.arrays, **self.entries}, self.l2, spec.identity, spec.attrs):
-            self._say(what)
-        self.class_rows = np.asarray(self.entries["confusion"]).sum(axis=-1).tobytes()
+        for what in contradictions(status, {**self._large, **self.small}, point.l2, spec.identity, spec.attrs):
+            self._report(what)
+        self.class_rows = np.asarray(self.small["confusion"]).sum(axis=-1).tobytes()
 
 
-def _after(status: Status) -> list[Status]:
-    return [later for later in Status if later > status]
+def _later(status: Status) -> Iterable[Status]:
+    return (later for later in Status if later > status)

@@ -18,7 +18,7 @@ from hesstore.store.places.claims import claim
 from hesstore.store.places.durable_store import DurableLocalStore
 from hesstore.store.places.links import refuse_outward_links
 from hesstore.store.places.location import local_path
-from hesstore.store.schema import coordinates_of
+from hesstore.store.schema import coordinate_names
 from hesstore.store.template import coordinates
 from hesstore.store.writing import PROMISES, SweepStore
 
@@ -134,7 +134,7 @@ def _repair_values(path: Path, metadata: Metadata, done: Repair) -> None:
         for name in damaged:
             group[name][...] = coordinates(spec)[name][1]  # type: ignore[index]
         done.rewritten += [f"{name}/c/0" for name in damaged]
-    labels = {f"{name}/c/0" for name in coordinates_of(checks.metadata.version)}
+    labels = {f"{name}/c/0" for name in coordinate_names(spec.identity)}
     chunks = [file for file in done.before.damaged_files if "/c/" in file and file not in labels]
     store = SweepStore(path)
     bad = sorted(done.before.bad)

@@ -1,7 +1,7 @@
-"""Whether a store holds what it says: every file, every λ against its digests, and its metadata.
+"""Verification: whether a store has all files, whether its values match their digests, and whether it is consistent.
 
-What is found is told as :class:`Problem`, not raised. Deeper than this only a calculation from the data can see:
-:mod:`hesstore.integrity.recheck`.
+What is wrong is returned as a list of :class:`Problem`, not raised. Only computing results again from the data can find
+more: see :mod:`hesstore.integrity.recheck`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,40 +18,43 @@ import zarr
 
 from hesstore.errors import StoreError
 from hesstore.integrity.findings import Problem, Report
-from hesstore.integrity.point_check import PointCheck
-from hesstore.store.chunk_files import chunk_file, damage
+from hesstore.integrity.point_check import CheckedStore, PointCheck
+from hesstore.store.chunk_files import blocks, chunk_file, chunk_files, damage
 from hesstore.store.environments import is_record, is_sound
 from hesstore.store.metadata import Metadata, read_metadata, rebuild_spec
 from hesstore.store.places.folder import leftover_folders
 from hesstore.store.places.links import refuse_outward_links
 from hesstore.store.places.location import local_path
 from hesstore.store.places.zip_file import LEFT_OUT
-from hesstore.store.schema import VARIABLES, Run, StoreSpec, Variable, coordinates_of, variables_of
+from hesstore.store.schema import BY_NAME, Point, Run, StoreSpec, coordinate_names
 from hesstore.store.template import coordinates
+from hesstore.store.writing import PROMISES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
+    from hesstore.store.variable import Variable
+
 CLAIM = re.compile(r"status/\.claim-\d+(\.json)?")
 PARTIAL = re.compile(r"\..+\.partial")
 
 
 def verify(location: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> Report:
-    """Read all of a store and hold it against its digests, its metadata and itself; changes nothing.
+    """Read a whole store and compare it with its digests, its metadata and itself. Nothing is changed.
 
     Parameters
     ----------
     location : path or ``file://`` URL
-        The store. A sweep may be at work on it.
+        The store, which a sweep may be writing meanwhile.
     progress : callable, optional
-        Called with (λ checked, λ in all).
+        Called with (grid points checked, grid points in total).
 
     Raises
     ------
     StoreError
-        If it is not a store, has a newer schema, or a link in it leads outside.
+        If it is not a store, has another schema, or has a link that leads outside.
     """
     path = local_path(location)
     if not path.exists():
@@ -64,16 +66,16 @@ def verify(location: str | os.PathLike[str], *, progress: Callable[[int, int], N
 
 
 class Verifier:
-    """The checks of one store, and what they found so far.
+    """The checks of one store.
 
     Parameters
     ----------
     path : Path
         Its folder.
     metadata : Metadata
-        What its metadata files say.
+        Its metadata.
     lenient : bool
-        Take one status a run that is behind its digests for a write that a kill cut off, where there is a sign of one.
+        Whether one status per run that is behind its digests is accepted where a driver was killed or is at work.
     """
 
     def __init__(self, path: Path, metadata: Metadata, *, lenient: bool = True) -> None:
@@ -83,37 +85,19 @@ class Verifier:
         self._class_rows: dict[tuple[int, int], bytes] = {}
 
     @cached_property
+    def store(self) -> CheckedStore:
+        """The store as its grid points are checked; raises :class:`StoreError` if its attributes contradict."""
+        left_out = frozenset(str(self.metadata.attributes.get(LEFT_OUT, "")).split())
+        return CheckedStore(self.path, rebuild_spec(self.metadata), left_out, self.array)
+
+    @property
     def spec(self) -> StoreSpec:
-        """What the store was made from; raises :class:`StoreError` if the attributes don't say."""
-        spec = rebuild_spec(self.metadata)
-        return spec if self.metadata.is_sealed else replace(spec, runs=self._runs_as_stored(spec))
-
-    @cached_property
-    def left_out(self) -> frozenset[str]:
-        """The arrays that were left out when the store was packed without vectors; digests cover them too."""
-        return frozenset(str(self.metadata.attributes.get(LEFT_OUT, "")).split())
-
-    def variables(self) -> tuple[Variable, ...]:
-        """The variables that the store has."""
-        return tuple(each for each in variables_of(self.metadata.version) if each.name not in self.left_out)
-
-    def _labels(self) -> tuple[str, ...]:
-        return tuple(name for name in coordinates_of(self.metadata.version) if name not in self.left_out)
-
-    def _runs_as_stored(self, spec: StoreSpec) -> tuple[Run, ...]:
-        """The runs in the order of their IDs: growing put new ones last, which the first schema did not write down."""
-        try:
-            seeds, directions = (np.asarray(self.array(name)[:]) for name in ("seed", "direction"))
-        except Exception:  # noqa: BLE001 - whatever a decoder makes of damaged bytes
-            return spec.runs
-        pairs = list(zip(map(int, seeds), map(str, directions), strict=True))
-        if sorted(pairs) != sorted((run.seed, run.direction) for run in spec.runs):
-            return spec.runs
-        return tuple(Run(index, *pair) for index, pair in enumerate(pairs))
+        """The description from which the store was made."""
+        return self.store.spec
 
     @cached_property
     def group(self) -> zarr.Group:
-        """The store, through the metadata that can be trusted."""
+        """The root group, according to the copy of the metadata that matches the seal."""
         return zarr.open_group(
             zarr.storage.LocalStore(self.path, read_only=True),
             mode="r",
@@ -122,7 +106,7 @@ class Verifier:
         )
 
     def array(self, name: str) -> zarr.Array[Any]:
-        """One array of the store."""
+        """Return an array of the store."""
         if name not in self._arrays:
             array = self.group[name]
             if not isinstance(array, zarr.Array):
@@ -134,40 +118,30 @@ class Verifier:
         """Do all checks."""
         report = self.report
         files = set(self._files())
-        for file, what in self.metadata.damage.items():
-            report.problems.append(Problem(what, file=file, repairable=self.metadata.is_mendable))
-        for name in sorted(filter(is_record, files)):
-            if not is_sound(name, (self.path / name).read_bytes()):
-                what = "is not the record that its name says: remove it"
-                report.problems.append(Problem(what, file=name, repairable=False))
-        if self._understood():
+        self._check_metadata(files)
+        if self._is_understood():
             report.remarks += [f"{name}: not a file of a store" for name in sorted(files - self._known(files))]
             for name in self.damaged_coordinates():
-                report.problems.append(Problem("values are damaged, missing or not the config's", file=f"{name}/c/0"))
-            spec = self.spec
-            done, total = 0, len(spec.runs) * len(spec.l2)
-            for run in spec.runs:
+                what = "values are damaged, missing, or not those of the config"
+                report.problems.append(Problem(what, file=f"{name}/c/0"))
+            done, total = 0, len(self.spec.runs) * len(self.spec.l2)
+            for run in self.spec.runs:
                 for _ in self._check_run(run):
                     done += 1
                     progress(done, total)
             self._compare_class_rows()
+            if self.store.left_out:
+                names = ", ".join(sorted(self.store.left_out))
+                report.remarks.append(f"packed without {names}: the digests that cover them could not be checked")
         else:
-            what = "the λ were not checked: metadata can't be trusted, restore them first"
+            what = "the grid points were not checked, because the metadata are damaged: restore them from a copy first"
             report.problems.append(Problem(what, repairable=False))
         report.leftovers += [*leftover_folders(self.path, "partial"), *leftover_folders(self.path, "old")]
-        report.leftovers = [file for file in report.leftovers if file.exists()]  # a live writer's are gone by now
-        if self.metadata.attributes and not self.metadata.is_sealed:
-            report.remarks.append(
-                "made by an older hesstore, without seals: of small entries and attributes only contradictions show"
-            )
-        if self.left_out:
-            report.remarks.append(
-                f"packed without {', '.join(sorted(self.left_out))}: the digests that cover them could not be checked"
-            )
+        report.leftovers = [file for file in report.leftovers if file.exists()]  # those of a live writer are gone now
         return report
 
     def _files(self) -> Iterator[str]:
-        """Every file, by its path in the store."""
+        """Yield the path of every file within the store."""
         for folder, _, files in os.walk(self.path):
             for name in files:
                 file = Path(folder, name)
@@ -177,47 +151,54 @@ class Verifier:
                 else:
                     yield file.relative_to(self.path).as_posix()
 
+    def _check_metadata(self, files: set[str]) -> None:
+        for file, what in self.metadata.damage.items():
+            self.report.problems.append(Problem(what, file=file, repairable=self.metadata.is_mendable))
+        for name in sorted(filter(is_record, files)):
+            if not is_sound(name, (self.path / name).read_bytes()):
+                what = "does not have the digest in its name: remove it"
+                self.report.problems.append(Problem(what, file=name, repairable=False))
+
     def _known(self, files: set[str]) -> set[str]:
         known = {"zarr.json", *(f"{name}/zarr.json" for name in self.metadata.documents)}
         known |= {name for name in files if CLAIM.fullmatch(name) or is_record(name)}
-        spec = self.spec
-        for variable in self.variables():
-            for run in spec.runs:
-                indices = range(len(spec.l2)) if variable.is_large else (0,)
-                known |= {chunk_file(variable, run.id, index) for index in indices}
+        for variable in self.store.variables:
+            for run in self.spec.runs:
+                known |= {*chunk_files(variable, run.id, len(self.spec.l2))}
         return known | {f"{name}/c/0" for name in self._labels()}
 
-    def _understood(self) -> bool:
-        """Whether the metadata say enough to go on, and what the schema wants."""
+    def _labels(self) -> list[str]:
+        return [name for name in coordinate_names(self.spec.identity) if name not in self.store.left_out]
+
+    def _is_understood(self) -> bool:
+        """Whether the metadata are complete and fit the schema; what does not is reported."""
         if not self.metadata.documents:
             return False
         try:
-            spec = self.spec
+            variables = self.store.variables
         except StoreError as error:
             self.report.problems.append(Problem(str(error), file="zarr.json", repairable=False))
             return False
-        fitting = True
-        for variable in self.variables():
-            wrong = self._unlike_schema(variable, spec)
-            if wrong:
-                file = f"{variable.name}/zarr.json"
-                self.report.problems.append(Problem(wrong, file=file, repairable=False))
-                fitting = False
-        return fitting
+        wrong = {variable.name: self._unlike_schema(variable) for variable in variables}
+        for name, what in wrong.items():
+            if what:
+                self.report.problems.append(Problem(what, file=f"{name}/zarr.json", repairable=False))
+        return not any(wrong.values())
 
-    def _unlike_schema(self, variable: Variable, spec: StoreSpec) -> str:
+    def _unlike_schema(self, variable: Variable) -> str:
         try:
             array = self.array(variable.name)
-        except Exception as error:  # noqa: BLE001 - whatever zarr makes of metadata that are not its own
-            return f"can't be understood ({' '.join(str(error).split())})"
+        except Exception as error:  # noqa: BLE001 - zarr raises anything for metadata that are not its own
+            return f"cannot be understood ({' '.join(str(error).split())})"
+        sizes = self.spec.sizes
         wanted: dict[str, object] = {
-            "shape": tuple(spec.sizes[dim] for dim in variable.dims),
-            "chunks": variable.chunks(spec.sizes),
-            "shards": variable.shards(spec.sizes),
+            "shape": tuple(sizes[dim] for dim in variable.dims),
+            "chunks": variable.chunks(sizes),
+            "shards": variable.shards(sizes),
             "dimension_names": variable.dims,
             "fill_value": str(np.asarray(variable.fill).astype(array.dtype)),
         }
-        there: dict[str, object] = {
+        found: dict[str, object] = {
             "shape": array.shape,
             "chunks": array.chunks,
             "shards": array.shards,
@@ -225,63 +206,72 @@ class Verifier:
             "fill_value": str(array.fill_value),
         }
         if variable.dtype != "string":
-            wanted["dtype"], there["dtype"] = np.dtype(variable.dtype), array.dtype
-        wrong = [key for key, value in wanted.items() if there[key] != value]
-        return "; ".join(f"{key} is {there[key]}, the schema's {wanted[key]}" for key in wrong)
+            wanted["dtype"], found["dtype"] = np.dtype(variable.dtype), array.dtype
+        wrong = [key for key, value in wanted.items() if found[key] != value]
+        return "; ".join(f"{key} is {found[key]}, but {wanted[key]} in the schema" for key in wrong)
 
     def damaged_coordinates(self) -> list[str]:
-        """The coordinates whose values are not those that the config gives."""
+        """Return the names of the coordinates whose values are not those of the config."""
         damaged = []
         known = coordinates(self.spec)
         for name in self._labels():
             values = known[name][1]
             try:
-                there = np.asarray(self.array(name)[:])
-            except Exception:  # noqa: BLE001 - whatever a decoder makes of damaged bytes
+                found = np.asarray(self.array(name)[:])
+            except Exception:  # noqa: BLE001 - decoders raise anything for damaged bytes
                 damaged.append(name)
                 continue
-            if there.shape != values.shape or not (there == values).all():
+            if found.shape != values.shape or not (found == values).all():
                 damaged.append(name)
         return damaged
 
     def _check_run(self, run: Run) -> Iterator[None]:
-        """Check a run, one λ a step."""
-        # In this order, so that a sweep that goes on meanwhile is never caught with a status that promises too much.
-        names = ["status", "digest", "entries_digest"]
-        small = [variable.name for variable in self.variables() if not variable.is_large]
-        names = [*(name for name in names if name in small), *(name for name in small if name not in names)]
-        entries = {name: self._read_row(name, run) for name in names}
-        behind: list[Problem] = []
-        for index in range(len(self.spec.l2)):
-            checked = PointCheck(self, run, index, entries)
-            self.report.problems += checked.problems()
-            behind += checked.behind
-            if checked.class_rows is not None:
-                self._class_rows[run.id, index] = checked.class_rows
-            yield
-        if self.lenient and len(behind) == 1 and (self.path / "status" / f".claim-{run.id}.json").exists():
-            # Left by a killed driver, or held by a live one: the write of the status may just not have come about.
+        """Check a run, one grid point per step."""
+        # In this order a status never promises more than is read, even if a sweep is writing the store meanwhile.
+        small = [variable.name for variable in self.store.variables if not variable.is_large]
+        names = dict.fromkeys([*PROMISES, *small])
+        outdated: list[Problem] = []
+        for block in blocks(len(self.spec.l2)):
+            read = {name: self._read_block(name, run, block) for name in names}
+            rows = {name: values for name, values in read.items() if values is not None}
+            for offset, index in enumerate(range(block.start, block.stop)):
+                at = {name: values[offset] for name, values in rows.items()}
+                check = PointCheck(self.store, Point(run, index, self.spec.l2[index]), at)
+                check.run()
+                self._take(check)
+                if check.outdated_status is not None:
+                    outdated.append(check.outdated_status)
+                yield
+        if self.lenient and len(outdated) == 1 and (self.path / "status" / f".claim-{run.id}.json").exists():
+            # A killed driver left the claim, or a live one holds it: only the last write of a status is missing.
             self.report.remarks.append(
-                f"{behind[0]}: its sweep was killed, or is at work; the next one goes on from it"
+                f"{outdated[0]}: its sweep was killed or is running; the next sweep continues from it"
             )
         else:
-            self.report.problems += behind
+            self.report.problems += outdated
 
-    def _read_row(self, name: str, run: Run) -> NDArray[Any] | None:
-        """(L, …) a small variable of a run; None, and a problem, if its chunk is damaged."""
+    def _take(self, check: PointCheck) -> None:
+        self.report.problems += check.problems
+        if check.status is not None:
+            self.report.counts[check.status] += 1
+        if check.class_rows is not None:
+            self._class_rows[check.point.run.id, check.point.index] = check.class_rows
+
+    def _read_block(self, name: str, run: Run, block: slice) -> NDArray[Any] | None:
+        """Return a chunk of a small variable; None, after reporting it, if it is damaged."""
         try:
-            return np.asarray(self.array(name)[run.id])
-        except Exception as error:  # noqa: BLE001 - whatever a decoder makes of damaged bytes
-            file = chunk_file(next(variable for variable in VARIABLES if variable.name == name), run.id, 0)
+            return np.asarray(self.array(name)[run.id, block])
+        except Exception as error:  # noqa: BLE001 - decoders raise anything for damaged bytes
+            file = chunk_file(BY_NAME[name], run.id, block.start)
             self.report.problems.append(Problem(damage(self.path / file, error), file=file))
             return None
 
     def _compare_class_rows(self) -> None:
-        """All λ were measured on the same data, so each class has as many rows at all of them."""
+        """Check that all grid points have the same number of rows of each class, since the data are the same."""
         if not self._class_rows:
             return
         (usual, _), *_ = Counter(self._class_rows.values()).most_common(1)
         for (run, index), rows in self._class_rows.items():
             if rows != usual:
-                what = "confusion: counts other rows in a class than the other λ do"
+                what = "confusion: the numbers of rows of the classes differ from those of other grid points"
                 self.report.problems.append(Problem(what, run, index, self.spec.l2[index]))

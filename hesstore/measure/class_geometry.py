@@ -18,7 +18,7 @@ import torch
 from hesstore import linalg
 from hesstore.curvature import ClassLosses, scalar_curvature
 from hesstore.measure import class_response
-from hesstore.store.schema import DENSITY_POINTS, DENSITY_SCALE, SIGNS, density_grid
+from hesstore.store.schema import DENSITY_SCALE, density_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +88,7 @@ class ClassGeometry:
     chunk_rows: int
 
     def at(self, inputs: GridPointInputs) -> Values:
-        """The values of all variables of the class geometry at one grid point.
+        """The values of the variables of the class geometry at one grid point that the config asks for.
 
         Raises
         ------
@@ -135,14 +135,8 @@ class ClassGeometry:
     def _responses(self, inputs: GridPointInputs, slope: Tensor) -> Values:
         """Responses to steps along ± each eigenvector; ``slope`` (k,) is that of E over the rows of H."""
         theta, pairs, rise = inputs.theta, inputs.pairs, self.config.response
-        modes, classes = len(pairs.eigenvalues), self.data.num_classes
         if not rise:
-            missing = np.full((modes, len(SIGNS)), np.nan)
-            by_class = np.full((*missing.shape, classes), np.nan)
-            return {
-                "class_response": by_class,
-                **dict.fromkeys(("response_step", "predicted_rise", "measured_rise"), missing),
-            }
+            return {}
         longest = max(1.0, _norm(theta))
         steps = class_response.choose_steps(slope, pairs.eigenvalues.to(slope.device), rise, longest)
         response = self._responder.respond(theta, pairs.eigenvectors, steps.length)
@@ -189,8 +183,7 @@ class ClassGeometry:
     def _curvature(self, inputs: GridPointInputs) -> Values:
         """The trace and the Frobenius norm of H, and the scalar curvature, with their standard errors."""
         if not self.config.probes:
-            names = ("trace", "frobenius_norm", "scalar_curvature")
-            return dict.fromkeys((*names, *(f"{name}_error" for name in names)), math.nan)
+            return {}
         operator = inputs.hessian()
         moments = linalg.moments(operator, inputs.pairs, self.config.probes, inputs.generator("trace"))
         objective = inputs.gradient + inputs.shift * inputs.theta
@@ -208,7 +201,7 @@ class ClassGeometry:
         """The spectral density of H on the grid of the coordinate ``mu``."""
         config = self.config
         if not config.density:
-            return {"density": np.full(DENSITY_POINTS, np.nan)}
+            return {}
         quadrature = linalg.lanczos_quadrature(
             inputs.hessian(),
             probes=config.density_probes,

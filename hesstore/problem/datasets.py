@@ -21,7 +21,7 @@ from torch import Tensor
 from hesstore.config.suggestions import did_you_mean
 from hesstore.errors import DataError, DataWarning, first_line
 from hesstore.problem.array_conversion import count_classes, to_inputs, to_labels
-from hesstore.problem.user_code import call_factory
+from hesstore.problem.custom_code import call_factory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

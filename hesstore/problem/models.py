@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import UninitializedParameter
 
 from hesstore.errors import ModelError, first_line
-from hesstore.problem.user_code import call_factory
+from hesstore.problem.custom_code import call_factory
 from hesstore.store.parameter_coordinates import parameter_coordinates
 
 if TYPE_CHECKING:

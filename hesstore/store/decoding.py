@@ -1,4 +1,4 @@
-"""Damaged chunks become one kind of error: zarr's codecs raise whatever they stumble over."""
+"""One kind of error for all damaged chunks: the codecs of zarr raise various ones."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def decoding(what: str) -> Iterator[None]:
+def decoding(what: str, remedy: str = "`hesstore verify` lists every damaged file of the store") -> Iterator[None]:
     """Raise :class:`CorruptStoreError` if a chunk that is read in this context cannot be decoded.
 
     Parameters
     ----------
     what : str
-        What is read, as the message names it: a store, a variable, a file.
+        The name, in the message, of what is read: a store, a variable, a file.
+    remedy : str
+        The end of the message, which says what to do.
     """
     try:
         yield
     except (ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CorruptStoreError(
-            f"{what} is damaged ({reason}): `hesstore verify` lists every damaged file of the store"
-        ) from error
+        raise CorruptStoreError(f"{what} is damaged ({reason}): {remedy}") from error

@@ -1,4 +1,4 @@
-"""The digest that ties the large arrays of one λ to their place in the store."""
+"""The digests that tie the values of a grid point to its place in the store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def digest(run: Run, l2: float, arrays: Mapping[str, NDArray[np.generic]]) -> int:
-    """64-bit BLAKE2b over seed, direction, λ and each array's name, shape and little-endian bytes, in name order."""
+    """Return the digest of large variables at a grid point.
+
+    It is the 64-bit BLAKE2b over seed, direction, λ and each array's name, shape and little-endian bytes, in the order
+    of the names.
+    """
     state = hashlib.blake2b(f"{run.seed}|{run.direction}|{l2!r}".encode(), digest_size=8)
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name], dtype=arrays[name].dtype.newbyteorder("<"))
@@ -26,14 +30,18 @@ def digest(run: Run, l2: float, arrays: Mapping[str, NDArray[np.generic]]) -> in
 
 
 def entries_digest(run: Run, l2: float, status: Status, entries: Mapping[str, object]) -> int:
-    """The same of small entries, and of the status that promises them; texts as UTF-8, and every NaN alike."""
+    """Return the digest of small variables at a grid point, and of the status that promises them.
+
+    Texts enter as UTF-8, missing ones as empty texts. All NaN are equal.
+    """
     arrays = {name: _plain(value) for name, value in entries.items()}
     return digest(run, l2, {f"status {status.name}": np.zeros(0), **arrays})
 
 
 def _plain(value: object) -> NDArray[np.generic]:
-    """A fixed-size array for ``value``; a chunk of nothing but fill values loses the bits that tell NaNs apart."""
+    """Return an array of numbers, in which all NaN are equal: chunks of fill values do not keep their bits."""
     array = np.asarray(value)
     if array.dtype.kind in "OUT":
-        return np.frombuffer(str(array[()]).encode(), dtype=np.uint8)
+        text: object = array[()]
+        return np.frombuffer(text.encode() if isinstance(text, str) else b"", dtype=np.uint8)
     return np.where(np.isnan(array), np.nan, array) if array.dtype.kind == "f" else array

@@ -1,4 +1,4 @@
-"""Opening the root group of a store, with a check of its attributes."""
+"""Open the root group of a store, and check its attributes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import zarr
 from zarr.errors import ContainsArrayError
 
-from hesstore.errors import CorruptStoreError, StoreError
+from hesstore.errors import CorruptStoreError, StoreError, first_line
 from hesstore.store.origin import ORIGIN
 from hesstore.store.places.location import locate
 from hesstore.store.places.zip_file import LEFT_OUT
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from hesstore.store.places.location import Location
 
 JSON_ATTRIBUTES = {"config": dict, "identity": dict, "environment": dict, "runs": list, ORIGIN: dict}
-"""Root attributes that are JSON in a string, and of which kind. Older stores, and those not imported, lack some."""
+"""The root attributes that are JSON in a string, with the type of each. Only imported stores have the last one."""
 
 
 def open_group(location: Location, *, writable: bool = False) -> zarr.Group:
-    """The root group of the store at ``location``.
+    """Return the root group of the store at ``location``.
 
     Raises
     ------
     CorruptStoreError
-        If its zarr.json or an attribute in it can't be understood.
+        If its zarr.json or an attribute in it cannot be understood.
     StoreError
-        If there is nothing, something else, a store of a newer schema, or one with a link that leads outside; if it is
-        to be written, and was packed without its large arrays.
+        If there is no store, or it has another schema or a link that leads outside; if it is opened for writing, but
+        was packed without some variables.
     """
     place = locate(location)
     place.check_exists()
@@ -43,31 +43,43 @@ def open_group(location: Location, *, writable: bool = False) -> zarr.Group:
         raise StoreError(f"{place}: is not a Zarr store") from None
     except ContainsArrayError:
         raise StoreError(f"{place}: is an array, not a store: give the folder that it is in") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # whatever zarr makes of what is no metadata
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # zarr raises any of these for bad metadata
         raise CorruptStoreError(
-            f"{place}: its zarr.json can't be read ({error}): hesstore verify says what else is damaged"
+            f"{place}: its zarr.json cannot be read ({first_line(error)}): `hesstore verify {place}` lists all damage"
         ) from error
     version = group.attrs.get("schema_version")
     if not isinstance(version, int):
         raise StoreError(f"{place}: is a Zarr store, but not one of hesstore")
-    if version > SCHEMA_VERSION:
-        raise StoreError(f"{place}: has schema {version}, this hesstore reads up to {SCHEMA_VERSION}: upgrade hesstore")
+    check_version(place, version)
     check_attributes(place, group.attrs.asdict())
     if writable and LEFT_OUT in group.attrs:
-        raise StoreError(f"{place}: can only be read: when it was packed, {group.attrs[LEFT_OUT]} were left out")
+        raise StoreError(
+            f"{place}: can only be read, because it was packed without {group.attrs[LEFT_OUT]}: use the original store"
+        )
     return group
 
 
+def check_version(place: object, version: int) -> None:
+    """Raise :class:`StoreError` unless a store of this schema version can be read."""
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"{place}: has schema {version}, but this hesstore reads only schema {SCHEMA_VERSION}: "
+            "use the version of hesstore that made it"
+        )
+
+
 def check_attributes(place: Place, attributes: Mapping[str, Any]) -> None:
-    """Raise :class:`CorruptStoreError` unless each of :data:`JSON_ATTRIBUTES` that is there is JSON of its kind."""
+    """Raise :class:`CorruptStoreError` unless each of :data:`JSON_ATTRIBUTES` is JSON of its type."""
     for name, kind in JSON_ATTRIBUTES.items():
-        if name not in attributes:
+        if name == ORIGIN and name not in attributes:
             continue
         try:
-            is_sound, why = isinstance(json.loads(attributes[name]), kind), "is JSON of another kind"
+            is_sound, why = isinstance(json.loads(attributes[name]), kind), "it has another type"
+        except KeyError:
+            is_sound, why = False, "it is missing"
         except (ValueError, TypeError) as error:
-            is_sound, why = False, str(error)
+            is_sound, why = False, first_line(error)
         if not is_sound:
             raise CorruptStoreError(
-                f"{place}: its attribute {name!r} is damaged ({why}): hesstore verify says what else is"
+                f"{place}: its attribute {name!r} is damaged ({why}): `hesstore verify {place}` lists all damage"
             )

@@ -1,7 +1,8 @@
-"""Making a store larger: more λ, more runs, or other spectra of the same weights.
+"""Growing a store: more grid points, more runs, or new analyses of the same weights.
 
-The larger store is built beside the old one, from hard links to its files, and then takes its place: a kill leaves the
-old one or the new one. Files of a store are replaced, never changed, so a link is as good as a copy.
+The larger store is built next to the old one, from hard links to its files, and then takes its place. If the process is
+killed, either the old one or the new one is left. Files of a store are replaced, never changed, so a link is as good as
+a copy.
 """
 
 from __future__ import annotations
@@ -23,21 +24,24 @@ from hesstore.files import sync_folder
 from hesstore.store.digest import digest
 from hesstore.store.environments import environments, record_environment
 from hesstore.store.group import open_group
+from hesstore.store.identity import describe, differences, identity_of
 from hesstore.store.places.durable_store import DurableLocalStore
 from hesstore.store.places.folder import leftover_folders
 from hesstore.store.places.location import local_path
-from hesstore.store.schema import AT_FIT, GRID_SETTINGS, SPECTRUM_SETTINGS, VARIABLES, Run, Status, StoreSpec
+from hesstore.store.schema import AT_FIT, GRID_SETTINGS, SPECTRUM_SETTINGS, Run, Status, StoreSpec, variables
 from hesstore.store.template import write_template
-from hesstore.store.writing import SweepStore, check_swept
+from hesstore.store.writing import PROMISES, SweepStore, check_swept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
+    from hesstore.store.variable import Variable
+
 
 def check_growing(path: Path, wanted: Mapping[str, Any]) -> None:
-    """Raise unless the store can grow into one with the identity ``wanted``, of which parts may still be unknown.
+    """Raise an error unless the store can grow into one with the identity ``wanted``, which may be incomplete.
 
     Raises
     ------
@@ -48,34 +52,35 @@ def check_growing(path: Path, wanted: Mapping[str, Any]) -> None:
     """
     attributes = open_group(path).attrs.asdict()
     check_swept(path, attributes)
-    stored: dict[str, Any] = json.loads(str(attributes["identity"]))
-    others = [key for key in wanted if stored.get(key) != wanted[key] and key not in GRID_SETTINGS | SPECTRUM_SETTINGS]
+    stored = identity_of(attributes)
+    others = differences(stored, wanted, [key for key in wanted if key not in GRID_SETTINGS | SPECTRUM_SETTINGS])
     if others:
-        differences = {key: (str(stored.get(key)), str(wanted[key])) for key in others}
-        described = "; ".join(f"{key} is {old} there, {new} here" for key, (old, new) in differences.items())
-        raise ConfigMismatchError(f"{path}: can't grow into a config with other training: {described}", differences)
+        raise ConfigMismatchError(
+            f"{path}: cannot grow into a config with other fits: {describe(others)}: give another path", others
+        )
     if wanted["k"] < stored["k"]:
         raise ConfigMismatchError(
-            f"{path}: has k = {stored['k']}, and k = {wanted['k']} would make it smaller: give at least {stored['k']}",
+            f"{path}: has k = {stored['k']}, which k = {wanted['k']} would reduce: give at least {stored['k']}",
             {"k": (str(stored["k"]), str(wanted["k"]))},
         )
 
 
 def grow_store(path: Path, spec: StoreSpec) -> SweepStore:
-    """The store at ``path``, with all λ and runs of ``spec``; what is complete stays so, unless spectra are to change.
+    """Extend the store at ``path`` to all grid points and runs of ``spec``, and open it.
 
-    Runs that it has keep their IDs; new ones follow. Where a setting of the spectrum differs, complete λ become fitted.
+    Its runs keep their IDs, and new ones follow. Complete grid points stay complete, unless a setting of the analysis
+    differs: then they become fitted.
 
     Raises
     ------
     ConfigMismatchError
-        If the store has λ or runs that ``spec`` lacks, or see :func:`check_growing`.
+        If the store has grid points or runs that ``spec`` does not have, or as :func:`check_growing`.
     StoreBusyError
         If a run of it is being computed.
     """
     check_growing(path, spec.identity)
     old = SweepStore(path)
-    if old.group.attrs["identity"] == json.dumps(spec.identity):
+    if old.identity == json.loads(json.dumps(spec.identity)):
         return old
     _check_same_network(old, spec)
     reanalyse = _changes_spectra(old, spec)
@@ -87,7 +92,7 @@ def grow_store(path: Path, spec: StoreSpec) -> SweepStore:
 
 
 def statuses_after_growth(path: Path, spec: StoreSpec) -> dict[Run, NDArray[np.int8]]:
-    """(L,) the status of each λ of each run of the store that :func:`grow_store` would make; nothing is changed.
+    """Return the status of each grid point of each run, (L,), that :func:`grow_store` would leave.
 
     Raises
     ------
@@ -108,23 +113,20 @@ def statuses_after_growth(path: Path, spec: StoreSpec) -> dict[Run, NDArray[np.i
 
 
 def _check_same_network(old: SweepStore, spec: StoreSpec) -> None:
-    """A store of a network without buffers has no such key."""
-    stored = json.loads(old.group.attrs["identity"])  # type: ignore[arg-type]
-    there, wanted = stored.get("buffers"), spec.identity.get("buffers")
-    if there != wanted:
+    """Compare the buffers, which are part of an identity only if the network has some."""
+    found = differences(old.identity, spec.identity, ["buffers"])
+    if found:
         raise ConfigMismatchError(
-            f"{old.place}: can't grow into a config with another network: its buffers differ",
-            {"buffers": (str(there), str(wanted))},
+            f"{old.place}: cannot grow into a config with another network: its buffers differ: give another path", found
         )
 
 
 def _changes_spectra(old: SweepStore, spec: StoreSpec) -> bool:
-    stored = json.loads(old.group.attrs["identity"])  # type: ignore[arg-type]
-    return any(stored.get(key) != spec.identity.get(key) for key in SPECTRUM_SETTINGS)
+    return bool(differences(old.identity, spec.identity, SPECTRUM_SETTINGS))
 
 
 def _status(old: SweepStore, run: Run, *, reanalyse: bool) -> NDArray[np.int8]:
-    """The status of each λ of a run, whose spectra may have to be computed again."""
+    """Return the status of each grid point of a run, which may have to be analysed again."""
     status = old.status(run)
     return np.where(reanalyse & (status == Status.COMPLETE), Status.FITTED, status).astype(status.dtype)
 
@@ -136,12 +138,12 @@ def _replace(path: Path, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -
         template.chmod(path.stat().st_mode & 0o777)
         write_template(DurableLocalStore(template), spec)
         new = SweepStore(template)
-        names = {variable.name for variable in VARIABLES if variable.name in AT_FIT or not reanalyse}
+        kept = [variable for variable in variables(old.identity) if variable.name in AT_FIT or not reanalyse]
         for run in old.runs:
-            _copy_entries(old, new, run, places, names, reanalyse=reanalyse)
-            if reanalyse or "entries_digest" not in old.group:
-                new.seal_entries(run)
-        _link_arrays(old, new, places, names)
+            _copy_entries(old, new, run, places, kept)
+            if reanalyse:
+                _withdraw_analyses(old, new, run, places)
+        _link_arrays(old, new, places, kept)
         for environment in environments(old.place, old.group.attrs):
             record_environment(new, environment)
         _exchange(path, template)
@@ -150,7 +152,7 @@ def _replace(path: Path, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -
 
 
 def recover_store(path: Path) -> None:
-    """Put a store back that a kill in the middle of :func:`grow` left under its temporary name."""
+    """Restore a store that :func:`grow_store`, when it was killed, left under a temporary name."""
     aside = leftover_folders(path, "old")
     if aside and not path.exists():
         aside[-1].rename(path)
@@ -165,7 +167,7 @@ def _with_runs_of(old: SweepStore, spec: StoreSpec) -> StoreSpec:
     missing = [f"seed {seed}, {direction}" for seed, direction in there if (seed, direction) not in wanted]
     if missing:
         raise ConfigMismatchError(
-            f"{old.path}: has a run that the config lacks ({missing[0]}): growing keeps what is there",
+            f"{old.path}: has a run that the config does not have ({missing[0]}): growing keeps all runs; add it",
             {"seeds": (str(there), str(wanted))},
         )
     runs = there + [run for run in wanted if run not in there]
@@ -173,31 +175,33 @@ def _with_runs_of(old: SweepStore, spec: StoreSpec) -> StoreSpec:
 
 
 def _places(old: SweepStore, spec: StoreSpec) -> list[int]:
-    """Where each λ of the old store lies on the new grid."""
+    """Return the index on the new grid of each grid point of the old store."""
     position = {value: index for index, value in enumerate(spec.l2)}
     missing = [float(value) for value in old.l2 if float(value) not in position]
     if missing:
         raise ConfigMismatchError(
-            f"{old.path}: has λ = {missing[0]:.10g}, which the config lacks: growing keeps what is there",
+            f"{old.path}: has λ = {missing[0]:.10g}, which the config does not have: growing keeps all grid points; "
+            "add it",
             {"l2": (str(old.l2.tolist()), str(list(spec.l2)))},
         )
     return [position[float(value)] for value in old.l2]
 
 
-def _copy_entries(
-    old: SweepStore, new: SweepStore, run: Run, places: list[int], names: set[str], *, reanalyse: bool
-) -> None:
-    for variable in VARIABLES:
-        if variable.is_large or variable.name not in names | {"status", "digest"} or variable.name not in old.group:
-            continue
-        values = old.entries(variable.name, run)
-        if variable.name == "status":
-            values = _status(old, run, reanalyse=reanalyse)
-        if variable.name == "digest" and reanalyse:
-            values = np.array([_digest_of_weights(old, run, index) for index in range(len(old.l2))], dtype=values.dtype)
-        grown = new.entries(variable.name, run)
-        grown[places] = values
-        new.put_all(variable.name, run, grown)
+def _copy_entries(old: SweepStore, new: SweepStore, run: Run, places: list[int], kept: list[Variable]) -> None:
+    for name in (*(variable.name for variable in kept if not variable.is_large), *PROMISES):
+        grown = new.entries(name, run)
+        grown[places] = old.entries(name, run)
+        new.put_all(name, run, grown)
+
+
+def _withdraw_analyses(old: SweepStore, new: SweepStore, run: Run, places: list[int]) -> None:
+    """Set the status and the digests of a run to those of its fits."""
+    status, digests = new.status(run), new.entries("digest", run)
+    status[places] = _status(old, run, reanalyse=True)
+    digests[places] = [_digest_of_weights(old, run, index) for index in range(len(old.l2))]
+    new.put_all("status", run, status)
+    new.put_all("digest", run, digests)
+    new.seal_entries(run)
 
 
 def _digest_of_weights(old: SweepStore, run: Run, index: int) -> int:
@@ -206,10 +210,9 @@ def _digest_of_weights(old: SweepStore, run: Run, index: int) -> int:
     return digest(run, float(old.l2[index]), {"weights": old.read("weights", run, index)})
 
 
-def _link_arrays(old: SweepStore, new: SweepStore, places: list[int], names: set[str]) -> None:
+def _link_arrays(old: SweepStore, new: SweepStore, places: list[int], kept: list[Variable]) -> None:
     folders: set[Path] = set()
-    large = (variable.name for variable in VARIABLES if variable.is_large and variable.name in names)
-    for name in sorted(name for name in large if name in old.group):
+    for name in sorted(variable.name for variable in kept if variable.is_large):
         for run in old.runs:
             for index, place in enumerate(places):
                 source, target = old.file_of(name, run, index), new.file_of(name, run, place)
@@ -238,13 +241,13 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _exchange(path: Path, template: Path) -> None:
-    """Two renames: between them :func:`recover_store` finds the old store."""
+    """Replace the store by two renames, between which :func:`recover_store` finds the old one."""
     aside = template.with_suffix(".old")
     path.rename(aside)
     try:
         template.rename(path)
     except OSError as error:
         aside.rename(path)
-        raise StoreError(f"{path}: could not be replaced ({error.strerror}): it is as it was") from error
+        raise StoreError(f"{path}: could not be replaced ({error.strerror}), and is unchanged") from error
     sync_folder(path.absolute().parent)
     shutil.rmtree(aside, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A store's metadata files: what seals them, and which of two copies can be trusted when they differ.
+"""The metadata files of a store: how they are sealed, and which of two copies is right when they differ.
 
 The ``zarr.json`` of the root holds the store's attributes and a consolidated copy of every array's own ``zarr.json``.
 The root attribute ``seal`` is a digest over both.
@@ -15,9 +15,12 @@ from zarr.core.buffer import default_buffer_prototype
 from hesstore.config import SweepConfig, fingerprint
 from hesstore.errors import ConfigError, StoreError
 from hesstore.files import write_file
+from hesstore.store.group import check_version
+from hesstore.store.identity import identity_of
 from hesstore.store.origin import ORIGIN
 from hesstore.store.parameter_coordinates import parameter_coordinates
-from hesstore.store.schema import SCHEMA_VERSION, Run, StoreSpec, coordinates_of, variables_of
+from hesstore.store.places.zip_file import LEFT_OUT
+from hesstore.store.schema import SCHEMA_VERSION, Run, StoreSpec, coordinate_names, variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,45 +29,38 @@ if TYPE_CHECKING:
     import zarr
 
 SEAL = "seal"
-UNSEALED = 1
-"""The last schema whose stores have no seal."""
 
 _ROOT = {"zarr_format": 3, "node_type": "group"}
 _CONSOLIDATED = {"kind": "inline", "must_understand": False}
 
 
 def document(array: zarr.Array[Any]) -> dict[str, Any]:
-    """What the ``zarr.json`` of ``array`` says."""
+    """Return the contents of the ``zarr.json`` of ``array``."""
     encoded = array.metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"]
     parsed: dict[str, Any] = json.loads(encoded.to_bytes())
     return parsed
 
 
 def seal(attributes: Mapping[str, Any], documents: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) over the root attributes, but for the seal, and the metadata of every array by name."""
+    """Return the SHA-256 (hex) over the root attributes, except the seal, and the metadata of every array by name."""
     sealed = {name: value for name, value in attributes.items() if name != SEAL}
     return fingerprint({"attributes": sealed, "arrays": documents})
 
 
-def variable_names(version: int) -> set[str]:
-    """The variables and coordinates of a store of schema ``version``."""
-    return {*(variable.name for variable in variables_of(version)), *coordinates_of(version)}
-
-
 @dataclass
 class Metadata:
-    """What the metadata files of a store say, and what is wrong with them.
+    """The metadata of a store, and what is wrong with its metadata files.
 
     Attributes
     ----------
     attributes : dict
-        The root's.
+        The root attributes.
     documents : dict
-        Metadata of each array, from the copy that can be trusted; empty if neither can.
+        The metadata of each array, from the copy that matches the seal; empty if neither copy does.
     consolidated : bool
-        Whether that copy is the root's.
+        Whether that copy is the one in the root's ``zarr.json``.
     damage : dict of str to str
-        For each damaged file, by its path in the store, what is wrong.
+        What is wrong with each damaged file, by its path in the store.
     """
 
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -73,28 +69,18 @@ class Metadata:
     damage: dict[str, str] = field(default_factory=dict)
 
     @property
-    def is_sealed(self) -> bool:
-        """Whether the store has a seal; those of schema 1 have none."""
-        return SEAL in self.attributes
-
-    @property
     def is_mendable(self) -> bool:
-        """Whether a sealed copy is intact, from which damaged files can be written anew."""
-        return bool(self.documents) and self.is_sealed
-
-    @property
-    def version(self) -> int:
-        """The schema that the store was made with."""
-        return int(self.attributes["schema_version"]) if self.is_sealed else UNSEALED
+        """Whether one copy matches the seal, from which damaged files can be written again."""
+        return bool(self.documents)
 
 
 def read_metadata(path: Path) -> Metadata:
-    """The metadata of the store at ``path``, each copy held against the other and both against the seal.
+    """Read the metadata of the store at ``path`` and compare both copies with the seal.
 
     Raises
     ------
     StoreError
-        If it is not a store of hesstore, or has a newer schema.
+        If it is not a store of hesstore, or has another schema.
     """
     found = Metadata()
     root = _parsed(path / "zarr.json")
@@ -111,16 +97,22 @@ def read_metadata(path: Path) -> Metadata:
         return found
     found.attributes = attributes
     copies = _consolidated_copy(root)
-    version = attributes["schema_version"]
     own = {file.parent.name: _parsed(file) for file in path.glob("*/zarr.json")}
-    own |= dict.fromkeys(variable_names(version) - own.keys())
-    if version > SCHEMA_VERSION and not _was_flipped(attributes, copies or own):
-        raise StoreError(f"{path}: has schema {version}, this hesstore reads up to {SCHEMA_VERSION}: upgrade hesstore")
-    if found.is_sealed or version != UNSEALED:
-        _trust_what_is_sealed(found, copies, own)
-    else:
-        _trust_what_agrees(found, copies, own)
+    if not _was_flipped(attributes, copies or own):
+        check_version(path, attributes["schema_version"])
+    own |= dict.fromkeys((_names(attributes) if copies is None else copies.keys()) - own.keys())
+    _trust_what_is_sealed(found, copies, own)
     return found
+
+
+def _names(attributes: Mapping[str, Any]) -> set[str]:
+    """Return the names of all arrays that the store must have; none if its identity is damaged."""
+    try:
+        identity = identity_of(attributes)
+    except (KeyError, ValueError):
+        return set()
+    names = {*(variable.name for variable in variables(identity)), *coordinate_names(identity)}
+    return names - set(str(attributes.get(LEFT_OUT, "")).split())
 
 
 def _trust_what_is_sealed(found: Metadata, copies: dict[str, Any] | None, own: dict[str, Any]) -> None:
@@ -129,21 +121,13 @@ def _trust_what_is_sealed(found: Metadata, copies: dict[str, Any] | None, own: d
         found.documents = copies
         for name in copies:
             if own.get(name) != copies[name]:
-                found.damage[f"{name}/zarr.json"] = "is missing, or says something else than the sealed copy of it"
+                found.damage[f"{name}/zarr.json"] = "is missing, or differs from the sealed copy of it"
     elif seal(found.attributes, own) == expected:
         found.documents, found.consolidated = own, False
-        found.damage["zarr.json"] = "has a consolidated copy that says something else than the arrays' sealed metadata"
+        found.damage["zarr.json"] = "has a consolidated copy that differs from the arrays' sealed metadata"
     else:
-        found.damage["zarr.json"] = "has attributes or metadata that don't match its seal"
+        found.damage["zarr.json"] = "has attributes or metadata that do not match its seal"
         _name_those_that_differ(found, copies, own)
-
-
-def _trust_what_agrees(found: Metadata, copies: dict[str, Any] | None, own: dict[str, Any]) -> None:
-    if copies is None:
-        found.damage["zarr.json"] = "has no consolidated copy of the arrays' metadata"
-    elif copies == own:
-        found.documents = copies
-    _name_those_that_differ(found, copies, own)
 
 
 def _name_those_that_differ(found: Metadata, copies: dict[str, Any] | None, own: dict[str, Any]) -> None:
@@ -151,11 +135,11 @@ def _name_those_that_differ(found: Metadata, copies: dict[str, Any] | None, own:
         if says is None:
             found.damage[f"{name}/zarr.json"] = "is missing or is not JSON"
         elif copies is not None and says != copies.get(name):
-            found.damage[f"{name}/zarr.json"] = "says something else than the copy of it in the root's zarr.json"
+            found.damage[f"{name}/zarr.json"] = "differs from the copy of it in the root's zarr.json"
 
 
 def _consolidated_copy(root: dict[str, Any]) -> dict[str, Any] | None:
-    """The root's copy of the arrays' metadata, if all around it is as it should be."""
+    """Return the root's copy of the arrays' metadata, if everything around it is right."""
     consolidated = root.get("consolidated_metadata")
     if not isinstance(consolidated, dict) or not isinstance(consolidated.get("metadata"), dict):
         return None
@@ -165,7 +149,7 @@ def _consolidated_copy(root: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _was_flipped(attributes: dict[str, Any], documents: dict[str, Any]) -> bool:
-    """Whether the seal proves that the store was made with this schema."""
+    """Whether the seal proves that the store has this schema, so that only the version is damaged."""
     as_made = {**attributes, "schema_version": SCHEMA_VERSION}
     return seal(as_made, documents) == attributes.get(SEAL)
 
@@ -183,7 +167,7 @@ def _parsed(file: Path) -> dict[str, Any] | None:
 
 
 def mend_metadata(path: Path, found: Metadata) -> list[str]:
-    """Write the damaged metadata files anew from the sealed copy; returns those written."""
+    """Write the damaged metadata files again from the sealed copy, and return their names."""
     if not found.is_mendable:
         return []
     for file in found.damage:
@@ -197,12 +181,12 @@ def mend_metadata(path: Path, found: Metadata) -> list[str]:
 
 
 def rebuild_spec(found: Metadata) -> StoreSpec:
-    """What the store was made from, out of its attributes.
+    """Return the description from which the store was made, according to its attributes.
 
     Raises
     ------
     StoreError
-        If the attributes contradict each other or can't be understood; the message says which.
+        If the attributes contradict each other or cannot be understood; the message names them.
     """
     attributes = found.attributes
     try:
@@ -210,26 +194,28 @@ def rebuild_spec(found: Metadata) -> StoreSpec:
         config = SweepConfig.from_mapping(json.loads(attributes["config"]))
         parameters = [(name, tuple(shape)) for name, shape in identity["parameters"]]
         environment, data_digest = json.loads(attributes["environment"]), identity["data_digest"]
-        runs = [(seed, direction) for seed, direction in json.loads(attributes.get("runs", "null")) or config.runs()]
+        runs = [(seed, direction) for seed, direction in json.loads(attributes["runs"])]
         classes = int(found.documents["class_accuracy"]["shape"][3])
         coordinates = parameter_coordinates(parameters)
     except KeyError as error:
         raise StoreError(f"the attribute {error} is missing") from error
     except (ConfigError, ValueError, TypeError, IndexError) as error:
-        raise StoreError(f"an attribute can't be understood ({error})") from error
+        raise StoreError(f"an attribute cannot be understood ({error})") from error
     of_config = config.identity()
     if sorted(runs) != sorted(config.runs()):
-        raise StoreError(f"runs are {runs}, those of the config {list(config.runs())}")
+        raise StoreError(f"runs are {runs}, but those of the config are {list(config.runs())}")
     differing = [key for key in identity.keys() & of_config.keys() if identity[key] != of_config[key]]
     unknown = identity.keys() - of_config.keys() - {"data_digest", "parameters", "buffers", "imported"}
     if differing or unknown:
         raise StoreError(f"identity and config disagree about {', '.join(sorted({*differing, *unknown}))}")
     if attributes["fingerprint"] != fingerprint(identity):
-        raise StoreError("fingerprint is not that of identity")
+        raise StoreError("fingerprint does not match identity")
     if attributes["penalty_scale"] != config.penalty_scale:
-        raise StoreError(f"penalty_scale is {attributes['penalty_scale']}, that of the config {config.penalty_scale}")
+        raise StoreError(
+            f"penalty_scale is {attributes['penalty_scale']}, but that of the config is {config.penalty_scale}"
+        )
     if not isinstance(environment, dict) or not isinstance(data_digest, str):
-        raise StoreError("environment or the data digest has another type")
+        raise StoreError("environment or the data digest has a wrong type")
     return StoreSpec(
         l2=config.l2,
         runs=tuple(Run(index, *run) for index, run in enumerate(runs)),

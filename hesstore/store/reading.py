@@ -1,4 +1,4 @@
-"""Opening a store as an xarray Dataset."""
+"""Open a store as an xarray Dataset."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from hesstore.errors import CorruptStoreError
+from hesstore.store.decoding import decoding
 from hesstore.store.group import open_group
 from hesstore.store.places.location import locate
 
@@ -22,8 +22,6 @@ def open_store(location: Location, *, chunked: bool = True) -> xr.Dataset:
     place = locate(location)
     open_group(place)
     options: dict[str, Any] = {} if chunked else {"chunks": None}
-    try:  # this reads the coordinates
+    with decoding(f"{place}: a coordinate"):  # opening reads the coordinates
         ds: xr.Dataset = xr.open_zarr(place.zarr_store(read_only=True), zarr_format=3, **options)
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise CorruptStoreError(f"{place}: a coordinate is damaged ({error}): hesstore verify says which") from error
     return ds

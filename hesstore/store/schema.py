@@ -1,4 +1,4 @@
-"""What a store holds: the one table of variables, and what a new store is made from."""
+"""The schema of a store: the table of its variables, and the description from which a new store is made."""
 
 from __future__ import annotations
 
@@ -7,43 +7,47 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hesstore.store.variable import BOOKKEEPING, TEXT, Variable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
-SCHEMA_VERSION = 3
-"""Raised by any change that an older hesstore would misread, or would leave half done when it writes.
+SCHEMA_VERSION = 1
+"""The version of the schema that this hesstore writes, and the only one that it reads.
 
-2: the root attribute ``seal`` and the variable ``entries_digest``.
-3: class geometry: what the eigenvectors do to the classes, and the curvature of the loss graph.
+It must be raised by any change that an older hesstore would misread, or would leave half done when it writes.
 """
 
 AXIS = "l2"
-"""The name of the grid's dimension and coordinate; nothing else knows it."""
+"""The name of the grid's dimension and coordinate. The rest of the library uses this constant."""
 
 SPLITS = ("train", "test")
 SIGNS = (-1, 1)
-"""The two ways along an eigenvector."""
+"""The two directions along an eigenvector."""
 
 DENSITY_POINTS = 512
-"""Eigenvalues at which the spectral density is given; :func:`density_grid`."""
+"""The number of eigenvalues at which the spectral density is recorded; see :func:`density_grid`."""
 DENSITY_SCALE = 1e-3
-"""The grid's s: between −s and s it is nearly even, beyond nearly logarithmic."""
+"""The scale s of that grid: it is nearly even between −s and s, and nearly logarithmic beyond."""
 DENSITY_RANGE = 1e3
-"""Its last value."""
+"""The last value of that grid."""
 
 
 def density_grid() -> tuple[float, ...]:
-    """The eigenvalues μ at which the spectral density is given: s·sinh(t) at evenly spaced t, from −range to range."""
+    """Return the eigenvalues μ at which the spectral density is recorded.
+
+    They are s·sinh(t) at evenly spaced t, from −:data:`DENSITY_RANGE` to :data:`DENSITY_RANGE`.
+    """
     last = math.asinh(DENSITY_RANGE / DENSITY_SCALE)
     half = DENSITY_POINTS - 1
     return tuple(DENSITY_SCALE * math.sinh(last * (2 * index - half) / half) for index in range(DENSITY_POINTS))
 
 
 class Status(IntEnum):
-    """How far one λ of one run is. Values below :attr:`COMPLETE` promise nothing about the spectrum."""
+    """The state of a grid point. Values below :attr:`COMPLETE` promise nothing about the spectrum."""
 
     PENDING = 0
     FITTED = 1
@@ -52,7 +56,7 @@ class Status(IntEnum):
 
 
 class Run(NamedTuple):
-    """One pass along λ: its ID, seed and direction."""
+    """A run, which is one pass along λ: its ID, seed and direction."""
 
     id: int
     seed: int
@@ -68,73 +72,46 @@ class Point:
     l2: float
 
 
-@dataclass(frozen=True)
-class Variable:
-    """One array of the store.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    dims : tuple of str
-        Its dimensions; the first two are always run and l2.
-    dtype : str
-        NumPy dtype, or ``string``.
-    fill : object
-        What an entry reads as before it is written.
-    long_name, units : str
-        For people and for plot labels.
-    attrs : mapping
-        Further attributes.
-    since : int
-        The first schema that has it.
-    by_l2 : bool
-        Whether each λ has a file of its own, written by whoever computed it; always so for parameters.
-    """
-
-    name: str
-    dims: tuple[str, ...]
-    dtype: str
-    fill: Any
-    long_name: str
-    units: str = "1"
-    attrs: Mapping[str, Any] = field(default_factory=dict)
-    since: int = 1
-    by_l2: bool = False
-
-    @property
-    def is_large(self) -> bool:
-        """Large arrays have one file a λ and belong to whoever computed it; small ones one chunk a run."""
-        return self._of_parameters or self.by_l2
-
-    @property
-    def _of_parameters(self) -> bool:
-        return self.dims[-1] == "param"
-
-    def chunks(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
-        """Chunk shape: one row of parameters, or all of a λ; of small arrays all of a run."""
-        whole = {"param"} if self._of_parameters else set(self.dims) - {"run"}
-        if self.by_l2:
-            whole.remove("l2")
-        return tuple(sizes[dim] if dim in whole else 1 for dim in self.dims)
-
-    def shards(self, sizes: Mapping[str, int]) -> tuple[int, ...] | None:
-        """Shard shape of an array with several chunks a λ: one file a λ."""
-        if not (self._of_parameters and "mode" in self.dims):
-            return None
-        return tuple(1 if dim in {"run", "l2"} else sizes[dim] for dim in self.dims)
-
-
 _NAN = math.nan
-_RL = ("run", "l2")
+_RL = ("run", AXIS)
 _SL = ("split", "label")
 
 
-def _real(name: str, dims: tuple[str, ...], long_name: str, units: str = "1", *, by_l2: bool = False) -> Variable:
-    """A part of the class geometry."""
-    return Variable(name, (*_RL, *dims), "f8", _NAN, long_name, units, since=3, by_l2=by_l2)
+def _real(
+    name: str, dims: tuple[str, ...], long_name: str, units: str = "", *, setting: str = "", by_l2: bool = False
+) -> Variable:
+    """A variable of the class geometry."""
+    return Variable(name, (*_RL, *dims), "f8", _NAN, long_name, units, setting=setting, by_l2=by_l2)
 
 
+_RESPONSE = (
+    _real(
+        "class_response",
+        ("mode", "sign", "label"),
+        "change of the class's test accuracy when the weights move by response_step along the eigenvector",
+        setting="response",
+        by_l2=True,
+    ),
+    *(
+        _real(name, ("mode", "sign"), long_name, units, setting="response", by_l2=True)
+        for name, long_name, units in (
+            ("response_step", "length of the step along sign * eigenvector", ""),
+            ("predicted_rise", "rise of the training loss after that step, predicted by its quadratic model", "nat"),
+            ("measured_rise", "rise of the training loss after that step", "nat"),
+        )
+    ),
+)
+_ESTIMATES = tuple(
+    _real(name, (), long_name, units, setting="probes")
+    for name, long_name, units in (
+        ("trace", "trace of the Hessian of the mean training loss", "nat"),
+        ("trace_error", "standard error of the trace", "nat"),
+        ("frobenius_norm", "Frobenius norm of the Hessian of the mean training loss", "nat"),
+        ("frobenius_norm_error", "standard error of the Frobenius norm", "nat"),
+        ("scalar_curvature", "scalar curvature of the graph of the objective", ""),
+        ("scalar_curvature_error", "standard error of the scalar curvature", ""),
+    )
+)
 _GEOMETRY = (
     _real("class_slope", ("mode", *_SL), "slope of the class's mean loss along the eigenvector", "nat", by_l2=True),
     _real(
@@ -149,21 +126,7 @@ _GEOMETRY = (
         (),
         "largest |sum over classes of share * class curvature - eigenvalue| on the rows of the Hessian, over |mu_1|",
     ),
-    _real(
-        "class_response",
-        ("mode", "sign", "label"),
-        "change of the class's test accuracy when the weights move by response_step along the eigenvector",
-        by_l2=True,
-    ),
-    _real("response_step", ("mode", "sign"), "length of the step along sign * eigenvector", by_l2=True),
-    _real(
-        "predicted_rise",
-        ("mode", "sign"),
-        "rise of the training loss at that step by its quadratic model",
-        "nat",
-        by_l2=True,
-    ),
-    _real("measured_rise", ("mode", "sign"), "rise of the training loss at that step", "nat", by_l2=True),
+    *_RESPONSE,
     _real("gradient_norm", ("split",), "2-norm of the gradient of the split's mean loss", "nat"),
     _real("gradient_share", ("split",), "share of that gradient's squared norm within the span of the eigenvectors"),
     _real("class_gradient_norm", _SL, "2-norm of the gradient of the class's mean loss", "nat"),
@@ -178,15 +141,17 @@ _GEOMETRY = (
     _real(
         "stationarity",
         (),
-        "2-norm of the objective's gradient over that of the training loss's: 0 at a stationary point",
+        "2-norm of the objective's gradient over that of the training loss's gradient: 0 at a stationary point",
     ),
-    _real("trace", (), "trace of the Hessian of the mean training loss", "nat"),
-    _real("trace_error", (), "standard error of the trace", "nat"),
-    _real("frobenius_norm", (), "Frobenius norm of the Hessian of the mean training loss", "nat"),
-    _real("frobenius_norm_error", (), "standard error of the Frobenius norm", "nat"),
-    _real("scalar_curvature", (), "scalar curvature of the graph of the objective"),
-    _real("scalar_curvature_error", (), "standard error of the scalar curvature"),
-    _real("density", ("mu",), "spectral density of the Hessian of the mean training loss", "nat-1", by_l2=True),
+    *_ESTIMATES,
+    _real(
+        "density",
+        ("mu",),
+        "spectral density of the Hessian of the mean training loss",
+        "nat-1",
+        setting="density",
+        by_l2=True,
+    ),
 )
 VARIABLES = (
     Variable(
@@ -199,30 +164,44 @@ VARIABLES = (
         {"comment": "the objective's Hessian has the same eigenvectors and eigenvalues mu + 2 * penalty_scale * l2"},
     ),
     Variable("residual_norm", (*_RL, "mode"), "f8", _NAN, "2-norm of H v - mu v", "nat"),
-    Variable("converged", (*_RL, "mode"), "bool", 0, "residual norm is within the tolerance"),
+    Variable(
+        "converged",
+        (*_RL, "mode"),
+        "i1",
+        -1,
+        "whether the residual norm is within the tolerance",
+        attrs={"flag_values": [0, 1], "flag_meanings": "no yes"},
+    ),
     Variable("eigenvectors", (*_RL, "mode", "param"), "f4", _NAN, "unit eigenvector of the Hessian"),
     Variable("gradient", (*_RL, "param"), "f4", _NAN, "gradient of the mean training loss, without the penalty", "nat"),
     Variable("weights", (*_RL, "param"), "f4", _NAN, "trained parameter"),
     Variable("loss", (*_RL, "split"), "f8", _NAN, "mean cross-entropy, without the penalty", "nat"),
-    Variable("accuracy", (*_RL, "split"), "f8", _NAN, "fraction of rows classified right"),
-    Variable("class_accuracy", (*_RL, "split", "label"), "f8", _NAN, "fraction of the class's rows classified right"),
-    Variable("confusion", (*_RL, "split", "label", "pred"), "i4", -1, "rows by true class and predicted class"),
+    Variable("accuracy", (*_RL, "split"), "f8", _NAN, "fraction of the rows that are classified correctly"),
+    Variable("class_accuracy", (*_RL, *_SL), "f8", _NAN, "fraction of the class's rows that are classified correctly"),
+    Variable("confusion", (*_RL, *_SL, "pred"), "i4", -1, "number of rows by true class and predicted class"),
     Variable("penalty", _RL, "f8", _NAN, "penalty term of the objective, penalty_scale * l2 * |weights|^2", "nat"),
-    Variable("epochs", _RL, "i4", -1, "epochs trained"),
-    Variable("matvecs", _RL, "i4", -1, "Hessian products for the spectrum"),
-    Variable("fit_seconds", _RL, "f8", _NAN, "time to fit", "s"),
-    Variable("analysis_seconds", _RL, "f8", _NAN, "time to analyse", "s"),
-    Variable("solver_message", _RL, "string", "", "how the eigensolver ended"),
-    Variable("failure", _RL, "string", "", "why this strength failed"),
+    Variable("epochs", _RL, "i4", -1, "number of epochs of the fit"),
+    Variable("matvecs", _RL, "i4", -1, "number of Hessian products for the spectrum"),
+    Variable("fit_seconds", _RL, "f8", _NAN, "duration of the fit", "s"),
+    Variable("analysis_seconds", _RL, "f8", _NAN, "duration of the analysis", "s"),
+    Variable("solver_message", _RL, "string", "", "how the eigensolver ended", attrs=BOOKKEEPING),
+    Variable("failure", _RL, "string", "", "why the grid point failed"),
     *_GEOMETRY,
-    Variable("digest", _RL, "u8", 0, "64-bit BLAKE2b of this strength's large arrays"),
-    Variable("entries_digest", _RL, "u8", 0, "64-bit BLAKE2b of this strength's status and small entries", since=2),
+    Variable("digest", _RL, "u8", 0, "64-bit BLAKE2b of the grid point's large variables", attrs=BOOKKEEPING),
+    Variable(
+        "entries_digest",
+        _RL,
+        "u8",
+        0,
+        "64-bit BLAKE2b of the grid point's status and small variables",
+        attrs=BOOKKEEPING,
+    ),
     Variable(
         "status",
         _RL,
         "i1",
         int(Status.PENDING),
-        "how far this strength is",
+        "state of the grid point",
         attrs={
             "flag_values": [int(status) for status in Status],
             "flag_meanings": " ".join(status.name.lower() for status in Status),
@@ -231,17 +210,15 @@ VARIABLES = (
 )
 BY_NAME = {variable.name: variable for variable in VARIABLES}
 
-LARGE_AT = {
+_LARGE_AT = {
     Status.FITTED: ("weights",),
     Status.COMPLETE: (
         *("weights", "gradient", "eigenvectors"),
         *(variable.name for variable in _GEOMETRY if variable.is_large),
     ),
 }
-"""The large arrays that a status promises, which its digest covers."""
-
 _FITTED_ENTRIES = ("loss", "accuracy", "class_accuracy", "confusion", "penalty", "epochs", "fit_seconds")
-ENTRIES_AT = {
+_SMALL_AT = {
     Status.FITTED: _FITTED_ENTRIES,
     Status.COMPLETE: (
         *_FITTED_ENTRIES,
@@ -255,35 +232,33 @@ ENTRIES_AT = {
     ),
     Status.FAILED: ("failure",),
 }
-"""The small entries that a status promises, which its ``entries_digest`` covers."""
 
 GEOMETRY = frozenset(variable.name for variable in _GEOMETRY)
-"""What is told of the eigenvectors and the classes. Not all of it is there for every config, class and mode: NaN."""
+"""The variables of the class geometry. They are NaN for classes without rows and for modes that were not found."""
 
-AT_FIT = frozenset({*LARGE_AT[Status.FITTED], *ENTRIES_AT[Status.FITTED], *ENTRIES_AT[Status.FAILED]})
+AT_FIT = frozenset({*_LARGE_AT[Status.FITTED], *_SMALL_AT[Status.FITTED], *_SMALL_AT[Status.FAILED]})
 """The variables that do not depend on the analysis."""
 
 COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
-    "run": {"long_name": "run: one pass along the strengths"},
-    "l2": {"long_name": "L2 regularisation strength λ", "units": "1"},
+    "run": {"long_name": "run: one pass along the grid"},
+    AXIS: {"long_name": "L2 regularisation strength λ"},
     "mode": {"long_name": "eigenpair, in the solver's order"},
-    "split": {"long_name": "part of the data"},
+    "split": {"long_name": "part of the data", **TEXT},
     "label": {"long_name": "true class"},
     "pred": {"long_name": "predicted class"},
     "other": {"long_name": "other class"},
-    "sign": {"long_name": "which way along the eigenvector"},
+    "sign": {"long_name": "direction along the eigenvector"},
     "mu": {"long_name": "eigenvalue", "units": "nat"},
     "seed": {"long_name": "seed of the run"},
-    "direction": {"long_name": "order in which the run visits the strengths"},
-    "layer": {"long_name": "layer of the parameter"},
-    "kind": {"long_name": "kind of the parameter, such as weight or bias"},
+    "direction": {"long_name": "order in which the run visits the grid", **TEXT},
+    "layer": {"long_name": "layer of the parameter", **TEXT},
+    "kind": {"long_name": "kind of the parameter, such as weight or bias", **TEXT},
     "out_index": {"long_name": "index along the parameter's first axis"},
     "in_index": {"long_name": "index along its other axes, flattened; -1 if there are none"},
 }
 
-
 GRID_SETTINGS = frozenset({"l2", "seeds", "direction"})
-"""Settings that a store can grow along: more grid points, more runs."""
+"""The settings along which a store can grow: more grid points, more runs."""
 
 SPECTRUM_SETTINGS = frozenset(
     {
@@ -291,33 +266,37 @@ SPECTRUM_SETTINGS = frozenset(
         *("probes", "density", "density_probes", "density_steps", "density_width"),
     }
 )
-"""Settings whose change asks for new spectra, not for new weights."""
+"""The settings whose change requires new analyses, but no new fits."""
 
 
-def variables_of(version: int) -> tuple[Variable, ...]:
-    """The variables of a store of schema ``version``."""
-    return tuple(variable for variable in VARIABLES if variable.since <= version)
+def variables(identity: Mapping[str, Any]) -> tuple[Variable, ...]:
+    """Return the variables of a store with this identity: optional results only where its settings ask for them."""
+    return tuple(variable for variable in VARIABLES if not variable.setting or identity.get(variable.setting))
 
 
-def coordinates_of(version: int) -> tuple[str, ...]:
-    """The coordinates of such a store."""
-    late = () if version >= 3 else ("other", "sign", "mu")
-    return tuple(name for name in COORDINATE_ATTRS if name not in late)
+def coordinate_names(identity: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the coordinates of such a store: those of its variables' dimensions, and their labels."""
+    dims = {dim for variable in variables(identity) for dim in variable.dims}
+    return tuple(name for name in COORDINATE_ATTRS if name not in {"sign", "mu"} - dims)
 
 
-def arrays_of(version: int, status: Status) -> tuple[str, ...]:
-    """The large arrays that ``status`` promises in such a store, which its digest covers."""
-    return tuple(name for name in LARGE_AT.get(status, ()) if BY_NAME[name].since <= version)
+def promised_large(identity: Mapping[str, Any], status: Status) -> tuple[str, ...]:
+    """Return the names of the large variables that ``status`` promises in such a store, which its digest covers."""
+    return _those_of(identity, _LARGE_AT.get(status, ()))
 
 
-def entries_of(version: int, status: Status) -> tuple[str, ...]:
-    """The small entries that ``status`` promises in such a store."""
-    return tuple(name for name in ENTRIES_AT.get(status, ()) if BY_NAME[name].since <= version)
+def promised_small(identity: Mapping[str, Any], status: Status) -> tuple[str, ...]:
+    """Return the names of the small variables that ``status`` promises, which the ``entries_digest`` covers."""
+    return _those_of(identity, _SMALL_AT.get(status, ()))
+
+
+def _those_of(identity: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if not BY_NAME[name].setting or identity.get(BY_NAME[name].setting))
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreSpec:
-    """What a new store is made from.
+    """The description from which a new store is made.
 
     Parameters
     ----------
@@ -326,13 +305,13 @@ class StoreSpec:
     runs : tuple of Run
         The runs, by ID.
     k, num_classes : int
-        Eigenpairs a λ, classes.
+        The number of eigenpairs per grid point, and the number of classes.
     param_coords : mapping of str to ndarray
         ``layer``, ``kind``, ``out_index``, ``in_index``, each (P,).
     identity : mapping
-        What decides the results: the settings, the data digest and the parameter layout.
+        Everything that decides the results: the settings, the data digest and the parameter layout.
     attrs : mapping
-        Further root attributes: versions, full config, and so on.
+        Further root attributes: the full config, the environment, and so on.
     notes : mapping of str to mapping, optional
         Further attributes of variables, by name.
     """
@@ -347,11 +326,16 @@ class StoreSpec:
     notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
+    def variables(self) -> tuple[Variable, ...]:
+        """The variables of the store, which follow from its identity."""
+        return variables(self.identity)
+
+    @property
     def sizes(self) -> dict[str, int]:
-        """Length of each dimension."""
+        """The length of each dimension."""
         return {
             "run": len(self.runs),
-            "l2": len(self.l2),
+            AXIS: len(self.l2),
             "mode": self.k,
             "param": len(self.param_coords["layer"]),
             "split": len(SPLITS),
@@ -364,6 +348,6 @@ class StoreSpec:
 
     @property
     def large_bytes(self) -> int:
-        """Bytes of the large arrays of one λ, before they are compressed."""
-        sizes, large = self.sizes, (variable for variable in VARIABLES if variable.is_large)
+        """The size of the large variables at one grid point, in bytes, before compression."""
+        sizes, large = self.sizes, (variable for variable in self.variables if variable.is_large)
         return sum(int(variable.dtype[1:]) * math.prod(sizes[dim] for dim in variable.dims[2:]) for variable in large)

@@ -1,4 +1,4 @@
-"""An empty store: every variable and coordinate, with nothing known yet."""
+"""The template of a store: all of its variables and coordinates, without any results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from zarr.errors import ZarrUserWarning
 
 from hesstore.config import fingerprint
 from hesstore.store.metadata import document, seal
-from hesstore.store.schema import COORDINATE_ATTRS, SCHEMA_VERSION, SIGNS, SPLITS, VARIABLES, StoreSpec, density_grid
+from hesstore.store.schema import (
+    AXIS,
+    COORDINATE_ATTRS,
+    SCHEMA_VERSION,
+    SIGNS,
+    SPLITS,
+    StoreSpec,
+    coordinate_names,
+    density_grid,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def write_template(store: Store, spec: StoreSpec) -> None:
-    """Fill an empty Zarr store with one in which nothing is known yet."""
+    """Write the template that ``spec`` describes into an empty Zarr store."""
     root = zarr.create_group(store, zarr_format=3)
     root.attrs.update(
         {
@@ -33,7 +42,7 @@ def write_template(store: Store, spec: StoreSpec) -> None:
             **spec.attrs,
         }
     )
-    for variable in VARIABLES:
+    for variable in spec.variables:
         on_dims = " ".join(_auxiliary(variable.dims))
         root.create_array(
             variable.name,
@@ -45,9 +54,7 @@ def write_template(store: Store, spec: StoreSpec) -> None:
             dimension_names=variable.dims,
             compressors=_codecs(),
             attributes={
-                "long_name": variable.long_name,
-                "units": variable.units,
-                **variable.attrs,
+                **variable.attributes,
                 **spec.notes.get(variable.name, {}),
                 "coordinates": on_dims,
             },
@@ -67,28 +74,29 @@ def write_template(store: Store, spec: StoreSpec) -> None:
         array[...] = values
     documents = {name: document(array) for name, array in root.arrays()}
     root.attrs["seal"] = seal(root.attrs.asdict(), documents)
-    with warnings.catch_warnings():  # zarr-python says that others may not read it; they then read each array's own
+    with warnings.catch_warnings():  # other readers may not know consolidated metadata; they read those of each array
         warnings.simplefilter("ignore", ZarrUserWarning)
         zarr.consolidate_metadata(store, zarr_format=3)
 
 
 def _codecs() -> tuple[BloscCodec, Crc32cCodec]:
-    # Eigenvectors of digits shrink to 0.72–0.82, in 12 ms a λ; zstd at level 3 brings 0.64–0.75, in 110 ms.
+    # Eigenvectors of digits shrink to 0.72–0.82 of their size, in 12 ms per grid point; zstd at level 3 reaches
+    # 0.64–0.75, but takes 110 ms.
     return BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec()
 
 
 def _auxiliary(dims: tuple[str, ...]) -> list[str]:
-    """Coordinates that label a dimension without being its index."""
+    """Return the names of the coordinates that label one of these dimensions without being its index."""
     names = {"run": ("seed", "direction"), "param": ("layer", "kind", "out_index", "in_index")}
     return [name for dim in dims for name in names.get(dim, ())]
 
 
 def coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any]]]:
-    """Dimensions and values of every coordinate."""
+    """Return the dimensions and values of every coordinate."""
     classes = np.arange(spec.num_classes, dtype=np.int32)
-    return {
+    known: dict[str, tuple[tuple[str, ...], NDArray[Any]]] = {
         "run": (("run",), np.array([run.id for run in spec.runs], dtype=np.int32)),
-        "l2": (("l2",), np.array(spec.l2, dtype=np.float64)),
+        AXIS: ((AXIS,), np.array(spec.l2, dtype=np.float64)),
         "mode": (("mode",), np.arange(spec.k, dtype=np.int32)),
         "split": (("split",), np.array(SPLITS, dtype=object)),
         "label": (("label",), classes),
@@ -100,3 +108,4 @@ def coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any
         "direction": (("run",), np.array([run.direction for run in spec.runs], dtype=object)),
         **{name: (("param",), values) for name, values in spec.param_coords.items()},
     }
+    return {name: known[name] for name in coordinate_names(spec.identity)}

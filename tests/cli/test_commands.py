@@ -95,7 +95,7 @@ def test_a_different_config_is_exit_status_3(hesstore: Hesstore, toy_arguments: 
     other = hesstore("sweep", "a.zarr", *toy_arguments, "--k", "5")
     assert other.returncode == 3
     assert other.stderr.strip().splitlines() == [other.stderr.strip()]
-    assert "k is 6 there, 5 here" in other.stderr
+    assert "k is 6 in the store, 5 in the config" in other.stderr
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_plan_of_a_store_is_by_its_own_config(hesstore: Hesstore, toy_argument
         assert "`hesstore config --of s.zarr` prints them) or another path" in other.stderr
         assert "--grow" not in other.stderr  # which can't help
     grown = hesstore("sweep", "s.zarr", "--dataset", "mnist-5k", *small, "--k", 3)
-    assert (grown.returncode, "or --grow to make it larger" in grown.stderr) == (3, True)
+    assert (grown.returncode, "or --grow to extend the store" in grown.stderr) == (3, True)
     assert hesstore("sweep", "code.zarr", *toy_arguments, "--l2", 0).returncode == 0
     refused = hesstore("plan", "code.zarr")  # code that a store names is not run
     assert refused.returncode == 2

@@ -38,7 +38,7 @@ def test_the_config_of_a_store(hesstore: Hesstore, toy_arguments: list[str], tmp
 def test_bad_input(hesstore: Hesstore, tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
     if arguments[1] == "a.zarr":
         (tmp_path / "a.zarr").mkdir()
-        attributes = '{"schema_version": 3, "config": "{}"}'
+        attributes = '{"schema_version": 1, "config": "{}", "identity": "{}", "environment": "{}", "runs": "[]"}'
         (tmp_path / "a.zarr" / "zarr.json").write_text(
             f'{{"zarr_format": 3, "node_type": "group", "attributes": {attributes}}}'
         )

@@ -123,9 +123,10 @@ def test_repair_is_offered_where_it_helps(
 @pytest.mark.parametrize("name", ["config", "identity", "environment", "runs", "origin"])
 @pytest.mark.parametrize("value", ["3", 3, "{"])
 def test_attributes_are_json_of_their_kind(tmp_path: Path, name: str, value: object) -> None:
-    check_attributes(locate(tmp_path), {"title": "{", "runs": "[]", "config": "{}"})
+    sound = {"title": "{", "runs": "[]", "config": "{}", "identity": "{}", "environment": "{}"}
+    check_attributes(locate(tmp_path), sound)
     with pytest.raises(CorruptStoreError, match=f"its attribute '{name}' is damaged"):
-        check_attributes(locate(tmp_path), {name: value})
+        check_attributes(locate(tmp_path), {**sound, name: value})
 
 
 def test_other_errors_stay_tracebacks(hesstore: Hesstore, swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hesstore.comparison.compare import Comparison, Difference, compare, compare
 from hesstore.errors import CorruptStoreError
 from hesstore.store import Run, Status
 from hesstore.store.digest import digest
-from hesstore.store.schema import arrays_of
+from hesstore.store.schema import SCHEMA_VERSION, promised_large
 from tests.support.analysis_datasets import dataset
 
 L2 = (0.0, 0.01, 0.05)
@@ -20,7 +20,7 @@ RUNS = ((0, "up"), (3, "down"))
 
 
 def store(l2: tuple[float, ...] = L2, runs: tuple[tuple[int, str], ...] = RUNS, k: int = 3, **more: Any) -> xr.Dataset:
-    """A store whose values depend on seed, λ and mode, not on positions; schema 1, which has the fewest variables."""
+    """A store whose values depend on seed, λ and mode, not on positions; some small variables are missing."""
     points = np.array([[10 * seed + value for value in l2] for seed, _ in runs])
     modes = np.stack([points * 0 + 10.0 * (k_ + 1) for k_ in range(k)], -1)
     vectors = np.broadcast_to(np.eye(3, 8, dtype=np.float32)[:k], (*points.shape, k, 8))
@@ -31,13 +31,16 @@ def store(l2: tuple[float, ...] = L2, runs: tuple[tuple[int, str], ...] = RUNS, 
         "weights": points[..., None] + np.arange(8.0),
         "gradient": points[..., None] - np.arange(8.0),
         "confusion": np.ones((*points.shape, 2, 2, 2)),
+        "class_slope": np.zeros((*points.shape, k, 2, 2)),
+        "class_curvature": np.zeros((*points.shape, k, 2, 2)),
+        "class_gradient_cosine": np.zeros((*points.shape, 2, 2, 2)),
         "fit_seconds": np.random.default_rng().random(points.shape),
         "digest": np.zeros(points.shape),
         **more,
     }
     ds = dataset(l2, values, runs)
     ds = ds.assign_attrs(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         identity=json.dumps({"k": k, "data_digest": "d", "parameters": [["fc1.weight", [2, 4]]]}),
         config=json.dumps({"k": k, "device": "cpu"}),
         environment=json.dumps({"time": str(np.random.default_rng().random()), "versions": {"torch": "2"}}),
@@ -48,8 +51,9 @@ def store(l2: tuple[float, ...] = L2, runs: tuple[tuple[int, str], ...] = RUNS, 
 def with_digests(ds: xr.Dataset) -> xr.Dataset:
     """A copy of ``ds`` with the digests of its arrays."""
     ds = ds.copy(deep=True)
+    names = promised_large(json.loads(ds.attrs["identity"]), Status.COMPLETE)
     for run, index in np.ndindex(ds["digest"].shape):
-        arrays = {name: ds[name].values[run, index] for name in arrays_of(1, Status.COMPLETE)}
+        arrays = {name: ds[name].values[run, index] for name in names}
         point = Run(run, int(ds["seed"][run]), str(ds["direction"].values[run])), float(ds["l2"][index])
         ds["digest"].values[run, index] = digest(*point, arrays)
     return ds
@@ -120,7 +124,7 @@ def test_variables_with_different_shapes_are_listed() -> None:
 def test_variables_with_values_in_only_one_store_are_listed() -> None:
     points = np.ones((2, 3))
     a = store(trace=points, epochs=3 * points, residual_norm=np.ones((2, 3, 3)), converged=np.ones((2, 3, 3)))
-    b = store(epochs=-points, residual_norm=np.full((2, 3, 3), math.nan), converged=np.zeros((2, 3, 3)))
+    b = store(epochs=-points, residual_norm=np.full((2, 3, 3), math.nan), converged=-np.ones((2, 3, 3)))
     b["gradient"].values[:] = math.nan
     found = compare(a, with_digests(b))
     assert found.variables_only_a == ("residual_norm", "converged", "gradient", "epochs", "trace")
@@ -174,7 +178,7 @@ def test_config_and_environment() -> None:
     b.attrs |= {
         "identity": json.dumps({"k": 3, "data_digest": "e", "parameters": [["fc1.weight", [4, 2]]]}),
         "config": json.dumps({"k": 3, "device": "cuda", "data_dir": ""}),
-        "environment": json.dumps({"torch": "1", "device": "cpu (x86_64)", "threads": 2}),
+        "environment": json.dumps({"versions": {"torch": "1"}, "device": {"name": "cpu"}, "threads": {"torch": 2}}),
     }
     found = compare_configs(a, b)
     assert found.config == {"data_digest": ("d", "e"), "parameters": ("fc1.weight 2×4", "fc1.weight 4×2")}

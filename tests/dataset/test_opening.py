@@ -19,6 +19,9 @@ IDENTITY = {
     "dataset": "blobs",
     "data_digest": "ab12",
     "model": "mlp",
+    "response": 0.1,
+    "probes": 4,
+    "density": True,
     "parameters": [["fc1.weight", [2, 3]], ["fc1.bias", [2]], ["fc2.weight", [2, 2]]],
 }
 WHOLE = [

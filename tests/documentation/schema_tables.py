@@ -10,15 +10,16 @@ from typing import Any
 import xarray as xr
 
 from hesstore import config
-from hesstore.store import SCHEMA_VERSION, Status, SweepStore
-from hesstore.store.schema import COORDINATE_ATTRS, VARIABLES, Variable, arrays_of, entries_of
+from hesstore.store import Status, SweepStore
+from hesstore.store.schema import COORDINATE_ATTRS, VARIABLES, promised_large, promised_small
+from hesstore.store.variable import CHUNK_POINTS, Variable
 from tests.store.test_store import spec
 
 
 def variables() -> str:
     """Return a table with one row per variable, in alphabetical order."""
     return table(
-        ("variable", "dimensions", "dtype", "units", "fill value", "chunk", "since", "meaning"),
+        ("variable", "dimensions", "dtype", "units", "fill value", "chunk", "if", "meaning"),
         (_variable(each) for each in sorted(VARIABLES, key=lambda each: each.name)),
     )
 
@@ -33,7 +34,7 @@ def _variable(variable: Variable) -> tuple[str, ...]:
         variable.units,
         f"{variable.fill}" or '""',
         _chunk(variable),
-        str(variable.since),
+        f"`{variable.setting}`" if variable.setting else "",
         variable.long_name + comment + notes,
     )
 
@@ -44,7 +45,7 @@ def _chunk(variable: Variable) -> str:
     sizes |= dict.fromkeys({"other", "sign", "mu"}, 99)
     chunk = dict(zip(variable.dims, variable.chunks(sizes), strict=True))
     if chunk["l2"] > 1:
-        return "one run"
+        return f"{CHUNK_POINTS} grid points"
     if variable.shards(sizes):
         return "one mode; one file per grid point"
     return "one grid point"
@@ -73,14 +74,14 @@ def promises() -> str:
     return table(
         ("status", "large variables, covered by `digest`", "small variables, covered by `entries_digest`"),
         (
-            (f"{int(status)} {status.name.lower()}", _names(arrays_of, status), _names(entries_of, status))
+            (f"{int(status)} {status.name.lower()}", _names(promised_large, status), _names(promised_small, status))
             for status in Status
         ),
     )
 
 
 def _names(of: Any, status: Status) -> str:
-    return ", ".join(f"`{name}`" for name in of(SCHEMA_VERSION, status)) or "–"
+    return ", ".join(f"`{name}`" for name in of(spec().identity, status)) or "–"
 
 
 def settings() -> str:

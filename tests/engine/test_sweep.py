@@ -217,7 +217,9 @@ def test_missing_weights_stop_a_resumed_sweep_and_no_grid_point_fails(toy_config
 
 def test_a_store_of_another_config_is_refused_before_data_are_loaded(toy_config: MakeConfig, tmp_path: Path) -> None:
     run_sweep(toy_config(l2="0"), tmp_path / "s.zarr")
-    with pytest.raises(ConfigMismatchError, match=r"dataset is tests\.support\.toy:digits there, mnist here"):
+    with pytest.raises(
+        ConfigMismatchError, match=r"dataset is tests\.support\.toy:digits in the store, mnist in the config"
+    ):
         run_sweep(SweepConfig.from_mapping({"data_dir": "/nowhere"}), tmp_path / "s.zarr")
 
 

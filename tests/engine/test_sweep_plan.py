@@ -118,7 +118,7 @@ def test_complete_grid_points_are_the_basis_of_the_plan(
     assert other.seconds is not None
     assert other.seconds.least > 2 * 5 * 0.25 + 2.0 * other.products.least - 1e-9  # 5 steps per epoch
 
-    with pytest.raises(ConfigMismatchError, match="k is 6 there, 5 here"):
+    with pytest.raises(ConfigMismatchError, match="k is 6 in the store, 5 in the config"):
         plan_sweep(dataclasses.replace(config, k=5), path)
     with pytest.raises(ConfigError, match="run: 7 does not exist"):
         plan_sweep(config, path, runs=[7])
@@ -144,7 +144,7 @@ def test_the_plan_of_a_store_that_is_to_grow(
     run_sweep(config, path, grow=True, on_plan=found.append, stop=lambda: True)
     assert (found[0].fits, found[0].analyses) == work
     assert found[0].seconds is None  # a sweep that is to stop measures nothing
-    with pytest.raises(ConfigMismatchError, match="which the config lacks"):
+    with pytest.raises(ConfigMismatchError, match="which the config does not have"):
         plan_sweep(dataclasses.replace(config, l2=(0.0,)), path, grow=True)
 
 

@@ -80,16 +80,16 @@ def test_accuracy_file(store: Path, ds: xr.Dataset, tmp_path: Path) -> None:
         assert text.splitlines()[0] == header
         rows = list(csv.DictReader(io.StringIO(text)))
         table = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
-        cell = ds.sel(run=run)
+        one_run = ds.sel(run=run)
         assert table["L2_strength"].tolist() == [0.0, 0.001, 0.01, 0.05]
-        assert np.array_equal(table["Train_Loss"], cell["loss"].sel(split="train"))
-        assert np.array_equal(table["Train_Reg_Loss"], cell["loss"].sel(split="train") + cell["penalty"])
-        assert np.array_equal(table["Test_Loss"], cell["loss"].sel(split="test"))
-        assert np.allclose(table["Test_Accuracy"], 100 * cell["accuracy"].sel(split="test"), rtol=1e-15)
+        assert np.array_equal(table["Train_Loss"], one_run["loss"].sel(split="train"))
+        assert np.array_equal(table["Train_Reg_Loss"], one_run["loss"].sel(split="train") + one_run["penalty"])
+        assert np.array_equal(table["Test_Loss"], one_run["loss"].sel(split="test"))
+        assert np.allclose(table["Test_Accuracy"], 100 * one_run["accuracy"].sel(split="test"), rtol=1e-15)
         for label in range(10):
             assert np.allclose(
                 table[f"Class_{label}_Accuracy"],
-                100 * cell["class_accuracy"].sel(split="test", label=label),
+                100 * one_run["class_accuracy"].sel(split="test", label=label),
                 rtol=1e-15,
                 equal_nan=True,
             )
@@ -101,19 +101,19 @@ def test_eigenvalues_eigenvectors_and_gradients_read_back_bit_for_bit(
     export(store, tmp_path)
     for run in (0, 1):
         for l2 in L2:
-            cell = ds.sel(run=run, l2=float(l2))
+            point = ds.sel(run=run, l2=float(l2))
             lines = (tmp_path / f"Hessian-eigenvalues-{run}-{l2}.csv").read_text().splitlines()
-            assert [float(line) for line in lines] == cell["eigenvalues"].values.tolist()
+            assert [float(line) for line in lines] == point["eigenvalues"].values.tolist()
             with (tmp_path / f"Hessian-eigenvectors-{run}-{l2}.csv").open(newline="") as file:
                 rows = np.array(list(csv.reader(file)), dtype=np.float32)
-            assert np.array_equal(rows, cell["eigenvectors"].values)
+            assert np.array_equal(rows, point["eigenvectors"].values)
             loaded = np.loadtxt(tmp_path / f"Hessian-eigenvectors-{run}-{l2}.csv", delimiter=",", dtype=np.float32)
-            assert np.array_equal(loaded, cell["eigenvectors"].values)
+            assert np.array_equal(loaded, point["eigenvectors"].values)
             lines = (tmp_path / f"gradients-{run}-{l2}.csv").read_text().splitlines()
             names = [line.split(": ")[0] for line in lines]
             assert names == [f"dL/dfc{i}.{kind}" for i in (1, 2, 3) for kind in ("weight", "bias")]
             values = np.array(", ".join(line.split(": ")[1] for line in lines).split(", "), dtype=np.float32)
-            assert np.array_equal(values, cell["gradient"].values)
+            assert np.array_equal(values, point["gradient"].values)
 
 
 def test_weights_load_into_the_users_module(store: Path, ds: xr.Dataset, tmp_path: Path) -> None:
@@ -196,12 +196,15 @@ def test_only_complete_grid_points_are_exported(store: Path, tmp_path: Path) -> 
     shutil.copytree(store, path)
     writer = SweepStore(path)
     for run, index, status in ((0, 1, Status.FITTED), (1, 0, Status.FAILED), (1, 3, Status.PENDING)):
-        writer._array("status")[run, index] = np.int8(status)
+        statuses = writer.status(writer.runs[run])
+        statuses[index] = status
+        writer.put_all("status", writer.runs[run], statuses)
     summary = export(path, tmp_path / "out")
     assert summary.skipped == ((0, 0.001), (1, 0.0), (1, 0.05))
     assert not list((tmp_path / "out").glob("*-0-0.00100*"))
     assert pd.read_csv(tmp_path / "out" / "Model-1_split_accuracy.csv")["L2_strength"].tolist() == [0.001, 0.01]
-    writer._array("status")[:] = np.int8(Status.PENDING)
+    for each in writer.runs:
+        writer.put_all("status", each, np.zeros(4, np.int8))
     with pytest.raises(ExportError, match="none of the 8 chosen grid points is complete"):
         export(path, tmp_path / "none")
 

@@ -385,7 +385,7 @@ def test_a_stopped_pack_leaves_nothing(live: SweepStore, tmp_path: Path, monkeyp
     assert not list(out.iterdir())
     monkeypatch.undo()
     (Path(live.path) / "zarr.json").write_text("{")
-    with pytest.raises(StoreError, match=r"its zarr\.json can't be read"):
+    with pytest.raises(StoreError, match=r"its zarr\.json cannot be read"):
         pack(live.path, out / "p.zarr.zip")
 
 

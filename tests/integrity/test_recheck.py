@@ -17,10 +17,12 @@ from hesstore.problem import datasets
 from hesstore.store import Status, SweepStore
 from hesstore.store.digest import digest
 from hesstore.store.places.durable_store import DurableLocalStore
-from hesstore.store.schema import ENTRIES_AT, LARGE_AT
+from hesstore.store.schema import promised_large, promised_small
 from tests.conftest import TOY
 
 CONFIG = {**TOY, "lr": 0.02}
+IDENTITY = SweepConfig.from_mapping(CONFIG).identity()
+LARGE = promised_large(IDENTITY, Status.COMPLETE)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def forge(path: Path, name: str, index: int, change: float) -> None:
     """Change a result by a share of its size, digests and all: only a calculation can tell."""
     store = SweepStore(path)
     run = store.runs[0]
-    names = (*LARGE_AT[Status.COMPLETE], *ENTRIES_AT[Status.COMPLETE])
+    names = (*LARGE, *promised_small(IDENTITY, Status.COMPLETE))
     values: dict[str, Any] = {each: store.read(each, run, index)[()] for each in names}
     for each in (name, *(["class_curvature"] if name == "eigenvalues" else [])):  # which add up to them
         values[each] = (values[each] * (1 + change)).astype(values[each].dtype)
@@ -79,7 +81,7 @@ def test_weights_that_are_not_those_measured_are_found(store: Path) -> None:
     array = zarr.open_group(DurableLocalStore(store), mode="r+")["weights"]
     assert isinstance(array, zarr.Array)
     array[0, 0] = np.asarray(array[0, 0])[::-1]
-    arrays = {name: driven.read(name, run, 0) for name in LARGE_AT[Status.COMPLETE]}
+    arrays = {name: driven.read(name, run, 0) for name in LARGE}
     driven.put_entries(run, 0, Status.COMPLETE, {}, digest(run, 0.0, arrays))
     assert verify(store).ok  # their norm is the same, and at λ = 0 there is no penalty anyway
     found = {problem.what.split(":")[0] for problem in deep_check(store, trust=True).problems}

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,27 +19,29 @@ import hesstore
 from hesstore.config import SweepConfig, fingerprint
 from hesstore.engine.experiment import Experiment
 from hesstore.engine.sweep import run_sweep
-from hesstore.errors import ConfigMismatchError, CorruptStoreError, StoreBusyError, StoreError
+from hesstore.errors import CorruptStoreError, StoreBusyError, StoreError
 from hesstore.integrity.consistency import contradictions
 from hesstore.integrity.findings import Report
 from hesstore.integrity.repair import repair
 from hesstore.integrity.verify import verify
 from hesstore.store import SweepStore
 from hesstore.store.chunk_files import chunk_file
-from hesstore.store.metadata import read_metadata, rebuild_spec, seal, variable_names
+from hesstore.store.metadata import read_metadata, rebuild_spec, seal
 from hesstore.store.places.durable_store import DurableLocalStore
-from hesstore.store.schema import BY_NAME, ENTRIES_AT, LARGE_AT, VARIABLES, Status
+from hesstore.store.schema import BY_NAME, VARIABLES, Status, promised_large, promised_small
 from hesstore.store.writing import PROMISES
 from tests.conftest import TOY
 from tests.support.sweeps import results
 
 L2 = (0.0, 0.001, 0.01, 0.05)
 CONFIG = {**TOY, "direction": "both", "seeds": (3,), "lr": 0.02}  # a seed of 0 has no file: it is the fill value
+IDENTITY = SweepConfig.from_mapping(CONFIG).identity()
+LARGE = promised_large(IDENTITY, Status.COMPLETE)
 SMALL = (  # of each kind one: text, flag, counts, digests, of the fit and of the analysis
     *("status", "digest", "entries_digest", "failure", "solver_message", "converged", "confusion", "class_accuracy"),
     *("epochs", "fit_seconds", "eigenvalues", "class_gradient_norm", "trace"),
 )
-EVERY_FILE = 1 + 42 + 15 + 15 + 11 * 8 + 30 * 2  # metadata; coordinates; arrays; entries, of which no failure
+EVERY_FILE = 1 + 41 + 14 + 14 + 10 * 8 + 30 * 2  # metadata; coordinates; arrays; entries, of which no failure
 
 
 def sweep(path: Path) -> None:
@@ -245,13 +248,13 @@ def test_arrays_exchanged_between_two_strengths_are_found(
     exchange(store, one, other)
     report = verify(store)
     assert report.bad == set(places)
-    assert re.match(r"run \d  λ = 0\.\d+  digest: is not that of weights, .* swapped", lines(report)[0])
+    assert re.match(r"run \d  λ = 0\.\d+  digest: does not match weights, .* swapped", lines(report)[0])
     if name == "weights" and places[0][0] != places[1][0]:
         made_whole(store, whole)
 
 
 def test_all_arrays_of_two_strengths_exchanged_are_found(store: Path) -> None:
-    for name in LARGE_AT[Status.COMPLETE]:
+    for name in LARGE:
         exchange(store, chunk_file(BY_NAME[name], 0, 1), chunk_file(BY_NAME[name], 1, 1))
     assert verify(store).bad == {(0, 1), (1, 1)}
 
@@ -264,17 +267,17 @@ def test_entries_exchanged_within_a_chunk_are_found(store: Path) -> None:
     assert verify(store).bad == ({(0, 0), (0, 1)} if row[0] != row[1] else set())
 
 
-@pytest.mark.parametrize("older", [4, 5, 6, 7])
-def test_a_stale_status_is_found(store: Path, whole: Path, older: int) -> None:
+@pytest.mark.parametrize("moment", [4, 5, 6, 7])
+def test_a_stale_status_is_found(store: Path, whole: Path, moment: int) -> None:
     file = "status/c/1/0"
-    source = whole.with_name(f"{older}.zarr") / file
+    source = whole.with_name(f"{moment}.zarr") / file
     (store / file).unlink()
     if source.exists():
         shutil.copy(source, store / file)
     report = verify(store)
     assert report.bad
     assert all("is behind its digests" in line for line in lines(report))
-    if older == 6:
+    if moment == 6:
         made_whole(store, whole)
     else:
         assert set(repair(store).withdrawn) == report.bad
@@ -283,7 +286,7 @@ def test_a_stale_status_is_found(store: Path, whole: Path, older: int) -> None:
 
 def test_a_status_that_promises_more_than_is_there_is_found(store: Path, whole: Path) -> None:
     earlier = whole.with_name("3.zarr")
-    for name in LARGE_AT[Status.COMPLETE]:
+    for name in LARGE:
         shutil.rmtree(store / name)
         shutil.copytree(earlier / name, store / name)
     for variable in VARIABLES:
@@ -365,7 +368,7 @@ def test_metadata_that_are_lost_can_not_be_repaired(store: Path) -> None:
     (store / "zarr.json").write_text("{")
     done = repair(store)
     assert lines(done.after)[0] == "zarr.json: is missing or is not JSON"
-    assert "the λ were not checked" in lines(done.after)[1]
+    assert "the grid points were not checked" in lines(done.after)[1]
 
 
 @pytest.mark.parametrize(
@@ -390,11 +393,11 @@ def test_changed_attributes_are_found(store: Path, name: str, value: object) -> 
     assert verify(store).damaged_files == ["zarr.json"]
 
 
-def test_a_newer_schema_is_refused(store: Path) -> None:
+def test_another_schema_is_refused(store: Path) -> None:
     root = json.loads((store / "zarr.json").read_text())
     root["attributes"] |= {"schema_version": 4, "new": "thing", "seal": "of another kind"}
     (store / "zarr.json").write_text(json.dumps(root))
-    with pytest.raises(StoreError, match="has schema 4, this hesstore reads up to 3: upgrade"):
+    with pytest.raises(StoreError, match="has schema 4, but this hesstore reads only schema 1"):
         verify(store)
 
 
@@ -408,110 +411,44 @@ def test_grown_stores_are_clean_and_sealed(store: Path) -> None:
     assert verify(store).counts == {Status.FITTED: 8, Status.PENDING: 12}
 
 
-def as_schema(version: int, store: Path) -> None:
-    """What a store of an earlier schema looks like: without what came later, and its digests and seal accordingly."""
+def change_and_seal(store: Path, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> None:
+    """Change attributes and metadata of arrays, in all copies, and seal them again."""
     root = json.loads((store / "zarr.json").read_text())
     attributes, documents = root["attributes"], root["consolidated_metadata"]["metadata"]
-    for name in set(documents) - variable_names(version):
-        shutil.rmtree(store / name)
-        del documents[name]
-    attributes["schema_version"] = version
-    for name in ("identity", "config"):
-        settings = json.loads(attributes[name])
-        attributes[name] = json.dumps({key: value for key, value in settings.items() if key not in SINCE_3})
-    attributes["fingerprint"] = fingerprint(json.loads(attributes["identity"]))
-    if version == 1:
-        del attributes["seal"], attributes["runs"]
-    else:
-        attributes["seal"] = seal(attributes, documents)
+    change(attributes, documents)
+    attributes["seal"] = seal(attributes, documents)
     (store / "zarr.json").write_text(json.dumps(root))
-    old = SweepStore(store)
-    for run in old.runs:
-        for index, status in enumerate(old.status(run)):
-            covering = old.put_arrays(run, index, Status(int(status)), {})
-            if covering is not None:
-                old._put("digest", run, index, np.uint64(covering))
-        if version > 1:
-            old.seal_entries(run)
-
-
-SINCE_3 = {"response", "probes", "density", "density_probes", "density_steps", "density_width"}
-
-
-def test_a_store_of_the_first_schema_gets_a_remark(store: Path) -> None:
-    as_schema(1, store)
-    report = verify(store)
-    assert lines(report) == []
-    assert len(report.remarks) == 1
-    assert "older hesstore" in report.remarks[0]
-    exchange(store, "penalty/c/0/0", "penalty/c/1/0")
-    flip(store / "weights/c/0/2/0", np.random.default_rng(0))
-    assert verify(store).bad >= {(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)}
-    assert repair(store).after.ok
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_store_of_an_earlier_schema_is_read_and_grows_into_this_one(store: Path, whole: Path, version: int) -> None:
-    as_schema(version, store)
-    assert lines(verify(store)) == []
-    assert float(hesstore.open(store)["accuracy"].sum()) > 0
-    with pytest.raises(ConfigMismatchError, match=r"by an older hesstore, without .*probes.*: --grow computes"):
-        sweep(store)
-    run_sweep(SweepConfig.from_mapping(CONFIG), store, grow=True)
-    assert lines(verify(store)) == []
-    there, wanted = (results(path) for path in (store, whole))
-    xr.testing.assert_allclose(there, wanted, rtol=1e-5)
-    np.testing.assert_array_equal(there["weights"], wanted["weights"])
+    for name, metadata in documents.items():
+        (store / name / "zarr.json").write_text(json.dumps(metadata))
 
 
 @pytest.mark.parametrize(
     ("name", "value", "what"),
     [
-        ("identity", "{", "can't be understood"),
+        ("identity", "{", "cannot be understood"),
         ("environment", "[]", "environment or the data digest"),
-        ("fingerprint", "0", "fingerprint is not that of identity"),
-        ("penalty_scale", 1.0, "penalty_scale is 1.0, that of the config 0.5"),
-        ("config", json.dumps({**TOY, "k": 7}), "identity and config disagree about direction, k, lr, seeds"),
+        ("fingerprint", "0", "fingerprint does not match identity"),
+        ("penalty_scale", 1.0, "penalty_scale is 1.0, but that of the config is 0.5"),
+        ("config", json.dumps({**CONFIG, "k": 7}), "identity and config disagree about k"),
+        ("config", json.dumps(TOY), "runs are [(3, 'up'), (3, 'down')], but those of the config"),
         ("config", '{"q": 1}', "unknown key 'q'"),
     ],
 )
-def test_attributes_that_contradict_each_other_are_found_without_a_seal(
-    store: Path, name: str, value: object, what: str
-) -> None:
-    as_schema(1, store)
-    root = json.loads((store / "zarr.json").read_text())
-    root["attributes"][name] = value
-    (store / "zarr.json").write_text(json.dumps(root))
+def test_attributes_that_contradict_each_other_are_found(store: Path, name: str, value: object, what: str) -> None:
+    change_and_seal(store, lambda attributes, _: attributes.update({name: value}))
     report = verify(store)
     assert what in lines(report)[0]
     assert report.damaged_files == ["zarr.json"]
 
 
-def test_differing_copies_of_metadata_are_found_without_a_seal(store: Path) -> None:
-    as_schema(1, store)
-    metadata = json.loads((store / "loss/zarr.json").read_text())
-    metadata["shape"][0] = 3
-    (store / "loss/zarr.json").write_text(json.dumps(metadata))
-    assert verify(store).damaged_files == ["loss/zarr.json"]
-    (store / "loss/zarr.json").unlink()
-    assert verify(store).damaged_files == ["loss/zarr.json"]
-
-
 def test_metadata_unlike_the_schema_are_found(store: Path) -> None:
-    """Even if both copies agree, where there is no seal."""
-    as_schema(1, store)
-    root = json.loads((store / "zarr.json").read_text())
-    metadata = json.loads((store / "loss/zarr.json").read_text())
-    for copy in (metadata, root["consolidated_metadata"]["metadata"]["loss"]):
-        copy["fill_value"] = 0.0
-    (store / "zarr.json").write_text(json.dumps(root))
-    (store / "loss/zarr.json").write_text(json.dumps(metadata))
-    assert lines(verify(store))[0] == "loss/zarr.json: fill_value is 0.0, the schema's nan"
+    change_and_seal(store, lambda _, documents: documents["loss"].update(fill_value=0.0))
+    assert lines(verify(store))[0] == "loss/zarr.json: fill_value is 0.0, but nan in the schema"
 
 
 def values_of(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
     cell = xr.open_zarr(path).isel(run=0, l2=2)
-    return {name: cell[name].values for name in (*LARGE_AT[Status.COMPLETE], *ENTRIES_AT[Status.COMPLETE])}
+    return {name: cell[name].values for name in (*LARGE, *promised_small(IDENTITY, Status.COMPLETE))}
 
 
 @pytest.mark.parametrize(
@@ -542,7 +479,7 @@ def values_of(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.g
         ("weights_share", lambda v: v + 1, "weights_share: is not between 0 and 1"),
         ("gradient_norm", lambda v: -v, "gradient_norm: is negative"),
         ("trace", lambda v: v * np.nan, "trace: is missing"),
-        ("density", np.ones_like, "density: is there, though the config does not ask for it"),
+        ("converged", lambda v: v * 0 - 1, "converged: 6 of 6 flags are not set"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
@@ -628,7 +565,8 @@ def test_links_that_lead_outside_are_refused(store: Path, tmp_path: Path) -> Non
 
 
 def test_every_small_variable_is_promised_by_a_status() -> None:
-    promised = {name for names in ENTRIES_AT.values() for name in names}
+    everything = {"response": 0.1, "probes": 4, "density": True}
+    promised = {name for status in Status for name in promised_small(everything, status)}
     assert promised == {variable.name for variable in VARIABLES if not variable.is_large} - set(PROMISES)
 
 

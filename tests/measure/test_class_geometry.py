@@ -16,7 +16,7 @@ import hesstore
 from hesstore.config import SweepConfig
 from hesstore.engine.sweep import run_sweep
 from hesstore.problem.models import FlatModel, build
-from hesstore.store.schema import GEOMETRY
+from hesstore.store.schema import GEOMETRY, variables
 from tests.conftest import TOY
 from tests.support import toy
 
@@ -157,21 +157,18 @@ def test_density(point: xr.Dataset, hessian: Tensor) -> None:
     assert np.trapezoid(flipped, mu) > 0.8
 
 
-def test_only_results_that_the_config_asks_for_are_computed(toy_config: MakeConfig, tmp_path: Path) -> None:
-    run_sweep(toy_config(l2=[0.01], response=0, probes=0), tmp_path / "run.zarr")
+@pytest.mark.parametrize(
+    "settings", [{"response": 0, "probes": 0}, {"response": 0.1, "probes": 0, "density": True, "density_steps": 4}]
+)
+def test_only_results_that_the_config_asks_for_are_stored(
+    toy_config: MakeConfig, tmp_path: Path, settings: dict[str, float]
+) -> None:
+    run_sweep(toy_config(l2=[0.01], **settings), tmp_path / "run.zarr")
     ds = hesstore.open(tmp_path / "run.zarr").load()
-    off = {"class_response", "response_step", "predicted_rise", "measured_rise", "density"}
-    off |= {
-        "trace",
-        "trace_error",
-        "frobenius_norm",
-        "frobenius_norm_error",
-        "scalar_curvature",
-        "scalar_curvature_error",
-    }
-    for name in GEOMETRY:
-        assert bool(ds[name].isnull().all()) == (name in off), name
-        assert bool(ds[name].notnull().all()) == (name not in off), name
+    assert set(ds.data_vars) == {variable.name for variable in variables(settings)}
+    assert ("sign" in ds.coords, "mu" in ds.coords) == (settings["response"] > 0, "density" in settings)
+    for name in GEOMETRY & {*ds.data_vars}:
+        assert bool(ds[name].notnull().all()), name
 
 
 @pytest.mark.slow

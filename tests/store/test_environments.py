@@ -14,7 +14,6 @@ from hesstore.engine.sweep import run_sweep
 from hesstore.errors import CorruptStoreError
 from hesstore.store.environments import environments, record_environment
 from hesstore.store.places.folder import FolderPlace
-from hesstore_cli.terminal.provenance import as_text
 from tests.conftest import Done
 from tests.support.export_stores import make_store
 
@@ -28,7 +27,7 @@ def known(path: Path) -> list[dict[str, Any]]:
 def test_each_environment_is_recorded_once(tmp_path: Path, hesstore: Callable[..., Done]) -> None:
     path = tmp_path / "s.zarr"
     store = make_store(path)
-    record_environment(store, {"time": "2026-01-01", "torch": "2"})
+    record_environment(store, {"time": "2026-01-01", "versions": {"torch": "2"}})
     assert not (path / "environments").exists()  # the one that it was made in
     for day, cpu in enumerate("BCB", 2):
         record_environment(store, {"time": f"2026-01-0{day}", "machine": {"cpu": cpu, "cores": 2}})
@@ -79,19 +78,3 @@ def test_a_sweep_that_goes_on_elsewhere(
     made, *others = known(path)
     assert [each["machine"]["cpu"] for each in (made, *others)] == ["D", "A", "B"]
     assert made["sizes"] == {"models": 1, "chunk_rows": 128}
-
-
-def test_a_store_that_an_older_version_made(tmp_path: Path, hesstore: Callable[..., Done]) -> None:
-    facts = {
-        "path": "old.zarr",
-        "fingerprint": "f",
-        "schema_version": 1,
-        "config": {"dataset": "mnist", "model": "mlp", "seeds": [0, 1]},
-        "data_digest": "d",
-        "imported": None,
-        "environments": [{"torch": "2.1", "git_commit": "", "threads": 2}],
-    }
-    lines = as_text(facts).splitlines()
-    assert lines[0] == "old.zarr"
-    assert "  torch        2.1" in lines
-    assert lines[lines.index("threads") + 1] == "  torch        2"  # where stores of now have it

@@ -82,11 +82,11 @@ def test_what_is_half_done_stays_half_done(toy_config: MakeConfig, tmp_path: Pat
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"l2": "0,0.02"}, "has λ = 0.01, which the config lacks"),
-        ({"seeds": "0"}, "has a run that the config lacks"),
-        ({"k": 2}, "k = 2 would make it smaller: give at least 6"),
-        ({"lr": 0.5}, "other training: lr is 0.0015 there, 0.5 here"),
-        ({"dataset": "mnist-5k"}, r"dataset is tests\.support\.toy:digits there, mnist-5k here"),
+        ({"l2": "0,0.02"}, "has λ = 0.01, which the config does not have"),
+        ({"seeds": "0"}, "has a run that the config does not have"),
+        ({"k": 2}, "which k = 2 would reduce: give at least 6"),
+        ({"lr": 0.5}, "other fits: lr is 0.0015 in the store, 0.5 in the config"),
+        ({"dataset": "mnist-5k"}, r"dataset is tests\.support\.toy:digits in the store, mnist-5k in the config"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_changes_nothing(

@@ -22,10 +22,9 @@ from hesstore.engine.sweep import run_sweep
 from hesstore.errors import ConfigMismatchError, StoreBusyError, StoreError, StoreUnreachableError
 from hesstore.store import Run, Status, SweepStore
 from hesstore.store.places.location import locate
-from hesstore.store.schema import LARGE_AT, VARIABLES
 from tests.conftest import ROOT, Done
 from tests.store.test_scale import GETS, PUTS
-from tests.store.test_store import analysed, fitted, spec
+from tests.store.test_store import LARGE, analysed, fitted, spec
 from tests.support.sweeps import Stop, stop_at, untimed
 
 obstore = pytest.importorskip("obstore")
@@ -84,7 +83,7 @@ def test_a_template_has_the_same_bytes_as_a_local_one(tmp_path: Path) -> None:
     assert store.path == URL
     assert contents() == files(tmp_path / "s.zarr")
     assert SweepStore(store.path).runs == store.runs
-    assert set(hesstore.open(URL).data_vars) == {variable.name for variable in VARIABLES}
+    assert set(hesstore.open(URL).data_vars) == {variable.name for variable in spec().variables}
 
 
 def test_recorded_results_have_the_same_bytes_as_local_ones(tmp_path: Path) -> None:
@@ -113,7 +112,7 @@ def test_the_status_is_written_last(monkeypatch: pytest.MonkeyPatch) -> None:
     store.record(store.runs[0], 0, Status.FITTED, fitted(0))
     store.record(store.runs[0], 0, Status.COMPLETE, analysed(0))
     cut = written.index("status") + 1
-    analysis = set(LARGE_AT[Status.COMPLETE]) - {"weights"}
+    analysis = set(LARGE) - {"weights"}
     for phase, large in ((written[:cut], {"weights"}), (written[cut:], analysis)):
         assert phase[-3:] == ["entries_digest", "digest", "status"]
         assert set(phase[: len(large)]) == large
@@ -543,17 +542,17 @@ def test_status_asks_the_bucket(hesstore: Callable[..., Done], monkeypatch: pyte
     store.record(run, 0, Status.COMPLETE, {**fitted(0), **analysed(0)})
     with store.claim(run):
         before = contents()
-        told = hesstore("status", URL, "--json")
-        assert told.returncode == 0, told.stderr
+        answer = hesstore("status", URL, "--json")
+        assert answer.returncode == 0, answer.stderr
         assert contents() == before
         monkeypatch.setattr("hesstore.store.places.s3.process_space", lambda: "of another machine")
         elsewhere = hesstore("status", URL).stdout
-    facts = json.loads(told.stdout)
+    facts = json.loads(answer.stdout)
     assert (facts["complete"], facts["total"], facts["is_driven"]) == (1, 6, True)
     holder = facts["runs"][0]["holder"]
     assert (holder["pid"], holder["alive"]) == (os.getpid(), True)
     assert holder["renewed"]
     assert facts["runs"][1]["holder"] is None
     assert facts["newest_record"]
-    assert "; heard of " in elsewhere
-    assert f"held by process {os.getpid()} on " in elsewhere
+    assert "; claim renewed " in elsewhere
+    assert f"claimed by process {os.getpid()} on " in elsewhere

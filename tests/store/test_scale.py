@@ -21,7 +21,7 @@ def test_requests_of_one_strength() -> None:
     assert len(opening().requests) == 4
 
 
-def test_small_arrays_are_rewritten_whole() -> None:
-    """Bytes a λ grow with the λ of its run: over a run, with their square."""
-    short, long = (one_strength(strengths, 12, filled=True)[0].of("put", large=False)[1] for strengths in (200, 800))
-    assert 3.5 < long / short < 4.1
+def test_bytes_per_grid_point_do_not_grow_with_the_run() -> None:
+    """A grid point rewrites chunks of at most 256 grid points, however long its run is."""
+    short, long = (one_strength(count, 12, filled=True)[0].of("put", large=False)[1] for count in (256, 600))
+    assert 0.95 < long / short < 1.05

@@ -34,7 +34,7 @@ def dataset(l2: ArrayLike, values: Mapping[str, ArrayLike], runs: Runs = ONE_RUN
 
 def _variable(name: str, array: NDArray[np.generic]) -> xr.Variable:
     known = BY_NAME[name]
-    return xr.Variable(known.dims, array.astype(known.dtype), {"long_name": known.long_name, "units": known.units})
+    return xr.Variable(known.dims, array.astype(known.dtype), known.attributes)
 
 
 def _index(dim: str, size: int) -> tuple[str, NDArray[np.generic]]:

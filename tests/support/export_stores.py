@@ -13,7 +13,6 @@ import numpy as np
 from hesstore.config import SweepConfig
 from hesstore.store import Run, Status, StoreSpec, SweepStore
 from hesstore.store.parameter_coordinates import parameter_coordinates
-from hesstore.store.schema import VARIABLES
 from hesstore.store.writing import PROMISES
 
 SHAPES = (("fc1.weight", (3, 2)), ("fc1.bias", (3,)), ("fc2.weight", (2, 3)), ("fc2.bias", (2,)))
@@ -49,7 +48,7 @@ def make_store(
         attrs={
             "config": json.dumps(config.to_mapping()),
             "penalty_scale": config.penalty_scale,
-            "environment": json.dumps({"torch": "2"}),
+            "environment": json.dumps({"versions": {"torch": "2"}}),
         },
     )
     store = SweepStore.create(path, spec)
@@ -67,12 +66,12 @@ def consistent_values(spec: StoreSpec, rng: np.random.Generator, l2: float) -> d
     """Random results of one grid point that agree with each other where an export shows it."""
     sizes = spec.sizes
     found: dict[str, Any] = {}
-    for variable in (each for each in VARIABLES if each.name not in PROMISES):
+    for variable in (each for each in spec.variables if each.name not in PROMISES):
         shape = tuple(sizes[dim] for dim in variable.dims[2:])
         if variable.dtype == "string":
             found[variable.name] = "text"
-        elif variable.dtype in {"i4", "bool"}:
-            found[variable.name] = rng.integers(0, 2 if variable.dtype == "bool" else 50, shape).astype(variable.dtype)
+        elif variable.dtype in {"i1", "i4"}:
+            found[variable.name] = rng.integers(0, 2 if variable.dtype == "i1" else 50, shape).astype(variable.dtype)
         else:
             found[variable.name] = rng.normal(size=shape).astype(variable.dtype)
     peaks = np.abs(found["eigenvectors"]).argmax(1)

@@ -21,7 +21,8 @@ from zarr.storage import MemoryStore, WrapperStore
 
 from hesstore.store import Run, Status, StoreSpec, SweepStore
 from hesstore.store.places.base import Place
-from hesstore.store.schema import ENTRIES_AT, LARGE_AT, VARIABLES, Variable
+from hesstore.store.schema import VARIABLES, promised_large, promised_small
+from hesstore.store.variable import Variable
 
 
 @dataclass
@@ -104,6 +105,10 @@ class CountedPlace(Place):
         return sum(map(len, self.objects.values()))
 
 
+IDENTITY = {"response": 0.1, "probes": 4, "density": True}
+"""The settings that ask for optional results: all of them."""
+
+
 def spec(strengths: int, parameters: int, k: int = 30, classes: int = 10) -> StoreSpec:
     names = np.array(["x"] * parameters, dtype=object)
     indices = np.arange(parameters, dtype=np.int32)
@@ -113,13 +118,14 @@ def spec(strengths: int, parameters: int, k: int = 30, classes: int = 10) -> Sto
         k=k,
         num_classes=classes,
         param_coords={"layer": names, "kind": names, "out_index": indices, "in_index": indices},
-        identity={},
+        identity=IDENTITY,
         attrs={"config": "{}", "environment": "{}"},
     )
 
 
-FITTED = (*LARGE_AT[Status.FITTED], *ENTRIES_AT[Status.FITTED])
-ANALYSED = tuple(name for name in (*LARGE_AT[Status.COMPLETE], *ENTRIES_AT[Status.COMPLETE]) if name not in FITTED)
+_STATUSES = (Status.FITTED, Status.COMPLETE)
+FITTED, _ALL = ((*promised_large(IDENTITY, at), *promised_small(IDENTITY, at)) for at in _STATUSES)
+ANALYSED = tuple(name for name in _ALL if name not in FITTED)
 
 
 def _array(store: SweepStore, name: str) -> zarr.Array[Any]:
@@ -137,8 +143,8 @@ def values(store: SweepStore, names: Iterable[str], rng: np.random.Generator) ->
 def _random(variable: Variable, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
     if variable.dtype == "string":
         return "converged"
-    if variable.dtype == "bool":
-        return rng.random(shape) < 0.9
+    if variable.dtype == "i1":
+        return (rng.random(shape) < 0.9).astype(np.int8)
     if variable.dtype == "i4":
         return rng.integers(0, 1000, shape).astype(np.int32)
     return rng.normal(size=shape).astype(variable.dtype)

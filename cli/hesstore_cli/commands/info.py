@@ -116,7 +116,7 @@ def _result(point: xr.Dataset) -> dict[str, Any]:
         "worst_class": label,
         "worst_class_accuracy": accuracy,
         "top_eigenvalue": _finite(float(point["eigenvalues"][0])),
-        "converged": int(point["converged"].sum()),
+        "converged": int((point["converged"] == 1).sum()),
         "epochs": int(point["epochs"]),
         "matvecs": int(point["matvecs"]),
     }

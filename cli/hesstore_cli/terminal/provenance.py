@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def as_text(facts: Mapping[str, Any]) -> str:
     """Return the provenance among the facts of ``hesstore info --json``, in groups with all values in one column."""
-    from hesstore.store.environments import grouped
+    from hesstore.store.environments import facts_by_group
 
     first, *others = facts["environments"]
     groups: dict[str, dict[str, Any]] = {
@@ -22,7 +22,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
             **({"made": first["time"]} if "time" in first else {}),
         },
         "config": {name: value for name, value in facts["config"].items() if value != ""},
-        **grouped(first),
+        **facts_by_group(first),
     }
     for number, other in enumerate(others, 1):
         heading = f"continued in environment {number + 1}, {other.get('time', 'at an unknown time')}: differences"
@@ -43,9 +43,10 @@ def _differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator
 
 
 def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
-    from hesstore.store.environments import grouped
+    from hesstore.store.environments import facts_by_group
 
-    return {f"{group}.{name}": value for group, facts in grouped(environment).items() for name, value in facts.items()}
+    groups = facts_by_group(environment)
+    return {f"{group}.{name}": value for group, facts in groups.items() for name, value in facts.items()}
 
 
 def _value_text(value: object) -> str:

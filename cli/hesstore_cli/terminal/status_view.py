@@ -172,14 +172,18 @@ class StoreWatcher:
     def read(self) -> StatusView:
         """Return the status now."""
         from hesstore.dataset.progress import progress_of
+        from hesstore.store.chunk_files import chunk_files
         from hesstore.store.reading import open_store
+        from hesstore.store.schema import AXIS, BY_NAME
 
         metadata_time = self._place.last_modified("zarr.json")
         if self._ds is None or metadata_time != self._metadata_time:  # an extended store is opened again
             self._ds, self._metadata_time = open_store(self._place, chunked=False), metadata_time
         found = progress_of(self._ds)
         holders = {run.run: self._place.holder(run.run) for run in found.runs}
-        written = [self._place.last_modified(f"status/c/{run.run}/0") for run in found.runs]
+        count = self._ds.sizes[AXIS]
+        files = [file for run in found.runs for file in chunk_files(BY_NAME["status"], run.run, count)]
+        written = [self._place.last_modified(file) for file in files]
         return StatusView(
             store=str(self._place),
             progress=found,

@@ -53,13 +53,13 @@ def url_of(objects: S3Store) -> str:
 
 def _store_error(url: str, error: Exception) -> StoreError:
     server, bucket = endpoint() or "AWS", url.removeprefix("s3://").partition("/")[0]
-    said = str(error).partition("\n\nDebug source")[0]
-    found = re.search(r"<Code>(\w+)</Code>", said)
-    answer = re.search(r"status code: (\d+ [A-Za-z ]+)", said)
+    message = str(error).partition("\n\nDebug source")[0]
+    found = re.search(r"<Code>(\w+)</Code>", message)
+    answer = re.search(r"status code: (\d+ [A-Za-z ]+)", message)
     code = found[1] if found else answer[1].strip() if answer else ""
     if code == "NoSuchBucket":
         return StoreError(f"{url}: bucket {bucket} does not exist at {server}: create it first, or give another")
-    if "169.254.169.254" in said or "MissingSecretAccessKey" in str(error):
+    if "169.254.169.254" in message or "MissingSecretAccessKey" in str(error):
         return StoreError(
             f"{url}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (files in ~/.aws are not read), "
             "or AWS_SKIP_SIGNATURE=true for a public bucket"
@@ -71,7 +71,7 @@ def _store_error(url: str, error: Exception) -> StoreError:
             f"{url}: {server} denies access ({code}): check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and their "
             f"permissions in bucket {bucket}"
         )
-    if "PermanentRedirect" in said or "AuthorizationHeaderMalformed" in said or "without LOCATION" in said:
+    if "PermanentRedirect" in message or "AuthorizationHeaderMalformed" in message or "without LOCATION" in message:
         return StoreError(f"{url}: bucket {bucket} is in another region: set AWS_REGION to that region")
     if answer is None:
         return StoreUnreachableError(
@@ -88,5 +88,5 @@ def _cause(text: str) -> str:
             return reason.lower()
     if "TimedOut" in text or "timed out" in text:
         return "no answer in time"
-    said = text.partition("\n\nDebug source")[0]
-    return said.rsplit(" - ", 1)[-1]
+    message = text.partition("\n\nDebug source")[0]
+    return message.rsplit(" - ", 1)[-1]
