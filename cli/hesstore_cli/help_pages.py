@@ -1,10 +1,11 @@
 """Help pages that list options and commands in named groups.
 
-Summaries of commands are wrapped instead of being cut off, and no line breaks within the default of a setting.
+Summaries of commands are wrapped instead of being cut off, and no line breaks within a short default.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 WIDEST_TERM = 30
 """The widest option that has its description on the same line."""
 
-KEPT = "\N{NO-BREAK SPACE}"
-"""A space at which a help page does not break lines."""
+_KEPT_SPACE, _KEPT_HYPHEN = "\N{NO-BREAK SPACE}", "\N{NON-BREAKING HYPHEN}"
+"""A space and a hyphen at which a help page does not break lines."""
+
+_SHORT_DEFAULT = re.compile(r"\[[^\[\]]{,30}\]")
 
 
 class GroupedOption(click.Option):
@@ -40,8 +43,8 @@ class Command(click.Command):
     """
 
     def get_help(self, ctx: click.Context) -> str:
-        """Return the page with ordinary spaces, so that a search in it finds every text."""
-        return super().get_help(ctx).replace(KEPT, " ")
+        """Return the page with ordinary characters, so that a search in it finds every text."""
+        return super().get_help(ctx).replace(_KEPT_SPACE, " ").replace(_KEPT_HYPHEN, "-")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the groups, with all descriptions in one column."""
@@ -50,7 +53,7 @@ class Command(click.Command):
             record = parameter.get_help_record(ctx)
             if isinstance(parameter, click.Option) and record is not None:
                 heading = parameter.group if isinstance(parameter, GroupedOption) else "Options"
-                sections.setdefault(heading, []).append(record)
+                sections.setdefault(heading, []).append((record[0], _with_kept_parts(record[1])))
         width = _term_width(sections.values())
         for heading, records in sections.items():
             with formatter.section(heading):
@@ -78,6 +81,11 @@ class CommandGroup(click.Group):
                 formatter.write_dl(
                     [(f"{each.name:<{width}}", each.get_short_help_str(limit=1000)) for each in commands]
                 )
+
+
+def _with_kept_parts(text: str) -> str:
+    """Return a description in which short texts in brackets, such as defaults, and names like mnist-5k stay whole."""
+    return _SHORT_DEFAULT.sub(lambda found: found[0].replace(" ", _KEPT_SPACE), text).replace("-", _KEPT_HYPHEN)
 
 
 def _term_width(groups: Iterable[list[tuple[str, str]]]) -> int:

@@ -13,7 +13,7 @@ from hesstore.config.l2_grid import format_l2
 from hesstore.config.setting_types import FOLDER
 from hesstore.config.suggestions import did_you_mean
 from hesstore_cli import completion_values
-from hesstore_cli.help_pages import KEPT, GroupedOption
+from hesstore_cli.help_pages import GroupedOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,4 +153,4 @@ def _help(setting: Field[Any]) -> str:
         return str(setting.metadata["help"])
     value = f"{default:g}" if isinstance(default, float) else f"{default}"
     shown = f"[default: {value} {setting.metadata['unit']}".rstrip() + "]"
-    return f"{setting.metadata['help']}  {shown.replace(' ', KEPT)}"
+    return f"{setting.metadata['help']}  {shown}"

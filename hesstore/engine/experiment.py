@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hesstore import linalg
-from hesstore.curvature import Hessian, HessianOperator, gradient
+from hesstore.curvature import Hessian, HessianOperator, gradient, model_check
 from hesstore.engine import environment, preparation
 from hesstore.engine.devices import resolve_device
 from hesstore.measure.class_geometry import ClassGeometry, GridPointInputs
@@ -89,7 +89,7 @@ class Experiment:
         model = preparation.build_network(config, data, device, dtype)
         data, rows = preparation.move_data(config, data, device, dtype)
         model.module.to(device, dtype)
-        preparation.check_network(config, model, data)
+        model_check.issue_warnings(preparation.check_network(config, model, data))
         sizes = preparation.choose_sizes(config, model, rows)
         preparation.check_stack(config, model, rows, sizes)
         hessian = Hessian(model, *rows, chunk_rows=sizes.chunk_rows)

@@ -89,8 +89,13 @@ def move_data(
     return moved, (x, y) if chosen is None else (x[chosen], y[chosen])
 
 
-def check_network(config: SweepConfig, model: FlatModel, data: datasets.ClassificationData) -> None:
-    """Try a custom network on a few rows; raise if it has no Hessian, and warn if its Hessian is of limited use.
+def check_network(config: SweepConfig, model: FlatModel, data: datasets.ClassificationData) -> list[str]:
+    """Try a custom network on a few rows of each class.
+
+    Returns
+    -------
+    warnings : list of str
+        The reasons why its Hessian is of limited use.
 
     Raises
     ------
@@ -98,15 +103,10 @@ def check_network(config: SweepConfig, model: FlatModel, data: datasets.Classifi
         If E is not a twice differentiable function of the parameters alone.
     """
     if not _is_custom(config):
-        return
-    few = _few_rows(data.train)
-    model_check.issue_warnings(model_check.ModelCheck(model, config.model, *few, data.num_classes).run())
-
-
-def _few_rows(split: datasets.Split) -> datasets.Split:
-    """A few rows of each class."""
-    rows = datasets.stratified_indices(split.y, min(model_check.ROWS, len(split.y))).to(split.y.device)
-    return datasets.Split(split.x[rows], split.y[rows])
+        return []
+    x, y = data.train
+    few = datasets.stratified_indices(y, min(model_check.ROWS, len(y))).to(y.device)
+    return model_check.ModelCheck(model, config.model, x[few], y[few], data.num_classes).run()
 
 
 def choose_sizes(config: SweepConfig, model: FlatModel, rows: Rows) -> Sizes:

@@ -201,7 +201,7 @@ class SweepStore:
     ) -> None:
         """Write small variables of a grid point, then their digest and that of its large ones, then its status.
 
-        Only the driver of the run may do so. ``covering`` is what :meth:`put_arrays` returned.
+        Only the driver of the run may do so. ``arrays_digest`` is what :meth:`put_arrays` returned.
         """
         self.place.check_claim(run.id)
         conforming = {name: self._conforming(name, value) for name, value in entries.items()}

@@ -143,7 +143,7 @@ def test_missing_mnist_names_both_ways_out(hesstore: Hesstore, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("command", [["info"], ["status"], ["export"], ["plot", "summary", "-o", "x.png"]])
-def test_stores_that_are_not_there(hesstore: Hesstore, tmp_path: Path, command: list[str]) -> None:
+def test_stores_that_do_not_exist(hesstore: Hesstore, tmp_path: Path, command: list[str]) -> None:
     (tmp_path / "file").write_text("x")
     for name, message in (("none.zarr", "no such store"), ("file", "is a file, not a store")):
         done = hesstore(*command, name)
@@ -171,7 +171,7 @@ def test_failed_grid_points_are_exit_status_4(hesstore: Hesstore, toy_arguments:
     assert "Next:" not in none.stderr
 
 
-def test_a_plan_of_a_store_is_by_its_own_config(hesstore: Hesstore, toy_arguments: list[str]) -> None:
+def test_a_plan_of_a_store_uses_its_own_config(hesstore: Hesstore, toy_arguments: list[str]) -> None:
     small = ("--hidden", 3, "--l2", 0, "--epochs", 1, "--k", 2, "--response", 0, "--probes", 0)
     assert hesstore("sweep", "s.zarr", "--dataset", "mnist-5k", *small).returncode == 0
     assert hesstore("plan", "s.zarr").stdout.startswith("s.zarr: 0 of 1 grid points to compute; 2 eigenpairs")
@@ -179,7 +179,7 @@ def test_a_plan_of_a_store_is_by_its_own_config(hesstore: Hesstore, toy_argument
         other = hesstore("plan", "s.zarr", *options)
         assert other.returncode == 3
         assert "`hesstore config --of s.zarr` prints them) or another path" in other.stderr
-        assert "--grow" not in other.stderr  # which can't help
+        assert "--grow" not in other.stderr  # which cannot help here
     grown = hesstore("sweep", "s.zarr", "--dataset", "mnist-5k", *small, "--k", 3)
     assert (grown.returncode, "or --grow to extend the store" in grown.stderr) == (3, True)
     assert hesstore("sweep", "code.zarr", *toy_arguments, "--l2", 0).returncode == 0
@@ -194,7 +194,7 @@ def test_no_arguments_print_the_help(hesstore: Hesstore) -> None:
     assert "Run a sweep:\n  config" in done.stderr
 
 
-def test_paths_that_can_be_no_store(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
+def test_paths_that_cannot_be_a_store(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("empty")
     for name in ("", ".", "link"):
@@ -213,7 +213,7 @@ def test_config_alone_needs_no_torch(environment: dict[str, str]) -> None:
 def test_kill_at_any_moment_and_resume(
     hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """kill -9 again and again; readers never see wrong values as complete, and the end is the uninterrupted store."""
+    """After each kill -9, all complete values are right; the final store equals an uninterrupted one."""
     assert hesstore("sweep", "whole.zarr", *toy_arguments).returncode == 0
     expected = results(tmp_path / "whole.zarr")
     command = [sys.executable, "-c", SCRIPT, "sweep", "parts.zarr", *toy_arguments]

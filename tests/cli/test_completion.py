@@ -30,7 +30,7 @@ START = {
 
 
 class Terminal:
-    """A real shell on a terminal, which has read the script."""
+    """A real shell on a terminal, with the completion script loaded."""
 
     def __init__(self, shell: str, folder: Path) -> None:
         options, setup = START[shell]
@@ -61,7 +61,7 @@ class Terminal:
         return found
 
     def words(self, keys: str) -> list[str]:
-        """The words of the line that ``keys`` make, as a command gets them; where typing goes on is a +."""
+        """The words that a command receives after ``keys`` are typed; a + marks the position of the cursor."""
         self.type(keys + "+\x01printf '{%s}' \x05; echo '<''end>'\n")  # to the line's start, and its end
         found = self.wait_for(r"(?s)(\{hesstore\}[^\n]*?)<end>")[1]
         return re.findall(r"\{(.*?)\}", found)
@@ -74,7 +74,7 @@ class Terminal:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Stores, and what is none."""
+    """A folder with stores and other files."""
     for store in ("run.zarr", "results/a b.zarr"):
         (tmp_path / store).mkdir(parents=True)
         (tmp_path / store / "zarr.json").touch()
@@ -108,7 +108,7 @@ def test_a_line_typed_with_tabs(terminal: Terminal, folder: Path) -> None:
 def offered(
     hesstore: Hesstore, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[str], list[str]]:
-    """What a shell is offered for a line, without a shell."""
+    """The completions of a line, without a shell."""
 
     def ask(line: str) -> list[str]:
         monkeypatch.setenv(VARIABLE, "fish_complete")

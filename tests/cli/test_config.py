@@ -11,7 +11,7 @@ Hesstore = Callable[..., Done]
 
 
 def test_the_config_of_a_store(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
-    """It makes the same store again, or a variation of it."""
+    """It creates the same store again, or a variation of it."""
     assert hesstore("sweep", "a.zarr", *toy_arguments, "--l2", "0.01").returncode == 0
     printed = hesstore("config", "--of", "a.zarr")
     assert printed.returncode == 0, printed.stderr

@@ -65,7 +65,7 @@ def event(phase: Any, finished: int, l2: float, **facts: Any) -> SweepEvent:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, to be set."""
+    """The time, which a test can set."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
@@ -77,7 +77,7 @@ def test_the_block_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int
     """The block of a sweep is never wider than the screen and disappears at the end."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", "" if colour else "1")
-    monkeypatch.setattr(LiveBlock, "EVERY", 60.0)  # drawn when asked
+    monkeypatch.setattr(LiveBlock, "EVERY", 60.0)  # drawn only by the test
     is_wide = width > 12
     with terminal(width) as shown:
         monkeypatch.setattr(sys, "stderr", shown.stream)
@@ -135,10 +135,10 @@ def test_a_terminal_that_is_made_narrower_and_wider_again(monkeypatch: pytest.Mo
             assert shown.screen == ["written before", *(line.plain for line in block_lines(content, width))]
 
 
-def test_a_terminal_that_is_gone_stops_nothing() -> None:
+def test_a_lost_terminal_stops_nothing() -> None:
     controller, device = pty.openpty()
     ended = False
-    with contextlib.suppress(OSError), os.fdopen(device, "w") as stream:  # what could not be written fails in the end
+    with contextlib.suppress(OSError), os.fdopen(device, "w") as stream:  # unwritten text fails on closing
         with LiveBlock(lambda: BlockContent(done=1, total=2), stream) as block:
             os.close(controller)
             block.draw()
@@ -147,7 +147,7 @@ def test_a_terminal_that_is_gone_stops_nothing() -> None:
     assert ended
 
 
-def test_where_lines_can_not_be_drawn_again_there_are_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     with terminal(60) as shown:
         monkeypatch.setattr(sys, "stderr", shown.stream)
@@ -166,7 +166,7 @@ def test_pieces_stay_whole() -> None:
     assert line.plain == "1…"
 
 
-def test_lines_now_and_then(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_from_time_to_time(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     """In a pipe: the first and the last line, one every five seconds, all failures, and the phase after a minute."""
     with SweepReporter() as reporter:
         for finished in range(1, 12):
@@ -193,7 +193,7 @@ def test_quiet(quiet: int, kept: int, capsys: pytest.CaptureFixture[str]) -> Non
     assert len(capsys.readouterr().err.splitlines()) == kept
 
 
-def test_the_pace_is_that_of_the_latest_but_not_of_one_stack(clock: list[float]) -> None:
+def test_the_pace_follows_the_latest_points_but_not_one_batch(clock: list[float]) -> None:
     pace = Pace()
     assert pace.left(100) is None
     pace.note(0)
@@ -218,7 +218,7 @@ def test_the_pace_is_that_of_the_latest_but_not_of_one_stack(clock: list[float])
     assert stacks.each == pytest.approx(60 / 64, rel=0.5)
 
 
-def test_a_line_that_nobody_can_read_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_stderr_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     class Lost(io.StringIO):
         def write(self, _: str) -> int:
             raise BrokenPipeError
@@ -231,7 +231,7 @@ def test_a_line_that_nobody_can_read_stops_nothing(monkeypatch: pytest.MonkeyPat
     sys.stderr.close()
 
 
-def test_the_plan_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plan_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     text = plan_text.as_text(PLAN)
     assert "16 fits of 6 to 50 epochs, 2,500 to 6,600 Hessian products" in text
     assert "about 50 s to 3 min (measured here)" in text
@@ -245,13 +245,11 @@ def test_the_plan_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         assert plan_text.time_span_text(Span(*seconds)) == said
 
 
-def test_a_log_is_appended_to_and_says_how_it_ended(
-    hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path
-) -> None:
+def test_a_log_grows_and_ends_with_the_result(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
     arguments = [*toy_arguments, "--log-file", "log.jsonl", "--epochs", "1", "--l2", "0,0.001"]
     assert hesstore("sweep", "s.zarr", *arguments, "-qq").stderr == ""
     again = hesstore("sweep", "s.zarr", *arguments, "-v")
-    assert len(again.stderr.splitlines()) == 1  # nothing is left, nothing is planned
+    assert len(again.stderr.splitlines()) == 1  # without work there is no plan
     assert hesstore("sweep", "s.zarr", *arguments, "--k", "5").returncode == 3
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     for line in events:
@@ -276,7 +274,7 @@ def test_a_log_is_appended_to_and_says_how_it_ended(
     assert ends[2]["type"] == "ConfigMismatchError"
 
 
-def test_what_can_be_no_log(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
+def test_paths_that_cannot_be_a_log(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
     for name, message in (
         ("none/log.jsonl", "No such file or directory"),
         (".", "Is a directory"),
@@ -292,7 +290,7 @@ def test_what_can_be_no_log(hesstore: Hesstore, toy_arguments: list[str], tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_log_on_a_full_disk_ends_and_the_sweep_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_on_a_full_disk_ends_and_the_sweep_continues(capsys: pytest.CaptureFixture[str]) -> None:
     with EventLog("/dev/full") as log:
         log.write_event(event("complete", 1, 0.0, **{**GOOD, "eigenvalue": float("nan")}))
         log.write_end(SweepSummary(1, 0, 0, 1, 1.0), 0)

@@ -129,7 +129,7 @@ def test_attributes_are_json_of_their_kind(tmp_path: Path, name: str, value: obj
         check_attributes(locate(tmp_path), {**sound, name: value})
 
 
-def test_other_errors_stay_tracebacks(hesstore: Hesstore, swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_keep_their_traceback(hesstore: Hesstore, swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are bugs."""
 
     def broken(_: object) -> None:

@@ -70,7 +70,7 @@ def test_configs_that_differ(hesstore: Hesstore, stores: Path) -> None:
     assert hesstore("diff", "a.zarr", "b.zarr", "--config-only").stdout == "the configs are the same\n"
 
 
-def test_bytes_that_are_damaged_or_gone(hesstore: Hesstore, stores: Path) -> None:
+def test_damaged_or_missing_bytes(hesstore: Hesstore, stores: Path) -> None:
     """Equal digests do not prove that the values are still readable."""
     for key in ("weights/c/0/1/0", "eigenvectors/c/0/1/0/0", "density/c/0/1/0", "loss/c/0/0/0"):
         chunk = stores / "b.zarr" / key
@@ -120,7 +120,7 @@ def test_an_import(hesstore: Hesstore, stores: Path) -> None:
     assert hesstore("diff", "a.zarr", "b.zarr", "--config-only").stdout.endswith("\n\nthe configs are the same\n")
 
 
-def test_what_can_not_be_compared(hesstore: Hesstore, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stores_that_cannot_be_compared(hesstore: Hesstore, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = hesstore("diff", "a.zarr", "none.zarr")
     assert (missing.returncode, missing.stdout) == (2, "")
     assert "none.zarr: no such store" in missing.stderr

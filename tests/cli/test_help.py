@@ -31,7 +31,7 @@ def sections(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("command", ["sweep", "import", "config"])
-def test_each_setting_stands_in_its_group(hesstore: Hesstore, command: str) -> None:
+def test_each_setting_is_in_its_group(hesstore: Hesstore, command: str) -> None:
     found = sections(page(hesstore, command))
     for setting in settings():
         option = f"--{setting.name.replace('_', '-')} "
@@ -66,6 +66,7 @@ def test_pages_fit_a_terminal(hesstore: Hesstore, monkeypatch: pytest.MonkeyPatc
         assert f"hesstore {name}" in examples
         for line in text.replace(examples, "").splitlines():
             assert len(line) <= columns, (name, line)
+            assert not line.endswith("-"), (name, line)
 
 
 def test_every_command_has_a_group_and_a_whole_summary(hesstore: Hesstore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,10 +21,10 @@ Hesstore = Callable[..., Done]
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of four λ, both ways."""
+    """A store of four grid points in both directions."""
     path = tmp_path_factory.mktemp("plot") / "s.zarr"
     ds = store(4, k=6, size=20).assign_attrs(schema_version=SCHEMA_VERSION)
-    with warnings.catch_warnings():  # zarr says that others may not read consolidated metadata
+    with warnings.catch_warnings():  # zarr warns that other readers may not support consolidated metadata
         warnings.simplefilter("ignore", ZarrUserWarning)
         ds.to_zarr(path, zarr_format=3)
     return path

@@ -32,7 +32,7 @@ UP, DOWN = Run(0, 4, "up"), Run(1, 4, "down")
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs of three λ, of which the first run has one that is complete and one that is fitted."""
+    """Two runs of three grid points; one point of the first run is complete and one is fitted."""
     store = SweepStore.create(tmp_path_factory.mktemp("begun") / "s.zarr", spec())
     complete(store, UP, 0)
     store.record(UP, 1, Status.FITTED, fitted(1))
@@ -41,7 +41,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(begun: Path, tmp_path: Path) -> SweepStore:
-    """A copy of it, as ``s.zarr``."""
+    """A copy of this store, as ``s.zarr``."""
     return SweepStore(shutil.copytree(begun, tmp_path / "s.zarr"))
 
 
@@ -50,7 +50,7 @@ def complete(store: SweepStore, run: Run, index: int) -> None:
 
 
 def claimed(path: Path, run_id: int = 0, **facts: Any) -> None:
-    """Leave a claim as a driver of another machine, or a killed one, would."""
+    """Leave a claim like that of a driver on another machine or of a killed one."""
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     said = {"pid": os.getpid(), "host": socket.gethostname(), "since": now, **facts}
     (path / "status" / f".claim-{run_id}.json").write_text(json.dumps(said))
@@ -60,7 +60,7 @@ def snapshot(path: Path) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for file in path.rglob("*") if file.is_file()}
 
 
-def test_status_says_how_far_it_is_and_touches_nothing(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:
+def test_status_shows_the_progress_and_changes_nothing(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:
     with store.claim(UP):
         before = snapshot(tmp_path)
         text = hesstore("status", "s.zarr")
@@ -96,7 +96,7 @@ def test_status_says_how_far_it_is_and_touches_nothing(store: SweepStore, hessto
     assert "no process computes this sweep: run the same hesstore sweep again to continue" in gone
 
 
-def test_who_drives_it(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:
+def test_the_driver(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     old = (dt.datetime.now(dt.UTC) - dt.timedelta(days=3)).isoformat(timespec="seconds")
     claimed(path, host="elsewhere", since=old)
@@ -108,12 +108,12 @@ def test_who_drives_it(store: SweepStore, hesstore: Hesstore, tmp_path: Path) ->
     assert "no process computes" not in text
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    for facts in ({"pid": ended.pid}, {"since": old}):  # killed; killed, and its number is now that of another
+    for facts in ({"pid": ended.pid}, {"since": old}):  # killed; killed, and another process has its number
         claimed(path, **facts)
         text = hesstore("status", "s.zarr").stdout
         assert "no longer runs (run 0)" in text, facts
         assert "no process computes this sweep" in text
-    for text in ("", "{", "[]", '{"pid": "x"}'):  # a claim that is just being written
+    for text in ("", "{", "[]", '{"pid": "x"}'):  # a claim during its write
         (path / "status" / ".claim-0.json").write_text(text)
         assert "no process computes this sweep" in hesstore("status", "s.zarr").stdout
     claimed(path, pid=1, host="a")
@@ -122,7 +122,7 @@ def test_who_drives_it(store: SweepStore, hesstore: Hesstore, tmp_path: Path) ->
     assert "process 2 on b" in hesstore("status", "s.zarr").stdout
 
 
-def test_a_lease_is_text_by_when_it_was_renewed() -> None:
+def test_a_lease_shows_when_it_was_renewed() -> None:
     now = dt.datetime.now(dt.UTC).isoformat()
     facts = {"pid": 3, "host": "h", "since": now, "renewed": now}
     holder = parse_holder(facts, is_here=False)
@@ -131,7 +131,7 @@ def test_a_lease_is_text_by_when_it_was_renewed() -> None:
     assert "claim renewed 0 s ago" in status_view.holder_text(holder)
 
 
-def test_the_exit_status_of_what_is_over(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:
+def test_the_exit_status_of_a_finished_sweep(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:
     for at, index in ((UP, 1), (UP, 2), (DOWN, 0), (DOWN, 1)):
         complete(store, at, index)
     store.record(DOWN, 2, Status.FAILED, {"failure": "it diverged"})
@@ -149,7 +149,7 @@ def test_the_exit_status_of_what_is_over(store: SweepStore, hesstore: Hesstore, 
 
 @pytest.mark.parametrize("options", [[], pytest.param(["--json"], marks=pytest.mark.slow)])
 def test_watching_in_a_pipe(store: SweepStore, hesstore: Hesstore, tmp_path: Path, options: list[str]) -> None:
-    """A line each change, until the last; a store that is not there for a moment is waited for."""
+    """One line per change until the end, even if the store is missing for a moment."""
 
     def fill() -> None:
         for at, index in ((UP, 1), (UP, 2), (DOWN, 2), (DOWN, 1), (DOWN, 0)):

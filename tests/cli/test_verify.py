@@ -66,7 +66,7 @@ def test_verify_repair_and_sweep(hesstore: Hesstore, toy_arguments: list[str], s
     assert facts["problems"] == facts["leftovers"] == facts["remarks"] == []
 
 
-def test_what_can_not_be_repaired(hesstore: Hesstore, store: Path) -> None:
+def test_damage_that_cannot_be_repaired(hesstore: Hesstore, store: Path) -> None:
     file = store / "zarr.json"
     file.write_bytes(file.read_bytes()[:-5])
     shown = hesstore("verify", "s.zarr", "--repair")
@@ -77,7 +77,7 @@ def test_what_can_not_be_repaired(hesstore: Hesstore, store: Path) -> None:
     assert [problem["file"] for problem in facts["repair"]["remaining"]] == ["zarr.json", None]
 
 
-def test_what_is_no_store_and_what_is_busy(hesstore: Hesstore, store: Path) -> None:
+def test_missing_and_busy_stores(hesstore: Hesstore, store: Path) -> None:
     assert hesstore("verify", "none.zarr").returncode == 2
     driven = SweepStore(store)
     with driven.claim(driven.runs[0]):
@@ -87,7 +87,7 @@ def test_what_is_no_store_and_what_is_busy(hesstore: Hesstore, store: Path) -> N
         assert hesstore("verify", "s.zarr").returncode == 0
 
 
-def test_results_that_only_a_calculation_can_doubt_are_repaired(hesstore: Hesstore, store: Path) -> None:
+def test_results_that_only_deep_finds_wrong_are_repaired(hesstore: Hesstore, store: Path) -> None:
     driven = SweepStore(store)
     run = driven.runs[0]
     loss = np.asarray(driven.read("loss", run, 0)) * 1.01

@@ -21,7 +21,7 @@ def small_model(dtype: torch.dtype = torch.float64) -> FlatModel:
 
 
 def class_loss(model: FlatModel, x: Tensor, y: Tensor, label: int) -> Callable[[Tensor], Tensor]:
-    """E_c, written down as it is defined."""
+    """E_c by its definition."""
     rows = y == label
     return lambda theta: nn.functional.cross_entropy(model.logits(theta, x[rows]), y[rows])
 
@@ -32,7 +32,7 @@ def directions(model: FlatModel, m: int = 4) -> Tensor:
 
 
 def dense(model: FlatModel, x: Tensor, y: Tensor, vectors: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """(m, C) v·∇E_c and vᵀH_c v from the classes' dense Hessians."""
+    """(m, C) v·∇E_c and vᵀH_c v from the dense Hessians of the classes."""
     theta, slopes, curvatures = model.theta(), [], []
     for label in range(classes):
         loss = class_loss(model, x, y, label)
@@ -56,7 +56,7 @@ def test_derivatives_are_those_of_the_dense_class_hessians(chunk_rows: int, devi
 
 @pytest.mark.parametrize("module", [toy.SmoothCNN(10), toy.Residual()], ids=["cnn", "residual"])
 def test_networks_of_other_shapes(module: nn.Module) -> None:
-    """Convolutions, skip connections."""
+    """Networks with convolutions and skip connections."""
     model = FlatModel(module.double())
     x, y = (torch.from_numpy(a) for a in toy.digits()[:2])
     x, y = x[:60].double(), y[:60]
@@ -84,7 +84,7 @@ TRANSFORMER = nn.TransformerEncoderLayer(3, 1, 4, 0.0, nn.GELU(), batch_first=Tr
     ],
     ids=["layer norm", "silu", "mish", "instance norm", "transformer", "attention"],
 )
-def test_operations_that_nested_forward_mode_has_wrong_or_lacks(between: nn.Module) -> None:
+def test_operations_that_are_wrong_or_missing_in_nested_forward_mode(between: nn.Module) -> None:
     """Double backward is the reference: torch.func.hessian is wrong for layer norm."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(64, 6), between, nn.Linear(6, 10)).double().train(mode=False)
@@ -112,7 +112,7 @@ def test_gradients_are_those_of_the_class_losses(chunk_rows: int) -> None:
 
 
 def test_classes_add_up_to_the_hessian_and_the_gradient() -> None:
-    """Σ_c π_c vᵀH_c v = vᵀHv and Σ_c π_c v·∇E_c = v·∇E, with a rare class and one that is not there."""
+    """Σ_c π_c vᵀH_c v = vᵀHv and Σ_c π_c v·∇E_c = v·∇E, with a rare class and a class without rows."""
     model = build("mlp", (6, 5), (64,), 11, seed=0)
     x, y = (torch.from_numpy(a) for a in toy.digits()[:2])
     y = y.long()
@@ -145,11 +145,13 @@ def test_programs_are_shared_by_row_count() -> None:
 
 
 def test_curvature_without_cancellation() -> None:
-    """Logits that all rise alike change nothing, though z′ is huge beside their differences."""
+    """Logits that all rise by the same amount change nothing, although z′ is much larger than their differences."""
     model = small_model(torch.float32)
     x, y = toy.blobs(30, 5, CLASSES)
     v = torch.zeros(model.layout.size)
     v[-CLASSES:] = 1e4  # the biases of the last layer
     found = ClassLosses(model, x.float(), y, CLASSES).along(model.theta(), v[None])
-    assert float(found.curvature.abs().max()) < 1e-3 * 1e4  # of z′² = 1e8, of which the two sums would keep 10
+    assert (
+        float(found.curvature.abs().max()) < 1e-3 * 1e4
+    )  # while z′² = 1e8, of which a difference of two sums would keep errors of about 10
     assert math.isclose(float(found.slope.abs().max()), 0, abs_tol=1e-2)

@@ -65,7 +65,7 @@ def test_float32_products(hidden: tuple[int, ...], features: int, classes: int) 
 
 
 def test_a_short_last_chunk_has_its_due_weight() -> None:
-    """A mean of chunk means would differ: the last chunk's rows are of one class and far out."""
+    """A mean of chunk means would differ, because the rows of the last chunk are of one class and far away."""
     model = small_model((3,), 4, 3, torch.float64)
     x, y = toy.blobs(22, 4, 3)
     x[-2:], y[-2:] = 5.0, 2
@@ -123,7 +123,7 @@ def test_products_of_a_stack_are_those_of_each(chunk_rows: int, cache_bytes: flo
 
 @pytest.mark.parametrize("copies", [1, 3])
 def test_an_analysis_stays_on_the_device(copies: int) -> None:
-    """On tensors that only claim to be on a GPU a stray host tensor, or a value wanted on the host, raises."""
+    """On fake GPU tensors, a stray tensor on the host and a value that is read on the host both raise."""
     with FakeTensorMode(), torch.device("meta"), torch.no_grad():
         model = FlatModel(MLP(5, (6, 5), 3))
         x, y = torch.randn(50, 5), torch.zeros(50, dtype=torch.int64)
@@ -136,7 +136,7 @@ def test_an_analysis_stays_on_the_device(copies: int) -> None:
         q = next(steps)
         product = stack.matvec(q.expand(copies, -1))
         assert product.device.type == "meta"
-        with pytest.raises(DataDependentOutputException):  # the step is over: T is wanted on the host
+        with pytest.raises(DataDependentOutputException):  # the step is over, and T is read on the host
             steps.send(product[0])
         with pytest.raises(FakeTensorDeviceMismatchError):
             stack.matvec(torch.zeros(theta.shape, device="cpu"))
@@ -154,7 +154,7 @@ def test_gradient_is_that_of_the_mean_loss(chunk_rows: int) -> None:
 @pytest.mark.parametrize("state", ["untrained", "zero", "twin units"])
 @pytest.mark.parametrize("which", ["LM", "LA", "SA"])
 def test_eigenpairs_equal_the_dense_ones(which: str, state: str) -> None:
-    """Untrained there are negative eigenvalues; at θ = 0, and where hidden units are the same, multiple ones."""
+    """An untrained network has negative eigenvalues; at θ = 0, or with equal hidden units, it has multiple ones."""
     model = small_model((8,), 5, 3, torch.float64)
     x, y = toy.blobs(51)
     theta = model.theta() * (state != "zero")
@@ -175,12 +175,12 @@ def test_eigenpairs_equal_the_dense_ones(which: str, state: str) -> None:
     if state == "untrained":
         assert float(exact.min()) < -1e-3
     if state == "twin units":
-        assert float((exact[1:] - exact[:-1])[:6].min()) < 1e-12  # the most negative one is sevenfold
+        assert float((exact[1:] - exact[:-1])[:6].min()) < 1e-12  # the most negative eigenvalue has seven copies
 
 
 @pytest.fixture(scope="module")
 def digits() -> datasets.Split:
-    """1,000 of the real digits, 100 a class, for the default network."""
+    """1,000 real digits, 100 of each class, for the default network."""
     data = datasets.load("mnist-5k")
     rows = datasets.stratified_indices(data.train.y, 1000)
     return datasets.Split(data.train.x[rows], data.train.y[rows])
@@ -209,7 +209,7 @@ def test_default_network_agrees_with_curvlinops_and_arpack(digits: datasets.Spli
 
 
 def test_collapsed_default_network(digits: datasets.Split) -> None:
-    """θ = 0, balanced classes: H = (I/10 − 11ᵀ/100) ⊗ φφᵀ with |φ|² = 128/4 + 1, so nine times 3.3, then zero."""
+    """θ = 0, balanced classes: H = (I/10 − 11ᵀ/100) ⊗ φφᵀ with |φ|² = 128/4 + 1, so 3.3 nine times, then zero."""
     model = build("mlp", (128, 128), (1, 28, 28), 10, seed=0)
     pairs = lanczos(Hessian(model, digits.x, digits.y).at(torch.zeros(model.layout.size)), 30)
     assert torch.allclose(pairs.eigenvalues[:9], torch.full((9,), 3.3, dtype=torch.float64), rtol=1e-4)

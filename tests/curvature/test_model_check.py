@@ -41,7 +41,7 @@ def rows(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
 
 
 class Wrong(torch.autograd.Function):
-    """The square, with a jvp that is that of the cube."""
+    """The square, with the jvp of the cube."""
 
     generate_vmap_rule = True
 
@@ -78,7 +78,7 @@ class Recurrent(nn.Module):
 
 
 class Returning(nn.Linear):
-    """A linear layer that gives something else than logits."""
+    """A linear layer that returns something other than logits."""
 
     def __init__(self, give: Callable[[Tensor], Any]) -> None:
         super().__init__(64, 10)
@@ -137,7 +137,7 @@ ACCEPTED: dict[str, Callable[[], nn.Module]] = {
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_smooth_networks_pass_without_a_word(name: str) -> None:
+def test_smooth_networks_pass_without_warnings(name: str) -> None:
     torch.manual_seed(0)
     model = FlatModel(ACCEPTED[name]().train(mode=False))
     if name == "zeros at the end":
@@ -146,7 +146,7 @@ def test_smooth_networks_pass_without_a_word(name: str) -> None:
 
 
 def test_stacks() -> None:
-    """Several θ at once, as on a GPU."""
+    """At several θ together, as on a GPU."""
     check_stack(build("tests.support.toy:with_buffers", (), (64,), 10, seed=0), "own", *rows())
     branching = Between(lambda _, h: torch.tanh(h) if h.sum() > 0 else torch.sin(h))
     with pytest.raises(ModelError, match=r"several θ together: .*: pass --models 1"):
@@ -184,7 +184,7 @@ def test_kinks_are_found_where_parameters_meet_them(name: str) -> None:
     with KinkFinder() as of_parameters:
         function(h.requires_grad_())
     assert of_parameters.found == expected
-    assert of_data.found == (expected if name == "prelu" else [])  # which has a parameter of its own
+    assert of_data.found == (expected if name == "prelu" else [])  # PReLU has a parameter itself
 
 
 def test_warnings() -> None:
@@ -307,7 +307,7 @@ def test_a_refused_model_writes_nothing(
 
 
 @pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
-def test_a_warning_is_a_line_once(
+def test_each_warning_is_printed_once(
     hesstore: Callable[..., Done], toy_arguments: list[str], tmp_path: Path, workers: str
 ) -> None:
     arguments = [
@@ -322,7 +322,7 @@ def test_a_warning_is_a_line_once(
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stderr.splitlines() if "warning" in line.lower())
     assert line.startswith("hesstore: warning: model: 'tests.support.toy:relu' uses ReLU: ")
-    with warnings.catch_warnings(record=True) as left:  # what the command line shows is Python's own again
+    with warnings.catch_warnings(record=True) as left:  # warnings are shown by Python itself again
         warnings.simplefilter("always")
         warnings.warn("left", ModelWarning, stacklevel=1)
     assert len(left) == 1

@@ -28,7 +28,7 @@ def by_shape_operator(h: Tensor, g: Tensor) -> float:
     return float(s.trace() ** 2 - (s @ s).trace())
 
 
-def test_equals_the_shape_operator_where_all_is_known() -> None:
+def test_equals_the_shape_operator_if_all_eigenpairs_are_known() -> None:
     a, g = problem()
     operator = DenseOperator(a)
     pairs = lanczos(operator, SIZE, tol=1e-12)
@@ -38,7 +38,7 @@ def test_equals_the_shape_operator_where_all_is_known() -> None:
     assert abs(r.error) < 1e-9
 
 
-def test_is_unbiased_and_its_error_is_that_of_repeated_estimates() -> None:
+def test_is_unbiased_with_the_error_of_repeated_estimates() -> None:
     a, g = problem()
     operator = DenseOperator(a)
     pairs = lanczos(operator, 2, tol=1e-12)

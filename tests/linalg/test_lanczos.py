@@ -17,7 +17,7 @@ WHICH: list[Which] = ["LM", "LA", "SA"]
 
 
 def check(pairs: EigenPairs, matrix: Tensor, which: Which, tol: float) -> None:
-    """The pairs are the wanted ones, orthonormal, in standard form, and say the truth of themselves."""
+    """The pairs are the wanted ones, orthonormal and in standard form, and their residual norms are true."""
     k, eps = len(pairs.eigenvalues), torch.finfo(matrix.dtype).eps
     exact = torch.linalg.eigvalsh(matrix.double())
     scale = float(exact.abs().max())
@@ -89,7 +89,7 @@ def test_degenerate_spectra(name: str, k: int, dtype: torch.dtype) -> None:
 
 
 def test_copies_of_a_multiple_eigenvalue_are_found_after_an_invariant_space() -> None:
-    """The first Krylov space ends after 13 dimensions with one copy of 5; the others lie in later blocks."""
+    """The first Krylov space ends after 13 dimensions with one copy of 5; later chains find the other copies."""
     matrix = torch.diag(DEGENERATE["triple at the top"].double())
     pairs = lanczos(DenseOperator(matrix), 4, tol=1e-6)
     assert torch.allclose(pairs.eigenvalues, torch.tensor([5.0, 5.0, 5.0, 1.0], dtype=torch.float64))
@@ -97,8 +97,8 @@ def test_copies_of_a_multiple_eigenvalue_are_found_after_an_invariant_space() ->
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("k", [5, 12, 30])
-def test_a_cluster_that_the_kth_eigenvalue_cuts(k: int, dtype: torch.dtype) -> None:
-    """As in a partly collapsed network: a few large, then dozens of copies, amid a dense bulk. ARPACK skips copies."""
+def test_a_cluster_that_contains_the_kth_eigenvalue(k: int, dtype: torch.dtype) -> None:
+    """A spectrum like that of a partly collapsed network: a few large eigenvalues, dozens of copies, and a dense bulk."""
     cluster = torch.cat([torch.full((20,), 0.32), torch.full((20,), 0.31), torch.full((20,), -0.305)])
     matrix = symmetric(torch.cat([torch.tensor([4.0, 3.0, 2.5]), cluster, torch.linspace(-0.3, 0.3, 700)])).to(dtype)
     pairs = lanczos(DenseOperator(matrix), k)
@@ -158,7 +158,7 @@ def test_arguments_out_of_range(k: int, options: dict[str, object], message: str
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_spectrum(data: st.DataObject) -> None:
-    """Repeated, zero, negative and tiny eigenvalues in any number."""
+    """Any number of repeated, zero, negative and tiny eigenvalues."""
     values = data.draw(st.lists(st.sampled_from([0.0, 1.0, -1.0, 0.5, 1e-9, 3.0, -2.0, 7.0]), min_size=2, max_size=40))
     k = data.draw(st.integers(1, len(values)))
     which = data.draw(st.sampled_from(WHICH))
@@ -175,7 +175,7 @@ def test_device(device: torch.device) -> None:
 
 
 class DenseStack:
-    """Matrices that are held in full; counts what is asked of it."""
+    """Dense matrices; records the number of vectors in each product."""
 
     def __init__(self, matrices: Tensor) -> None:
         self.matrices = matrices
@@ -212,8 +212,8 @@ def random_starts(count: int) -> list[torch.Generator]:
 
 
 @pytest.mark.parametrize("which", WHICH)
-def test_a_stack_is_searched_as_each_of_its_matrices(which: Which) -> None:
-    """Quick and slow ones, with copies and without, and one that uses up its products."""
+def test_the_searches_of_a_stack_equal_those_of_each_matrix(which: Which) -> None:
+    """Fast and slow searches, with and without copies, and one that reaches its limit of products."""
     spectra = [
         torch.linspace(-3, 10, 90),
         torch.cat([torch.full((9,), 3.3), torch.zeros(81)]),
@@ -234,7 +234,7 @@ def test_a_stack_is_searched_as_each_of_its_matrices(which: Which) -> None:
         assert (found.num_matvecs, found.message) == (alone.num_matvecs, alone.message)
     counts = [pairs.num_matvecs for pairs in together if isinstance(pairs, EigenPairs)]
     assert len(stack.sizes) == max(counts)
-    assert min(stack.sizes) < 3  # the stack is reduced as they end
+    assert min(stack.sizes) < 3  # reduced when searches ended
     assert sum(counts) <= sum(stack.sizes) <= 2 * sum(counts)
 
 
@@ -249,7 +249,7 @@ def test_a_product_that_is_not_finite_ends_one_search_of_a_stack() -> None:
         assert torch.equal(pairs.eigenvectors, alone.eigenvectors)
 
 
-def test_a_stack_wants_a_generator_for_each() -> None:
+def test_a_stack_needs_a_generator_for_each_matrix() -> None:
     with pytest.raises(ValueError, match="1 generators for 2 matrices"):
         lanczos_stack(DenseStack(torch.eye(3).repeat(2, 1, 1)), 1, generators=random_starts(1))
 

@@ -15,7 +15,7 @@ SIZE = 40
 
 
 def matrix(seed: int = 0) -> Tensor:
-    """Few large eigenvalues of either sign, and a bulk."""
+    """A matrix with a few large eigenvalues of either sign and a bulk of small ones."""
     generator = torch.Generator().manual_seed(seed)
     q, _ = torch.linalg.qr(torch.randn(SIZE, SIZE, generator=generator, dtype=torch.float64))
     values = torch.cat(
@@ -34,7 +34,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 
 def test_the_mean_over_all_sign_vectors_is_exact() -> None:
-    """Of a small matrix, all 2^P probes: no chance is left."""
+    """All 2^P probes of a small matrix, so that nothing is random."""
     a = matrix()[:6, :6].contiguous()
     pairs = pairs_of(a, 2)
     basis = pairs.eigenvectors
@@ -65,13 +65,13 @@ def test_errors_are_those_of_repeated_estimates() -> None:
     assert math.sqrt(mean_variance) == pytest.approx(norms.std(), rel=0.15)
 
 
-def test_known_pairs_take_their_variance_away() -> None:
+def test_known_pairs_reduce_the_variance() -> None:
     a = matrix()
     few, many = (moments(DenseOperator(a), pairs_of(a, k), 50, rng()) for k in (1, 5))
     assert many.trace_error < 0.5 * few.trace_error
 
 
-def test_a_matrix_that_is_known_whole_has_no_error() -> None:
+def test_a_matrix_whose_pairs_are_all_known_has_no_error() -> None:
     a = torch.diag(torch.tensor([3.0, -2.0, 0, 0, 0, 0], dtype=torch.float64))
     found = moments(DenseOperator(a), pairs_of(a, 2), 4, rng())
     assert found.trace == pytest.approx(1, abs=1e-12)
@@ -87,7 +87,7 @@ def test_pairs_that_are_missing_are_left_out() -> None:
     assert with_gap.known == without.known
 
 
-def test_one_probe_has_no_error_and_none_is_refused() -> None:
+def test_one_probe_has_no_error_and_zero_probes_are_refused() -> None:
     a = matrix()
     assert math.isnan(moments(DenseOperator(a), pairs_of(a), 1, rng()).trace_error)
     with pytest.raises(ValueError, match="probes: 0"):
@@ -136,7 +136,7 @@ def test_many_probes_approach_the_density_of_the_dense_spectrum() -> None:
     assert float(torch.trapezoid(found, grid)) == pytest.approx(1, abs=1e-3)
     assert float(torch.trapezoid((found - expected).abs(), grid)) < 0.08
     other = exact_density(matrix() + torch.eye(SIZE, dtype=torch.float64), grid, width, scale)
-    assert float(torch.trapezoid((found - other).abs(), grid)) > 0.5  # so it would be noticed
+    assert float(torch.trapezoid((found - other).abs(), grid)) > 0.5  # a wrong density would be noticed
 
 
 def test_a_spectrum_of_few_values_ends_the_chain_early() -> None:

@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 import click
 from click.shell_completion import CompletionItem, ShellComplete, add_completion_class, get_completion_class
 
-from hesstore_cli.help_pages import KEPT, Command
+from hesstore_cli.help_pages import Command
 from hesstore_cli.options import Choice
 
 VARIABLE = "_HESSTORE_COMPLETE"
@@ -198,4 +198,4 @@ def split(line: str) -> Line:
 
 
 def _description(item: CompletionItem[str]) -> str:
-    return " ".join((item.help or "").replace(KEPT, " ").split())
+    return " ".join((item.help or "").split())

@@ -1,0 +1,174 @@
+"""Properties of the rewriting of graphs: whatever the program, its rewritten graph has the same results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from hypothesis import Phase, example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, fx
+
+from hesstore.autodiff import trace_gradient, trace_second_order, trace_tangent, trace_value
+from hesstore.autodiff.constant_columns import VaryingColumns, leave_out_constant_columns
+from hesstore.autodiff.graph_split import split_graph
+from hesstore.autodiff.simplify import dependents, drop_copies, simplify
+from hesstore.autodiff.tracing import trace_graph
+from tests.support.random_programs import PARAMETERS, STEPS, Program, inputs, programs
+
+few = settings(max_examples=3, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+
+Inputs = tuple[Tensor, Tensor, Tensor]
+
+EVERY_STEP = Program(tuple((name, 3, 1) for name in STEPS))
+SOME_INPUTS = (
+    torch.linspace(-1, 1, PARAMETERS, dtype=torch.float64),
+    torch.tensor([[0.5, 1, -1], [0.5, 2, 1], [0.5, -1, 0]], dtype=torch.float64),  # the first column is constant
+    torch.arange(3, dtype=torch.float64),
+)
+
+
+def direction(seed: int) -> Tensor:
+    return torch.randn(PARAMETERS, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def assert_equal_to_rounding(found: Any, expected: Any) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+
+
+def placeholders(graph: fx.Graph) -> list[fx.Node]:
+    return [node for node in graph.nodes if node.op == "placeholder"]
+
+
+def as_module(graph: fx.Graph) -> fx.GraphModule:
+    graph.lint()
+    return fx.GraphModule(graph.owning_module or torch.nn.Module(), graph)
+
+
+def tangent_graph(program: Program, theta: Tensor, x: Tensor, y: Tensor) -> tuple[fx.Graph, Callable[..., Tensor]]:
+    """The graph of the derivative of the program's gradient along v, and the function that it was traced from."""
+
+    def derivative(theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        gradient = torch.func.grad(program)
+        result: Tensor = torch.func.jvp(lambda point: gradient(point, x, y), (theta,), (v,))[1]
+        return result
+
+    graph = trace_graph(derivative, theta, x, y, torch.zeros_like(theta))
+    graph.eliminate_dead_code()
+    return graph, derivative
+
+
+# -- one rewriting at a time --------------------------------------------------------------------------------------
+
+
+@few
+@example(EVERY_STEP, SOME_INPUTS)
+@given(programs(), inputs())
+def test_dropping_copies(program: Program, given_inputs: Inputs) -> None:
+    graph = trace_graph(program, *given_inputs)
+    drop_copies(graph)
+    assert_equal_to_rounding(as_module(graph)(*given_inputs), program(*given_inputs))
+
+
+@few
+@example(EVERY_STEP, SOME_INPUTS)
+@given(programs(), inputs())
+def test_simplifying(program: Program, given_inputs: Inputs) -> None:
+    graph, derivative = tangent_graph(program, *given_inputs)
+    simplify(graph, placeholders(graph)[-1])
+    v = direction(0)
+    assert_equal_to_rounding(as_module(graph)(*given_inputs, v), derivative(*given_inputs, v))
+
+
+@few
+@given(programs(), inputs())
+def test_leaving_out_constant_columns(program: Program, given_inputs: Inputs) -> None:
+    theta, x, y = given_inputs
+    graph = trace_graph(program, *given_inputs)
+    drop_copies(graph)
+    graph.eliminate_dead_code()
+    before = str(graph)
+    left_out = leave_out_constant_columns(graph, placeholders(graph)[1])
+    rows = VaryingColumns.of(x) if left_out else (x,)
+    assert left_out or str(graph) == before
+    assert_equal_to_rounding(as_module(graph)(theta, *rows, y), program(*given_inputs))
+
+
+@few
+@given(programs(), inputs(), st.integers(0, 3))
+def test_splitting(program: Program, given_inputs: Inputs, late_input: int) -> None:
+    """At any input; the early part does not see the late input."""
+    graph, derivative = tangent_graph(program, *given_inputs)
+    arguments = [*given_inputs, direction(0)]
+    early, late = split_graph(graph, dependents(graph, placeholders(graph)[late_input]))
+    others = [argument for index, argument in enumerate(arguments) if index != late_input]
+    shared = early(*others)
+    for argument in (arguments[late_input], arguments[late_input] * 2):  # what is shared serves again
+        arguments[late_input] = argument
+        assert_equal_to_rounding(late(argument, *shared), derivative(*arguments))
+
+
+# -- whole programs -----------------------------------------------------------------------------------------------
+
+
+@few
+@example(EVERY_STEP, SOME_INPUTS, SOME_INPUTS)
+@given(programs(), inputs(), inputs())
+def test_tangent_programs(program: Program, first: Inputs, second: Inputs) -> None:
+    """At the θ, x, y of the trace, at another θ with other constant columns, and along several v."""
+    theta, x, y = first
+    traced = trace_tangent(torch.func.grad(program), theta, x, y)
+    _, derivative = tangent_graph(program, *first)
+    other_x = x.flip(0) * second[0][: x.numel()].view(x.shape)
+    for point, rows in ((theta, x), (second[0], other_x)):
+        primal = traced.primal(point, *traced.inputs(rows), y)
+        for v in (direction(0), direction(1), direction(0)):
+            assert_equal_to_rounding(traced.tangent(v, *primal), derivative(point, rows, y, v))
+
+
+@few
+@example(EVERY_STEP, SOME_INPUTS)
+@given(programs(), inputs())
+def test_gradient_programs(program: Program, given_inputs: Inputs) -> None:
+    """Every entry of the gradient is written, at the current θ."""
+    theta, x, y = given_inputs
+    theta, gradient = theta.clone(), torch.full_like(theta, torch.nan)
+    evaluate = trace_gradient(program, theta, x, y).bind(theta, gradient)
+    for scale in (1.0, 0.5):
+        theta.mul_(scale)
+        expected_gradient, expected = torch.func.grad_and_value(program)(theta, x, y)
+        with torch.no_grad():
+            assert_equal_to_rounding(evaluate(x, y), expected)
+        assert_equal_to_rounding(gradient, expected_gradient)
+
+
+@few
+@given(programs(), inputs())
+def test_value_programs(program: Program, given_inputs: Inputs) -> None:
+    theta, x, _ = given_inputs
+    traced = trace_value(program.rows, theta, x)
+    assert_equal_to_rounding(traced.value(theta, *traced.inputs(x)), program.rows(theta, x))
+
+
+@few
+@given(programs(), inputs())
+def test_second_order_programs(program: Program, given_inputs: Inputs) -> None:
+    """The value and both derivatives along v, against double backward."""
+    theta, x, y = given_inputs
+
+    def stack(value: Tensor, first: Tensor, second: Tensor, y: Tensor) -> Tensor:
+        return torch.stack([value * y, first * y, second * y])
+
+    traced = trace_second_order(program.rows, stack, theta, x, y)
+    v = direction(0)
+    found = traced.tangent(v, *traced.primal(theta, *traced.inputs(x), y))
+    expected = []
+    for row in range(len(x)):
+        point = theta.clone().requires_grad_()
+        value = program.rows(point, x)[row] + 0 * point.sum().square()  # which has derivatives in any case
+        (gradient,) = torch.autograd.grad(value, point, create_graph=True)
+        first = gradient @ v
+        (product,) = torch.autograd.grad(first, point)
+        expected.append(torch.stack([value.detach(), first.detach(), product @ v]) * y[row])
+    assert_equal_to_rounding(found, torch.stack(expected, 1))
