@@ -202,7 +202,8 @@ def _worker(location: str, config: str) -> Worker:
         with warnings.catch_warnings():  # what the process that drives the sweep has warned of
             warnings.simplefilter("ignore", HesstoreWarning)
             experiment = Experiment.prepare(SweepConfig.from_mapping(settings))
-        store = SweepStore.open_matching(location, experiment.identity())
+        store = SweepStore.open(location)
+        store.require(experiment.identity())
         _prepared.clear()  # a worker that serves another sweep now needs its memory
         _prepared[location, config] = Worker(experiment, store, remember=False)
     return _prepared[location, config]

@@ -26,9 +26,9 @@ from hesstore.errors import ConfigError, StoreError
 from hesstore.store.environments import record_environment
 from hesstore.store.growing import check_growing, grow_store, recover_store, statuses_after_growth
 from hesstore.store.places.folder import FolderPlace
-from hesstore.store.places.location import local_path, locate
+from hesstore.store.places.location import locate
 from hesstore.store.schema import Run, Status, StoreSpec
-from hesstore.store.writing import SweepStore, check_matching
+from hesstore.store.writing import SweepStore
 
 if TYPE_CHECKING:
     import os
@@ -109,11 +109,11 @@ def run_sweep(
     place = locate(location)
     if isinstance(place, FolderPlace):
         recover_store(place.path)
-    is_new = _check(place, config, grow=grow)  # before data are loaded, or even downloaded
+    existing = _existing(place, config, grow=grow)  # before data are loaded, or even downloaded
     experiment = Experiment.prepare(config)
     with ExitStack() as held:
         client = held.enter_context(_client(workers, scheduler))  # nothing is written if there is none
-        store = _opened(place, experiment, runs, is_new=is_new, grow=grow)
+        store = _opened(place, existing, experiment, runs, grow=grow)
         chosen = _chosen(store.runs, runs, place)
         for run in chosen:
             if retry_failed or (store.status(run) < Status.COMPLETE).any():
@@ -159,20 +159,20 @@ def plan_sweep(
         As :func:`run_sweep`, if the config can't be carried out, has no room, or the store is another's.
     """
     place = None if location is None else locate(location)
-    is_new = place is None or _check(place, config, grow=grow)
+    store = None if place is None else _existing(place, config, grow=grow)
     experiment = Experiment.prepare(config)
-    if place is None or is_new:
+    if store is None:
         spec = experiment.spec()
         chosen = _chosen(spec.runs, runs, place or "a new store")
         new = np.full(len(spec.l2), Status.PENDING, np.int8)
         plan = sweep_plan.plan(experiment, dict.fromkeys(chosen, new), place=place)
     elif grow:
-        statuses = statuses_after_growth(local_path(place.location), experiment.spec())
-        chosen = _chosen(tuple(statuses), runs, place)
+        statuses = statuses_after_growth(store, experiment.spec())
+        chosen = _chosen(tuple(statuses), runs, store.place)
         plan = sweep_plan.plan(experiment, {run: statuses[run] for run in chosen}, place=place)
     else:
-        store = SweepStore.open_matching(place, experiment.identity())
-        plan = _plan(experiment, store, _chosen(store.runs, runs, place), retry_failed=retry_failed)
+        store.require(experiment.identity())
+        plan = _plan(experiment, store, _chosen(store.runs, runs, store.place), retry_failed=retry_failed)
     if place is not None:
         place.check_space(int(plan.disk_end.least) - plan.disk_now)
     return plan
@@ -194,26 +194,29 @@ def _plan(
     return sweep_plan.plan(experiment, statuses, place=store.place, effort=effort, probing=probing)
 
 
-def _check(place: Place, config: SweepConfig, *, grow: bool) -> bool:
-    """Whether a store is to be made at ``place``; raises if what is there is in the way."""
+def _existing(place: Place, config: SweepConfig, *, grow: bool) -> SweepStore | None:
+    """Return the store at ``place``, after a check, or None if a new one can be made there."""
     if grow and not isinstance(place, FolderPlace):
         raise StoreError(f"{place}: only a store in a folder can grow: make a new one with the larger config")
-    is_new = place.is_new()
-    if is_new:
+    if place.is_new():
         place.check_creatable()
-    elif grow:
-        check_growing(local_path(place.location), config.identity())
+        return None
+    store = SweepStore.open(place)
+    if grow:
+        check_growing(store, config.identity())
     else:
-        check_matching(place, config.identity(), partly=True)
-    return is_new
+        store.require(config.identity(), partly=True)
+    return store
 
 
-def _opened(place: Place, experiment: Experiment, runs: Collection[int], *, is_new: bool, grow: bool) -> SweepStore:
+def _opened(
+    place: Place, existing: SweepStore | None, experiment: Experiment, runs: Collection[int], *, grow: bool
+) -> SweepStore:
     """The store, made or grown if need be; another driver may be quicker to make it."""
     spec = experiment.spec()
-    if grow and not is_new:
-        return grow_store(local_path(place.location), spec)
-    if is_new:
+    if existing is not None and grow:
+        return grow_store(existing, spec)
+    if existing is None:
         _chosen(spec.runs, runs, place)
         place.check_space(_space(spec, len(spec.l2) * (len(runs) or len(spec.runs))))
         try:
@@ -221,7 +224,9 @@ def _opened(place: Place, experiment: Experiment, runs: Collection[int], *, is_n
         except (StoreError, OSError):
             if place.is_new():
                 raise
-    return SweepStore.open_matching(place, experiment.identity())
+    store = existing or SweepStore.open(place)
+    store.require(spec.identity)
+    return store
 
 
 def _space(spec: StoreSpec, count: int) -> int:

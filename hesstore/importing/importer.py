@@ -125,7 +125,7 @@ def import_files(
         place.create(lambda zarr_store: _fill(zarr_store, spec, plan, recomputer, progress))
     else:
         _check_same_settings(place, spec)
-    writer = SweepStore(place)
+    writer = SweepStore.open(place)
     if recomputer:
         recomputer.compute(writer, observer, stop)
     statuses = [Status(int(writer.status(writer.runs[run])[spec.l2.index(l2)])) for run, l2 in plan.cells]
@@ -201,7 +201,7 @@ def _fill(
 ) -> None:
     write_template(zarr_store, spec)
     assert isinstance(zarr_store, LocalStore)  # noqa: S101 - what a folder's create() gives
-    store = SweepStore(zarr_store.root)
+    store = SweepStore.open(zarr_store.root)
     empty, position = nothing(spec), {l2: index for index, l2 in enumerate(spec.l2)}
     read, total = 0, plan.sources.bytes
     for run in store.runs:

@@ -203,7 +203,7 @@ def codecs(eigenvectors: NDArray[np.float32]) -> Table:
 
 def store_again(ds: xr.Dataset, path: Path) -> float:
     """Seconds to record all λ of ``ds`` once more, one after the other."""
-    store = SweepStore(path)
+    store = SweepStore.open(path)
     (run,) = store.runs
     cells = [
         {str(name): cell.to_numpy()[()] for name, cell in ds.isel(run=0, l2=i).items()} for i in range(ds.sizes["l2"])

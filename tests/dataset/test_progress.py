@@ -105,7 +105,7 @@ def test_of_a_store_that_is_being_filled(toy_config: MakeConfig, tmp_path: Path)
             assert far.last.test_accuracy == event.facts["test_accuracy"]
             assert far.last.worst_class == event.facts["worst_class"]
             assert far.last.eigenvalue == event.facts["eigenvalue"]
-    store = SweepStore(path)
+    store = SweepStore.open(path)
     ds = hesstore.open(path)
     assert progress.of(ds).is_over
     store.withdraw(Run(0, 0, "down"), [1])

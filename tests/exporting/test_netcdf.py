@@ -105,7 +105,7 @@ def test_lambdas_that_are_not_complete_keep_their_place(mixed: Path, tmp_path: P
 
 
 def test_only_what_the_status_promises_is_copied(mixed: Path, tmp_path: Path) -> None:
-    store = SweepStore(mixed)
+    store = SweepStore.open(mixed)
     store.put_arrays(store.runs[1], 1, Status.FITTED, {"weights": np.ones(P, np.float32)})  # a kill came then
     (path,) = export_netcdf(mixed, tmp_path / "m.nc")
     assert opened(path)["weights"][1, 1].isnull().all()
@@ -189,7 +189,7 @@ def test_a_file_with_the_same_contents_is_left_alone(mixed: Path, tmp_path: Path
     assert export_netcdf(mixed, path) == ()
     assert path.stat().st_mtime_ns == before
     assert export_netcdf(mixed, path, force=True) == (path,)
-    store = SweepStore(mixed)
+    store = SweepStore.open(mixed)
     store.record(store.runs[1], 1, Status.FITTED, fitted(7))
     with pytest.raises(ExportError, match=r"m\.nc: is there already, with other contents: pass --force"):
         export_netcdf(mixed, path)
@@ -284,7 +284,7 @@ def test_arrays_of_another_lambda_are_noticed(mixed: Path, tmp_path: Path) -> No
 
 def test_a_sweep_may_go_on_meanwhile(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file holds what the status said at the beginning."""
-    store, before = SweepStore(mixed), hesstore.open(mixed).load()
+    store, before = SweepStore.open(mixed), hesstore.open(mixed).load()
     really = netcdf._template
 
     def meanwhile(*arguments: Any) -> Any:

@@ -89,7 +89,7 @@ def test_what_was_changed_is_not_overwritten(store: Path, tmp_path: Path) -> Non
 def test_what_is_stale_is_written_anew(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     hesstore.export(store, out)
-    writer = hesstore.store.SweepStore(store)
+    writer = hesstore.store.SweepStore.open(store)
     (run,) = writer.runs
     with writer.claim(run):
         values = {"gradient": np.ones(17, np.float32), "eigenvectors": np.ones((3, 17), np.float32)}
