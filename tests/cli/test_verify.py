@@ -77,7 +77,7 @@ def test_what_can_not_be_repaired(hesstore: Hesstore, store: Path) -> None:
 
 def test_what_is_no_store_and_what_is_busy(hesstore: Hesstore, store: Path) -> None:
     assert hesstore("verify", "none.zarr").returncode == 2
-    driven = SweepStore(store)
+    driven = SweepStore.open(store)
     with driven.claim(driven.runs[0]):
         busy = hesstore("verify", "s.zarr", "--repair")
         assert busy.returncode == 1
@@ -86,7 +86,7 @@ def test_what_is_no_store_and_what_is_busy(hesstore: Hesstore, store: Path) -> N
 
 
 def test_results_that_only_a_calculation_can_doubt_are_repaired(hesstore: Hesstore, store: Path) -> None:
-    driven = SweepStore(store)
+    driven = SweepStore.open(store)
     run = driven.runs[0]
     loss = np.asarray(driven.read("loss", run, 0)) * 1.01
     driven.put_entries(run, 0, Status.COMPLETE, {"loss": loss}, None)

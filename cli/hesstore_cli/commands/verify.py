@@ -15,8 +15,8 @@ from hesstore_cli.options import store_argument
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hesstore.integrity.findings import Problem, Report
-    from hesstore.integrity.recheck import DeepReport
+    from hesstore.integrity.findings import Findings, Problem
+    from hesstore.integrity.recheck import Recheck
     from hesstore.integrity.repair import Repair
 
 
@@ -61,20 +61,20 @@ def verify(store: str, *, deep: bool, sample: int, trust: bool, repairing: bool,
 
 def _checked(
     folder: Path, *, deep: bool, sample: int, trust: bool, repairing: bool
-) -> tuple[Report, DeepReport | None, Repair | None]:
+) -> tuple[Findings, Recheck | None, Repair | None]:
     """What the checks that are asked for say of a folder, and what was repaired."""
     from hesstore.integrity.repair import repair
     from hesstore.integrity.verify import verify as check
     from hesstore_cli.terminal.console import Bar
 
-    again: DeepReport | None = None
+    again: Recheck | None = None
     with Bar("reading") as bar:
         report = check(folder, progress=bar.advance)
     if deep and all(problem.index is not None for problem in report.problems):
-        from hesstore.integrity.recheck import deep_check
+        from hesstore.integrity.recheck import recheck
 
         with Bar("calculating again") as bar:
-            again = deep_check(folder, sample=sample, avoid=report.bad, trust=trust, progress=bar.advance)
+            again = recheck(folder, sample=sample, avoid=report.bad, trust=trust, progress=bar.advance)
         report.problems += again.problems
     elif deep:
         report.remarks.append("not calculated again: repair the files first")
@@ -84,7 +84,7 @@ def _checked(
         return report, again, repair(folder, condemned=again.problems if again else (), progress=bar.advance)
 
 
-def _tell(store: str, report: Report, again: DeepReport | None, done: Repair | None) -> None:
+def _tell(store: str, report: Findings, again: Recheck | None, done: Repair | None) -> None:
     """What is not data: remarks, leftovers, and how it ended."""
     where = shlex.quote(store)
     last = done.after if done else report
@@ -108,7 +108,7 @@ def _tell(store: str, report: Report, again: DeepReport | None, done: Repair | N
     click.echo(f"hesstore: {store}: {len(last.bad)} bad λ, {len(last.damaged_files)} damaged files: {remedy}", err=True)
 
 
-def _facts(report: Report, again: DeepReport | None, done: Repair | None) -> dict[str, Any]:
+def _facts(report: Findings, again: Recheck | None, done: Repair | None) -> dict[str, Any]:
     last = done.after if done else report
     facts: dict[str, Any] = {
         "path": str(report.path),
