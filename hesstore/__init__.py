@@ -1,6 +1,6 @@
 """hesstore: Hessian spectra, gradients, weights and class accuracies along an L2 sweep, in one Zarr store.
 
-The public names are loaded when they are first used, so that ``import hesstore`` costs nothing.
+Public names are loaded when they are first used, so that ``import hesstore`` is fast.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hesstore.importing import ImportSummary, import_files
     from hesstore.linalg import EigenPairs, lanczos
 
-_HOMES = {
+_MODULES = {
     "Comparison": "hesstore.comparison.compare",
     "EigenPairs": "hesstore.linalg",
     "Hessian": "hesstore.curvature",
@@ -71,9 +71,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

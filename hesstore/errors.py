@@ -1,27 +1,27 @@
-"""Every error that hesstore raises on purpose.
+"""All errors and warnings that hesstore raises on purpose.
 
 ::
 
     HesstoreError
-    ├── ConfigError            a setting that is unknown, malformed or out of range
-    ├── DataError              a data set that is missing, damaged or malformed
-    ├── ModelError             a model that has no well-defined Hessian here
-    ├── DeviceError            a device that is not there
-    ├── DivergedError          training left the finite numbers
-    ├── StoreError             a path that is not a usable store
-    │   ├── ConfigMismatchError   the store belongs to another config
-    │   ├── CorruptStoreError     what is stored is missing or damaged
-    │   ├── StoreBusyError        another live process drives this run
-    │   └── StoreUnreachableError   the server that has the store does not answer
-    ├── AnalysisError          a question to a store that it has no answer to
-    ├── ExportError            an export that would overwrite, or finds nothing to write
-    └── ImportFilesError       a file that is to be imported is not what it should be
+    ├── ConfigError               a setting is unknown, malformed or out of range
+    ├── DataError                 a data set is missing, damaged or malformed
+    ├── ModelError                a model can't be built, or its Hessian is not well defined
+    ├── DeviceError               the device does not exist
+    ├── DivergedError             the training loss is not a finite number
+    ├── StoreError                a path is not a usable store
+    │   ├── ConfigMismatchError      the store belongs to another config
+    │   ├── CorruptStoreError        stored data are missing or damaged
+    │   ├── StoreBusyError           another live process holds the run
+    │   └── StoreUnreachableError    the server does not answer, or fails
+    ├── AnalysisError             the store lacks the results for an analysis, or a request is malformed
+    ├── ExportError               an export would overwrite files, or finds nothing to write
+    └── ImportFilesError          a file to import is damaged or malformed, or contradicts other files
 
     HesstoreWarning
-    ├── DataWarning            a data set of which less can be learnt than it seems
-    └── ModelWarning           a model whose Hessian says less than it seems to
+    ├── DataWarning               the results of a data set are limited
+    └── ModelWarning              the Hessian of a model is of limited use
 
-Library code raises; only the command line turns an error into a message and an exit status.
+Library code raises errors; only the command line turns them into a message and an exit status.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class HesstoreError(Exception):
-    """Base of all errors that name a value, a limit and what to do next."""
+    """Base class of all errors. A message names the value, the limit and what to do next."""
 
 
 class ConfigError(HesstoreError):
@@ -45,19 +45,19 @@ class DataError(HesstoreError):
 
 
 class ModelError(HesstoreError):
-    """A model can't be built, or E(θ) would not be a function of θ alone."""
+    """A model can't be built, or its loss E(θ) is not a function of θ alone."""
 
 
 class DeviceError(HesstoreError):
-    """The device asked for is not there."""
+    """The requested device does not exist."""
 
 
 class DivergedError(HesstoreError):
-    """Training produced a loss that is not a finite number."""
+    """The training loss is not a finite number."""
 
 
 class StoreError(HesstoreError):
-    """A path is not a store, can't be written, or comes from a newer schema."""
+    """A path is not a store, or the store can't be written or has a newer schema."""
 
 
 class ConfigMismatchError(StoreError):
@@ -66,7 +66,7 @@ class ConfigMismatchError(StoreError):
     Attributes
     ----------
     differences : mapping of str to (str, str)
-        For each differing key, the value in the store and the value asked for.
+        For each key that differs, the value in the store and the requested value.
     """
 
     def __init__(self, message: str, differences: Mapping[str, tuple[str, str]]) -> None:
@@ -75,43 +75,46 @@ class ConfigMismatchError(StoreError):
 
 
 class CorruptStoreError(StoreError):
-    """Something that the store says is there is missing or damaged."""
+    """Data that a store should contain are missing or damaged."""
 
 
 class StoreBusyError(StoreError):
-    """Another live process drives this run of the store."""
+    """Another live process holds the run of the store."""
 
 
 class StoreUnreachableError(StoreError):
-    """The server that has the store can't be reached, or fails."""
+    """The server of the store can't be reached, or fails."""
 
 
 class ExportError(HesstoreError):
-    """An export would overwrite files, or there is nothing to export."""
+    """An export would overwrite files, or finds nothing to export."""
 
 
 class ImportFilesError(HesstoreError):
-    """A file that is to be imported is damaged, malformed, or does not fit the others."""
+    """A file to import is damaged or malformed, or it contradicts other files."""
 
 
 class AnalysisError(HesstoreError):
-    """A store lacks what an analysis or a picture asks for, or the question is malformed."""
+    """A store lacks the results for an analysis or a figure, or the request is malformed."""
 
 
 class HesstoreWarning(UserWarning):
-    """Base of all warnings that hesstore gives on purpose."""
+    """Base class of all warnings."""
 
 
 class DataWarning(HesstoreWarning):
-    """A data set can be used, but says less than it seems to."""
+    """A data set can be used, but some of its results are missing or not meaningful."""
 
 
 class ModelWarning(HesstoreWarning):
-    """A model can be used, but its Hessian says less than it seems to."""
+    """A model can be used, but its Hessian gives less information than it seems to."""
 
 
 def first_line(error: BaseException | str, most: int = 300) -> str:
-    """The first line of what an error says, at most ``most`` characters: PyTorch's messages may be a page long."""
-    said = str(error).strip() or type(error).__name__
-    text = said.splitlines()[0].rstrip(".:")
+    """Return the first line of an error message, cut to at most ``most`` characters.
+
+    Messages of PyTorch can be a page long.
+    """
+    message = str(error).strip() or type(error).__name__
+    text = message.splitlines()[0].rstrip(".:")
     return text if len(text) <= most else f"{text[: most - 1]}…"

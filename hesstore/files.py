@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and stay."""
+"""Atomic and durable writes: a file appears completely or not at all, and it survives a power loss."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` survive a power loss."""
+    """Make sure that changes of the names in ``folder`` survive a power loss."""
     _sync(folder)
 
 
 def remove_partial(path: Path) -> None:
-    """Remove what killed processes left of writing ``path``; nobody else may be writing it."""
+    """Remove the temporary files of killed processes that were writing ``path``.
+
+    No other process may be writing it.
+    """
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 32}.partial"):
         leftover.unlink(missing_ok=True)
 
@@ -34,22 +37,34 @@ def _sync(path: Path) -> None:
 
 
 def _unobserved(step: str, path: Path) -> None:
-    """Nothing happens."""
+    """Do nothing."""
 
 
 observe: Callable[[str, Path], None] = _unobserved
-"""Called before each step of a write (``write``, ``fsync``, ``rename``, ``done``); tests end the process there."""
+"""Called before each step of a write (``write``, ``fsync``, ``rename``, ``done``); tests kill the process there."""
 
 
 @contextmanager
 def whole_file(path: Path, *, within: Path | None = None) -> Iterator[Path]:
-    """A temporary path to write a file at; when the context ends well it becomes ``path``, on disk, and else vanishes.
+    """Provide a temporary path, whose file becomes ``path`` when the context ends.
 
-    Missing folders are made, but not ``within`` nor what it lies in: if that is gone, :class:`FileNotFoundError`.
+    The file is flushed to disk before it is renamed. If the context raises an exception, the file is removed instead.
+
+    Parameters
+    ----------
+    path : Path
+        The final path of the file. Missing folders are created.
+    within : Path, optional
+        A folder that must exist, because it and its parents are not created.
+
+    Raises
+    ------
+    FileNotFoundError
+        If ``within`` does not exist.
     """
     missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     if within in missing:
-        raise FileNotFoundError(errno.ENOENT, "the folder has vanished", str(within))
+        raise FileNotFoundError(errno.ENOENT, "the folder no longer exists", str(within))
     for folder in reversed(missing):
         folder.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
@@ -62,7 +77,7 @@ def whole_file(path: Path, *, within: Path | None = None) -> Iterator[Path]:
         temporary.replace(path)
     except BaseException as error:
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk is told of at write or fsync, which know no name
+            error.filename = str(path)  # errors of write and fsync, such as a full disk, have no file name
         temporary.unlink(missing_ok=True)
         raise
     for folder in (path.parent, *(folder.parent for folder in missing)):
@@ -71,9 +86,9 @@ def whole_file(path: Path, *, within: Path | None = None) -> Iterator[Path]:
 
 
 def write_file(path: Path, data: bytes | bytearray | memoryview, *, within: Path | None = None) -> None:
-    """Write ``data`` to ``path`` so that it appears whole or not at all, and is on disk on return.
+    """Write ``data`` to ``path``, atomically; the file is on disk on return.
 
-    Missing folders are made as :func:`whole_file` makes them.
+    Missing folders are created, and ``within`` must exist; see :func:`whole_file`.
     """
     with whole_file(path, within=within) as temporary:
         temporary.write_bytes(data)

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from hesstore import files
 from hesstore.config import SweepConfig
-from hesstore.engine import sweep_plan
+from hesstore.engine import speed_probe
 from hesstore_cli.main import run
 
 # One thread each, in processes that tests start too: networks here are tiny, and tests run side by side.
@@ -44,7 +44,7 @@ def unflushed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
 @pytest.fixture(autouse=True)
 def brief_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan need not be exact."""
-    monkeypatch.setattr(sweep_plan, "BUDGET", dict.fromkeys(sweep_plan.BUDGET, 0.0))
+    monkeypatch.setattr(speed_probe, "BUDGET", dict.fromkeys(speed_probe.BUDGET, 0.0))
 
 
 @pytest.fixture
@@ -62,7 +62,8 @@ def toy_arguments() -> list[str]:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """An environment in which a subprocess finds the checkout's tests and no cached data."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONWARNINGS": "error"}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "cli")])
+    return {**os.environ, "PYTHONPATH": path, "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONWARNINGS": "error"}
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def test_public_names() -> None:
         _ = hesstore.nothing
 
 
-def test_importing_costs_nothing(environment: dict[str, str]) -> None:
+def test_the_import_loads_no_heavy_packages(environment: dict[str, str]) -> None:
     code = "import sys, hesstore; assert not {'torch', 'numpy', 'xarray'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
@@ -53,7 +53,7 @@ def test_layers() -> None:
 
 
 def test_nothing_unpickles() -> None:
-    """A store or a weights file from elsewhere must not run code."""
+    """A store or a weights file that somebody else made must not run code."""
     for name in modules():
         source = Path(str(importlib.import_module(name).__file__)).read_text()
         assert not re.search(

@@ -65,7 +65,7 @@ def data() -> datasets.ClassificationData:
 def test_quickstart(
     quickstart: Quickstart, hesstore: Callable[..., Done], tmp_path: Path, data: datasets.ClassificationData
 ) -> None:
-    assert re.search(r"16 λ complete in quickstart\.zarr", quickstart.stderr)
+    assert re.search(r"16 grid points complete in quickstart\.zarr", quickstart.stderr)
     (tmp_path / "quickstart.zarr").symlink_to(quickstart.store)
     exported = hesstore("export", "quickstart.zarr", "--format", "csv")
     assert exported.returncode == 0

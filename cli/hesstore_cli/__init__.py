@@ -1,1 +1,1 @@
-"""The command line of hesstore: one module a command; it alone talks to terminals."""
+"""The command line of hesstore. It is the only package that writes to terminals."""

@@ -1,4 +1,4 @@
-"""What a shell completes an option or an argument to. Nothing here opens a store: a key was pressed."""
+"""The values that a shell offers for an option or an argument. No function here opens a store, which takes too long."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def choices(*values: str) -> Completion:
-    """One of ``values``."""
+    """Return a completion to one of ``values``."""
     return lambda _context, _parameter, word: [value for value in values if value.startswith(word)]
 
 
-def listed(*values: str) -> Completion:
-    """A comma list of ``values``: its last part."""
+def comma_list(*values: str) -> Completion:
+    """Return a completion of the last item in a comma-separated list of ``values``."""
 
     def complete(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
         before, comma, last = word.rpartition(",")
@@ -32,52 +32,52 @@ def listed(*values: str) -> Completion:
 
 
 def assignments(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
-    """``key=``, then ``key=value`` where a setting has choices."""
+    """Complete ``key=``, and then ``key=value`` for settings that have choices."""
     key, equals, value = word.partition("=")
     if not equals:
         return [f"{setting.name}=" for setting in settings() if setting.name.startswith(key)]
-    known = {setting.name: setting.metadata["kind"].choices for setting in settings()}
+    known = {setting.name: setting.metadata["type"].choices for setting in settings()}
     return [f"{key}={choice}" for choice in choices(*known.get(key, ()))(context, parameter, value)]
 
 
 def stores(_context: click.Context, _parameter: click.Parameter, word: str) -> list[str]:
-    """Folders with a store, packed stores, and other folders, in which to look further."""
+    """Complete to stores (folders and zip files), and to other folders, which may contain stores."""
     return [
-        f"{shown}/" if path.is_dir() and not (path / "zarr.json").exists() else shown
-        for shown, path in _entries(word)
+        f"{typed}/" if path.is_dir() and not (path / "zarr.json").exists() else typed
+        for typed, path in _entries(word)
         if path.is_dir() or path.suffix.lower() == ".zip"
     ]
 
 
 def toml_files(_context: click.Context, _parameter: click.Parameter, word: str) -> list[str]:
-    """TOML files, and folders."""
+    """Complete to TOML files and folders."""
     return [*_files(word, lambda path: path.suffix == ".toml")]
 
 
 def files(_context: click.Context, _parameter: click.Parameter, word: str) -> list[str]:
-    """Any file, and folders."""
+    """Complete to files and folders."""
     return [*_files(word, lambda _: True)]
 
 
 def folders(_context: click.Context, _parameter: click.Parameter, word: str) -> list[str]:
-    """Folders alone."""
+    """Complete to folders."""
     return [*_files(word, lambda _: False)]
 
 
 def _files(word: str, wanted: Callable[[Path], bool]) -> Iterator[str]:
-    for shown, path in _entries(word):
+    for typed, path in _entries(word):
         if path.is_dir():
-            yield f"{shown}/"
+            yield f"{typed}/"
         elif wanted(path):
-            yield shown
+            yield typed
 
 
 def _entries(word: str) -> Iterator[tuple[str, Path]]:
-    """What a path that begins with ``word`` can go on to: as it would be typed, and where it is."""
+    """Yield the paths that begin with ``word``: as the user would type each one, and as a path."""
     folder, slash, start = word.rpartition("/")
     where = Path(folder + slash).expanduser()
     try:
-        names = sorted(os.listdir(where))  # noqa: PTH208 - names are what is asked for
+        names = sorted(os.listdir(where))  # noqa: PTH208 - only names are needed
     except (OSError, ValueError):
         return
     for name in names:

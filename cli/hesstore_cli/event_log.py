@@ -1,4 +1,4 @@
-"""A log of what a sweep does, for programs: a file of JSON objects, a line each."""
+"""A log of the events of a sweep for programs: a file with one JSON object per line."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ if TYPE_CHECKING:
 
 
 class EventLog:
-    """Appends to ``path`` as a context manager; an error that leaves it is the last line.
+    """A context manager that appends to ``path``; an error that leaves the context is the last line.
 
-    Each line is one write, so that several processes may share a file. Where the file can't be written any more (a full
-    disk) the sweep goes on without it.
+    Each line is one write, so that several processes can share a file. If the file can no longer be written (for
+    example because the disk is full), the sweep continues without it.
 
     Parameters
     ----------
     path : str
-        The file, made if it is not there.
+        The file, which is created if it does not exist.
 
     Raises
     ------
     click.UsageError
-        If it can't be opened for that.
+        If the file cannot be opened.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self._file = Path(path).open("ab", buffering=0)  # noqa: SIM115 - the context is this object's own
+            self._file = Path(path).open("ab", buffering=0)  # noqa: SIM115 - closed when this context ends
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise click.UsageError(
-                f"--log-file: {path}: can't be written ({reason}): give a file in a folder that is there"
+                f"--log-file: {path}: cannot be written ({reason}): give a file in an existing folder"
             ) from None
-        self._broken = False
+        self._is_broken = False
 
     def __enter__(self) -> Self:
         return self
@@ -59,19 +59,19 @@ class EventLog:
         self._file.close()
 
     def write(self, event: str, **facts: Any) -> None:
-        """One line: the time, in UTC, what happened, and its facts."""
-        if self._broken:
+        """Write a line: the time in UTC, the name of the event, and its facts."""
+        if self._is_broken:
             return
         now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
         line = json.dumps(_finite({"time": now, "event": event, **facts}), ensure_ascii=False, allow_nan=False)
         try:
             self._file.write(f"{line}\n".encode())
         except OSError as error:
-            self._broken = True
+            self._is_broken = True
             click.echo(f"hesstore: warning: {self.path}: {error.strerror}: the log ends here", err=True)
 
-    def started(self, store: str, config: SweepConfig) -> None:
-        """Who does what."""
+    def write_start(self, store: str, config: SweepConfig) -> None:
+        """Write which process starts a sweep, with its store and config."""
         self.write(
             "started",
             store=store,
@@ -81,22 +81,22 @@ class EventLog:
             config=config.to_mapping(),
         )
 
-    def plan(self, plan: SweepPlan) -> None:
-        """What it will take; with the fingerprint of the config."""
+    def write_plan(self, plan: SweepPlan) -> None:
+        """Write the plan, which includes the fingerprint of the config."""
         from dataclasses import asdict
 
         self.write("plan", **asdict(plan))
 
-    def happened(self, event: SweepEvent) -> None:
-        """An event of the sweep."""
+    def write_event(self, event: SweepEvent) -> None:
+        """Write an event of the sweep."""
         run = event.run
         where = {"run": run.id, "seed": run.seed, "direction": run.direction, "l2": event.l2}
         self.write(event.phase, finished=event.finished, total=event.total, **where, facts=event.facts)
         if "warning" in event.facts:
             self.write("warning", **where, message=event.facts["warning"])
 
-    def ended(self, summary: SweepSummary, status: int) -> None:
-        """How it ended."""
+    def write_end(self, summary: SweepSummary, status: int) -> None:
+        """Write how the sweep ended."""
         self.write(
             "ended",
             status=status,
@@ -109,7 +109,7 @@ class EventLog:
 
 
 def _finite(value: Any) -> Any:
-    """``value`` with None for numbers that JSON has no word for."""
+    """Return ``value`` with None for the numbers that JSON cannot represent."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Every exit status of every command, and what each says."""
+"""The exit statuses of all commands, and their meanings."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ class ExitStatus(IntEnum):
     Attributes
     ----------
     meaning : str
-        In a few words, for the help pages.
+        A short description for the help pages.
     """
 
     meaning: str
 
     def __new__(cls, value: int, meaning: str) -> Self:
-        """A status with its meaning."""
+        """Create a status with its meaning."""
         status = int.__new__(cls, value)
         status._value_ = value
         status.meaning = meaning
         return status
 
-    DONE = 0, "done"
-    FAILED = 1, "failed (disk full, …); diff: results differ"
-    USAGE = 2, "bad input, nothing written"
+    DONE = 0, "success"
+    FAILED = 1, "failure (disk full, …); diff: the results differ"
+    USAGE = 2, "invalid input; nothing was written"
     OTHER_CONFIG = 3, "the store has another config"
-    SOME_FAILED = 4, "done, but some λ failed"
+    SOME_FAILED = 4, "finished, but some grid points failed"
     DAMAGED = 5, "the store is damaged"
     OUT_OF_TIME = 75, "stopped by --time-limit"
     INTERRUPTED = 130, "stopped by a signal"
 
     @classmethod
     def of(cls, error: HesstoreError) -> ExitStatus:
-        """The status of a command that ``error`` ended: that of the nearest class named here, or :attr:`USAGE`."""
+        """Return the status of a command that ``error`` ended: :attr:`USAGE`, unless its class has another one."""
         return next((_OF_ERRORS[each] for each in type(error).mro() if each in _OF_ERRORS), cls.USAGE)
 
 
@@ -57,4 +57,4 @@ _OF_ERRORS: dict[type, ExitStatus] = {
 }
 
 EPILOG = "\b\nExit status:\n" + "\n".join(f"  {status.value:<3}  {status.meaning}" for status in ExitStatus)
-"""The list of them, as the help of ``hesstore`` ends."""
+"""The list of all exit statuses, at the end of the help of ``hesstore``."""

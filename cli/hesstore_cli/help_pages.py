@@ -1,4 +1,7 @@
-"""Help pages whose options stand in named groups."""
+"""Help pages that list options and commands in named groups.
+
+Summaries of commands are wrapped instead of being cut off, and no line breaks within the default of a setting.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 WIDEST_TERM = 30
-"""An option that is longer stands on a line of its own."""
+"""The widest option that has its description on the same line."""
 
 KEPT = "\N{NO-BREAK SPACE}"
-"""A space at which no line of a help page is broken."""
+"""A space at which a help page does not break lines."""
 
 
 class GroupedOption(click.Option):
-    """An option with the name of the group that it stands in.
+    """An option that belongs to a group.
 
     Parameters
     ----------
     group : str
-        The heading.
+        The heading of the group.
     """
 
     def __init__(self, *arguments: Any, group: str, **settings: Any) -> None:
@@ -31,32 +34,52 @@ class GroupedOption(click.Option):
 
 
 class Command(click.Command):
-    """A command whose help page has a heading for each group of options.
+    """A command whose help page lists options in groups.
 
-    Its own options, which have no group, come first; then the groups, in the order of their first option.
+    Options without a group come first, under the heading Options. The groups follow in the order of their first option.
     """
 
     def get_help(self, ctx: click.Context) -> str:
-        """The page, in which any space is one that can be searched for."""
+        """Return the page with ordinary spaces, so that a search in it finds every text."""
         return super().get_help(ctx).replace(KEPT, " ")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the groups, with all descriptions in one column."""
-        own: list[tuple[str, str]] = []
-        groups: dict[str, list[tuple[str, str]]] = {}
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if isinstance(parameter, GroupedOption) and record is not None:
-                groups.setdefault(parameter.group, []).append(record)
-            elif isinstance(parameter, click.Option) and record is not None:
-                own.append(record)
-        sections = {"This command" if groups else "Options": own, **groups}
+            if isinstance(parameter, click.Option) and record is not None:
+                heading = parameter.group if isinstance(parameter, GroupedOption) else "Options"
+                sections.setdefault(heading, []).append(record)
         width = _term_width(sections.values())
         for heading, records in sections.items():
             with formatter.section(heading):
                 formatter.write_dl([(term.ljust(width), text) for term, text in records], col_max=width)
 
 
+class CommandGroup(click.Group):
+    """A group of commands whose help page lists the commands under several headings."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.sections: dict[str, tuple[click.Command, ...]] = {}
+
+    def add_section(self, heading: str, *commands: click.Command) -> None:
+        """Add commands under a heading."""
+        self.sections[heading] = commands
+        for command in commands:
+            self.add_command(command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the first sentence of each command's help, with all sentences in one column."""
+        width = max(map(len, self.commands))
+        for heading, commands in self.sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [(f"{each.name:<{width}}", each.get_short_help_str(limit=1000)) for each in commands]
+                )
+
+
 def _term_width(groups: Iterable[list[tuple[str, str]]]) -> int:
-    """The widest term that leaves its description room on the same line."""
+    """Return the width of the widest term that has its description on the same line."""
     return max(width for records in groups for term, _ in records if (width := len(term)) <= WIDEST_TERM)

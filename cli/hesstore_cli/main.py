@@ -1,8 +1,9 @@
-"""The entry point: the group of commands, and how errors become one line and an exit status."""
+"""The entry point: the group of commands, and errors as one line and an exit status."""
 
 from __future__ import annotations
 
 import sys
+from traceback import walk_tb
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -20,35 +21,39 @@ from hesstore_cli.commands.report import report
 from hesstore_cli.commands.status import status
 from hesstore_cli.commands.sweep import sweep
 from hesstore_cli.commands.verify import verify
-from hesstore_cli.decoding import is_of_decoding
 from hesstore_cli.exit_status import EPILOG, ExitStatus
-from hesstore_cli.terminal.warning_lines import told_in_a_line
+from hesstore_cli.help_pages import CommandGroup
+from hesstore_cli.terminal.warning_lines import one_line_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.version_option(package_name="hesstore", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Hessian spectra, gradients, weights and class accuracies along an L2 sweep, in one Zarr store.
+    """Record Hessian spectra, gradients, weights and class accuracies along an L2 sweep in one Zarr store.
+
+    STORE is a folder, a .zip file or an s3:// URL.
 
     \b
-    A first look, in about two minutes:
+    A first example, which takes about two minutes:
       hesstore sweep quickstart.zarr --preset quickstart
       hesstore info quickstart.zarr
       hesstore export quickstart.zarr --format csv
     """
 
 
-for command in (plan, sweep, status, info, verify, export, import_, plot, report, diff, config, completion):
-    cli.add_command(command)
+cli.add_section("Run a sweep", config, plan, sweep, status)
+cli.add_section("Look at results", info, plot, report, diff)
+cli.add_section("Exchange files", export, import_)
+cli.add_section("Maintenance", verify, completion)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; returns its exit status."""
+    """Run a command line and return its exit status."""
     try:
-        with told_in_a_line():
+        with one_line_warnings():
             ended = cli.main(args=arguments, prog_name="hesstore", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
@@ -61,11 +66,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except HesstoreError as error:
         return _fail(str(error), ExitStatus.of(error))
     except (ValueError, RuntimeError) as error:
-        if not is_of_decoding(error):
+        if not _is_decoding_error(error):
             raise
-        return _fail(f"a chunk is damaged ({error}): hesstore verify says which", ExitStatus.DAMAGED)
+        return _fail(f"a chunk is damaged ({error}): `hesstore verify` lists every damaged file", ExitStatus.DAMAGED)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has left: nothing to say, nowhere to say it
+        sys.stderr.close()  # the reader of our output has ended, so no message can reach it
         return ExitStatus.FAILED
     except OSError as error:
         return _fail(f"{error.filename or 'I/O'}: {error.strerror or error}", ExitStatus.FAILED)
@@ -74,11 +79,23 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return ended if isinstance(ended, int) else ExitStatus.DONE
 
 
+def main() -> NoReturn:
+    """Run the ``hesstore`` script."""
+    sys.exit(run())
+
+
+def _is_decoding_error(error: Exception) -> bool:
+    """Whether a codec of zarr raised ``error`` while it decoded a chunk.
+
+    Analyses and plots read lazy Datasets chunk by chunk, outside of ``hesstore.store.decoding``, so an error of a
+    damaged chunk can surface in any of their lines. Every other error is a bug and keeps its traceback.
+    """
+    return any(
+        frame.f_globals.get("__name__", "").startswith("zarr.codecs.") and "decode" in frame.f_code.co_name
+        for frame, _ in walk_tb(error.__traceback__)
+    )
+
+
 def _fail(message: str, status: int) -> int:
     click.echo(f"hesstore: {' '.join(message.split())}", err=True)
     return status
-
-
-def main() -> NoReturn:
-    """The ``hesstore`` script."""
-    sys.exit(run())

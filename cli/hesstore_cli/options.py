@@ -1,4 +1,4 @@
-"""Options that several commands share; those of a config are made from its declared settings."""
+"""Options that several commands share; the options of a config are generated from its declared settings."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hesstore.config import PRESETS, SweepConfig, settings
+from hesstore.config import PRESETS, SweepConfig, settings, sources
 from hesstore.config.l2_grid import format_l2
-from hesstore.config.settings import FOLDER
-from hesstore.config.sources import layers, merge
+from hesstore.config.setting_types import FOLDER
 from hesstore.config.suggestions import did_you_mean
 from hesstore_cli import completion_values
 from hesstore_cli.help_pages import KEPT, GroupedOption
@@ -37,48 +36,72 @@ runs_option = click.option(
     type=click.IntRange(0),
     multiple=True,
     metavar="ID",
-    help="Only this run; repeatable. [default: all]",
+    help="Only this run; can be repeated.  [default: all]",
 )
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 
 
 class Choice(click.Choice[str]):
-    """A choice whose error names the nearest one."""
+    """A choice whose error message names the nearest value."""
 
     def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
-        """The names there are, and the nearest."""
+        """Return a message with all values and the nearest one."""
         return super().get_invalid_choice_message(value, ctx).removesuffix(".") + did_you_mean(value, self.choices)
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give ``command`` a ``config`` argument, resolved from --preset, --config, --set and an option a setting."""
-    return _with_options(command, lambda found: {"config": SweepConfig.from_mapping(merge(found))})
+    """Add the options of a config to ``command``, which receives the resulting ``config``."""
+    return _with_options(command, lambda layers: {"config": SweepConfig.from_mapping(sources.merge(layers))})
 
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give ``command`` an argument ``settings``: those that these options name, not the defaults of others."""
-    return _with_options(command, lambda found: {"settings": merge(found)})
+    """Add the same options to ``command``, which receives the given ``settings`` without the defaults of others."""
+    return _with_options(command, lambda layers: {"settings": sources.merge(layers)})
 
 
 def layer_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give ``command`` an argument ``found``: the layers of settings that these options name."""
-    return _with_options(command, lambda found: {"found": found})
+    """Add the same options to ``command``, which receives the given settings as ``layers``, one for each source."""
+    return _with_options(command, lambda layers: {"layers": layers})
 
 
-def _with_options(command: Callable[..., Any], resolved: Callable[[list[Layer]], dict[str, Any]]) -> Callable[..., Any]:
+def output_file(output: str, *endings: str) -> Path:
+    """Return the path of an output file.
+
+    Raises
+    ------
+    click.BadParameter
+        If it has another ending than ``endings``, is a folder, or lies in a folder that does not exist.
+    """
+    path = Path(output)
+    if path.suffix.lower() not in endings:
+        *first, last = endings
+        expected = f"{', '.join(first)} or {last}" if first else last
+        raise click.BadParameter(f"{output!r} does not end in {expected}", param_hint="--output")
+    if not path.absolute().parent.is_dir():
+        raise click.BadParameter(f"the folder of {output!r} does not exist", param_hint="--output")
+    if path.is_dir():
+        raise click.BadParameter(f"{output!r} is a folder", param_hint="--output")
+    return path
+
+
+def _with_options(command: Callable[..., Any], argument: Callable[[list[Layer]], dict[str, Any]]) -> Callable[..., Any]:
+    """Add --preset, --config, --set and an option for each setting; ``argument`` turns the layers into one."""
+
     @functools.wraps(command)
     def with_config(*, preset: str, config_file: Path | None, assignments: tuple[str, ...], **options: Any) -> Any:
         named = {setting.name: options.pop(setting.name) for setting in settings()}
         values = {name: value for name, value in named.items() if value is not None}
-        return command(**resolved(layers(preset, config_file, assignments, values)), **options)
+        return command(**argument(sources.layers(preset, config_file, assignments, values)), **options)
 
     decorated: Callable[..., Any] = with_config
-    for option in (*map(_option, reversed(settings())), *reversed(_sources())):
+    for option in (*map(_option, reversed(settings())), *reversed(_source_options())):
         decorated = option(decorated)
     return decorated
 
 
-def _sources() -> tuple[Decorator, ...]:
-    """The options that name many settings at once; of two, the later wins."""
+def _source_options() -> tuple[Decorator, ...]:
+    """Return the options that give several settings; where two of them give the same one, the later one wins."""
     option = functools.partial(click.option, cls=GroupedOption, group=SOURCES)
     return (
         option(
@@ -86,7 +109,7 @@ def _sources() -> tuple[Decorator, ...]:
             default="paper",
             metavar="|".join(PRESETS),
             show_default=True,
-            help="Starting point.",
+            help="Preset to start from.",
             shell_complete=completion_values.choices(*PRESETS),
         ),
         option(
@@ -94,7 +117,7 @@ def _sources() -> tuple[Decorator, ...]:
             "config_file",
             type=click.Path(path_type=Path),
             metavar="FILE.toml",
-            help="Settings from a TOML file.",
+            help="Read settings from a TOML file.",
             shell_complete=completion_values.toml_files,
         ),
         option(
@@ -102,14 +125,15 @@ def _sources() -> tuple[Decorator, ...]:
             "assignments",
             multiple=True,
             metavar="KEY=VALUE",
-            help="Any setting by its key; repeatable.",
+            help="Set any setting by its key; can be repeated.",
             shell_complete=completion_values.assignments,
         ),
     )
 
 
 def _option(setting: Field[Any]) -> Decorator:
-    kind, group = setting.metadata["kind"], setting.metadata["group"]
+    """Return the option of a setting."""
+    kind, group = setting.metadata["type"], setting.metadata["group"]
     name = f"--{setting.name.replace('_', '-')}"
     option = functools.partial(click.option, cls=GroupedOption, group=group, help=_help(setting))
     if isinstance(setting.default, bool):
@@ -119,7 +143,7 @@ def _option(setting: Field[Any]) -> Decorator:
 
 
 def _help(setting: Field[Any]) -> str:
-    """What a setting is, with its default and unit."""
+    """Return the help of a setting with its default and unit."""
     default: Any = setting.default
     if setting.name == "l2":
         default = format_l2(default)

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 
 def stored_layer(store: str) -> Layer:
-    """What the config of a store has other than the defaults."""
+    """Return the settings of a store that differ from the defaults."""
     from hesstore.errors import CorruptStoreError
     from hesstore.store.group import open_group
 
     try:
         values: dict[str, Any] = json.loads(str(open_group(store).attrs["config"]))
     except (KeyError, ValueError) as error:
-        raise CorruptStoreError(f"{store}: has no config that can be read: hesstore verify says more") from error
+        raise CorruptStoreError(
+            f"{store}: its config is missing or damaged: `hesstore verify` gives the details"
+        ) from error
     defaults = SweepConfig().to_mapping()
     return Layer(store, {key: value for key, value in values.items() if value != defaults.get(key)})

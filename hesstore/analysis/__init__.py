@@ -1,4 +1,4 @@
-"""Questions to a store: Dataset → Dataset.
+"""Analyses of a store: functions that take a Dataset and return a Dataset.
 
 ::
 
@@ -9,17 +9,20 @@
     analysis.overlap(ds, 0.0, 0.01, k=9)  # overlap of two spans, and their principal angles
     ds.hess.transitions()  # the same functions as methods
 
-Only λ that are complete are used. Every result has a ``long_name`` and ``units``, so that ``.plot()`` labels itself.
+Only complete grid points are used. Every variable of a result has a ``long_name``, and ``units`` unless it is a pure
+number, so that ``.plot()`` labels itself.
 """
 
 from hesstore.analysis import accessor as accessor
+from hesstore.analysis.class_quantities import class_skill
 from hesstore.analysis.correlations import rank_correlations
+from hesstore.analysis.hysteresis import hysteresis
+from hesstore.analysis.localisation import layer_mass, participation_ratio
 from hesstore.analysis.selection import complete
 from hesstore.analysis.sensitivity import sensitivity
 from hesstore.analysis.subspaces import overlap, overlap_map, principal_angles
 from hesstore.analysis.tracking import track
-from hesstore.analysis.transitions import class_skill, hysteresis, transitions
-from hesstore.analysis.vectors import layer_mass, participation_ratio
+from hesstore.analysis.transitions import transitions
 
 __all__ = [
     "class_skill",

@@ -1,4 +1,4 @@
-"""``ds.hess``: the analyses as methods of any Dataset that is a store, once this module is imported."""
+"""``ds.hess``: the analyses as methods of a store's Dataset; importing this module registers them with xarray."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 import xarray as xr
 
+from hesstore.analysis.class_quantities import class_skill
 from hesstore.analysis.correlations import rank_correlations
+from hesstore.analysis.hysteresis import hysteresis
+from hesstore.analysis.localisation import layer_mass, participation_ratio
 from hesstore.analysis.selection import complete
 from hesstore.analysis.sensitivity import sensitivity
 from hesstore.analysis.subspaces import overlap, overlap_map, principal_angles
 from hesstore.analysis.tracking import track
-from hesstore.analysis.transitions import class_skill, hysteresis, transitions
-from hesstore.analysis.vectors import layer_mass, participation_ratio
+from hesstore.analysis.transitions import transitions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +25,7 @@ _P = ParamSpec("_P")
 
 
 def _method(function: Callable[Concatenate[xr.Dataset, _P], xr.Dataset]) -> Callable[Concatenate[Hess, _P], xr.Dataset]:
-    """``function`` with the accessor's Dataset as its first argument."""
+    """Return ``function`` as a method whose first argument is the accessor's Dataset."""
 
     @wraps(function)
     def method(self: Hess, /, *args: _P.args, **kwargs: _P.kwargs) -> xr.Dataset:
@@ -37,7 +39,7 @@ def _method(function: Callable[Concatenate[xr.Dataset, _P], xr.Dataset]) -> Call
 
 
 class Hess:
-    """The analyses of a store, as ``ds.hess.overlap(0.0, 0.01)``.
+    """The analyses of a store as methods, such as ``ds.hess.overlap(0.0, 0.01)``.
 
     Parameters
     ----------

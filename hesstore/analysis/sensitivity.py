@@ -1,18 +1,19 @@
-"""Which classes each eigenvector acts on."""
+"""The classes on which each eigenvector acts."""
 
 from __future__ import annotations
 
 import xarray as xr
 
-from hesstore.analysis.labels import described
-from hesstore.analysis.selection import complete_of, require_split
+from hesstore.analysis.attributes import variable_attrs, with_attributes
+from hesstore.analysis.selection import complete_variables, require_split
+from hesstore.store.schema import AXIS
 
 
 def sensitivity(ds: xr.Dataset, run: int = 0, split: str = "train") -> xr.Dataset:
-    """The part that each class has in the curvature and the slope along each eigenvector v.
+    """Compute the part of each class in the curvature and in the slope along each eigenvector v.
 
-    With E_c and H_c the mean loss of class c and its Hessian, and π_c the class's share of the rows of the split (the
-    row sum of ``confusion`` over its total):
+    Let E_c and H_c be the mean loss of class c and its Hessian, and π_c the class's share of the rows of the split
+    (the row sum of ``confusion`` divided by its total). Then:
 
     - curvature_share = π_c vᵀH_c v / Σ_c π_c vᵀH_c v
     - slope_share = π_c |v·∇E_c| / Σ_c π_c |v·∇E_c|
@@ -30,56 +31,56 @@ def sensitivity(ds: xr.Dataset, run: int = 0, split: str = "train") -> xr.Datase
     Returns
     -------
     Dataset
-        Each (l2, mode, label), at the complete λ. ``curvature_share`` sums to 1 over label; its denominator
-        is the eigenvalue on the split train, if H was taken over all rows of it. Where classes curve in opposite
-        ways, shares can be negative or above 1, and large where the denominator is small. ``slope_share`` sums
-        to 1; ``slope``, nat, to v·∇E. ``response``, if the store has ``class_response``: its mean over both signs,
-        which is always of the split test. NaN for classes without rows, modes that were not found, and what was not
-        recorded.
+        All variables have the dimensions (l2, mode, label) and cover the complete grid points. They are NaN for
+        classes without rows, for modes that the solver did not find, and for results that were not recorded.
+
+        ``curvature_share`` sums to 1 over label. On the split train its denominator is the eigenvalue, if all
+        training rows were used for H. Shares can be negative or above 1 where classes curve in opposite
+        directions, and large where the denominator is small. ``slope_share`` sums to 1 over label, and ``slope``
+        (nat) to v·∇E. ``response`` is the mean of ``class_response`` over both signs, if the store has that
+        variable; it always belongs to the split test.
 
     Raises
     ------
     AnalysisError
-        If the run is not there, no λ is complete, or the store does not have these variables.
+        If the run does not exist or has no complete grid point, or the store lacks these variables.
     """
     require_split(split)
     names = ["class_curvature", "class_slope", "confusion", *(["class_response"] if "class_response" in ds else [])]
-    part = complete_of(ds, run, *names).sel(split=split).load()
+    part = complete_variables(ds, run, *names).sel(split=split).load()
     share = _class_shares(part["confusion"])
     slope = share * part["class_slope"]
-    found = {
+    results = {
         "curvature_share": _shares(share * part["class_curvature"]),
         "slope_share": _shares(abs(slope)),
         "slope": slope,
     }
     if "class_response" in part:
-        found["response"] = part["class_response"].mean("sign", skipna=False)
-    kept = {name: _labelled(values, name) for name, values in found.items()}
-    return described(xr.Dataset(kept))
+        results["response"] = part["class_response"].mean("sign", skipna=False)
+    return with_attributes(xr.Dataset({name: _labelled(values, name) for name, values in results.items()}))
 
 
 _NAMES = {
-    "curvature_share": ("the class's share of the curvature along the eigenvector", "1"),
-    "slope_share": ("the class's share of the slopes along the eigenvector", "1"),
+    "curvature_share": ("the class's share of the curvature along the eigenvector", None),
+    "slope_share": ("the class's share of the slopes along the eigenvector", None),
     "slope": ("the class's part of the slope of the mean loss along the eigenvector", "nat"),
-    "response": ("change of the class's test accuracy, mean over both ways along the eigenvector", "1"),
+    "response": ("change of the class's test accuracy along the eigenvector, mean over both directions", None),
 }
 
 
 def _labelled(values: xr.DataArray, name: str) -> xr.DataArray:
-    long_name, units = _NAMES[name]
-    result = values.transpose("l2", "mode", "label")
-    result.attrs = {"long_name": long_name, "units": units}
+    result = values.transpose(AXIS, "mode", "label")
+    result.attrs = variable_attrs(*_NAMES[name])
     return result
 
 
 def _class_shares(confusion: xr.DataArray) -> xr.DataArray:
-    """π_c (l2, label); NaN for a class without rows."""
-    rows = confusion.where(confusion >= 0).sum("pred", skipna=False)  # below 0: an import that had none
+    """Return π_c (l2, label); NaN for a class without rows."""
+    rows = confusion.where(confusion >= 0).sum("pred", skipna=False)  # −1: an import without counts
     return (rows / rows.sum("label")).where(rows > 0)
 
 
 def _shares(values: xr.DataArray) -> xr.DataArray:
-    """``values`` over their sum over label; NaN where that is 0."""
+    """Return ``values`` divided by their sum over label; NaN where the sum is 0."""
     total = values.sum("label", min_count=1)
     return values / total.where(total != 0)

@@ -1,4 +1,4 @@
-"""Eigenvectors followed along λ, through crossings of their eigenvalues."""
+"""Eigenvectors followed along λ, also through crossings of their eigenvalues."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ import numpy as np
 import scipy
 import xarray as xr
 
-from hesstore.analysis.labels import described, entry, scalars
-from hesstore.analysis.selection import vectors_of
+from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
+from hesstore.analysis.eigenvectors import eigenvector_reader
+from hesstore.store.schema import AXIS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-    from hesstore.analysis.selection import Progress, Vectors
+    from hesstore.analysis.eigenvectors import EigenvectorReader
 
 
-def track(ds: xr.Dataset, run: int = 0, k: int | None = None, progress: Progress | None = None) -> xr.Dataset:
-    """Follow each of the first k eigenvectors along the complete λ, ascending.
+def track(
+    ds: xr.Dataset, run: int = 0, k: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> xr.Dataset:
+    """Follow each of the first k eigenvectors along the complete grid points, in ascending λ.
 
-    From one λ to the next, tracks are matched to modes so that the sum of the squared overlaps ⟨v, v'⟩² is largest
-    (the assignment problem). Any stored mode can be matched, so a track may leave the first k.
+    From one grid point to the next, tracks are matched to modes so that the sum of the squared overlaps ⟨v, v'⟩² is
+    largest (the assignment problem). Any stored mode can be matched, so a track may leave the first k.
 
     Parameters
     ----------
@@ -33,52 +38,53 @@ def track(ds: xr.Dataset, run: int = 0, k: int | None = None, progress: Progress
     k : int, optional
         Number of tracks; by default all modes.
     progress : callable, optional
-        Is told (λ done, all λ).
+        Called with (grid points done, all grid points).
 
     Returns
     -------
     Dataset
-        Each (l2, track), tracks numbered by their mode at the first λ. ``mode``: which mode the track is at, −1 where
-        it is at none, which happens only where the solver found fewer pairs than the store has room for;
-        ``eigenvalue``, nat; ``confidence``: squared overlap of the link that leads there from the track's last
-        vector, NaN at the first λ; ``runner_up``: the largest squared overlap of that vector with another mode.
+        All variables have the dimensions (l2, track); tracks are numbered by their mode at the first grid point.
+        ``mode`` is the mode of the track at the grid point, −1 if it has none, which happens only where the solver
+        found fewer pairs than the store has room for; ``eigenvalue`` (nat) is the mode's eigenvalue; ``confidence``
+        is the squared overlap of the mode's eigenvector with the last vector of the track, NaN at the first grid
+        point; ``runner_up`` is the largest squared overlap of that last vector with any other mode.
 
     Raises
     ------
     AnalysisError
-        If the run is not there, no λ is complete, or k is out of range.
+        If the run does not exist or has no complete grid point, or k is out of range.
 
     Notes
     -----
-    Inside a cluster of nearly equal eigenvalues single vectors mean little: there ``confidence`` is low, and
-    :func:`~hesstore.analysis.overlap` of the spans is the better question. Two λ are in memory at a time.
+    Inside a cluster of nearly equal eigenvalues single vectors mean little: ``confidence`` is low there, and
+    :func:`~hesstore.analysis.overlap` of the spans is more meaningful. Two grid points are in memory at a time.
     """
-    vectors = vectors_of(ds, run)
-    tracks = _Tracks.empty(vectors.l2.size, vectors.limited(k), vectors.parameters)
+    vectors = eigenvector_reader(ds, run)
+    tracks = _Tracks.empty(vectors.l2.size, vectors.checked_k(k), vectors.num_parameters)
     for index in range(vectors.l2.size):
-        tracks.extend(index, vectors.at(index, vectors.modes))
+        tracks.extend(index, vectors.read(index, vectors.num_modes))
         if progress:
             progress(index + 1, vectors.l2.size)
     return _as_dataset(tracks, vectors)
 
 
-def _as_dataset(tracks: _Tracks, vectors: Vectors) -> xr.Dataset:
-    dims = ("l2", "track")
-    followed = np.take_along_axis(vectors.eigenvalues, np.maximum(tracks.mode, 0), axis=1)
-    values = np.where(tracks.mode >= 0, followed, np.nan)
-    return described(
+def _as_dataset(tracks: _Tracks, vectors: EigenvectorReader) -> xr.Dataset:
+    dims = (AXIS, "track")
+    eigenvalues = np.take_along_axis(vectors.eigenvalues, np.maximum(tracks.mode, 0), axis=1)
+    values = np.where(tracks.mode >= 0, eigenvalues, np.nan)
+    return with_attributes(
         xr.Dataset(
             {
-                "mode": entry(dims, tracks.mode, "mode of the track; -1: none"),
-                "eigenvalue": entry(dims, values, "eigenvalue of the track", "nat"),
-                "confidence": entry(dims, tracks.confidence, "squared overlap with the track's last vector"),
-                "runner_up": entry(
+                "mode": variable(dims, tracks.mode, "mode of the track; -1: none"),
+                "eigenvalue": variable(dims, values, "eigenvalue of the track", "nat"),
+                "confidence": variable(dims, tracks.confidence, "squared overlap with the track's last vector"),
+                "runner_up": variable(
                     dims, tracks.runner_up, "largest squared overlap of the track's last vector with another mode"
                 ),
             },
             coords={
-                **scalars(vectors.part),
-                "l2": vectors.part["l2"].variable,
+                **scalar_coordinates(vectors.part),
+                AXIS: vectors.part[AXIS].variable,
                 "track": np.arange(tracks.mode.shape[1]),
             },
         )
@@ -87,7 +93,7 @@ def _as_dataset(tracks: _Tracks, vectors: Vectors) -> xr.Dataset:
 
 @dataclass(frozen=True)
 class _Tracks:
-    """What :func:`track` has found so far, and the last vector of each track: zeros before it has one."""
+    """The tracks so far: (grid points, tracks) results, and the last vector of each track, zero before its first."""
 
     mode: NDArray[np.int64]
     confidence: NDArray[np.float64]
@@ -95,37 +101,37 @@ class _Tracks:
     last: NDArray[np.float32]
 
     @classmethod
-    def empty(cls, count: int, k: int, parameters: int) -> _Tracks:
+    def empty(cls, count: int, k: int, num_parameters: int) -> _Tracks:
         shape = (count, k)
-        nothing = np.full(shape, np.nan)
-        return cls(np.full(shape, -1), nothing, nothing.copy(), np.zeros((k, parameters), np.float32))
+        unknown = np.full(shape, np.nan)
+        return cls(np.full(shape, -1), unknown, unknown.copy(), np.zeros((k, num_parameters), np.float32))
 
     def extend(self, index: int, vectors: NDArray[np.float32]) -> None:
-        """Match the (modes, P) vectors of the next λ; rows of NaN are modes that were not found."""
-        there = np.isfinite(vectors[:, 0])
-        squares = self._squares(vectors, there)
-        slots = np.arange(len(self.last)) if index == 0 else _matched(squares)
-        for row, slot in enumerate(slots):
-            if there[slot]:
-                self._link(index, row, int(slot), np.where(there, squares[row], np.nan))
-                self.last[row] = vectors[slot]
+        """Match the (modes, P) vectors of the next grid point; rows of NaN are modes that the solver did not find."""
+        is_found = np.isfinite(vectors[:, 0])
+        squares = self._squared_overlaps(vectors, is_found)
+        modes = np.arange(len(self.last)) if index == 0 else _matched_modes(squares)
+        for row, mode in enumerate(modes):
+            if is_found[mode]:
+                self._link(index, row, int(mode), np.where(is_found, squares[row], np.nan))
+                self.last[row] = vectors[mode]
 
-    def _squares(self, vectors: NDArray[np.float32], there: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """(tracks, modes) squared overlaps; 0 where either is not there."""
-        squares = np.zeros((len(self.last), len(there)))
-        found = vectors if there.all() else vectors[there]
-        squares[:, there] = np.minimum(np.square(self.last @ found.T, dtype=np.float64), 1.0)
+    def _squared_overlaps(self, vectors: NDArray[np.float32], is_found: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return (tracks, modes) squared overlaps; 0 for a track without a vector and a mode that was not found."""
+        squares = np.zeros((len(self.last), len(is_found)))
+        found = vectors if is_found.all() else vectors[is_found]
+        squares[:, is_found] = np.minimum(np.square(self.last @ found.T, dtype=np.float64), 1.0)
         return squares
 
-    def _link(self, index: int, row: int, slot: int, squares: NDArray[np.float64]) -> None:
-        self.mode[index, row] = slot
+    def _link(self, index: int, row: int, mode: int, squares: NDArray[np.float64]) -> None:
+        self.mode[index, row] = mode
         if self.last[row].any():
-            others = np.delete(squares, slot)
-            self.confidence[index, row] = squares[slot]
+            others = np.delete(squares, mode)
+            self.confidence[index, row] = squares[mode]
             self.runner_up[index, row] = np.fmax.reduce(others, initial=np.nan)
 
 
-def _matched(squares: NDArray[np.float64]) -> NDArray[np.intp]:
-    """The mode of each track."""
-    slots: NDArray[np.intp] = scipy.optimize.linear_sum_assignment(squares, maximize=True)[1]
-    return slots
+def _matched_modes(squares: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the mode of each track."""
+    modes: NDArray[np.intp] = scipy.optimize.linear_sum_assignment(squares, maximize=True)[1]
+    return modes

@@ -1,11 +1,13 @@
-"""Matrix products with rows of which many columns are constant, at the price of the columns that vary.
+"""Matrix products with rows that have many constant columns, at the cost of the varying columns only.
 
-Images have such columns: in MNIST 67 of 784 pixels never vary, and a few thousand images of one digit leave 200 and
-more blank. With x = 1 cᵀ + z, c the constants (zero where a column varies) and z zero but for the varying columns V:
+Images have constant columns: in MNIST, 67 of the 784 pixels never vary, and in a few thousand images of one digit 200
+or more pixels are blank. Write x = 1 cᵀ + z, where c holds the constants (zero where a column varies) and z is zero
+except in the varying columns V:
 
-    x B   = 1 (cᵀ B) + z_V B_V            A x   = (A 1) cᵀ, and A z_V in the columns V
+    x B   = 1 (cᵀ B) + z_V B_V            A x   = (A 1) cᵀ, plus A z_V in the columns V
 
-A network whose first operation on x is linear meets x in these two forms alone, forward and backward.
+If the first operation of a network on x is linear, x occurs only in these two forms, in the forward pass and in the
+backward pass.
 """
 
 from __future__ import annotations
@@ -24,16 +26,16 @@ aten = torch.ops.aten
 
 
 class VaryingColumns(NamedTuple):
-    """Rows x (n, f) without their constant columns.
+    """Rows x (n, f), split into varying and constant columns.
 
     Attributes
     ----------
     values : Tensor
-        (n, v) the varying columns.
+        (n, v) The varying columns.
     columns : Tensor
-        (v,) their indices.
+        (v,) The indices of the varying columns.
     constants : Tensor
-        (1, f) the other columns' values, zero at ``columns``.
+        (1, f) The values of the constant columns; zero at ``columns``.
     """
 
     values: Tensor
@@ -42,17 +44,18 @@ class VaryingColumns(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor) -> VaryingColumns:
-        """``x`` (n, …), flattened to (n, f), split into what varies and what does not."""
+        """Split ``x`` (n, …), flattened to (n, f), into its varying and its constant columns."""
         flat = x.flatten(1)
         varies = (flat != flat[0]).any(0)
         columns = varies.nonzero().squeeze(1)
         return cls(flat[:, columns].contiguous(), columns, flat[:1].masked_fill(varies, 0))
 
 
-def order(x: Tensor, y: Tensor) -> Tensor:
-    """A permutation of the rows after which neighbours share constant columns: by label, then by varying entries.
+def row_order(x: Tensor, y: Tensor) -> Tensor:
+    """The order of the rows, as indices, in which neighbouring rows share many constant columns.
 
-    An entry counts as varying if it is not its column's most frequent value, taken to be the median.
+    The rows are sorted by label, and within a label by the number of their entries that vary. An entry counts as
+    varying if it differs from the most frequent value of its column, which is assumed to be the median.
     """
     flat = x.flatten(1)
     entries = (flat != flat.median(0).values).sum(1)
@@ -60,13 +63,13 @@ def order(x: Tensor, y: Tensor) -> Tensor:
     return by_entries[y[by_entries].argsort(stable=True)]
 
 
-def factor(graph: fx.Graph, x: fx.Node) -> bool:
-    """Replace the placeholder ``x`` by those of :class:`VaryingColumns`, if every use of it allows that.
+def leave_out_constant_columns(graph: fx.Graph, x: fx.Node) -> bool:
+    """Replace the placeholder ``x`` by those of :class:`VaryingColumns`, if every use of ``x`` allows that.
 
-    Returns whether it did; else the graph is unchanged.
+    Returns whether the placeholder was replaced; otherwise the graph is unchanged.
     """
-    rows = _matrices(x)
-    rules = {node: _rule(node, matrix) for matrix in rows for node in matrix.users if node not in rows}
+    rows = _as_matrix(x)
+    rules = {node: _cheaper_product(node, matrix) for matrix in rows for node in matrix.users if node not in rows}
     calls = {node: rule for node, rule in rules.items() if rule is not None and not set(rows) & set(rule[1])}
     if not rules or len(calls) < len(rules):
         return False
@@ -83,16 +86,19 @@ def factor(graph: fx.Graph, x: fx.Node) -> bool:
     return True
 
 
-def _matrices(x: fx.Node) -> list[fx.Node]:
-    """``x`` and its views as one matrix (n, f)."""
+def _as_matrix(x: fx.Node) -> list[fx.Node]:
+    """The node ``x`` and those of its views that are the matrix (n, f)."""
     shape = x.meta["val"].shape
     flat = torch.Size([shape[0], shape[1:].numel()])
     views = [node for node in x.users if node.target is aten.view.default and node.meta["val"].shape == flat]
     return [x, *views]
 
 
-def _rule(node: fx.Node, x: fx.Node) -> tuple[Callable[..., Tensor], tuple[fx.Node, ...]] | None:
-    """What computes ``node`` from the parts of the matrix ``x``, and with which other arguments."""
+def _cheaper_product(node: fx.Node, x: fx.Node) -> tuple[Callable[..., Tensor], tuple[fx.Node, ...]] | None:
+    """The function that computes ``node`` from the parts of the matrix ``x``, and its other arguments.
+
+    None if ``node`` is no product with ``x`` that has such a function.
+    """
     arguments: tuple[Any, ...] = node.args
     if node.target is aten.mm.default:
         a, b = arguments
@@ -111,24 +117,24 @@ def _rule(node: fx.Node, x: fx.Node) -> tuple[Callable[..., Tensor], tuple[fx.No
 
 
 def rows_times(values: Tensor, columns: Tensor, constants: Tensor, b: Tensor) -> Tensor:
-    """X b (n, m) for ``b`` (f, m)."""
+    """The product x b (n, m) for ``b`` (f, m)."""
     return torch.addmm(constants @ b, values, _select(b, columns))
 
 
 def plus_rows_times(values: Tensor, columns: Tensor, constants: Tensor, b: Tensor, term: Tensor) -> Tensor:
-    """1 termᵀ + x b (n, m) for ``b`` (f, m), ``term`` (m,)."""
+    """The sum 1 termᵀ + x b (n, m) for ``b`` (f, m) and ``term`` (m,)."""
     return torch.addmm(torch.addmm(term, constants, b), values, _select(b, columns))
 
 
 def times_rows(values: Tensor, columns: Tensor, constants: Tensor, a: Tensor) -> Tensor:
-    """``a`` x (m, f) for ``a`` (m, n).
+    """The product a x (m, f) for ``a`` (m, n).
 
-    Computed as (zᵀ aᵀ)ᵀ: BLAS is up to 40 % faster where the long side is the result's first.
+    It is computed as (zᵀ aᵀ)ᵀ: BLAS is up to 40 % faster if the longer side of the result comes first.
     """
     product = a.sum(1, keepdim=True) * constants
     return product.index_copy_(1, columns, (values.t() @ a.t()).t())
 
 
 def _select(b: Tensor, columns: Tensor) -> Tensor:
-    """The rows ``columns`` of ``b``, which is mostly the transpose of a weight."""
+    """The rows ``columns`` of ``b``, gathered from bᵀ because ``b`` is usually the transpose of a weight."""
     return b.t().gather(1, columns.expand(b.shape[1], -1)).t()

@@ -1,7 +1,7 @@
-"""Loss and gradient as one program that is bound to a parameter vector and writes the gradient where it is wanted.
+"""Loss and gradient as one program that is bound to a parameter vector and writes into a given gradient vector.
 
-A training step on small batches is short of arithmetic and long on everything else: views of the parameters made anew,
-the gradient's parts put together. Bound once, the program has its views at hand, and matrix products write straight
+A training step on a small batch has little arithmetic. Much of its time goes into creating views of the parameters and
+assembling the gradient from its parts. A bound program creates its views once, and its matrix products write directly
 into the gradient.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
-from hesstore.autodiff.graph_split import cut
+from hesstore.autodiff.graph_split import split_graph
 from hesstore.autodiff.simplify import drop_copies
 from hesstore.autodiff.tracing import trace_graph
 
@@ -35,64 +35,73 @@ class GradientProgram:
     Attributes
     ----------
     views : GraphModule
-        (θ, g) → the views of θ, and of the vector g for the gradient, that ``slope`` needs.
-    slope : GraphModule
-        (x, y, \\*views) → f, with ∂f/∂θ written to g.
+        (θ, g) → the views of θ and of the gradient vector g that ``evaluate`` needs.
+    evaluate : GraphModule
+        (x, y, \\*views) → f; writes ∂f/∂θ to g.
     """
 
     views: fx.GraphModule
-    slope: fx.GraphModule
+    evaluate: fx.GraphModule
 
     def bind(self, theta: Tensor, gradient: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-        """(x, y) ↦ f at what ``theta`` then holds; the call leaves the gradient in ``gradient``."""
+        """Return the function (x, y) ↦ f at the current entries of ``theta``.
+
+        Each call overwrites ``gradient`` with the gradient.
+        """
         views = self.views(theta, gradient)
 
-        def slope(x: Tensor, y: Tensor) -> Tensor:
-            value: Tensor = self.slope(x, y, *views)
+        def value_and_gradient(x: Tensor, y: Tensor) -> Tensor:
+            value: Tensor = self.evaluate(x, y, *views)
             return value
 
-        return slope
+        return value_and_gradient
 
 
 def trace_gradient(
     f: Callable[[Tensor, Tensor, Tensor], Tensor], theta: Tensor, x: Tensor, y: Tensor, *, stacked: bool = False
 ) -> GradientProgram:
-    """The :class:`GradientProgram` of ``f``; of G copies, each with its own θ, x and y on a first axis, if stacked."""
-    both = torch.func.grad_and_value(f)
-    graph = trace_graph(torch.func.vmap(both) if stacked else both, theta, x, y)
+    """Trace the :class:`GradientProgram` of ``f``.
+
+    If ``stacked``, of G copies of ``f``, each with its own θ, x and y along a first axis.
+    """
+    derivative = torch.func.grad_and_value(f)
+    graph = trace_graph(torch.func.vmap(derivative) if stacked else derivative, theta, x, y)
     parameters, *_ = (node for node in graph.nodes if node.op == "placeholder")
     drop_copies(graph)
     graph.eliminate_dead_code()
     _write_gradient(graph, parameters)
     early = _views(graph)
-    return GradientProgram(*cut(graph, {node for node in graph.nodes if node not in early}))
+    return GradientProgram(*split_graph(graph, {node for node in graph.nodes if node not in early}))
 
 
 def _write_gradient(graph: fx.Graph, parameters: fx.Node) -> None:
-    """The gradient is not returned but written to a new placeholder, part by part where it is pieced together."""
+    """Have the graph write the gradient to a new placeholder instead of returning it.
+
+    A gradient that the graph concatenates from parts is written part by part.
+    """
     output = next(node for node in graph.nodes if node.op == "output")
-    slope: fx.Node
-    slope, value = output.args[0]
+    gradient: fx.Node
+    gradient, value = output.args[0]
     with graph.inserting_after(parameters):
         target = graph.placeholder("gradient")
-    if slope.target is aten.cat.default and len(slope.args) == 1 and slope.meta["val"].dim() == 1:
-        parts: list[fx.Node] = slope.args[0]  # type: ignore[assignment]  # what cat takes
+    if gradient.target is aten.cat.default and len(gradient.args) == 1 and gradient.meta["val"].dim() == 1:
+        parts: list[fx.Node] = gradient.args[0]  # type: ignore[assignment]  # the tensors that cat joins
         sizes = [part.meta["val"].numel() for part in parts]
         with graph.inserting_after(target):
             pieces = graph.call_function(aten.split_with_sizes.default, (target, sizes))
         for index, part in enumerate(parts):
             with graph.inserting_after(pieces):
                 piece = graph.call_function(operator.getitem, (pieces, index))
-            _write(graph, part, piece, output)
+            _write_part(graph, part, piece, output)
     else:
         with graph.inserting_before(output):
-            graph.call_function(aten.copy_.default, (target, slope))
+            graph.call_function(aten.copy_.default, (target, gradient))
     output.args = (value,)
     graph.eliminate_dead_code()
 
 
-def _write(graph: fx.Graph, part: fx.Node, piece: fx.Node, output: fx.Node) -> None:
-    """Have ``part``'s value end up in ``piece``, computed there if its operation can."""
+def _write_part(graph: fx.Graph, part: fx.Node, piece: fx.Node, output: fx.Node) -> None:
+    """Have the value of ``part`` written to ``piece``: by its own operation if that can, otherwise by a copy."""
     source: Any = part
     while source.target is aten.view.default and len(source.users) == 1:
         source = source.args[0]
@@ -107,7 +116,7 @@ def _write(graph: fx.Graph, part: fx.Node, piece: fx.Node, output: fx.Node) -> N
 
 
 def _views(graph: fx.Graph) -> set[fx.Node]:
-    """θ, the gradient, and the nodes that are views of them."""
+    """The placeholders of θ and of the gradient, and the nodes that are views of them."""
     early = set([node for node in graph.nodes if node.op == "placeholder"][:2])
     for node in graph.nodes:
         is_view = node.target is operator.getitem or getattr(node.target, "is_view", False)

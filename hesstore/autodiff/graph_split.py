@@ -1,4 +1,4 @@
-"""Cutting a graph of tensor operations in two: what can be computed early, and what waits for some of the inputs."""
+"""Splitting a graph of tensor operations into a part that runs early and a part that needs the remaining inputs."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 
-def cut(graph: fx.Graph, late: AbstractSet[fx.Node]) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """Split ``graph`` at the nodes ``late``, which hold every node that depends on one of them.
+def split_graph(graph: fx.Graph, late: AbstractSet[fx.Node]) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """Split ``graph`` into the nodes ``late``, which must include every node that depends on one of them, and the rest.
 
     Returns
     -------
     early : GraphModule
-        (the other placeholders) → tuple of the values that ``late`` nodes use.
+        (the other placeholders) → tuple of the values that the late nodes use.
     late : GraphModule
         (the late placeholders, \\*early(…)) → the graph's output.
     """
-    shared = [
-        node for node in graph.nodes if node not in late and node.op != "output" and not late.isdisjoint(node.users)
-    ]
+    output = next(node for node in graph.nodes if node.op == "output")
+    late = late | {output}  # which may depend on no late input
+    shared = [node for node in graph.nodes if node not in late and not late.isdisjoint(node.users)]
     first, second = fx.Graph(), fx.Graph()
     first_copy: dict[fx.Node, fx.Node] = {}
     second_copy = {
@@ -43,6 +43,7 @@ def cut(graph: fx.Graph, late: AbstractSet[fx.Node]) -> tuple[fx.GraphModule, fx
 
 
 def _module(owner: torch.nn.Module, graph: fx.Graph) -> fx.GraphModule:
+    """``graph`` as a module, without dead code and checked."""
     graph.eliminate_dead_code()
     graph.lint()
     return fx.GraphModule(owner, graph)

@@ -1,8 +1,8 @@
-"""Rewriting a traced tangent graph so that each product does less, with the same result up to rounding.
+"""Rewriting a traced tangent graph so that each product does less work, with the same result up to rounding.
 
-What forward-over-reverse differentiation leaves behind: tangents that are zero because an input is constant, copies
-that copy nothing, sums of a matrix product and something else, and runs of factors that do not depend on v.
-Every rule is exact algebra on tensors of known shape; a graph that no rule fits stays as it is.
+Forward-over-reverse differentiation leaves avoidable work behind: tangents that are zero because an input is constant,
+copies that change nothing, additions to a matrix product, and chains of factors that do not depend on v. Every rule
+here is exact algebra on tensors of known shape. A graph that no rule fits stays as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ aten = torch.ops.aten
 _ZEROS = {aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default}
 _KEEP_ZERO = {aten.expand.default, aten.view.default, aten.t.default, aten.alias.default, aten._to_copy.default}  # noqa: SLF001
 _PRODUCTS = {aten.mm.default, aten.bmm.default, aten.mul.Tensor}
-_MAY_COPY_NOTHING = {
+_MAY_CHANGE_NOTHING = {
     aten.alias.default,
     aten.expand.default,
     aten.view.default,
@@ -29,11 +29,10 @@ _TRANSPOSITIONS = {aten.t.default, aten.transpose.int}
 def simplify(graph: fx.Graph, direction: fx.Node) -> None:
     """Rewrite ``graph`` in place; ``direction`` is its placeholder for v.
 
-    A graph with an in-place operation on anything but a value of its own making could tell a tensor from its copy:
-    nodes that an in-place operation touches are left alone.
+    Nodes that an in-place operation changes are left alone, because a tensor and its copy differ after the operation.
     """
     drop_copies(graph)
-    _drop_zeros(graph, _touched(graph))
+    _drop_zeros(graph, _changed_in_place(graph))
     graph.eliminate_dead_code()
     depends = dependents(graph, direction)
     _gather_factors(graph, depends)
@@ -43,7 +42,7 @@ def simplify(graph: fx.Graph, direction: fx.Node) -> None:
 
 
 def dependents(graph: fx.Graph, direction: fx.Node) -> set[fx.Node]:
-    """The nodes whose value depends on ``direction``, itself included."""
+    """The nodes whose value depends on ``direction``, including ``direction`` itself."""
     depends = {direction}
     for node in graph.nodes:
         if not depends.isdisjoint(node.all_input_nodes):
@@ -51,7 +50,7 @@ def dependents(graph: fx.Graph, direction: fx.Node) -> set[fx.Node]:
     return depends
 
 
-def _touched(graph: fx.Graph) -> set[fx.Node]:
+def _changed_in_place(graph: fx.Graph) -> set[fx.Node]:
     """The nodes whose value an in-place operation changes."""
     return {
         node.args[0]
@@ -60,8 +59,8 @@ def _touched(graph: fx.Graph) -> set[fx.Node]:
     }
 
 
-def _same(a: fx.Node, b: fx.Node) -> bool:
-    """Whether two nodes' values agree in shape, dtype and device."""
+def _are_alike(a: fx.Node, b: fx.Node) -> bool:
+    """Whether the values of two nodes agree in shape, dtype and device."""
     first, second = a.meta.get("val"), b.meta.get("val")
     if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
         return False
@@ -69,20 +68,25 @@ def _same(a: fx.Node, b: fx.Node) -> bool:
 
 
 def _replace(graph: fx.Graph, node: fx.Node, by: fx.Node) -> None:
+    """Replace ``node`` by another node everywhere, and erase it."""
     node.replace_all_uses_with(by)
     graph.erase_node(node)
 
 
 def drop_copies(graph: fx.Graph) -> None:
-    """Alias, expand or view in the same shape, cast to the same type, 1 times x, two transpositions: their input."""
-    touched = _touched(graph)
+    """Replace operations that change nothing by their input.
+
+    These are an alias, an expansion or a view in the same shape, a cast to the same type, a product with 1, and two
+    transpositions in sequence.
+    """
+    changed = _changed_in_place(graph)
     for node in list(graph.nodes):
-        if node in touched:
+        if node in changed:
             continue
-        once = node.target is aten.mul.Scalar and node.args[1] == 1
-        if once or node.target in _MAY_COPY_NOTHING:
+        is_product_with_one = node.target is aten.mul.Scalar and node.args[1] == 1
+        if is_product_with_one or node.target in _MAY_CHANGE_NOTHING:
             source = node.args[0]
-            if _same(node, source) and source not in touched:
+            if _are_alike(node, source) and source not in changed:
                 _replace(graph, node, source)
         elif node.target in _TRANSPOSITIONS:
             inner, *dims = node.args
@@ -90,27 +94,27 @@ def drop_copies(graph: fx.Graph) -> None:
                 _replace(graph, node, inner.args[0])
 
 
-def _drop_zeros(graph: fx.Graph, touched: set[fx.Node]) -> None:
-    """Sums with 0 are their other term, where the 0 is known from how it is made."""
+def _drop_zeros(graph: fx.Graph, changed: set[fx.Node]) -> None:
+    """Replace sums with zero by their other term, where the zero is known from the operation that makes it."""
     zero: set[fx.Node] = set()
     for node in list(graph.nodes):
-        if node in touched:
+        if node in changed:
             continue
-        made_zero = node.target in _ZEROS
+        is_made_zero = node.target in _ZEROS
         stays_zero = node.target in _KEEP_ZERO and node.args[0] in zero
         times_zero = node.target in _PRODUCTS and not zero.isdisjoint(node.args[:2])
-        if made_zero or stays_zero or times_zero:
+        if is_made_zero or stays_zero or times_zero:
             zero.add(node)
         elif node.target is aten.add.Tensor and not node.kwargs:
             for term, other in (node.args, node.args[::-1]):
                 if other in zero and isinstance(term, fx.Node):
-                    _replace(graph, node, _expanded(graph, term, node))
+                    _replace(graph, node, _expand_to(graph, term, node))
                     break
 
 
-def _expanded(graph: fx.Graph, term: fx.Node, like: fx.Node) -> fx.Node:
-    """``term``, broadcast to the shape of ``like`` where it has another."""
-    if _same(term, like):
+def _expand_to(graph: fx.Graph, term: fx.Node, like: fx.Node) -> fx.Node:
+    """Return ``term``, broadcast by a new node if its shape differs from that of ``like``."""
+    if _are_alike(term, like):
         return term
     with graph.inserting_before(like):
         view = graph.call_function(aten.expand.default, (term, list(like.meta["val"].shape)))
@@ -119,19 +123,19 @@ def _expanded(graph: fx.Graph, term: fx.Node, like: fx.Node) -> fx.Node:
 
 
 def _gather_factors(graph: fx.Graph, depends: set[fx.Node]) -> None:
-    """(v · a) · b is v · (a · b), whose right factor is computed once."""
+    """Rewrite (v · a) · b as v · (a · b), because the right factor does not depend on v and is computed once."""
     for node in list(graph.nodes):
         if node.target is not aten.mul.Tensor or node not in depends:
             continue
         inner, outer = node.args
         if not (isinstance(inner, fx.Node) and isinstance(outer, fx.Node)) or outer in depends:
             continue
-        if inner.target is not aten.mul.Tensor or len(inner.users) > 1 or not _same(node, inner):
+        if inner.target is not aten.mul.Tensor or len(inner.users) > 1 or not _are_alike(node, inner):
             continue
         moving, fixed = inner.args
         if moving not in depends:
             moving, fixed = fixed, moving
-        if not isinstance(fixed, fx.Node) or fixed in depends or not _same(fixed, outer):
+        if not isinstance(fixed, fx.Node) or fixed in depends or not _are_alike(fixed, outer):
             continue
         with graph.inserting_before(node):
             factor = graph.call_function(aten.mul.Tensor, (fixed, outer))
@@ -140,7 +144,7 @@ def _gather_factors(graph: fx.Graph, depends: set[fx.Node]) -> None:
 
 
 def _fuse_products_into_sums(graph: fx.Graph, depends: set[fx.Node]) -> None:
-    """One matrix product that adds to x for x + a b; one pass for x + a · b elementwise."""
+    """Rewrite x + a b as one matrix product that adds to x, and an elementwise x + a · b as one pass."""
     fused = {
         aten.mm.default: aten.addmm.default,
         aten.bmm.default: aten.baddbmm.default,
@@ -152,7 +156,7 @@ def _fuse_products_into_sums(graph: fx.Graph, depends: set[fx.Node]) -> None:
         for product, other in (node.args, node.args[::-1]):
             if not isinstance(product, fx.Node) or not isinstance(other, fx.Node):
                 continue
-            if product.target in fused and product in depends and len(product.users) == 1 and _same(node, product):
+            if product.target in fused and product in depends and len(product.users) == 1 and _are_alike(node, product):
                 with graph.inserting_before(node):
                     call = graph.call_function(fused[product.target], (other, *product.args))
                     call.meta["val"] = node.meta["val"]
@@ -161,7 +165,10 @@ def _fuse_products_into_sums(graph: fx.Graph, depends: set[fx.Node]) -> None:
 
 
 def _let_views_copy(graph: fx.Graph) -> None:
-    """A term that took its sum's place may lie in memory in another order, of which there is no view in every shape."""
+    """Replace views by reshapes, which copy if they must.
+
+    A term that has replaced its sum may have another order in memory, and then not every shape is a view of it.
+    """
     for node in graph.nodes:
         if node.target in _VIEWS and node.args[0].op != "placeholder":
             node.target = aten.reshape.default

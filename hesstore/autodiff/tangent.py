@@ -1,9 +1,9 @@
-"""Splitting a directional derivative into what depends on the point and what depends on the direction.
+"""Splitting a directional derivative into the part that depends on the point and the part that needs the direction.
 
-For f and a point θ, the map v ↦ (∂f/∂θ)(θ)·v is linear. Tracing it once as a graph of tensor operations and cutting
-the graph at its first operations that see v gives two programs: ``primal`` computes all that does not depend on v,
-``tangent`` takes those values and v. At a fixed θ the first runs once and the second for each v; both serve every θ
-and every batch of the same shape, so tracing is paid once, not once a point.
+For f and a point θ, the map v ↦ (∂f/∂θ)(θ)·v is linear. It is traced once as a graph of tensor operations, and this
+graph is split where operations first use v. This gives two programs: ``primal`` computes everything that does not
+depend on v, and ``tangent`` computes the derivative from these values and v. At a fixed θ, the first runs once and the
+second once for each v. Both serve every θ and every batch of the same shape, so tracing is paid only once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.autodiff.constant_columns import VaryingColumns, factor
-from hesstore.autodiff.graph_split import cut
+from hesstore.autodiff.constant_columns import VaryingColumns, leave_out_constant_columns
+from hesstore.autodiff.graph_split import split_graph
 from hesstore.autodiff.simplify import dependents, simplify
 from hesstore.autodiff.tracing import trace_graph
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TangentProgram:
-    """v ↦ (∂f/∂θ)(θ, x, y)·v for all θ, x, y of the shapes that were traced.
+    """The program v ↦ (∂f/∂θ)(θ, x, y)·v, for all θ, x, y of the shapes that were traced.
 
     Attributes
     ----------
@@ -34,36 +34,37 @@ class TangentProgram:
         (θ, \\*inputs(x), y) → tuple of the tensors that ``tangent`` needs.
     tangent : GraphModule
         (v, \\*primal(…)) → the directional derivative.
-    factored : bool
+    takes_varying_columns : bool
         Whether the programs take x as :class:`~hesstore.autodiff.constant_columns.VaryingColumns`.
     """
 
     primal: fx.GraphModule
     tangent: fx.GraphModule
-    factored: bool
+    takes_varying_columns: bool
 
     def inputs(self, x: Tensor) -> tuple[Tensor, ...]:
-        """``x`` as the programs take it."""
-        return VaryingColumns.of(x) if self.factored else (x,)
+        """The inputs of the programs for the rows ``x``."""
+        return VaryingColumns.of(x) if self.takes_varying_columns else (x,)
 
 
-def trace(
+def trace_tangent(
     f: Callable[[Tensor, Tensor, Tensor], Tensor], theta: Tensor, x: Tensor, y: Tensor, *, stacked: bool = False
 ) -> TangentProgram:
-    """The :class:`TangentProgram` of ``f(θ, x, y)`` with respect to θ.
+    """Trace the :class:`TangentProgram` of ``f(θ, x, y)`` with respect to θ.
 
-    If stacked, of G copies of ``f``, each with its own θ and v, on a first axis of ``theta``; x and y are theirs all.
+    If ``stacked``, of G copies of ``f``, each with its own θ and v along a first axis of ``theta``; all copies share x
+    and y.
     """
 
     def derivative(theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         result: Tensor = torch.func.jvp(lambda point: f(point, x, y), (theta,), (v,))[1]
         return result
 
-    # vmap outermost: in the order jvp(vmap(…)) PyTorch 2.14 differentiates layer norm wrongly.
+    # vmap is outermost, because PyTorch 2.14 differentiates layer norm wrongly in the order jvp(vmap(…)).
     each = torch.func.vmap(derivative, in_dims=(0, None, None, 0)) if stacked else derivative
     graph = trace_graph(each, theta, x, y, torch.zeros_like(theta))
     _, rows, _, direction = (node for node in graph.nodes if node.op == "placeholder")
     graph.eliminate_dead_code()
     simplify(graph, direction)
-    factored = factor(graph, rows)
-    return TangentProgram(*cut(graph, dependents(graph, direction)), factored)
+    takes_varying_columns = leave_out_constant_columns(graph, rows)
+    return TangentProgram(*split_graph(graph, dependents(graph, direction)), takes_varying_columns)

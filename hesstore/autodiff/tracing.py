@@ -1,4 +1,4 @@
-"""From a Python function on tensors to the graph of the operations that it performs."""
+"""Tracing: the graph of the tensor operations that a Python function performs."""
 
 from __future__ import annotations
 
@@ -16,21 +16,27 @@ if TYPE_CHECKING:
 
 aten = torch.ops.aten
 
-# What PyTorch 2.14 has no rule for in nested forward mode, or, for layer norm, a wrong one.
-_SPELT_OUT = get_decompositions(
+# Operations for which PyTorch 2.14 has no rule in nested forward mode or, for layer norm, a wrong one.
+_DECOMPOSITIONS = get_decompositions(
     [aten.native_layer_norm, aten.native_batch_norm, aten._native_batch_norm_legit, aten.silu, aten.mish, aten.glu]  # noqa: SLF001
 )
 
 
 def trace_graph(f: Callable[..., object], *arguments: Tensor) -> fx.Graph:
-    """The operations of ``f`` on tensors like ``arguments``, a placeholder for each; derivatives are spelt out."""
-    with warnings.catch_warnings():  # PyTorch's own rules for forward mode are built with its deprecated torch.jit
+    """Trace the operations of ``f`` on tensors like ``arguments``, with one placeholder for each argument.
+
+    Derivatives that ``f`` takes become plain operations of the graph.
+    """
+    with warnings.catch_warnings():  # PyTorch builds its own rules for forward mode with its deprecated torch.jit
         warnings.simplefilter("ignore", FutureWarning)
         graph: fx.Graph = make_fx(f)(*arguments).graph
     return graph
 
 
-def spelt_out(f: Callable[..., Tensor], *arguments: Tensor) -> Callable[..., Tensor]:
-    """``f``, for arguments of these shapes, in operations that forward mode differentiates twice."""
-    program: Callable[..., Tensor] = make_fx(f, decomposition_table=_SPELT_OUT)(*arguments)  # type: ignore[arg-type]
+def decompose_operations(f: Callable[..., Tensor], *arguments: Tensor) -> Callable[..., Tensor]:
+    """Trace ``f``, for arguments of these shapes, with operations that forward mode can differentiate twice.
+
+    Layer norm and others are replaced by their decompositions into such operations.
+    """
+    program: Callable[..., Tensor] = make_fx(f, decomposition_table=_DECOMPOSITIONS)(*arguments)  # type: ignore[arg-type]
     return program

@@ -1,1 +1,1 @@
-"""The comparison of two stores. May import ``analysis``, ``store`` and below; needs no torch."""
+"""The comparison of two stores. It imports ``analysis``, ``store`` and lower layers; it needs no torch."""

@@ -1,7 +1,8 @@
-"""Two stores held against each other: config, environment, and the results at each λ that is complete in both.
+"""Compares two stores: their configs, their environments, and their results at common complete grid points.
 
-λ by λ, so that no more than one of each is in memory. All is read and held against its digests: equal digests alone
-say that the same was written once, not that it is still there.
+The results are compared grid point by grid point, so that only one grid point of each store is in memory. All values
+are read and checked against their digests: equal digests in both stores only show that the same values were written,
+not that the files still contain them.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hesstore.comparison import distances
-from hesstore.comparison.verified_reader import Reader, check, is_unset
+from hesstore.comparison.verified_reader import Reader, check_digests, is_unset
 from hesstore.errors import CorruptStoreError
+from hesstore.store.decoding import decoding
 from hesstore.store.environments import facts_by_group
 from hesstore.store.identity import identity_of
-from hesstore.store.schema import BY_NAME, VARIABLES, Status, promised_large
+from hesstore.store.schema import AXIS, BY_NAME, VARIABLES, Point, Run, Status, promised_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,35 +28,35 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from hesstore.comparison.distances import Distance
-    from hesstore.comparison.verified_reader import At
+    from hesstore.comparison.verified_reader import PointValues
 
-Values = dict[str, tuple[str, str]]
-"""For each name the value in A and the one in B, as text; a dash where there is none."""
+TextPairs = dict[str, tuple[str, str]]
+"""For each name the value in A and the value in B, as text; a dash stands for a missing value."""
 
 BY_VECTOR = frozenset(variable.name for variable in VARIABLES if "mode" in variable.dims and variable.by_l2)
-"""What is told of single eigenvectors, which mean little where eigenvalues nearly coincide."""
+"""Variables that belong to single eigenvectors, which are nearly arbitrary where eigenvalues nearly coincide."""
 
 _NOT_COMPARED = {"fit_seconds", "analysis_seconds", "digest", "entries_digest", "status", "failure"}
-"""Times are never the same twice; the others follow from what is compared."""
+"""Variables that are not compared: times always differ, and the others follow from variables that are compared."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one variable, over the λ that are complete in both.
+    """The difference of one variable, over the grid points that are complete in both stores.
 
     Attributes
     ----------
     variable : str
         Its name.
     differing : int
-        λ at which any value differs.
+        Number of grid points at which any value differs.
     absolute : float or None
-        The largest difference; NaN if a number stands against none. None for eigenvectors, counts, flags and texts.
+        The largest difference; NaN if only one store has a number. None for eigenvectors, counts, flags and texts.
     relative : float or None
-        The largest difference over the largest magnitude at the same λ. Of eigenvectors 1 − ‖V_A V_Bᵀ‖_F²/k, of the
-        spans up to the last gap between eigenvalues. None for counts, flags and texts.
+        The largest difference over the largest magnitude at the same grid point. For eigenvectors it is
+        1 − ‖V_A V_Bᵀ‖_F²/k for the spans up to the last gap between eigenvalues. None for counts, flags and texts.
     run, l2 : int, float
-        Where ``relative`` is largest, or else the first λ that differs: run ID in A, and λ.
+        Run ID in A and λ of the grid point where ``relative`` is largest, or else of the first one that differs.
     """
 
     variable: str
@@ -67,40 +69,41 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What differs between the stores A and B.
+    """The differences between two stores, A and B.
 
     Attributes
     ----------
     config : dict of str to (str, str)
-        What decides the results: settings, the data's digest, the parameters.
+        Differences in the identity, which decides the results: settings, digest of the data, parameters.
     environment : dict of str to (str, str)
-        What they were made on, and the settings that say where: no difference of results.
+        Differences in the environment and in the settings that do not affect the results.
     recorded_only_a, recorded_only_b : tuple of str
-        Facts of the environment that one of them alone recorded.
+        Facts about the environment that only one of the stores records.
     imported : tuple of str
-        Which of them, ``A`` or ``B``, was imported from files. Its config is what was said of the files.
+        The stores, ``A`` or ``B``, that were imported from files. Their config is the one given for the import.
     shapes : dict of str to (str, str)
-        Variables that have other shapes.
+        Variables whose shapes differ.
     variables_only_a, variables_only_b : tuple of str
-        Variables of which one of them alone has any values at the λ that are complete in both: no difference of
-        results. An import has what its files had.
+        Variables of which only one store has any values at the common grid points. This does not count as a
+        difference of results: an import has only the values that its files had.
     gaps : tuple of str
-        Variables of which an import lacks some values that the other store has; the others are compared.
+        Variables of which an import lacks some values that the other store has; the other values are compared.
     common, only_a, only_b : int
-        λ of runs of the same seed and direction that are complete in both, and in one alone.
+        Number of grid points that are complete in both stores, and in only one of them. Runs with the same seed and
+        direction correspond to each other.
     identical : int or None
-        λ whose weights, gradient, eigenvectors and other large arrays are the same to the byte; None if one store
-        lacks some.
+        Number of common grid points at which the large arrays (weights, gradient, eigenvectors, …) are equal byte by
+        byte; None if a store lacks some of them.
     differences : tuple of Difference
-        One of each variable that was compared, in the schema's order.
+        One for each variable that was compared, in the order of the schema.
     """
 
-    config: Values
-    environment: Values
+    config: TextPairs
+    environment: TextPairs
     recorded_only_a: tuple[str, ...] = ()
     recorded_only_b: tuple[str, ...] = ()
     imported: tuple[str, ...] = ()
-    shapes: Values = field(default_factory=dict)
+    shapes: TextPairs = field(default_factory=dict)
     variables_only_a: tuple[str, ...] = ()
     variables_only_b: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
@@ -112,29 +115,34 @@ class Comparison:
 
     @property
     def same_config(self) -> bool:
-        """Whether nothing that decides the results differs."""
+        """Whether the identities, which decide the results, are equal."""
         return not self.config
 
     @property
     def same_results(self) -> bool:
-        """Whether the same λ are complete in both, and the values that both have are the same, but for times."""
+        """Whether the same grid points are complete in both, and all values that both have are equal except times."""
         return not (self.shapes or self.only_a or self.only_b or any(each.differing for each in self.differences))
 
 
 def compare_configs(a: xr.Dataset, b: xr.Dataset) -> Comparison:
-    """Config and environment alone; no array is read.
+    """Compare only config and environment; no array is read.
+
+    Parameters
+    ----------
+    a, b : Dataset
+        Whole stores.
 
     Raises
     ------
     CorruptStoreError
-        If the attributes of one can't be read.
+        If the attributes of a store can't be read.
     """
-    first, second = _described(a), _described(b)
+    first, second = _describe(a), _describe(b)
     both = first.facts.keys() & second.facts.keys()
     facts_a, facts_b = ({name: fact for name, fact in each.facts.items() if name in both} for each in (first, second))
     return Comparison(
-        _differing(first.identity, second.identity),
-        _differing(first.elsewhere, second.elsewhere) | _differing(facts_a, facts_b),
+        _differences(first.identity, second.identity),
+        _differences(first.other_settings, second.other_settings) | _differences(facts_a, facts_b),
         recorded_only_a=tuple(name for name in first.facts if name not in both),
         recorded_only_b=tuple(name for name in second.facts if name not in both),
         imported=tuple(name for name, each in (("A", first), ("B", second)) if each.is_import),
@@ -144,50 +152,48 @@ def compare_configs(a: xr.Dataset, b: xr.Dataset) -> Comparison:
 def compare(
     a: xr.Dataset, b: xr.Dataset, progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> Comparison:
-    """All that differs between two stores.
+    """Compare two stores: their configs, their environments and their results.
 
     Parameters
     ----------
     a, b : Dataset
-        Whole stores; opened with ``chunked=False`` they are read fastest.
+        Whole stores. They are read fastest if they were opened with ``chunked=False``.
     progress : callable, optional
-        Is told (λ done, λ complete in both).
+        Called with (grid points compared, grid points that are complete in both).
 
     Raises
     ------
     CorruptStoreError
-        If the attributes or arrays of one can't be read, or are not what its digests say.
+        If the attributes or arrays of a store can't be read, or contradict its digests.
     """
-    made = compare_configs(a, b)
-    imports = tuple(side for side, called in enumerate("AB") if called in made.imported)
+    found = compare_configs(a, b)
+    imports = tuple(side for side, name in enumerate("AB") if name in found.imported)
     readers = Reader(a, "A"), Reader(b, "B")
     identical = 0
-    try:
-        names, shapes = _names(a, b)
-        cells, only_a, only_b = _cells(a, b)
+    with decoding("one of the stores"):
+        names, shapes = _comparable_variables(a, b)
+        common, only_a, only_b = _common_points(a, b)
         tallies = {name: _Tally() for name in names}
         has_same_large = _have_the_same_large(a, b)
-        for done, cell in enumerate(cells, 1):
-            values = readers[0].at(cell.places[0]), readers[1].at(cell.places[1])
-            check(readers, cell.places, values)
-            is_identical = has_same_large and cell.digests[0] == cell.digests[1]
+        for done, each in enumerate(common, 1):
+            values = readers[0].read(each.points[0]), readers[1].read(each.points[1])
+            check_digests(readers, each.points, values)
+            is_identical = has_same_large and each.digests[0] == each.digests[1]
             identical += is_identical
             for name, tally in tallies.items():
-                tally.add(name, cell, values, imports, is_same=is_identical and BY_NAME[name].is_large)
-            progress(done, len(cells))
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise CorruptStoreError(f"arrays can't be read ({error}): hesstore verify names the damaged file") from error
+                tally.add(name, each.points[0], values, imports, is_same=is_identical and BY_NAME[name].is_large)
+            progress(done, len(common))
     one_sided = [[name for name in names if tallies[name].is_only_in(side)] for side in (0, 1)]
-    in_both = {name: tally for name, tally in tallies.items() if all(tally.there)}
+    in_both = {name: tally for name, tally in tallies.items() if all(tally.points_with_values)}
     if any(BY_NAME[name].is_large for name in one_sided[0] + one_sided[1]):
         has_same_large = False
     return replace(
-        made,
+        found,
         shapes=shapes,
         variables_only_a=tuple(one_sided[0]),
         variables_only_b=tuple(one_sided[1]),
         gaps=tuple(name for name, tally in in_both.items() if tally.has_gaps),
-        common=len(cells),
+        common=len(common),
         only_a=only_a,
         only_b=only_b,
         identical=identical if has_same_large else None,
@@ -195,32 +201,32 @@ def compare(
     )
 
 
-# -- what they were made with -----------------------------------------------------------------------------
+# -- config and environment ---------------------------------------------------------------------------------
 
 
-class _Described(NamedTuple):
-    """What decides the results of a store, other settings, facts of its environment, and whether it was imported."""
+class _Description(NamedTuple):
+    """The identity of a store, its other settings, the facts of its environment, and whether it was imported."""
 
     identity: dict[str, Any]
-    elsewhere: dict[str, Any]
+    other_settings: dict[str, Any]
     facts: dict[str, Any]
     is_import: bool
 
 
-def _described(ds: xr.Dataset) -> _Described:
+def _describe(ds: xr.Dataset) -> _Description:
     try:
         identity, config, made = (json.loads(ds.attrs[name]) for name in ("identity", "config", "environment"))
         layout = [f"{name} {'×'.join(map(str, shape))}" for name, shape in identity["parameters"]]
         groups = facts_by_group(made)
         facts = {f"{group}.{name}": fact for group, named in groups.items() for name, fact in named.items()}
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise CorruptStoreError(f"attributes can't be read ({error}): hesstore verify says more") from error
-    elsewhere = {f"config.{key}": value for key, value in config.items() if key not in identity}
-    is_import = identity.pop("imported", None) is not None  # from which files is no setting
-    return _Described({**identity, "parameters": ", ".join(layout)}, elsewhere, facts, is_import)
+        raise CorruptStoreError(f"attributes can't be read ({error}): run hesstore verify for details") from error
+    other_settings = {f"config.{key}": value for key, value in config.items() if key not in identity}
+    is_import = identity.pop("imported", None) is not None  # the digest of the imported files is not a setting
+    return _Description({**identity, "parameters": ", ".join(layout)}, other_settings, facts, is_import)
 
 
-def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> Values:
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> TextPairs:
     texts = {key: (_text(a.get(key)), _text(b.get(key))) for key in dict.fromkeys([*a, *b])}
     return {key: pair for key, pair in texts.items() if pair[0] != pair[1]}
 
@@ -231,44 +237,43 @@ def _text(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-# -- what can be compared ---------------------------------------------------------------------------------
+# -- grid points and variables ----------------------------------------------------------------------------
 
 
-class _Cell(NamedTuple):
-    """A λ that is complete in both: its run in A, and where it is and its digest in each."""
+class _CommonPoint(NamedTuple):
+    """A grid point that is complete in both stores, and the digest of its large arrays, in A and in B."""
 
-    run: int
-    l2: float
-    places: tuple[tuple[int, int], tuple[int, int]]
+    points: tuple[Point, Point]
     digests: tuple[int, int]
 
 
-def _cells(a: xr.Dataset, b: xr.Dataset) -> tuple[list[_Cell], int, int]:
-    """Those in both, in the order of A, and how many are complete in one alone."""
-    there_a, there_b = _complete(a), _complete(b)
-    digests_a, digests_b, runs = a["digest"].values, b["digest"].values, a["run"].values
-    cells = []
-    for key, place in there_a.items():
-        if key in there_b:
-            digests = int(digests_a[place]), int(digests_b[there_b[key]])
-            cells.append(_Cell(int(runs[place[0]]), key[2], (place, there_b[key]), digests))
-    return cells, len(there_a) - len(cells), len(there_b) - len(cells)
+def _common_points(a: xr.Dataset, b: xr.Dataset) -> tuple[list[_CommonPoint], int, int]:
+    """The common grid points, in the order of A, and the number of those that are complete in only A or only B."""
+    complete_a, complete_b = _complete_points(a), _complete_points(b)
+    common = [
+        _CommonPoint((point_a, complete_b[key][0]), (digest_a, complete_b[key][1]))
+        for key, (point_a, digest_a) in complete_a.items()
+        if key in complete_b
+    ]
+    return common, len(complete_a) - len(common), len(complete_b) - len(common)
 
 
-def _complete(ds: xr.Dataset) -> dict[tuple[int, str, float], tuple[int, int]]:
-    """Where each complete λ is, by the seed and direction of its run."""
-    status, strengths = ds["status"].values, ds["l2"].values
-    return {
-        (int(seed), str(direction), float(strengths[index])): (position, int(index))
-        for position, (seed, direction) in enumerate(zip(ds["seed"].values, ds["direction"].values, strict=True))
-        for index in np.flatnonzero(status[position] == Status.COMPLETE)
-    }
+def _complete_points(ds: xr.Dataset) -> dict[tuple[int, str, float], tuple[Point, int]]:
+    """Each complete grid point and its digest, by seed, direction and λ."""
+    status, digests, grid = ds["status"].values, ds["digest"].values, ds[AXIS].values
+    found = {}
+    for row, facts in enumerate(zip(*(ds[name].values for name in ("run", "seed", "direction")), strict=True)):
+        run = Run(int(facts[0]), int(facts[1]), str(facts[2]))
+        for index in np.flatnonzero(status[row] == Status.COMPLETE):
+            point = Point(run, int(index), float(grid[index]))
+            found[run.seed, run.direction, point.l2] = (point, int(digests[row, index]))
+    return found
 
 
-def _names(a: xr.Dataset, b: xr.Dataset) -> tuple[list[str], Values]:
-    """The variables to compare, and those that have other shapes, but for the number of modes."""
+def _comparable_variables(a: xr.Dataset, b: xr.Dataset) -> tuple[list[str], TextPairs]:
+    """The variables to compare, and those whose shapes differ in more than the number of modes."""
     names: list[str] = []
-    shapes: Values = {}
+    shapes: TextPairs = {}
     for name in BY_NAME:
         if name in _NOT_COMPARED or not (name in a or name in b):
             continue
@@ -280,13 +285,13 @@ def _names(a: xr.Dataset, b: xr.Dataset) -> tuple[list[str], Values]:
 
 
 def _have_the_same_large(a: xr.Dataset, b: xr.Dataset) -> bool:
-    """Whether the digests of both cover the same arrays, and both have them all: a pack may lack some."""
+    """Whether the digests of both stores cover the same arrays, and both have all of them: a pack may lack some."""
     covered, other = (set(promised_large(identity_of(ds.attrs), Status.COMPLETE)) for ds in (a, b))
     return covered == other and all(name in a and name in b for name in covered)
 
 
 def _shape(ds: xr.Dataset, name: str) -> str:
-    sizes = [f"{length} {dim}" for dim, length in ds[name].sizes.items() if dim not in {"run", "l2", "mode"}]
+    sizes = [f"{length} {dim}" for dim, length in ds[name].sizes.items() if dim not in {"run", AXIS, "mode"}]
     return " × ".join(sizes)
 
 
@@ -295,28 +300,36 @@ def _shape(ds: xr.Dataset, name: str) -> str:
 
 @dataclass
 class _Tally:
-    """The largest distance of a variable so far, and where; and at how many λ each store has any values of it."""
+    """Collects the distances of one variable: the largest one, where it is, and at how many grid points it differs."""
 
     differing: int = 0
     largest: Distance | None = None
     run: int = 0
     l2: float = 0.0
-    there: list[int] = field(default_factory=lambda: [0, 0])
+    points_with_values: list[int] = field(default_factory=lambda: [0, 0])
     has_gaps: bool = False
 
-    def add(self, name: str, cell: _Cell, values: tuple[At, At], imports: tuple[int, ...], *, is_same: bool) -> None:
+    def add(
+        self,
+        name: str,
+        point: Point,
+        values: tuple[PointValues, PointValues],
+        imports: tuple[int, ...],
+        *,
+        is_same: bool,
+    ) -> None:
         for side, each in enumerate(values):
-            self.there[side] += not is_unset(name, each)
+            self.points_with_values[side] += not is_unset(name, each)
         if any(name not in each for each in values):
             return
-        found, has_gaps = (distances.SAME, False) if is_same else distances.of_variable(name, values, imports)
+        found, has_gaps = (distances.SAME, False) if is_same else distances.distance_of(name, values, imports)
         self.has_gaps |= has_gaps
         self.differing += found.differs
         if self.largest is None or _rank(found) > _rank(self.largest):
-            self.largest, self.run, self.l2 = found, cell.run, cell.l2
+            self.largest, self.run, self.l2 = found, point.run.id, point.l2
 
     def is_only_in(self, side: int) -> bool:
-        return self.there[side] > 0 and not self.there[1 - side]
+        return self.points_with_values[side] > 0 and not self.points_with_values[1 - side]
 
     def difference(self, name: str) -> Difference:
         largest = self.largest or distances.SAME

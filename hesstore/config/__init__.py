@@ -1,4 +1,4 @@
-"""The settings of a sweep: their kinds, limits, presets and sources. Imports :mod:`hesstore.errors` alone."""
+"""The settings of a sweep: their types, limits, presets and sources. It imports only :mod:`hesstore.errors`."""
 
 from hesstore.config.sweep_config import PRESETS, SweepConfig, check_keys, fingerprint, settings
 

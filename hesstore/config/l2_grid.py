@@ -1,17 +1,17 @@
-"""Grids of λ: how they are written, read and rounded."""
+"""Grids of the regularisation strength λ: how they are parsed, rounded and written."""
 
 from __future__ import annotations
 
 import itertools
 
-from hesstore.config.settings import integer, items, number
+from hesstore.config.setting_types import as_list, integer, parse_number
 
 L2_DECIMALS = 10
-"""λ are rounded to this many decimals, so that ``.sel(l2=0.0006)`` finds its decimal literal exactly."""
+"""Decimals to which λ is rounded, so that ``.sel(l2=0.0006)`` finds the decimal literal exactly."""
 
 
 def linear_grid(start: float, stop: float, num: int) -> tuple[float, ...]:
-    """``num`` evenly spaced λ from ``start`` to ``stop`` inclusive, rounded to 10 decimals."""
+    """Return ``num`` evenly spaced values from ``start`` to ``stop`` inclusive, rounded to 10 decimals."""
     if num == 1:
         return (round(start, L2_DECIMALS),)
     step = (stop - start) / (num - 1)
@@ -19,7 +19,9 @@ def linear_grid(start: float, stop: float, num: int) -> tuple[float, ...]:
 
 
 def parse_l2(value: object) -> tuple[float, ...]:
-    """λ from ``"START:STOP:NUM"``, a comma list, a number or a sequence; rounded to 10 decimals.
+    """Parse a grid from ``"START:STOP:NUM"``, a comma-separated list, a number or a sequence.
+
+    The values are rounded to 10 decimals.
 
     Raises
     ------
@@ -30,26 +32,26 @@ def parse_l2(value: object) -> tuple[float, ...]:
         parts = value.split(":")
         if len(parts) != 3:
             raise ValueError(f"{value!r} is not START:STOP:NUM")
-        start, stop, num = number(parts[0]), number(parts[1]), integer(1).parse(parts[2])
+        start, stop, num = parse_number(parts[0]), parse_number(parts[1]), integer(1).parse(parts[2])
         if num > 1 and not stop > start:
             raise ValueError(f"{value!r} does not ascend: STOP must be above START")
         grid = linear_grid(start, stop, num)
     else:
-        grid = tuple(round(number(item), L2_DECIMALS) for item in items(value))
+        grid = tuple(round(parse_number(item), L2_DECIMALS) for item in as_list(value))
     if not grid:
-        raise ValueError("is empty: give START:STOP:NUM or a comma list")
+        raise ValueError("is empty: give START:STOP:NUM or a comma-separated list")
     if grid[0] < 0 or min(grid) < 0:
         raise ValueError(f"{min(grid):g} is negative: λ starts at 0")
     for previous, current in itertools.pairwise(grid):
         if current == previous:
-            raise ValueError(f"{current:.10g} appears twice (λ are told apart by {L2_DECIMALS} decimals)")
+            raise ValueError(f"{current:.10g} appears twice (λ is rounded to {L2_DECIMALS} decimals)")
         if current < previous:
             raise ValueError(f"{current:.10g} comes after {previous:.10g}: list λ in ascending order")
     return tuple(value + 0.0 for value in grid)  # -0.0 becomes 0.0
 
 
 def format_l2(grid: tuple[float, ...]) -> str | list[float]:
-    """The shortest setting that :func:`parse_l2` turns back into ``grid``."""
+    """Return the shortest value from which :func:`parse_l2` makes ``grid`` again."""
     if len(grid) > 2 and linear_grid(grid[0], grid[-1], len(grid)) == grid:
         start, stop = (repr(value).removesuffix(".0") for value in (grid[0], grid[-1]))
         return f"{start}:{stop}:{len(grid)}"

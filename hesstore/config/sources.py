@@ -1,4 +1,7 @@
-"""The config that a preset, a file, texts and options make together, and its TOML with where each value comes from."""
+"""The sources of a config: a preset, a TOML file, ``key=value`` texts and options, and how they are merged.
+
+:func:`as_toml` writes the result as TOML, with the origin of each value.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tomli_w
 
-from hesstore.config import PRESETS, SweepConfig, check_keys, settings
+from hesstore.config import PRESETS, check_keys, settings
 from hesstore.config.suggestions import did_you_mean
 from hesstore.errors import ConfigError
 
@@ -15,13 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from hesstore.config import SweepConfig
+
 DEFAULT = "default"
 _WIDTH = 100
-"""Characters of a line that a list may take."""
+"""Maximum number of characters for a list that is written on one line."""
 
 
 class Layer(NamedTuple):
-    """Settings that come from one place: what it is called, and their values as they stand there."""
+    """Settings that come from one source: the name of the source, and the values, not yet parsed."""
 
     origin: str
     values: Mapping[str, object]
@@ -33,12 +38,25 @@ def layers(
     assignments: Iterable[str] = (),
     options: Mapping[str, object] | None = None,
 ) -> list[Layer]:
-    """A preset, then a TOML file, then ``key=value`` texts, then options; of two that name a setting the later wins.
+    """Return the layers of a config: a preset, then a TOML file, then ``key=value`` texts, then options.
+
+    Later layers override earlier ones; see :func:`merge`.
+
+    Parameters
+    ----------
+    preset : str
+        Name of a preset.
+    file : Path, optional
+        A TOML file.
+    assignments : iterable of str
+        Texts ``key=value``.
+    options : mapping, optional
+        Values by the name of the setting.
 
     Raises
     ------
     ConfigError
-        For an unknown preset or key, or a file that can't be read.
+        If the preset or a key is unknown, or the file can't be read.
     """
     if preset not in PRESETS:
         raise ConfigError(f"preset: {preset!r} is not one of {', '.join(PRESETS)}{did_you_mean(preset, PRESETS)}")
@@ -51,28 +69,12 @@ def layers(
 
 
 def merge(found: Sequence[Layer]) -> dict[str, object]:
-    """The settings that any layer names, as the last of them has it; the others are at their defaults."""
+    """Return the settings that the layers contain; the last layer that has a setting decides its value."""
     return {key: value for layer in found for key, value in layer.values.items()}
 
 
-def resolve(
-    preset: str = "paper",
-    file: Path | None = None,
-    assignments: Iterable[str] = (),
-    options: Mapping[str, object] | None = None,
-) -> SweepConfig:
-    """The config that :func:`layers` make together.
-
-    Raises
-    ------
-    ConfigError
-        As :func:`layers`, and for a value out of range.
-    """
-    return SweepConfig.from_mapping(merge(layers(preset, file, assignments, options)))
-
-
 def read_toml(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file (a flat table of keys).
+    """Read the settings in a TOML file, which is a flat table of keys.
 
     Raises
     ------
@@ -90,17 +92,18 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def as_toml(config: SweepConfig, found: Sequence[Layer] = ()) -> str:
-    """``config`` as TOML that :func:`read_toml` reads: in groups, each line with the origin of its value.
+    """Return ``config`` as TOML, in groups, with the origin of each value as a comment.
 
     Parameters
     ----------
     config : SweepConfig
-        What :func:`merge` layers make.
+        The config.
     found : sequence of Layer
-        Where its values come from; what none of them names is a default.
+        The layers from which the config was merged. A setting that no layer contains is a default.
 
     Examples
     --------
+    >>> from hesstore.config import SweepConfig
     >>> made = layers("quickstart", options={"k": 10})
     >>> text = as_toml(SweepConfig.from_mapping(merge(made)), made)
     >>> [line for line in text.splitlines() if line.startswith(("dataset", "k ", "lr"))]
@@ -127,10 +130,10 @@ def _assigned(text: str) -> dict[str, Any]:
 
 
 def _assignment(key: str, value: object) -> str:
-    """A line of TOML; several for a long list."""
+    """Return a setting as TOML: one line, or several lines for a long list."""
     text = tomli_w.dumps({key: value}).rstrip("\n")
     if isinstance(value, list):
-        in_line = f"{key} = [{', '.join(map(repr, value))}]"  # numbers, which TOML writes as Python does
+        in_line = f"{key} = [{', '.join(map(repr, value))}]"  # of numbers, which TOML and Python write alike
         return in_line if len(in_line) <= _WIDTH else text
     return text
 

@@ -1,4 +1,4 @@
-"""The one word of those known that a mistyped one is nearest to, for messages."""
+"""Suggestions for mistyped words, for error messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """The end of a message about an unknown ``word``: a question after the nearest of ``known``, or nothing.
+    """Return the end of a message about an unknown ``word``: the most similar known word, or an empty string.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The Hessian of the mean loss and what is derived from it."""
+"""The Hessian of the mean loss, and quantities derived from it. May import ``problem`` and the packages below."""
 
 from hesstore.curvature.class_losses import ClassLosses
 from hesstore.curvature.hessian import Hessian, HessianOperator, HessianStack, gradient

@@ -1,7 +1,7 @@
-"""What single directions do to single classes: slopes and curvatures of each class's mean loss, and its gradients.
+"""The effect of single directions on single classes: slopes, curvatures and gradients of each class's mean loss.
 
-E_c is the mean cross-entropy over the rows of class c. Along v, with z′ and z″ the first and second derivative of the
-logits z and p = softmax(z), a row of label y has
+E_c is the mean cross-entropy over the rows of class c. Let z be the logits of a row with label y, z′ and z″ their first
+and second derivatives along v, and p = softmax(z). Then the loss of the row has the derivatives
 
     ℓ′ = Σⱼ pⱼ z′ⱼ − z′_y        ℓ″ = Σⱼ pⱼ z″ⱼ − z″_y + Σⱼ pⱼ z′ⱼ² − (Σⱼ pⱼ z′ⱼ)²
 
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from hesstore.autodiff import trace_along
+from hesstore.autodiff import trace_second_order
 from hesstore.curvature.hessian import gradient
-from hesstore.curvature.row_chunks import arrange_chunks
+from hesstore.curvature.row_chunks import split_into_chunks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 class Derivatives(NamedTuple):
-    """First and second derivative of each class's mean loss along m directions, each (m, C) in float64.
+    """The first and second derivatives of each class's mean loss along m directions, (m, C) each, in float64.
 
-    NaN for a class without rows.
+    They are NaN for a class without rows.
     """
 
     slope: Tensor
@@ -45,15 +45,15 @@ class ClassLosses:
     Parameters
     ----------
     model : FlatModel
-        The network; twice differentiable.
+        The network, which must be twice differentiable.
     x, y : Tensor
         Inputs (N, …) and labels (N,).
     num_classes : int
-        C.
+        C, the number of classes.
     chunk_rows : int
-        Most rows that pass through the network at once.
+        Maximum number of rows in a chunk.
     programs : dict
-        What was traced for a number of rows, to be shared with other data of the same model.
+        The traced program for each number of rows; pass the same dict to share programs between data sets of one model.
 
     Examples
     --------
@@ -74,7 +74,7 @@ class ClassLosses:
 
     @cached_property
     def counts(self) -> Tensor:
-        """(C,) rows of each class, float64."""
+        """(C,) the number of rows of each class, in float64."""
         return torch.bincount(self.y, minlength=self.num_classes).to(torch.float64)
 
     @property
@@ -84,7 +84,7 @@ class ClassLosses:
 
     @torch.no_grad()
     def along(self, theta: Tensor, directions: Tensor) -> Derivatives:
-        """Derivatives at ``theta`` (P,) along each row of ``directions`` (m, P).
+        """The derivatives at ``theta`` (P,) along each row of ``directions`` (m, P).
 
         The primal pass is made once for all directions.
         """
@@ -93,16 +93,16 @@ class ClassLosses:
             primal = program.primal(theta, *inputs, labels)
             membership = torch.nn.functional.one_hot(labels, self.num_classes).to(torch.float64)
             for index, v in enumerate(directions):
-                of_rows: Tensor = program.tangent(v, *primal)
-                sums[index] += of_rows.to(torch.float64) @ membership
+                row_derivatives: Tensor = program.tangent(v, *primal)
+                sums[index] += row_derivatives.to(torch.float64) @ membership
         means = sums / self.counts  # 0/0 is NaN
         return Derivatives(means[:, 0], means[:, 1])
 
     @cached_property
     def _chunks(self) -> list[tuple[TangentProgram, tuple[Tensor, ...], Tensor]]:
         theta = self.model.theta().to(self.x)
-        return arrange_chunks(
-            lambda x, y: trace_along(self.model.logits, _loss_derivatives, theta, x, y),
+        return split_into_chunks(
+            lambda x, y: trace_second_order(self.model.logits, _loss_derivatives, theta, x, y),
             self.x,
             self.y,
             self.chunk_rows,
@@ -110,7 +110,7 @@ class ClassLosses:
         )
 
     def gradients(self, theta: Tensor) -> Tensor:
-        """(C, P) ∇E_c at ``theta`` (P,), a row a class; NaN for a class without rows."""
+        """(C, P) the gradients ∇E_c at ``theta`` (P,), one row for each class; NaN for a class without rows."""
         rows = [torch.full_like(theta, torch.nan) for _ in range(self.num_classes)]
         for label in self.counts.nonzero()[:, 0].tolist():
             chosen = self.y == label
@@ -119,12 +119,12 @@ class ClassLosses:
 
 
 def _loss_derivatives(logits: Tensor, slope: Tensor, curvature: Tensor, y: Tensor) -> Tensor:
-    """(2, n): ℓ′ and ℓ″ of each row, from the logits (n, C) and their derivatives."""
+    """(2, n) the derivatives ℓ′ and ℓ″ of each row, from the logits (n, C) and their derivatives."""
     p = torch.softmax(logits, 1)
     label = y[:, None]
     mean = (p * slope).sum(1)
     first = mean - slope.gather(1, label)[:, 0]
-    # Σ pⱼ (z′ⱼ − mean)² rather than the difference of two sums: no cancellation.
+    # Σ pⱼ (z′ⱼ − mean)² rather than a difference of two sums, which would cancel.
     spread = (p * (slope - mean[:, None]).square()).sum(1)
     second = (p * curvature).sum(1) - curvature.gather(1, label)[:, 0] + spread
     return torch.stack([first, second])

@@ -1,7 +1,23 @@
-"""Products with H, the Hessian of the mean cross-entropy E over a data set (Pearlmutter 1994).
+"""Products with H, the Hessian of the mean cross-entropy E over a data set.
 
-H v = (1/N) Σₙ ∇²ℓₙ(θ) v is the derivative of ∇E along v. It is computed in chunks of rows, each summed, so a short last
-chunk has its due weight. What does not depend on v is computed once at each θ and cached, as far as memory allows.
+For a network with parameters θ and rows n = 1 … N with losses ℓₙ(θ),
+
+    E(θ) = (1/N) Σₙ ℓₙ(θ)        H v = (1/N) Σₙ ∇²ℓₙ(θ) v = d/dt ∇E(θ + t v) at t = 0
+
+so H v is a derivative of the gradient along v, and H is never formed (Pearlmutter 1994). :func:`hessian_product` is
+this definition in a few lines. :class:`Hessian` computes the same products faster; tests compare the two.
+
+The fast version works in four steps:
+
+1. The rows are split into chunks of equal size (``curvature/row_chunks.py``). Each chunk is a sum over its rows, so a
+   short last chunk has its due weight.
+2. d/dt ∇(Σ ℓₙ)(θ + t v) is traced once for each chunk size as a graph of tensor operations
+   (``autodiff/tracing.py``), which ``autodiff/simplify.py`` rewrites to do less work.
+3. Constant columns of x, such as the border pixels of digits, are left out of the matrix products
+   (``autodiff/constant_columns.py``). The rows are sorted so that each chunk has many of them.
+4. The graph is split where operations first use v (``autodiff/tangent.py``, ``autodiff/graph_split.py``). The values
+   that do not depend on v are computed once at each θ and cached as far as memory allows; each product computes only
+   the rest.
 """
 
 from __future__ import annotations
@@ -11,8 +27,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.autodiff import trace
-from hesstore.curvature.row_chunks import arrange_chunks
+from hesstore.autodiff import trace_tangent
+from hesstore.curvature.row_chunks import split_into_chunks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,28 +39,43 @@ if TYPE_CHECKING:
     Primal = tuple[Tensor, ...]
 
 
-def gradient(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, chunk_rows: int = 8192) -> Tensor:
-    """∇E(θ), without the penalty, over all rows of ``x``, ``y``; summed in float64.
+def hessian_product(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    """H v for ``v`` (P,) by its definition, d/dt ∇E(θ + t v) at t = 0, over all rows together.
 
-    For θ (P,) as for G of them, (G, P); ``chunk_rows`` counts the rows of all.
+    This is the specification of :class:`Hessian`, which computes the same products faster.
     """
-    slope = torch.func.grad(model.loss_sum)
+
+    def mean_loss(theta: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(model.logits(theta, x), y)
+
+    product: Tensor = torch.func.jvp(torch.func.grad(mean_loss), (theta,), (v,))[1]
+    return product
+
+
+def gradient(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, chunk_rows: int = 8192) -> Tensor:
+    """∇E(θ), without the penalty, over all rows of ``x`` and ``y``; summed in float64.
+
+    ``theta`` is one vector (P,) or a stack of G vectors (G, P), for which ``chunk_rows`` limits the rows of all G
+    models together.
+    """
+    gradient_sum = torch.func.grad(model.loss_sum)
     if theta.dim() == 2:
-        slope, chunk_rows = torch.func.vmap(slope, in_dims=(0, None, None)), _share(chunk_rows, len(theta))
+        gradient_sum = torch.func.vmap(gradient_sum, in_dims=(0, None, None))
+        chunk_rows = _rows_per_copy(chunk_rows, len(theta))
     total = torch.zeros(theta.shape, dtype=torch.float64, device=theta.device)
     for rows, labels in zip(torch.split(x, chunk_rows), torch.split(y, chunk_rows), strict=True):
-        total += slope(theta, rows, labels)
+        total += gradient_sum(theta, rows, labels)
     return (total / len(y)).to(theta.dtype)
 
 
-def _share(chunk_rows: int, copies: int) -> int:
-    """Rows of one of ``copies`` models that pass through the network together."""
+def _rows_per_copy(chunk_rows: int, copies: int) -> int:
+    """The number of rows in a chunk of each of ``copies`` models that are computed together."""
     return max(1, chunk_rows // copies)
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Some rows, as their program takes them, and the cached primal values (None: recomputed at each product)."""
+    """A chunk of rows, as its program takes them, and its cached primal values (None: computed at each product)."""
 
     program: TangentProgram
     inputs: tuple[Tensor, ...]
@@ -53,7 +84,7 @@ class _Chunk:
 
 
 class HessianOperator:
-    """H at one θ; a :class:`~hesstore.linalg.SymmetricOperator`. Made by :meth:`Hessian.at`."""
+    """H at one θ, as a :class:`~hesstore.linalg.SymmetricOperator`; made by :meth:`Hessian.at`."""
 
     def __init__(self, theta: Tensor, chunks: list[_Chunk]) -> None:
         self.theta = theta
@@ -67,22 +98,17 @@ class HessianOperator:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the products."""
+        """The precision of the products."""
         return self.theta.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the products are computed."""
+        """The device on which the products are computed."""
         return self.theta.device
-
-    @property
-    def cached_share(self) -> float:
-        """Share of the rows whose primal pass is cached."""
-        return sum(len(chunk.y) for chunk in self._chunks if chunk.primal is not None) / self._rows
 
     @torch.no_grad()
     def matvec(self, v: Tensor) -> Tensor:
-        """H v for ``v`` of θ's shape."""
+        """H v for ``v`` of the shape of θ."""
         total: Tensor | None = None
         for chunk in self._chunks:
             primal = chunk.primal
@@ -95,9 +121,9 @@ class HessianOperator:
 
 
 class HessianStack(HessianOperator):
-    """H at each of G points; a :class:`~hesstore.linalg.OperatorStack`. Made by :meth:`Hessian.at_each`.
+    """H at each of G points, as a :class:`~hesstore.linalg.OperatorStack`; made by :meth:`Hessian.at_each`.
 
-    Products are of v (G, P), row by row: H(θ_g) v_g.
+    For v (G, P), the product has H(θ_g) v_g in row g.
     """
 
     def __init__(self, theta: Tensor, chunks: list[_Chunk], hessian: Hessian, cache_bytes: float) -> None:
@@ -106,12 +132,12 @@ class HessianStack(HessianOperator):
 
     @property
     def copies(self) -> int:
-        """G."""
+        """G, the number of points."""
         return len(self.theta)
 
     def subset(self, rows: list[int]) -> HessianStack:
-        """H at some of the points."""
-        self._chunks = []  # their cache, before the subset fills its own
+        """Return the stack for some of the points; this stack must not be used again."""
+        self._chunks = []  # frees the cached values before the subset computes its own
         return self._hessian.at_each(self.theta[rows], cache_bytes=self._cache_bytes)
 
 
@@ -125,9 +151,9 @@ class Hessian:
     x, y : Tensor
         Inputs (N, …) and labels (N,).
     chunk_rows : int
-        Most rows that pass through the network at once, those of all points of a stack together. It fixes the order of
-        summation, hence the last bits. On a CPU a few thousand are fastest: their values stay in cache, and more
-        columns of theirs are constant.
+        Maximum number of rows in a chunk, counting the rows of all points of a stack together. It fixes the order of
+        summation and hence the last bits. On a CPU a few thousand rows are fastest, because their values stay in the
+        processor's cache and more of their columns are constant.
 
     Examples
     --------
@@ -142,47 +168,51 @@ class Hessian:
     def __init__(self, model: FlatModel, x: Tensor, y: Tensor, *, chunk_rows: int = 2048) -> None:
         self.model = model
         self._x, self._y, self._chunk_rows = x, y, chunk_rows
-        self._arranged: dict[torch.Size, list[_Chunk]] = {}
+        self._chunks_by_shape: dict[torch.Size, list[_Chunk]] = {}
 
-    def _arrange(self, theta: Tensor) -> list[_Chunk]:
-        """The rows in chunks, each with the program of its size."""
+    def _split_rows(self, theta: Tensor) -> list[_Chunk]:
+        """The rows in chunks, each with the program for its number of rows."""
         stacked = theta.dim() == 2
-        most = _share(self._chunk_rows, len(theta)) if stacked else self._chunk_rows
-        slope = torch.func.grad(self.model.loss_sum)
-        chunks = arrange_chunks(lambda x, y: trace(slope, theta, x, y, stacked=stacked), self._x, self._y, most)
+        max_rows = _rows_per_copy(self._chunk_rows, len(theta)) if stacked else self._chunk_rows
+        gradient_sum = torch.func.grad(self.model.loss_sum)
+        chunks = split_into_chunks(
+            lambda x, y: trace_tangent(gradient_sum, theta, x, y, stacked=stacked), self._x, self._y, max_rows
+        )
         return [_Chunk(program, inputs, labels) for program, inputs, labels in chunks]
 
     def at(self, theta: Tensor, *, cache_bytes: float = float("inf")) -> HessianOperator:
         """H at ``theta`` (P,), with at most ``cache_bytes`` of cached primal values.
 
-        Chunks beyond the budget recompute their primal pass at each product: slower, same bits.
+        Chunks that do not fit compute their primal values again at each product, which is slower but gives the same
+        bits.
         """
         return HessianOperator(theta, self._chunks_at(theta, cache_bytes))
 
     def at_each(self, theta: Tensor, *, cache_bytes: float = float("inf")) -> HessianStack:
-        """H at each row of ``theta`` (G, P), as one operator; ``cache_bytes`` for all together."""
+        """H at each row of ``theta`` (G, P), as one operator; ``cache_bytes`` is the limit for all rows together."""
         return HessianStack(theta, self._chunks_at(theta, cache_bytes), self, cache_bytes)
 
     @torch.no_grad()
     def row_bytes(self, theta: Tensor, *, sample: int = 64) -> float:
-        """Bytes of primal values that are cached for each row at one θ, measured on a ``sample`` of rows."""
+        """Number of bytes that are cached for each row at one θ, measured on the first ``sample`` rows."""
         x, y = self._x[:sample], self._y[:sample]
-        program = trace(torch.func.grad(self.model.loss_sum), theta, x, y)
+        program = trace_tangent(torch.func.grad(self.model.loss_sum), theta, x, y)
         inputs = program.inputs(x)
         primal = program.primal(theta, *inputs, y)
         return _unshared_bytes(primal, {_storage(t) for t in (theta, self._x, y, *inputs)}) / len(y)
 
     @torch.no_grad()
     def _chunks_at(self, theta: Tensor, cache_bytes: float) -> list[_Chunk]:
-        if theta.shape not in self._arranged:  # once: what is traced serves every θ of its shape
-            self._arranged[theta.shape] = self._arrange(theta)
-        arranged = self._arranged[theta.shape]
+        """The chunks with their primal values at ``theta``, as many as fit in ``cache_bytes``."""
+        if theta.shape not in self._chunks_by_shape:  # tracing is done once and serves every θ of this shape
+            self._chunks_by_shape[theta.shape] = self._split_rows(theta)
+        uncached = self._chunks_by_shape[theta.shape]
         chunks = []
         left = cache_bytes
         resident = {_storage(theta), _storage(self._x)}
-        resident |= {_storage(t) for chunk in arranged for t in (*chunk.inputs, chunk.y)}
-        for chunk in arranged:
-            # Once a chunk did not fit none is tried again: a trial costs a pass and its memory.
+        resident |= {_storage(t) for chunk in uncached for t in (*chunk.inputs, chunk.y)}
+        for chunk in uncached:
+            # After one chunk that does not fit, no other is tried: each attempt costs a pass and its memory.
             primal: Primal | None = chunk.program.primal(theta, *chunk.inputs, chunk.y) if left > 0 else None
             if primal is not None:
                 left -= _unshared_bytes(primal, resident)
@@ -193,11 +223,11 @@ class Hessian:
 
 
 def _unshared_bytes(tensors: Primal, resident: set[int]) -> int:
-    """Bytes of the distinct storages behind ``tensors``, less those that are resident anyway."""
+    """Number of bytes in the distinct storages of ``tensors``, without those in ``resident``."""
     storages = {_storage(t): t.untyped_storage().nbytes() for t in tensors}
     return sum(size for storage, size in storages.items() if storage not in resident)
 
 
 def _storage(tensor: Tensor) -> int:
-    """What tells a tensor's memory from another's, on devices without addresses too."""
+    """A number that identifies the memory of a tensor, even on devices without addresses."""
     return int(tensor.untyped_storage()._cdata)  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""Rows of a data set in chunks, each with the program that takes it."""
+"""Splitting the rows of a data set into chunks, each with the traced program for its number of rows."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ if TYPE_CHECKING:
 
 
 class RowProgram(Protocol):
-    """A program traced for a number of rows."""
+    """A program that was traced for a number of rows."""
 
     @property
-    def factored(self) -> bool:
-        """Whether it takes rows without their constant columns."""
+    def takes_varying_columns(self) -> bool:
+        """Whether the program takes rows without their constant columns."""
         ...
 
     def inputs(self, x: Tensor) -> tuple[Tensor, ...]:
-        """``x`` as it takes it."""
+        """The inputs of the program for the rows ``x``."""
         ...
 
 
 Program = TypeVar("Program", bound=RowProgram)
 
 
-def arrange_chunks(
+def split_into_chunks(
     trace: Callable[[Tensor, Tensor], Program],
     x: Tensor,
     y: Tensor,
-    most: int,
+    max_rows: int,
     programs: dict[int, Program] | None = None,
 ) -> list[tuple[Program, tuple[Tensor, ...], Tensor]]:
-    """(program, inputs, labels) of chunks of at most ``most`` rows.
+    """Split rows into chunks of at most ``max_rows`` rows: (program, inputs, labels) of each.
 
-    ``trace`` makes the program of each number of rows that is not among ``programs``, and it joins them. Where a
-    program can leave out constant columns, the rows are put in an order that makes many.
+    ``programs`` holds the program for each number of rows; programs that are missing are made by ``trace`` and added.
+    If the programs can leave out constant columns, the rows are first sorted so that chunks have many of them.
     """
     programs = {} if programs is None else programs
 
@@ -49,21 +49,22 @@ def arrange_chunks(
             programs[len(labels)] = trace(rows, labels)
         return programs[len(labels)]
 
-    most = even(len(y), most)
-    if program_for(x[:most], y[:most]).factored:
-        order = constant_columns.order(x, y)
+    size = even_chunk_rows(len(y), max_rows)
+    if program_for(x[:size], y[:size]).takes_varying_columns:
+        order = constant_columns.row_order(x, y)
         x, y = x[order], y[order]
     chunks = []
-    for rows, labels in zip(torch.split(x, most), torch.split(y, most), strict=True):
+    for rows, labels in zip(torch.split(x, size), torch.split(y, size), strict=True):
         program = program_for(rows, labels)
         chunks.append((program, program.inputs(rows), labels))
     return chunks
 
 
-def even(rows: int, most: int) -> int:
-    """At most ``most`` rows a chunk: the largest size down to half of it that leaves no short chunk, else ``most``.
+def even_chunk_rows(rows: int, max_rows: int) -> int:
+    """The number of rows in a chunk, at most ``max_rows``.
 
-    A short chunk is a program of its own, and tracing one costs as much as some ten products.
+    It is the largest size above half of ``max_rows`` that leaves no short chunk, or ``max_rows`` if there is no such
+    size. A short chunk needs its own program, and tracing one takes as long as about ten products.
     """
-    sizes = range(min(most, rows), most // 2, -1)
-    return next((size for size in sizes if rows % size == 0), most)
+    sizes = range(min(max_rows, rows), max_rows // 2, -1)
+    return next((size for size in sizes if rows % size == 0), max_rows)

@@ -1,4 +1,4 @@
-"""The loss surface as a graph over the space of weights: its scalar curvature."""
+"""The scalar curvature of the loss surface, seen as a graph over the space of weights."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ class Estimate(NamedTuple):
 
 
 def scalar_curvature(moments: Moments, slope: Tensor, product: Tensor, shift: float = 0.0) -> Estimate:
-    """R of the graph (θ, L(θ)) of L, whose Hessian is A + s I, in the metric of the space around it.
+    """The scalar curvature R of the graph (θ, L(θ)), in the metric of the surrounding space.
 
-    R = β((tr H)² − tr H²) + 2β² ∇ᵀ(H² − tr(H) H)∇, β = 1/(1 + ‖∇‖²), ∇ and H = A + s I those of L.
+    R = β((tr H)² − tr H²) + 2β² ∇ᵀ(H² − tr(H) H)∇ with β = 1/(1 + ‖∇‖²), where ∇ is the gradient and H = A + s I the
+    Hessian of L.
 
     Parameters
     ----------
     moments : Moments
-        Of A (P × P): tr A and tr A² with the samples that they come from.
+        Estimates of tr A and tr A², with A (P × P), and the samples that they come from.
     slope, product : Tensor
         (P,) ∇ and A ∇.
     shift : float
-        s: 2cλ, where A is the Hessian of the mean loss and L has the penalty cλ‖θ‖².
+        s, which is 2cλ if A is the Hessian of the mean loss and L includes the penalty cλ‖θ‖².
 
     Notes
     -----
-    R is quadratic in the estimate of tr H, whose variance is taken from its square; the error is that of R's
-    linearisation in the two traces, whose samples are correlated.
+    R is quadratic in tr H, so the variance of the estimate of tr H is subtracted from its square. The standard error is
+    that of R linearised in the two traces, whose samples are correlated.
     """
     g = slope.to(torch.float64)
     h = product.to(torch.float64) + shift * g

@@ -1,4 +1,4 @@
-"""A store as an xarray Dataset: opening it, its progress, its networks.
+"""A store as an xarray Dataset: opening it, its progress, and its networks.
 
-May import ``analysis``, ``problem``, ``store`` and below.
+It imports ``analysis``, ``problem``, ``store`` and lower layers.
 """

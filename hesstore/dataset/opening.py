@@ -1,10 +1,10 @@
-"""Opening a store as a Dataset that says what is in it, and that has the analyses as methods, ``ds.hess``."""
+"""Opening a store as a Dataset whose repr describes the sweep, with the analyses as ``ds.hess``."""
 
 from __future__ import annotations
 
 import html
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -12,6 +12,7 @@ from hesstore.analysis import accessor  # noqa: F401 - registers ds.hess
 from hesstore.store import Status
 from hesstore.store import open as open_plain
 from hesstore.store.origin import origin_of
+from hesstore.store.schema import AXIS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,10 +25,11 @@ _INDENT = " " * len("hesstore: ")
 
 
 class SweepDataset(xr.Dataset):
-    """The Dataset of a store, or a part of it: xarray's, below two lines that say what it is and how far the sweep is.
+    """The Dataset of a store, or a part of it, with two more lines in its repr: the sweep and its progress.
 
-    Only how it is shown differs from xarray's: ``ds.identical(xr.open_zarr(path))`` holds, and operations work alike.
-    ``xr.testing.assert_identical`` compares types too, so give it two that were opened the same way.
+    Only the repr differs from that of xarray: ``ds.identical(xr.open_zarr(path))`` is true, and all operations give
+    the same results. ``xr.testing.assert_identical`` compares types too, so both of its arguments must have been opened
+    in the same way.
     """
 
     __slots__ = ()
@@ -40,63 +42,72 @@ class SweepDataset(xr.Dataset):
         lines = headline(self)
         if not lines or xr.get_options()["display_style"] == "text":  # type: ignore[no-untyped-call]
             return shown
-        # Hidden where xarray's style sheet is not let in: there xarray shows the text repr, which has these lines.
+        # Where xarray's style sheet is blocked, this block stays hidden: the text repr, shown instead, has the lines.
         return f"<div class='xr-wrap' style='display:none'><pre>{html.escape(chr(10).join(lines))}</pre></div>{shown}"
 
 
 def open(location: Location, *, chunked: bool = True) -> SweepDataset:  # noqa: A001 - as in xarray and zarr
-    """The store's variables, labelled and lazy: the Dataset of ``xr.open_zarr(location)``, after a check.
+    """Open a store as a labelled, lazy Dataset: that of ``xr.open_zarr(location)``, after a check of its metadata.
 
-    Shown, it says above xarray's own lines what is in it and how far the sweep is, read at that moment. It has the
-    analyses of :mod:`hesstore.analysis` as ``ds.hess``.
+    Its repr starts with a description of the sweep and its progress, which is read whenever the Dataset is shown. The
+    analyses of :mod:`hesstore.analysis` are methods of ``ds.hess``.
 
     Parameters
     ----------
     location : path, ``file://`` URL or ``s3://`` URL
-        The store, or one that was packed into a ``.zip``.
+        The store, or a ``.zip`` file into which a store was packed.
     chunked : bool
-        Whether arrays are Dask's, where Dask is installed. One λ after the other is read four times as fast without.
+        Whether the arrays are Dask arrays, if Dask is installed. Reading one grid point after the other is four times
+        as fast without Dask.
+
+    Returns
+    -------
+    SweepDataset
+        The variables of the store.
 
     Raises
     ------
     CorruptStoreError
-        If its metadata or a coordinate is damaged; other damage shows when it is read.
+        If the metadata or a coordinate is damaged. Damage elsewhere shows when it is read.
     StoreError
         If it is not a store, or has a newer schema.
     """
-    ds = open_plain(location, chunked=chunked)
-    ds.__class__ = SweepDataset  # the very Dataset, shown otherwise; a new one would differ in order and encoding
-    return cast("SweepDataset", ds)
+    plain = open_plain(location, chunked=chunked)
+    # Made from all variables at once, a Dataset keeps their order; from data variables and coordinates it would not.
+    ds = SweepDataset(plain.variables, attrs=plain.attrs).set_coords(plain.coords)
+    ds.encoding = plain.encoding
+    ds.set_close(plain.close)
+    return ds
 
 
 def headline(ds: xr.Dataset) -> list[str]:
-    """What is in a store's Dataset or a part of it, and how far it is; nothing where that can't be told.
+    """The lines that describe the Dataset of a store, or a part of it, and its progress.
 
-    So it is for what was calculated: a status still has the encoding that it was read with, unless it is a result.
-    Only ``status`` is read.
+    Empty for a Dataset that was computed: a ``status`` that was read from a store has the encoding of the store, a
+    computed one has not. Only ``status`` is read.
     """
     status = ds.variables.get("status")
-    if status is None or "chunks" not in status.encoding or not {*status.dims} <= {"run", "l2"}:
+    if status is None or "chunks" not in status.encoding or not {*status.dims} <= {"run", AXIS}:
         return []
     if not {*status.dims} <= {*ds.indexes} or not all(ds.indexes[dim].is_unique for dim in status.dims):
-        return []  # several stores in one, or λ under another name
+        return []  # several stores in one Dataset, or a renamed dimension
     try:
-        first = [_made_of(ds.attrs), *_runs_and_strengths(ds)]
-    except (KeyError, ValueError, TypeError, IndexError):  # attributes that are not a sweep's
+        first = [_source(ds.attrs), *_runs_and_grid(ds)]
+    except (KeyError, ValueError, TypeError, IndexError):  # the attributes are not those of a sweep
         return []
-    sizes = ", ".join(f"{ds.sizes[dim]:,} {what}" for dim, what in _COUNTED.items() if dim in ds.sizes)
-    return [f"hesstore: {', '.join(first)}", _INDENT + "; ".join(filter(None, (sizes, _how_far(status))))]
+    sizes = ", ".join(f"{ds.sizes[dim]:,} {noun}" for dim, noun in _COUNTED.items() if dim in ds.sizes)
+    return [f"hesstore: {', '.join(first)}", _INDENT + "; ".join(filter(None, (sizes, _progress(status))))]
 
 
 _COUNTED = {"mode": "eigenpairs", "param": "parameters"}
 
 
-def _made_of(attributes: Mapping[Any, Any]) -> str:
-    """Data and network, as ``mnist-5k, mlp 784→128→128→10``."""
+def _source(attributes: Mapping[Any, Any]) -> str:
+    """The data set and the network, such as ``mnist-5k, mlp 784→128→128→10``."""
     identity = json.loads(attributes["identity"])
     origin = origin_of(attributes)
     data = [f"imported from {origin.files} files"] if origin.is_import else []
-    if identity["data_digest"]:  # else only the config's default is known
+    if identity["data_digest"]:  # without a digest, the name is only the default of the config
         data.append(identity["dataset"])
     model = identity["model"]
     if model == "mlp":
@@ -105,24 +116,24 @@ def _made_of(attributes: Mapping[Any, Any]) -> str:
     return ", ".join([*data, model])
 
 
-def _runs_and_strengths(ds: xr.Dataset) -> Iterator[str]:
+def _runs_and_grid(ds: xr.Dataset) -> Iterator[str]:
     if "run" in ds.sizes:
         yield f"{ds.sizes['run']} run{'s' if ds.sizes['run'] != 1 else ''}"
     elif "run" in ds.coords:
         yield f"run {int(ds['run'])}"
-    if "l2" not in ds.coords:
+    if AXIS not in ds.coords:
         return
-    l2 = ds["l2"].values
+    l2 = ds[AXIS].values
     if not l2.ndim:
         yield f"λ = {l2:.10g}"
     else:
         yield f"{l2.size} λ" + (f" in [{l2.min():.10g}, {l2.max():.10g}]" if l2.size else "")
 
 
-def _how_far(status: xr.Variable) -> str:
+def _progress(status: xr.Variable) -> str:
     try:
-        found = status.copy(deep=False).values  # a copy: what a Dataset has once read it keeps
-    except Exception as error:  # noqa: BLE001 - whatever is the matter with the store, showing a Dataset never raises
-        return f"how far it is can't be read ({error}): `hesstore verify` says what is damaged"
+        found = status.copy(deep=False).values  # of a copy: a Dataset caches what it has read
+    except Exception as error:  # noqa: BLE001 - showing a Dataset never raises, even if its store is damaged
+        return f"the progress can't be read ({error}): `hesstore verify` lists every damaged file"
     counts = {each.name.lower(): int((found == each).sum()) for each in reversed(Status)}
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)

@@ -1,4 +1,7 @@
-"""What of a store is exported: its complete λ, or those of them that were asked for, and how they are read."""
+"""The grid points of a store that are exported, and functions that read their results.
+
+Only complete grid points are exported: all of them, or those of the runs and λ that the user chose.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ import numpy as np
 
 from hesstore.config.l2_grid import L2_DECIMALS
 from hesstore.errors import CorruptStoreError, ExportError
+from hesstore.store.decoding import decoding
 from hesstore.store.origin import origin_of
-from hesstore.store.schema import Status
+from hesstore.store.schema import AXIS, Point, Run, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,118 +24,153 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-Cell = tuple[int, int]
-"""A λ of a run: the run's ID, and the place of λ on the grid."""
-
 _FINITE = frozenset({"weights", "gradient", "loss", "penalty"})
 
 
 @dataclass(frozen=True)
 class PointSelection:
-    """The λ to export.
+    """The grid points of a store to export.
 
     Attributes
     ----------
     ds : Dataset
         The store.
-    cells : tuple of (int, int)
-        Run ID and place on the grid of each complete λ that was asked for.
+    points : tuple of Point
+        The complete grid points among the chosen ones, run by run, each in the order of the grid.
     skipped : tuple of (int, float)
-        Run ID and λ of those asked for that are not complete.
+        Run ID and λ of the chosen grid points that are not complete.
     """
 
     ds: xr.Dataset
-    cells: tuple[Cell, ...]
+    points: tuple[Point, ...]
     skipped: tuple[tuple[int, float], ...]
 
     @classmethod
     def of(cls, ds: xr.Dataset, runs: Sequence[int] | None, l2: Sequence[float] | None) -> PointSelection:
-        """The complete λ among the chosen.
+        """Select the complete grid points of the chosen runs and λ.
+
+        Parameters
+        ----------
+        ds : Dataset
+            The store.
+        runs : sequence of int, optional
+            IDs of the chosen runs; all runs by default.
+        l2 : sequence of float, optional
+            The chosen λ; the whole grid by default.
 
         Raises
         ------
         ExportError
-            If a run or λ is not there, or none is complete.
+            If the store does not have a chosen run or λ, or if none of the chosen grid points is complete.
+        CorruptStoreError
+            If the status is damaged.
         """
         status = read(ds["status"])
-        position = {int(run): place for place, run in enumerate(ds["run"].values)}
-        cells = [(run, index) for run in chosen_runs(ds, runs) for index in chosen_l2(ds, l2)]
-        complete = [(run, index) for run, index in cells if status[position[run], index] == Status.COMPLETE]
+        grid: list[float] = ds[AXIS].values.tolist()
+        rows = _rows(ds)
+        complete, skipped = [], []
+        for run in chosen_runs(ds, runs):
+            row = rows[run]
+            named = Run(run, int(ds["seed"].values[row]), str(ds["direction"].values[row]))
+            for index in chosen_l2(ds, l2):
+                if status[row, index] == Status.COMPLETE:
+                    complete.append(Point(named, index, grid[index]))
+                else:
+                    skipped.append((run, grid[index]))
         if not complete:
-            raise ExportError(f"none of the {len(cells)} chosen λ is complete: run the sweep first")
-        left = set(cells) - set(complete)
-        skipped = tuple((run, float(ds["l2"].values[index])) for run, index in cells if (run, index) in left)
-        return cls(ds, tuple(complete), skipped)
+            raise ExportError(f"none of the {len(skipped)} chosen grid points is complete: run the sweep first")
+        return cls(ds, tuple(complete), tuple(skipped))
 
     @property
     def is_import(self) -> bool:
-        """Whether the store was imported from files, so that numbers may be missing."""
+        """Whether the store was imported from files, so that values may be missing."""
         return origin_of(self.ds.attrs).is_import
 
-    def having(self, kind: str) -> tuple[Cell, ...]:
-        """The λ that have files of a kind: all of them, but in a store that was imported from files."""
-        absent = origin_of(self.ds.attrs).absent(kind)
-        return tuple((run, index) for run, index in self.cells if (run, self.grid[index]) not in absent)
+    def points_with(self, kind: str) -> tuple[Point, ...]:
+        """The selected grid points that have a file of the given kind.
 
-    def source(self, cells: Sequence[Cell]) -> str:
-        """What changes when any number of these λ does: a digest of their digests, and of the sizes of the arrays."""
-        sizes = {str(name): length for name, length in self.ds.sizes.items() if name not in {"run", "l2"}}
+        Only an import can lack files: in the store of a sweep these are all points.
+        """
+        absent = origin_of(self.ds.attrs).absent(kind)
+        return tuple(point for point in self.points if (point.run.id, point.l2) not in absent)
+
+    def source(self, points: Sequence[Point]) -> str:
+        """A checksum of the results at ``points``: it changes with any of their numbers.
+
+        It is computed from the digests that the store has of each grid point, and from the sizes of the arrays.
+        """
+        sizes = {str(name): length for name, length in self.ds.sizes.items() if name not in {"run", AXIS}}
         state = hashlib.blake2b(repr(sorted(sizes.items())).encode(), digest_size=8)
-        for run, index in cells:
-            numbers = [int(digest[self._position[run], index]) for digest in self._digests]
-            state.update(f"|{run}|{self.grid[index]!r}|{numbers}".encode())
+        for point in points:
+            numbers = [int(digest[self._row_of_run[point.run.id], point.index]) for digest in self._digests]
+            state.update(f"|{point.run.id}|{point.l2!r}|{numbers}".encode())
         return state.hexdigest()
 
     @cached_property
-    def grid(self) -> list[float]:
-        """All λ."""
-        values: list[float] = self.ds["l2"].values.tolist()
-        return values
-
-    @cached_property
-    def _position(self) -> dict[int, int]:
-        return {int(run): place for place, run in enumerate(self.ds["run"].values)}
+    def _row_of_run(self) -> dict[int, int]:
+        return _rows(self.ds)
 
     @cached_property
     def _digests(self) -> list[NDArray[np.uint64]]:
         return [read(self.ds[name]) for name in ("digest", "entries_digest")]
 
-    def array(self, name: str, cell: Cell) -> xr.DataArray:
-        """One variable at one λ; nothing is read yet."""
-        run, index = cell
-        return self.ds[name].sel(run=run)[index]
+    def array(self, name: str, point: Point) -> xr.DataArray:
+        """The variable ``name`` at one grid point; nothing is read yet."""
+        return self.ds[name].sel(run=point.run.id)[point.index]
+
+
+def _rows(ds: xr.Dataset) -> dict[int, int]:
+    """The position of each run along the dimension ``run``, by its ID."""
+    return {int(run): row for row, run in enumerate(ds["run"].values)}
 
 
 def read(array: xr.DataArray, *, gaps: bool = False) -> NDArray[Any]:
-    """The values of ``array``; ``gaps`` says that an import may lack some.
+    """Read the values of ``array``.
+
+    Parameters
+    ----------
+    array : DataArray
+        A variable of a store, or a part of it.
+    gaps : bool
+        Whether values may be missing, as in an import.
 
     Raises
     ------
     CorruptStoreError
-        If a chunk is damaged, or what must be finite is not: a missing chunk reads as NaN.
+        If a chunk is damaged, or if values that must be finite are not: a missing chunk reads as NaN.
     """
-    try:
+    with decoding(str(array.name)):
         values: NDArray[Any] = array.values
-    except (ValueError, RuntimeError) as error:
-        raise CorruptStoreError(f"{array.name}: {error}") from error
     if not gaps and array.name in _FINITE and not np.isfinite(values).all():
-        where = ", ".join(f"{name} {array[name].values}" for name in ("run", "l2") if name in array.coords)
+        where = ", ".join(f"{name} {array[name].values}" for name in ("run", AXIS) if name in array.coords)
         raise CorruptStoreError(f"{array.name} at {where}: missing or damaged")
     return values
 
 
 def chosen_runs(ds: xr.Dataset, runs: Sequence[int] | None) -> list[int]:
-    """IDs of the runs, all by default; raises :class:`ExportError` for one that is not there."""
-    there = [int(run) for run in ds["run"].values]
-    missing = [run for run in runs or () if run not in there]
+    """The IDs of the chosen runs, all runs by default.
+
+    Raises
+    ------
+    ExportError
+        If the store does not have one of them.
+    """
+    existing = [int(run) for run in ds["run"].values]
+    missing = [run for run in runs or () if run not in existing]
     if missing:
-        raise ExportError(f"run {missing[0]} is not in the store: it has {', '.join(map(str, there))}")
-    return list(dict.fromkeys(runs)) if runs else there
+        raise ExportError(f"run {missing[0]} is not in the store: it has {', '.join(map(str, existing))}")
+    return list(dict.fromkeys(runs)) if runs else existing
 
 
 def chosen_l2(ds: xr.Dataset, l2: Sequence[float] | None) -> list[int]:
-    """Places of the λ on the grid, all by default; raises :class:`ExportError` for one that is not there."""
-    grid = ds["l2"].values
+    """The indices of the chosen λ on the grid, in ascending order; the whole grid by default.
+
+    Raises
+    ------
+    ExportError
+        If a λ is not on the grid of the store.
+    """
+    grid = ds[AXIS].values
     if l2 is None:
         return list(range(len(grid)))
     chosen = []

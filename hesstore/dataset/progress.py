@@ -1,4 +1,7 @@
-"""How far the sweep of a store is, from the store alone: what is done, what is next, how long the rest may take."""
+"""The progress of a sweep, computed from its store alone.
+
+It says how many grid points have which status, which one comes next, and how long the remaining ones may take.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hesstore.errors import AnalysisError, CorruptStoreError
-from hesstore.store.schema import Status
+from hesstore.errors import AnalysisError
+from hesstore.store.decoding import decoding
+from hesstore.store.schema import AXIS, Status
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -17,27 +21,27 @@ if TYPE_CHECKING:
 Phase = Literal["fitting", "analysing"]
 
 RECENT = 9
-"""λ of a run whose median is its pace: fits get shorter and longer along λ."""
+"""Number of latest grid points of a run whose median time is its pace, which changes along λ."""
 
 _READ = ("fit_seconds", "analysis_seconds", "accuracy", "class_accuracy", "eigenvalues")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a complete λ is told by; None for what the store lacks.
+    """The main results at a complete grid point; None for values that the store lacks.
 
     Attributes
     ----------
     l2 : float
-        Which λ.
+        The regularisation strength λ.
     test_accuracy : float
-        Fraction of the test rows that are right.
+        Fraction of the test rows that are classified correctly.
     worst_class : int
-        The class of the lowest test accuracy.
+        The class with the lowest test accuracy.
     worst_class_accuracy : float
         That accuracy.
     eigenvalue : float
-        The first eigenvalue, nat.
+        The first eigenvalue, in nat.
     """
 
     l2: float
@@ -49,24 +53,26 @@ class Result:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far one run is.
+    """The progress of one run.
 
     Attributes
     ----------
     run, seed, direction
-        Which run.
+        ID, seed and direction of the run.
     pending, fitted, complete, failed : int
-        λ by status; together they are all.
+        Number of grid points with each status.
     current : float, optional
-        The first λ in the run's direction that is not finished; None once all are.
+        λ of the first unfinished grid point in the run's direction; None if all are finished.
     phase : str, optional
-        What comes next for it: ``fitting`` or ``analysing``. Whether anybody is at it the Dataset does not know.
+        The next step of the current grid point: ``fitting`` or ``analysing``. The store does not show whether a
+        process is working on it.
     last : Result, optional
-        The last complete λ in the run's direction.
+        The last complete grid point in the run's direction.
     seconds_each : float, optional
-        Median seconds of the latest complete λ, fit and analysis together; of other runs, if this one has none.
+        Median time of the latest complete grid points, for fit and analysis together; that of the other runs if this
+        run has none.
     seconds_left : float, optional
-        Seconds that the rest takes at that pace, one λ after the other; None if nothing tells.
+        Time for the remaining grid points at that pace, one after the other, in seconds; None if it is unknown.
     """
 
     run: int
@@ -84,150 +90,173 @@ class RunProgress:
 
     @property
     def total(self) -> int:
-        """All λ."""
+        """Number of grid points."""
         return self.pending + self.fitted + self.complete + self.failed
 
     @property
     def finished(self) -> int:
-        """λ that are complete or failed."""
+        """Number of grid points that are complete or failed."""
         return self.complete + self.failed
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a store is: its runs, and the sums over them."""
+    """The progress of a store: of each run, and in total."""
 
     runs: tuple[RunProgress, ...]
 
     @property
     def total(self) -> int:
-        """All λ of all runs."""
+        """Number of grid points of all runs."""
         return sum(run.total for run in self.runs)
 
     @property
     def complete(self) -> int:
-        """λ that are complete."""
+        """Number of complete grid points."""
         return sum(run.complete for run in self.runs)
 
     @property
     def failed(self) -> int:
-        """λ that failed."""
+        """Number of failed grid points."""
         return sum(run.failed for run in self.runs)
 
     @property
     def finished(self) -> int:
-        """λ that are complete or failed."""
+        """Number of grid points that are complete or failed."""
         return self.complete + self.failed
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether all grid points are finished."""
         return self.finished == self.total
 
     @property
-    def at(self) -> RunProgress:
-        """The run to look at: the first that is under way, else the first to come; once all is done, the last."""
+    def current_run(self) -> RunProgress:
+        """The current run: the first that has begun and is not finished, else the first unfinished, else the last."""
         unfinished = [run for run in self.runs if run.current is not None]
         begun = [run for run in unfinished if run.pending < run.total]
         return (begun or unfinished or list(self.runs[-1:]))[0]
 
     @property
     def last(self) -> Result | None:
-        """The latest result of :attr:`at`, else of the nearest earlier run that has one."""
-        before = self.runs[: self.runs.index(self.at) + 1]
+        """The last result of the current run, else of the nearest earlier run that has one."""
+        before = self.runs[: self.runs.index(self.current_run) + 1]
         return next((run.last for run in reversed(before) if run.last is not None), None)
 
     @property
     def seconds_each(self) -> float | None:
-        """Median seconds of the latest λ of :attr:`at`."""
-        return self.at.seconds_each
+        """Median time of the latest grid points of the current run, in seconds."""
+        return self.current_run.seconds_each
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds for all that is left, one λ after the other; None if nothing tells."""
+        """Time for all remaining grid points, one after the other, in seconds; None if it is unknown."""
         left = [run.seconds_left for run in self.runs]
         return None if any(each is None for each in left) else float(sum(each for each in left if each is not None))
 
 
-def of(ds: xr.Dataset) -> Progress:
-    """The progress of a store, as ``hesstore.open`` or ``xr.open_zarr`` opened it; a sweep may be writing to it.
+def progress_of(ds: xr.Dataset) -> Progress:
+    """Return the progress of a store, to which a sweep may be writing at the same time.
 
-    Only small variables are read, status first: what it promises was there before it.
+    Only small variables are read. The status is read first, because the results that it promises were written before
+    it.
+
+    Parameters
+    ----------
+    ds : Dataset
+        A whole store, as :func:`hesstore.open` or ``xr.open_zarr`` opened it.
 
     Raises
     ------
     AnalysisError
-        If ``ds`` is no such Dataset.
+        If ``ds`` is not the Dataset of a whole store.
     CorruptStoreError
-        If what says so is damaged.
+        If a small variable is damaged.
 
     Examples
     --------
     >>> import hesstore
-    >>> from hesstore.dataset import progress
-    >>> far = progress.of(hesstore.open("quickstart.zarr"))  # doctest: +SKIP
-    >>> far.complete, far.total  # doctest: +SKIP
+    >>> from hesstore.dataset.progress import progress_of
+    >>> progress = progress_of(hesstore.open("quickstart.zarr"))  # doctest: +SKIP
+    >>> progress.complete, progress.total  # doctest: +SKIP
     (16, 16)
     """
     missing = [name for name in ("status", *_READ) if name not in ds]
-    if missing or ds["status"].dims != ("run", "l2") or not ds["status"].size:
+    if missing or ds["status"].dims != ("run", AXIS) or not ds["status"].size:
         lacks = f" (it lacks {', '.join(missing)})" if missing else ""
         raise AnalysisError(f"this is not the Dataset of a whole store{lacks}: give the one that hesstore.open returns")
-    small = ds[["status", *_READ]].copy()  # what a Dataset has once read it keeps; a copy reads anew
-    try:
+    small = ds[["status", *_READ]].copy()  # a Dataset caches what it has read; a copy reads again
+    with decoding("a small variable"):
         status = small["status"].values
         small = small[[*_READ]].load()
-    except (ValueError, RuntimeError) as error:
-        raise CorruptStoreError(f"a small variable is damaged ({error}): `hesstore verify` says which") from error
     seconds = (small["fit_seconds"] + small["analysis_seconds"]).values
-    ways = [slice(None, None, -1) if str(each) == "down" else slice(None) for each in ds["direction"].values]
-    of_all = _median(seconds[status == Status.COMPLETE])
-    return Progress(tuple(_run(small, row, status[row], way, of_all) for row, way in enumerate(ways)))
+    overall = _median(seconds[status == Status.COMPLETE])
+    return Progress(tuple(_run_progress(small.isel(run=row), each, overall) for row, each in enumerate(status)))
 
 
-def _run(small: xr.Dataset, row: int, status: NDArray[np.int8], way: slice, of_all: float | None) -> RunProgress:
-    """Of the run in ``row``, whose λ are visited the ``way`` given; ``of_all`` is the median seconds of all runs."""
-    part = small.isel(run=row)
-    order = np.arange(len(status))[way]
+def _run_progress(part: xr.Dataset, status: NDArray[np.int8], overall: float | None) -> RunProgress:
+    """The progress of one run.
+
+    Parameters
+    ----------
+    part : Dataset
+        The small variables of the run.
+    status : array
+        (l2,) status of its grid points.
+    overall : float, optional
+        Median time of the complete grid points of all runs, in seconds.
+    """
+    direction = str(part["direction"].values)
+    order = np.arange(len(status))[:: -1 if direction == "down" else 1]
     complete = order[status[order] == Status.COMPLETE]
     left = order[status[order] < Status.COMPLETE]
     counts = {each.name.lower(): int((status == each).sum()) for each in Status}
-    latest = part.isel(l2=complete[-RECENT:])
+    latest = part.isel({AXIS: complete[-RECENT:]})
     each = _median((latest["fit_seconds"] + latest["analysis_seconds"]).values)
-    each = of_all if each is None else each
-    fits = part["fit_seconds"].values[status == Status.FITTED]  # of these only the analysis is left
+    each = overall if each is None else each
+    fits = part["fit_seconds"].values[status == Status.FITTED]  # at these only the analysis is left
     return RunProgress(
         run=int(part["run"]),
         seed=int(part["seed"]),
-        direction=str(part["direction"].values),
+        direction=direction,
         **counts,
-        current=float(part["l2"][left[0]]) if len(left) else None,
+        current=float(part[AXIS][left[0]]) if len(left) else None,
         phase=None if not len(left) else "analysing" if status[left[0]] == Status.FITTED else "fitting",
-        last=_result(part.isel(l2=int(complete[-1]))) if len(complete) else None,
+        last=_result(part.isel({AXIS: int(complete[-1])})) if len(complete) else None,
         seconds_each=each,
-        seconds_left=0.0 if not len(left) else None if each is None else _left(each, len(left), fits),
+        seconds_left=0.0 if not len(left) else None if each is None else _seconds_left(each, len(left), fits),
     )
 
 
-def _left(each: float, count: int, fits: NDArray[np.float64]) -> float:
+def _seconds_left(each: float, count: int, fits: NDArray[np.float64]) -> float:
+    """The time for ``count`` grid points that take ``each`` seconds, less the ``fits`` that are done."""
     return max(0.0, each * count - float(np.nansum(np.minimum(fits, each))))
 
 
-def _result(cell: xr.Dataset) -> Result:
-    classes = cell["class_accuracy"].sel(split="test").values
-    known = bool(np.isfinite(classes).any())  # an import may lack them
-    worst = int(np.nanargmin(classes)) if known else None
+def _result(point: xr.Dataset) -> Result:
+    worst = worst_class(point["class_accuracy"].sel(split="test").values)
     return Result(
-        l2=float(cell["l2"]),
-        test_accuracy=_finite(float(cell["accuracy"].sel(split="test"))),
-        worst_class=worst,
-        worst_class_accuracy=None if worst is None else float(classes[worst]),
-        eigenvalue=_finite(float(cell["eigenvalues"][0])),
+        l2=float(point[AXIS]),
+        test_accuracy=_finite(float(point["accuracy"].sel(split="test"))),
+        worst_class=worst[0] if worst else None,
+        worst_class_accuracy=worst[1] if worst else None,
+        eigenvalue=_finite(float(point["eigenvalues"][0])),
     )
 
 
 def worst_class(class_accuracy: NDArray[np.float64]) -> tuple[int, float] | None:
-    """The label of the lowest of accuracies by class (C,), and that accuracy; None if all are NaN."""
+    """Return the label of the class with the lowest accuracy, and that accuracy.
+
+    Parameters
+    ----------
+    class_accuracy : array
+        (C,) accuracy of each class.
+
+    Returns
+    -------
+    tuple of int and float, or None
+        None if all accuracies are NaN, as an import may have them.
+    """
     if not np.isfinite(class_accuracy).any():
         return None
     label = int(np.nanargmin(class_accuracy))

@@ -1,7 +1,8 @@
-"""Tasks on Dask's workers: each reads weights from the store, writes its own large arrays, and returns the small ones.
+"""An executor that runs tasks on Dask workers.
 
-A task is (store, config, kind, point, start): a worker that has never seen the sweep can do it. What a worker prepares,
-data, network and traced programs, serves all its tasks.
+A worker reads weights from the store, writes its own large arrays to it, and returns the small variables to the driver.
+A task is (store, config, kind, point, start), so a worker can carry it out that has never seen the sweep. The data, the
+network and the traced programs that a worker prepares serve all its tasks.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import torch
 from hesstore.config import SweepConfig
 from hesstore.engine.devices import free_memory, on_host, resolve_device
 from hesstore.engine.experiment import Experiment
+from hesstore.engine.outcome import Outcome
 from hesstore.engine.work_sizes import GIB
-from hesstore.engine.worker import Outcome, Worker
+from hesstore.engine.worker import Worker
 from hesstore.errors import DeviceError, HesstoreError, HesstoreWarning
-from hesstore.store.schema import BY_NAME, Status
+from hesstore.store.schema import BY_NAME
 from hesstore.store.writing import SweepStore
 
 try:
@@ -35,35 +37,46 @@ except ImportError:
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hesstore.engine.executor import Report
     from hesstore.store.schema import Point
 
 Kind = Literal["fit", "analysis"]
 
 ATTEMPTS = 3
-"""Failures of a task after which its λ is marked failed."""
+"""Number of failures of a task after which its grid point is marked failed."""
 
 CONNECT_SECONDS = 10
+"""Time that a scheduler has to answer."""
 
 SHARERS = "HESSTORE_SHARERS"
-"""Environment variable of a worker: with how many like it it shares its machine's cores and memory."""
+"""Environment variable of a worker process: the number of workers that share the machine's cores and memory."""
 
 
 @contextmanager
 def connect(workers: int, scheduler: str) -> Iterator[Client]:
-    """A client of the scheduler at an address, or of a new one with so many worker processes on this machine.
+    """Connect to the scheduler at an address, or start one with worker processes on this machine.
 
-    The machine's cores are divided among its workers.
+    New worker processes share the cores of the machine.
+
+    Parameters
+    ----------
+    workers : int
+        Number of worker processes to start if no ``scheduler`` is given.
+    scheduler : str
+        Address of a running scheduler.
 
     Raises
     ------
     DeviceError
-        If no scheduler answers.
+        If no scheduler answers at the address.
     """
     if scheduler:
         try:
             client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
-            raise DeviceError(f"dask: no scheduler answers at {scheduler!r} ({error})") from None
+            raise DeviceError(
+                f"dask: no scheduler answers at {scheduler!r} ({error}): check its address and whether it is running"
+            ) from None
         with client:
             yield client
         return
@@ -72,8 +85,8 @@ def connect(workers: int, scheduler: str) -> Iterator[Client]:
         dask.config.set(
             {
                 "distributed.scheduler.allowed-failures": ATTEMPTS - 1,
-                "distributed.scheduler.worker-saturation": 1.0,  # a task waits for a free worker, not behind another
-                # Dask would have malloc give freed memory back at once, which costs a third of the speed here.
+                "distributed.scheduler.worker-saturation": 1.0,  # a task waits for a free worker, not behind a task
+                # By default, Dask makes malloc return freed memory immediately, which costs a third of the speed here.
                 "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": threads},
             }
         ),
@@ -91,20 +104,21 @@ def connect(workers: int, scheduler: str) -> Iterator[Client]:
 
 
 def _threads(workers: int) -> int:
+    """The number of threads of each of ``workers`` processes that share this machine."""
     return max(1, len(os.sched_getaffinity(0)) // workers)
 
 
 class DaskExecutor:
-    """Submits tasks to the workers of a client.
+    """Submits tasks to Dask workers.
 
     Parameters
     ----------
     client : Client
-        Of the scheduler.
+        A client of the workers' scheduler.
     config : SweepConfig
-        What the tasks belong to.
+        The config of the sweep.
     location : str
-        The store, by a name under which workers find it.
+        The location of the store, as the workers can find it.
     """
 
     def __init__(self, client: Client, config: SweepConfig, location: str) -> None:
@@ -115,15 +129,15 @@ class DaskExecutor:
 
     @property
     def capacity(self) -> int:
-        """A task for each worker, and one that is on its way."""
+        """One task for each worker, and one more that is ready when a worker becomes free."""
         return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"])) + 1
 
     def submit_fit(self, point: Point, start: Point | None) -> None:
-        """Have a worker fit ``point``; fits come first, for others wait for them."""
+        """Submit a fit. Fits have priority, because other tasks wait for them."""
         self._submit("fit", point, start)
 
     def submit_analysis(self, point: Point) -> None:
-        """Have a worker analyse ``point``."""
+        """Submit an analysis."""
         self._submit("analysis", point, None)
 
     def _submit(self, kind: Kind, point: Point, start: Point | None) -> None:
@@ -140,34 +154,36 @@ class DaskExecutor:
         )
         self._tasks[future] = kind, point, start
 
-    def wait(self) -> list[Outcome]:
-        """Outcomes of what is done; tasks that broke are submitted again until they have broken too often."""
+    def wait(self, report: Report) -> list[Outcome]:  # noqa: ARG002 - workers report nothing while a task runs
+        """Return the outcomes of finished tasks. A task that broke is submitted again, up to :data:`ATTEMPTS` times."""
         outcomes: list[Outcome] = []
         while not outcomes:
-            with self._client.as_current():  # it is not the default: what else this process does is not its business
+            with self._client.as_current():  # not the default client: this process may use Dask for other work too
                 done = wait(list(self._tasks), return_when="FIRST_COMPLETED").done
             for future in done:
                 task = self._tasks.pop(future)
                 fault = _fault(future)
-                outcomes += [future.result()] if fault is None else self._again(*task, fault)
+                outcomes += [future.result()] if fault is None else self._retry(*task, fault)
         return outcomes
 
-    def _again(self, kind: Kind, point: Point, start: Point | None, fault: BaseException) -> list[Outcome]:
+    def _retry(self, kind: Kind, point: Point, start: Point | None, fault: BaseException) -> list[Outcome]:
+        """Submit a broken task again, or return its outcome if it has broken too often."""
         if isinstance(fault, HesstoreError):
-            raise fault  # a store or a device that is no use to any task
+            raise fault  # such as an unusable store or device, with which every task would fail
         self._faults[kind, point] += ATTEMPTS if isinstance(fault, KilledWorker) else 1
         if self._faults[kind, point] < ATTEMPTS:
             self._submit(kind, point, start)
             return []
-        reason = f"{kind} failed {ATTEMPTS} times, at last by {type(fault).__name__}: {fault}"
-        return [Outcome(point, Status.FAILED, {"failure": reason}, {"reason": reason})]
+        reason = f"{kind} failed {ATTEMPTS} times, the last time with {type(fault).__name__}: {fault}"
+        return [Outcome.failed(point, reason)]
 
     def withdraw_fits(self) -> list[Point]:
-        """None: what is submitted has a worker, or nearly."""
+        """Withdraw nothing: all submitted fits are running or about to run."""
         return []
 
 
 def _fault(future: Future[Outcome]) -> BaseException | None:
+    """The error of a task that did not finish; None if it finished."""
     if future.status == "finished":
         return None
     error: BaseException | None = future.exception() if future.status == "error" else None
@@ -177,21 +193,22 @@ def _fault(future: Future[Outcome]) -> BaseException | None:
 # -- on the workers -------------------------------------------------------------------------------------------
 
 _prepared: dict[tuple[str, str], Worker] = {}
-_one_at_a_time = threading.Lock()  # a worker's programs and buffers serve one task at a time
+_one_at_a_time = threading.Lock()  # because the tasks of a worker share its programs and buffers
 
 
 def compute(location: str, config: str, kind: Kind, point: Point, start: Point | None) -> Outcome:
-    """Do one task; its large arrays are in the store when it returns."""
+    """Carry out one task. Its large arrays are in the store when this function returns."""
     with _one_at_a_time:
-        worker = _worker(location, config)
+        worker = _prepare_worker(location, config)
         (outcome,) = worker.fit([point], [start]) if kind == "fit" else worker.analyse([point])
         arrays = {name: on_host(value) for name, value in outcome.values.items() if BY_NAME[name].is_large}
         entries = {name: value for name, value in outcome.values.items() if name not in arrays}
-        covering = worker.store.put_arrays(point.run, point.index, outcome.status, arrays) if arrays else None
-        return Outcome(point, outcome.status, entries, outcome.facts, covering)
+        digest = worker.store.put_arrays(point.run, point.index, outcome.status, arrays) if arrays else None
+        return Outcome(point, outcome.status, entries, outcome.facts, digest)
 
 
-def _worker(location: str, config: str) -> Worker:
+def _prepare_worker(location: str, config: str) -> Worker:
+    """Return this process's worker for a sweep; prepare it at the sweep's first task."""
     if (location, config) not in _prepared:
         settings: dict[str, Any] = {**json.loads(config), "models": 1}
         settings["device"] = device = _device(settings["device"])
@@ -199,21 +216,21 @@ def _worker(location: str, config: str) -> Worker:
             torch.set_num_threads(_threads(sharers))
             free = free_memory(resolve_device(device)) / 2 / GIB
             settings["memory_gib"] = (settings["memory_gib"] or free) / sharers
-        with warnings.catch_warnings():  # what the process that drives the sweep has warned of
+        with warnings.catch_warnings():  # the driver has already shown these warnings
             warnings.simplefilter("ignore", HesstoreWarning)
             experiment = Experiment.prepare(SweepConfig.from_mapping(settings))
         store = SweepStore.open(location)
         store.require(experiment.identity())
-        _prepared.clear()  # a worker that serves another sweep now needs its memory
+        _prepared.clear()  # to free the memory of an earlier sweep
         _prepared[location, config] = Worker(experiment, store, remember=False)
     return _prepared[location, config]
 
 
 def _device(name: str) -> str:
-    """The device of this worker: of several GPUs one each, in the order of the workers' names or addresses."""
+    """The device of this worker. Several GPUs are divided among the workers, by their numbers or addresses."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name not in {"auto", "cuda"} or count < 2:
         return name
-    own = get_worker()
-    number = own.name if isinstance(own.name, int) else zlib.crc32(str(own.address).encode())
+    worker = get_worker()
+    number = worker.name if isinstance(worker.name, int) else zlib.crc32(str(worker.address).encode())
     return f"cuda:{number % count}"

@@ -1,4 +1,4 @@
-"""Where the work is done: resolving a device's name and what memory it has free."""
+"""The device on which the work is done: its name, its free memory, and copies from it to the host."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hesstore.config.suggestions import did_you_mean
+from hesstore.errors import DeviceError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-from hesstore.config.suggestions import did_you_mean
-from hesstore.errors import DeviceError
-
 
 def resolve_device(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` stands for.
+    """The device that ``auto``, ``cpu``, ``cuda`` or a name such as ``cuda:1`` stands for.
 
     Raises
     ------
     DeviceError
-        If the name is unknown, or CUDA or that CUDA device is absent.
+        If the name is unknown, or if this machine has no CUDA device or not that one.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -36,24 +36,26 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count == 0:
-            raise DeviceError(f"device: {name!r} asked for, but this machine has no CUDA device: use --device cpu")
+            raise DeviceError(f"device: {name!r} is not available: this machine has no CUDA device: use --device cpu")
         if device.index is not None and device.index >= count:
-            raise DeviceError(f"device: {name!r} asked for, but the last CUDA device is cuda:{count - 1}")
+            raise DeviceError(
+                f"device: {name!r} is not available: the last CUDA device of this machine is cuda:{count - 1}"
+            )
     return device
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes of memory that can be had on ``device`` now, on a CPU within the limit of this process's control group.
+    """Bytes of memory that are free on ``device``; on a CPU, within the limit of this process's control group.
 
-    Cached files that were not used lately give way to what is asked for.
+    Cached files that were not used recently count as free, because the kernel drops them when memory is needed.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
-    facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    available = int(facts["MemAvailable"].split()[0]) * 1024
+    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    available = int(fields["MemAvailable"].split()[0]) * 1024
     group = Path("/sys/fs/cgroup")
-    with contextlib.suppress(OSError, ValueError, KeyError):  # no such files, or "max"
+    with contextlib.suppress(OSError, ValueError, KeyError):  # these files do not exist, or the limit is "max"
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
         cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
         available = min(available, limit - used + int(cached))
@@ -61,17 +63,17 @@ def free_memory(device: torch.device) -> int:
 
 
 def on_host(value: object) -> object:
-    """``value``, waited for if it is a :class:`HostCopy`."""
+    """Return the array of a :class:`HostCopy`, once it has arrived, and any other value unchanged."""
     return value.numpy() if isinstance(value, HostCopy) else value
 
 
 class HostCopy:
-    """A tensor on its way to the host. From a GPU it travels by itself; on a CPU it is the tensor, not a copy.
+    """A copy of a tensor on the host. A copy from a GPU is asynchronous; a tensor on a CPU is not copied.
 
     Parameters
     ----------
     tensor : Tensor
-        Not changed any more where it is on a CPU.
+        If it is on a CPU, it must not change afterwards.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -83,7 +85,7 @@ class HostCopy:
             self._arrived.record(torch.cuda.current_stream(tensor.device))
 
     def numpy(self) -> NDArray[Any]:
-        """Its values; waits for them."""
+        """Wait for the copy and return it."""
         if self._arrived is not None:
             self._arrived.synchronize()
         values: NDArray[Any] = self._host.numpy()

@@ -1,16 +1,17 @@
-"""What drives runs along λ: which fit or analysis is next, and what is told and recorded of it."""
+"""The driver decides which fit or analysis comes next, records the outcomes, and reports events to the observer."""
 
 from __future__ import annotations
 
 import itertools
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hesstore.engine.recorder import Record, Recorder
-from hesstore.engine.worker import facts_of
+from hesstore.engine.events import SweepEvent
+from hesstore.engine.outcome import accuracy_facts
+from hesstore.engine.recorder import Recorder
 from hesstore.store.schema import Point, Run, Status
 
 if TYPE_CHECKING:
@@ -18,171 +19,174 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from hesstore.engine.events import Facts, Phase
     from hesstore.engine.executor import Executor
-    from hesstore.engine.worker import Facts, Outcome
+    from hesstore.engine.outcome import Outcome
     from hesstore.store.writing import SweepStore
 
-Phase = Literal["opened", "fitting", "analysing", "complete", "failed"]
-
-
-@dataclass(frozen=True)
-class SweepEvent:
-    """What a sweep tells its observer.
-
-    Attributes
-    ----------
-    phase : str
-        ``opened`` (once, before the first λ), then for each λ that is not finished yet: ``fitting`` (after each epoch)
-        and ``analysing``, where this process does that itself; ``complete`` or ``failed`` once that is on disk, which
-        may be while the next is computed.
-    finished, total : int
-        λ that are complete or failed, and all of them.
-    run, l2 : Run, float
-        Which λ.
-    facts : mapping
-        ``fitting``: epoch, loss; ``complete``: test_accuracy, worst_class, worst_class_accuracy, eigenvalue, matvecs,
-        and perhaps a warning; ``failed``: reason.
-    """
-
-    phase: Phase
-    finished: int
-    total: int
-    run: Run
-    l2: float
-    facts: dict[str, float | str]
+SPARE_ROOM = 3
+"""The number of outcomes that may wait for the disk in addition to an executor's capacity."""
 
 
 class Driver:
-    """Drives runs along λ: has fitted what can be fitted, has analysed what was, records what came of it.
+    """Drives runs along λ: submits fits and analyses to an executor and records their outcomes.
 
     Parameters
     ----------
     store : SweepStore
-        Whose claims on the runs are held.
+        The store of the runs. The caller holds the claims on them.
     runs : iterable of Run
-        What to drive.
-    recorder : Recorder
-        Of the store; nobody else uses it.
+        The runs to drive.
     observer : callable
-        Is told of what goes on.
-    in_order : bool
-        Whether each fit of a run starts from the weights of an earlier λ.
+        Called with each :class:`SweepEvent`.
+    continuation : bool
+        Whether each fit of a run starts from the weights of an earlier grid point, so that its fits form a chain.
+
+    Attributes
+    ----------
+    total, finished : int
+        The number of grid points of the runs, and how many of them are complete or failed.
+    computed : int
+        The number of grid points that this driver has finished.
     """
 
     def __init__(
         self,
         store: SweepStore,
         runs: Iterable[Run],
-        recorder: Recorder,
         observer: Callable[[SweepEvent], None],
         *,
-        in_order: bool,
+        continuation: bool,
     ) -> None:
-        self.store, self.recorder, self.observer = store, recorder, observer
-        self.chains = {run.id: _Chain(run, store.l2, store.status(run), in_order=in_order) for run in runs}
-        statuses = np.stack([chain.status for chain in self.chains.values()])
+        self.store, self.observer = store, observer
+        self._runs = {run.id: _RunState(run, store.l2, store.status(run), continuation=continuation) for run in runs}
+        statuses = np.stack([run.status for run in self._runs.values()])
         self.total, self.finished = statuses.size, int((statuses >= Status.COMPLETE).sum())
         self.computed = 0
-        self._facts: dict[Point, Facts] = {}
+        self._accuracies: dict[Point, Facts] = {}  # of the grid points that were fitted but not yet analysed
 
     def drive(self, executor: Executor, stop: Callable[[], bool], *, fits: bool = True) -> None:
-        """Finish every λ of every run (without ``fits`` those that are fitted), or those in hand once told to stop."""
-        self.tell("opened", next(chain.first for chain in self.chains.values() if chain.first is not None))
-        left = deque(point for chain in self.chains.values() for point in chain.fitted)  # by an earlier sweep
-        fresh: deque[Point] = deque()
+        """Finish every grid point of every run; once ``stop`` returns True, only those that have begun.
+
+        Without ``fits``, only grid points that are already fitted are finished.
+        """
+        with Recorder(self.store, room=executor.capacity + SPARE_ROOM) as recorder:
+            self._run_tasks(executor, recorder, stop, fits=fits)
+            recorder.close()
+            self._report_written(recorder)
+
+    def _run_tasks(self, executor: Executor, recorder: Recorder, stop: Callable[[], bool], *, fits: bool) -> None:
+        """Submit tasks and accept their outcomes until nothing is left to do."""
+
+        def report(phase: Phase, point: Point, facts: Facts) -> None:
+            self._report_written(recorder)
+            self._send(phase, point, facts)
+
+        runs = self._runs.values()
+        report("opened", next(run.first_unfinished for run in runs if run.first_unfinished is not None), {})
+        fitted_before = deque(point for run in runs for point in run.fitted())
+        fitted_now: deque[Point] = deque()
         outstanding = 0
         while True:
             stopping, capacity = stop(), executor.capacity
             if stopping:
                 outstanding -= len(executor.withdraw_fits())
-                left.clear()
-            while outstanding < capacity and (left or fresh):
-                executor.submit_analysis(left.popleft() if left else fresh.popleft())
+                fitted_before.clear()
+            while outstanding < capacity and (fitted_before or fitted_now):
+                executor.submit_analysis((fitted_before or fitted_now).popleft())
                 outstanding += 1
-            for chain in () if stopping or not fits else self.chains.values():
-                for point in chain.ready(capacity - outstanding):
-                    executor.submit_fit(point, chain.begin(point))
+            for run in runs if fits and not stopping else ():
+                for point in run.ready_fits(capacity - outstanding):
+                    executor.submit_fit(point, run.begin_fit(point))
                     outstanding += 1
             if not outstanding:
-                break
-            for outcome in executor.wait():
+                return
+            for outcome in executor.wait(report):
                 outstanding -= 1
-                self._take(outcome)
-                fresh += [outcome.point] if outcome.status == Status.FITTED else []
-        self.recorder.close()
-        self._report()
+                self._accept(outcome, recorder)
+                if outcome.status == Status.FITTED:
+                    fitted_now.append(outcome.point)
 
-    def _take(self, outcome: Outcome) -> None:
-        """Note and record what came of a task."""
-        point, facts = outcome.point, outcome.facts
-        self.chains[point.run.id].end(point, outcome.status)
+    def _accept(self, outcome: Outcome, recorder: Recorder) -> None:
+        """Take note of an outcome and pass it to the recorder."""
+        point = outcome.point
+        self._runs[point.run.id].end(point, outcome.status)
         if outcome.status == Status.FITTED:
-            self._facts[point] = facts
+            self._accuracies[point] = outcome.facts
         elif outcome.status == Status.COMPLETE:
-            facts = {**(self._facts.pop(point, {}) or self._stored_facts(point)), **facts}
-        self.recorder.put(
-            Record(point.run, point.index, outcome.status, outcome.values, (point, facts), outcome.covering)
-        )
-        self._report()
+            accuracies = self._accuracies.pop(point, {}) or self._stored_accuracies(point)
+            outcome = replace(outcome, facts={**accuracies, **outcome.facts})
+        recorder.put(outcome)
+        self._report_written(recorder)
 
-    def _stored_facts(self, point: Point) -> Facts:
+    def _stored_accuracies(self, point: Point) -> Facts:
         accuracy, classes = (self.store.read(name, point.run, point.index) for name in ("accuracy", "class_accuracy"))
-        return facts_of(float(accuracy[1]), classes[1])
+        return accuracy_facts(float(accuracy[1]), classes[1])
 
-    def _report(self) -> None:
-        """Tell of what has come to be on disk."""
-        for record in self.recorder.written():
-            point, facts = record.note
-            if record.status >= Status.COMPLETE:
+    def _report_written(self, recorder: Recorder) -> None:
+        """Report the grid points whose final results are on disk since the last call."""
+        for outcome in recorder.take_written():
+            if outcome.status >= Status.COMPLETE:
                 self.finished += 1
                 self.computed += 1
-                self._send("complete" if record.status == Status.COMPLETE else "failed", point, facts)
-
-    def tell(self, phase: Phase, point: Point, **facts: float | str) -> None:
-        """Tell the observer of what goes on."""
-        self._report()
-        self._send(phase, point, facts)
+                self._send("complete" if outcome.status == Status.COMPLETE else "failed", outcome.point, outcome.facts)
 
     def _send(self, phase: Phase, point: Point, facts: Facts) -> None:
         self.observer(SweepEvent(phase, self.finished, self.total, point.run, point.l2, facts))
 
 
-class _Chain:
-    """One run: what is left to fit, in its order, and where each fit starts from."""
+class _RunState:
+    """The state of one run: the status of its grid points, the fits that are left, and where each fit starts.
 
-    def __init__(self, run: Run, l2: NDArray[np.float64], status: NDArray[np.int8], *, in_order: bool) -> None:
-        self.status, self._in_order = status, in_order
+    Parameters
+    ----------
+    run : Run
+        The run.
+    l2, status : ndarray
+        (L,) the grid, and the status of each grid point; ``status`` is kept up to date.
+    continuation : bool
+        Whether each fit starts from the weights of an earlier grid point.
+    """
+
+    def __init__(self, run: Run, l2: NDArray[np.float64], status: NDArray[np.int8], *, continuation: bool) -> None:
+        self.status, self._continuation = status, continuation
         points = [Point(run, index, float(value)) for index, value in enumerate(l2)]
         self._points = points if run.direction == "up" else points[::-1]
-        self._pending = deque(self._with(Status.PENDING))
-        self._begun: set[Point] = set()
-        self.fitted = self._with(Status.FITTED)
+        self._pending = deque(self._with_status(Status.PENDING))
+        self._running: set[Point] = set()
 
-    def _with(self, *statuses: Status) -> list[Point]:
+    def _with_status(self, *statuses: Status) -> list[Point]:
         return [point for point in self._points if self.status[point.index] in statuses]
 
-    @property
-    def first(self) -> Point | None:
-        """The first λ that is not finished."""
-        return next(iter(self._with(Status.PENDING, Status.FITTED)), None)
+    def fitted(self) -> list[Point]:
+        """The grid points that are fitted and not yet analysed, in the run's order."""
+        return self._with_status(Status.FITTED)
 
-    def ready(self, most: int) -> list[Point]:
-        """The next fits that need no other first."""
-        if self._in_order:
-            most = min(most, 1 - len(self._begun))
+    @property
+    def first_unfinished(self) -> Point | None:
+        """The first grid point, in the run's order, that is neither complete nor failed."""
+        return next(iter(self._with_status(Status.PENDING, Status.FITTED)), None)
+
+    def ready_fits(self, most: int) -> list[Point]:
+        """The next grid points, at most ``most``, whose fits do not depend on an unfinished fit."""
+        if self._continuation:
+            most = min(most, 1 - len(self._running))
         return list(itertools.islice(self._pending, max(most, 0)))
 
-    def begin(self, point: Point) -> Point | None:
-        """Begin a fit; returns whose weights it starts from: the nearest earlier λ that was fitted, if any."""
+    def begin_fit(self, point: Point) -> Point | None:
+        """Mark a fit as running; return the grid point whose weights it starts from.
+
+        This is the nearest earlier grid point that was fitted. None stands for the run's initial weights.
+        """
         self._pending.remove(point)
-        self._begun.add(point)
-        if not self._in_order:
+        self._running.add(point)
+        if not self._continuation:
             return None
-        good = {Status.FITTED, Status.COMPLETE}
+        has_weights = {Status.FITTED, Status.COMPLETE}
         earlier = itertools.takewhile(lambda other: other != point, self._points)
-        return next((other for other in reversed(list(earlier)) if self.status[other.index] in good), None)
+        return next((other for other in reversed(list(earlier)) if self.status[other.index] in has_weights), None)
 
     def end(self, point: Point, status: Status) -> None:
-        """Take note of what a λ has become."""
-        self._begun.discard(point)
+        """Set the new status of a grid point whose fit or analysis has ended."""
+        self._running.discard(point)
         self.status[point.index] = status

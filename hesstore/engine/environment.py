@@ -1,6 +1,7 @@
-"""What a sweep ran on: versions, commit, machine, threads, switches. Recorded in the store, no part of its identity.
+"""The environment of a sweep: versions, commit, machine, threads and numerical settings.
 
-Neither the machine's name nor its user's is recorded: stores are handed on.
+It is recorded in the store for provenance and is no part of the identity. The names of the machine and of its user are
+not recorded, because stores are passed on to others.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Facts: TypeAlias = "Mapping[str, str | int | float | bool]"
-Environment: TypeAlias = "dict[str, str | Facts]"
+Group: TypeAlias = "Mapping[str, str | int | float | bool]"
+"""Related facts, by name."""
+Environment: TypeAlias = "dict[str, str | Group]"
+"""The facts in groups, and the time."""
 
 PACKAGES = (
     *("hesstore", "torch", "torchvision", "numpy", "scipy", "zarr", "numcodecs", "xarray", "mlxtend", "scikit-learn"),
@@ -33,18 +36,18 @@ VARIABLES = (
     *("OPENBLAS_NUM_THREADS", "KMP_AFFINITY", "GOMP_CPU_AFFINITY", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"),
     *("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
 )
-"""Environment variables that change how sums are rounded; those that are set are recorded."""
+"""Environment variables that change how sums are rounded. Those that are set are recorded."""
 
 
 def describe(device: torch.device) -> Environment:
-    """Facts about this process and machine now, as plain values in groups.
+    """Describe the current state of this process and machine, as plain values in groups.
 
     Parameters
     ----------
     device : torch.device
-        Where the work is done.
+        The device on which the work is done.
     """
-    facts: Environment = {
+    groups: Environment = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **_versions()},
         "source": _source(),
@@ -53,9 +56,9 @@ def describe(device: torch.device) -> Environment:
         "threads": {"torch": torch.get_num_threads(), "torch_interop": torch.get_num_interop_threads()},
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "libraries": _libraries(),
-        "numerics": _switches(device),
+        "numerics": _numerics(device),
     }
-    return {name: group for name, group in facts.items() if group}
+    return {name: group for name, group in groups.items() if group}
 
 
 @cache
@@ -70,26 +73,27 @@ def _versions() -> dict[str, str]:
 
 
 @cache
-def _source() -> Facts:
-    """The commit of the checkout that this package runs from, and whether files differ from it; nothing elsewhere."""
-    here = Path(__file__).resolve().parent
+def _source() -> Group:
+    """The commit of the checkout that this package runs from, and whether files differ from it.
+
+    Empty for an installed package, or without git.
+    """
+    checkout = Path(__file__).resolve().parents[2]
     git = shutil.which("git")
-    if git is None or not (here.parent / ".git").exists():
+    if git is None or not (checkout / ".git").exists():
         return {}
 
     def ask(*arguments: str) -> str:
-        call = [git, "-C", str(here), *arguments]
+        call = [git, "-C", str(checkout), *arguments]
         return subprocess.run(call, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
 
     commit = ask("rev-parse", "HEAD")
-    return (
-        {"git_commit": commit, "git_changed": bool(ask("status", "--porcelain", "--untracked-files=no"))}
-        if commit
-        else {}
-    )
+    if not commit:
+        return {}
+    return {"git_commit": commit, "git_changed": bool(ask("status", "--porcelain", "--untracked-files=no"))}
 
 
-def _machine() -> Facts:
+def _machine() -> Group:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "platform": platform.platform(),
@@ -101,7 +105,7 @@ def _machine() -> Facts:
 
 
 def cpu_model(cpuinfo: str) -> str:
-    """The processor that ``/proc/cpuinfo`` tells of, with its family, model and stepping, as far as it does.
+    """The processor's name, family, model and stepping, as far as ``/proc/cpuinfo`` lists them.
 
     Examples
     --------
@@ -114,7 +118,7 @@ def cpu_model(cpuinfo: str) -> str:
     return ", ".join(filter(None, [facts.get("model name", ""), *(" ".join(number) for number in numbers)]))
 
 
-def _gpu(device: torch.device) -> Facts:
+def _gpu(device: torch.device) -> Group:
     properties = torch.cuda.get_device_properties(device)
     driver = re.search(r"Kernel Module\s+(?:for \S+\s+)?([\d.]+)", _read("/proc/driver/nvidia/version"))
     return {
@@ -128,8 +132,8 @@ def _gpu(device: torch.device) -> Facts:
     }
 
 
-def _libraries() -> Facts:
-    """What PyTorch was built with, of what rounds sums."""
+def _libraries() -> Group:
+    """The libraries that PyTorch was built with and that decide how sums are rounded."""
     built = torch.__config__.show()
     patterns = {
         "blas": r"BLAS_INFO=(\w+)",
@@ -142,8 +146,8 @@ def _libraries() -> Facts:
     return {name: match[1] for name, match in found.items() if match}
 
 
-def _switches(device: torch.device) -> Facts:
-    """What of PyTorch decides how numbers are rounded, as it is set now."""
+def _numerics(device: torch.device) -> Group:
+    """The current settings of PyTorch that decide how numbers are rounded."""
     common: dict[str, str | bool] = {
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),

@@ -1,69 +1,71 @@
-"""Executors carry tasks out: in this process, or on Dask workers (:mod:`hesstore.engine.dask_executor`)."""
+"""Executors carry out tasks: in this process, or on Dask workers (:mod:`hesstore.engine.dask_executor`)."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from hesstore.engine.events import Facts, Phase
+from hesstore.store.schema import Point
 
-    from hesstore.engine.worker import Outcome, Worker
-    from hesstore.store.schema import Point
+if TYPE_CHECKING:
+    from hesstore.engine.outcome import Outcome
+    from hesstore.engine.worker import Worker
 
 T = TypeVar("T")
 
+Report = Callable[[Phase, Point, Facts], None]
+"""A function that an executor calls while a task runs: with the phase, the grid point and facts about it."""
+
 
 class Executor(Protocol):
-    """Takes tasks and gives their outcomes, in any order."""
+    """Accepts tasks and returns their outcomes, in any order."""
 
     @property
     def capacity(self) -> int:
-        """How many tasks it wants to have at hand."""
+        """The number of tasks that should be submitted and unfinished at any time."""
         ...
 
     def submit_fit(self, point: Point, start: Point | None) -> None:
-        """Have ``point`` fitted from the weights of ``start``, or from the initial ones."""
+        """Submit a fit at ``point`` that starts from the weights of ``start``, or from the run's initial weights."""
         ...
 
     def submit_analysis(self, point: Point) -> None:
-        """Have ``point`` analysed."""
+        """Submit an analysis of ``point``, which is fitted."""
         ...
 
-    def wait(self) -> list[Outcome]:
-        """Outcomes of at least one task; called while there are any."""
+    def wait(self, report: Report) -> list[Outcome]:
+        """Return the outcomes of at least one task; call it only while tasks are unfinished.
+
+        ``report`` is called as tasks advance that run in this process.
+        """
         ...
 
     def withdraw_fits(self) -> list[Point]:
-        """Give back the fits that have not begun; they will not be done."""
+        """Cancel the fits that have not begun and return their grid points."""
         ...
 
 
 class LocalExecutor:
-    """In this process: up to G fits side by side, up to G analyses together.
+    """Carries out tasks in this process: up to G fits side by side, or up to G analyses together.
 
     Parameters
     ----------
     worker : Worker
-        What does them.
-    on_fit : callable
-        Called with (point, epoch, loss) along a fit.
-    on_analysis : callable
-        Called with each point whose analysis begins.
+        Computes the fits and analyses.
     """
 
-    def __init__(
-        self, worker: Worker, on_fit: Callable[[Point, int, float], None], on_analysis: Callable[[Point], None]
-    ) -> None:
-        self.worker, self.on_fit, self.on_analysis = worker, on_fit, on_analysis
-        self.most = worker.experiment.sizes.models
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.stack_size = worker.experiment.sizes.models
         self._fits: deque[tuple[Point, Point | None]] = deque()
         self._analyses: deque[Point] = deque()
 
     @property
     def capacity(self) -> int:
-        """A stack of either kind, and what can gather beside it."""
-        return 2 * self.most - 1
+        """One full stack of fits or analyses, and the others that can accumulate next to it."""
+        return 2 * self.stack_size - 1
 
     def submit_fit(self, point: Point, start: Point | None) -> None:
         """Queue a fit."""
@@ -73,21 +75,25 @@ class LocalExecutor:
         """Queue an analysis."""
         self._analyses.append(point)
 
-    def wait(self) -> list[Outcome]:
-        """Do one stack of work: analyses if there is a full stack of them, or nothing else."""
-        if self._fits and len(self._analyses) < self.most:
-            points, starts = zip(*self._next(self._fits), strict=True)
-            return self.worker.fit(points, starts, self.on_fit)
-        points = tuple(self._next(self._analyses))
-        for point in points:
-            self.on_analysis(point)
-        return self.worker.analyse(points)
+    def wait(self, report: Report) -> list[Outcome]:
+        """Compute one stack: of analyses if the stack is full or no fit is queued, otherwise of fits."""
+        if self._fits and len(self._analyses) < self.stack_size:
+            points, starts = zip(*self._next_stack(self._fits), strict=True)
+            return self.worker.fit(
+                points,
+                starts,
+                lambda point, epoch, loss: report("fitting", point, {"epoch": epoch, "loss": loss}),
+            )
+        to_analyse = self._next_stack(self._analyses)
+        for point in to_analyse:
+            report("analysing", point, {})
+        return self.worker.analyse(to_analyse)
 
-    def _next(self, queue: deque[T]) -> list[T]:
-        return [queue.popleft() for _ in range(min(self.most, len(queue)))]
+    def _next_stack(self, queue: deque[T]) -> list[T]:
+        return [queue.popleft() for _ in range(min(self.stack_size, len(queue)))]
 
     def withdraw_fits(self) -> list[Point]:
-        """Empty the queue of fits."""
+        """Empty the queue of fits and return their grid points."""
         points = [point for point, _ in self._fits]
         self._fits.clear()
         return points

@@ -1,57 +1,40 @@
-"""Records that are written to a store in a thread of their own, in order, while the caller computes on."""
+"""A thread that writes outcomes to a store, in order, while the caller continues to compute."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from queue import Queue
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from hesstore.engine.devices import on_host
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from hesstore.store.schema import Run, Status
+    from hesstore.engine.outcome import Outcome
     from hesstore.store.writing import SweepStore
 
 
-@dataclass(frozen=True)
-class Record:
-    """What :meth:`SweepStore.record` takes, and a note of the caller's own.
-
-    With ``covering``, the digest of large arrays that are in the store already, ``values`` are small entries alone.
-    """
-
-    run: Run
-    index: int
-    status: Status
-    values: Mapping[str, Any]
-    note: Any = None
-    covering: int | None = None
-
-
 class Recorder:
-    """Writes records as a context manager: leaving it waits until all are on disk, unless one can't be.
+    """A context manager that writes outcomes; on exit it waits until all are on disk, unless a write fails.
 
     Parameters
     ----------
     store : SweepStore
-        Where they go; nobody else writes to it meanwhile.
+        The store to write to. Nothing else may write to it meanwhile.
     room : int
-        Records that may wait, in memory; :meth:`put` waits while there are more.
+        The number of outcomes that may wait in memory; :meth:`put` blocks while more are waiting.
 
     Notes
     -----
-    After a failed write no later one is tried, and the failure is raised by the next call.
+    After a failed write no later outcome is written. The next call of any method raises the failure.
     """
 
     def __init__(self, store: SweepStore, *, room: int) -> None:
         self._store = store
-        self._waiting: Queue[Record | None] = Queue(room)
-        self._written: Queue[Record] = Queue()
+        self._waiting: Queue[Outcome | None] = Queue(room)
+        self._written: Queue[Outcome] = Queue()
         self._failure: BaseException | None = None
-        # A daemon: a process that is told to stop twice does not wait for a slow disk.
+        # A daemon thread: a process that is interrupted twice must not wait for a slow disk.
         self._thread = threading.Thread(target=self._write_all, name="hesstore-recorder", daemon=True)
 
     def __enter__(self) -> Self:
@@ -62,40 +45,44 @@ class Recorder:
         self._stop()
 
     def close(self) -> None:
-        """Wait until all records are on disk."""
+        """Wait until all outcomes are on disk."""
         self._stop()
-        self._check()
+        self._raise_failure()
 
     def _stop(self) -> None:
         if self._thread.is_alive():
             self._waiting.put(None)
             self._thread.join()
 
-    def put(self, record: Record) -> None:
-        """Have ``record`` written; its arrays must not change any more."""
-        self._check()
-        self._waiting.put(record)
+    def put(self, outcome: Outcome) -> None:
+        """Queue ``outcome`` for writing. Its arrays must not change afterwards."""
+        self._raise_failure()
+        self._waiting.put(outcome)
 
-    def written(self) -> list[Record]:
-        """The records that have come to be on disk since the last call."""
-        self._check()
+    def take_written(self) -> list[Outcome]:
+        """Return the outcomes that were written since the last call, without their values."""
+        self._raise_failure()
         return [self._written.get() for _ in range(self._written.qsize())]
 
-    def _check(self) -> None:
+    def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 
     def _write_all(self) -> None:
-        while (record := self._waiting.get()) is not None:
+        while (outcome := self._waiting.get()) is not None:
             if self._failure is not None:
-                continue  # the caller may be waiting for room
+                continue  # Empty the queue: the caller may be waiting for room in it.
             try:
-                values = {name: on_host(value) for name, value in record.values.items()}
-                if record.covering is None:
-                    self._store.record(record.run, record.index, record.status, values)
-                else:
-                    self._store.put_entries(record.run, record.index, record.status, values, record.covering)
-            except BaseException as failure:  # noqa: BLE001 - it is raised in the caller's thread
+                self._write(outcome)
+            except BaseException as failure:  # noqa: BLE001 - raised again in the caller's thread
                 self._failure = failure
             else:
-                self._written.put(replace(record, values={}))
+                self._written.put(replace(outcome, values={}))
+
+    def _write(self, outcome: Outcome) -> None:
+        run, index = outcome.point.run, outcome.point.index
+        values = {name: on_host(value) for name, value in outcome.values.items()}
+        if outcome.arrays_digest is None:
+            self._store.record(run, index, outcome.status, values)
+        else:
+            self._store.put_entries(run, index, outcome.status, values, outcome.arrays_digest)

@@ -1,13 +1,13 @@
-"""The sweep: for each run, along λ: fit, store, analyse, store.
+"""The sweep: :func:`run_sweep` computes every grid point of every run, and :func:`plan_sweep` estimates what it takes.
 
-A chain of fits, each from the weights of the last good λ; the analysis of a λ needs only its weights. Both start from
-weights as the store holds them, so a resumed sweep and an uninterrupted one are the same computation. Up to G fits that
-do not wait for each other go side by side, and up to G analyses; results are written while the next are computed.
+Along each run, a grid point is fitted, recorded, analysed, and recorded again. Each fit of a continuation starts from
+the weights of the last grid point that was fitted; an analysis needs only the weights of its own grid point. Both start
+from weights as the store holds them, so a resumed sweep and an uninterrupted one compute the same. Up to G fits that do
+not depend on each other run side by side, and up to G analyses; results are written while the next ones are computed.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hesstore.engine import sweep_plan
-from hesstore.engine.driver import Driver, SweepEvent
+from hesstore.engine.driver import Driver
+from hesstore.engine.events import SweepEvent
 from hesstore.engine.executor import LocalExecutor
 from hesstore.engine.experiment import Experiment
-from hesstore.engine.recorder import Recorder
-from hesstore.engine.sweep_plan import SHRUNK, Effort, SweepPlan
+from hesstore.engine.sweep_plan import LEAST_SHARE, Effort, SweepPlan
 from hesstore.engine.worker import Worker
 from hesstore.errors import ConfigError, StoreError
 from hesstore.store.environments import record_environment
@@ -32,7 +32,8 @@ from hesstore.store.writing import SweepStore
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from typing import Any
 
     from distributed import Client
 
@@ -45,7 +46,17 @@ __all__ = ["SweepEvent", "SweepPlan", "SweepSummary", "plan_sweep", "run_sweep"]
 
 @dataclass(frozen=True)
 class SweepSummary:
-    """How a sweep ended: counts of λ over the runs asked for, how many were computed now, and the seconds."""
+    """The result of a call of :func:`run_sweep`.
+
+    Attributes
+    ----------
+    complete, failed, pending : int
+        The number of grid points of the selected runs that are complete, that failed, and that are not finished.
+    computed : int
+        The number of grid points that this call finished.
+    seconds : float
+        The duration of the call.
+    """
 
     complete: int
     failed: int
@@ -55,7 +66,7 @@ class SweepSummary:
 
     @property
     def total(self) -> int:
-        """All λ of those runs."""
+        """The number of all grid points of the selected runs."""
         return self.complete + self.failed + self.pending
 
 
@@ -72,73 +83,71 @@ def run_sweep(
     grow: bool = False,
     runs: Collection[int] = (),
 ) -> SweepSummary:
-    """Compute all λ of all runs that the store at ``location`` lacks; make the store if there is none.
+    """Compute every grid point that the store at ``location`` lacks. Create the store if it does not exist.
 
     Parameters
     ----------
     config : SweepConfig
-        What to compute. An existing store must have been made with the same one (but for where data lie and where the
-        work is done).
+        The settings. An existing store must have been made with the same settings, except for the location of the data
+        and the device.
     location : path, ``file://`` URL or ``s3://`` URL
-        The store.
+        The location of the store.
     observer : callable, optional
-        Called with a :class:`SweepEvent` as work goes on.
+        Called with each :class:`SweepEvent`.
     on_plan : callable, optional
-        Called with the :class:`SweepPlan` before the first λ. To measure what it says takes two seconds, unless the
-        store tells or nothing is left to do; with workers, whose speed is not this process's, it is not done.
+        Called with the :class:`SweepPlan` before the first grid point. Measuring the speed takes two seconds. It is not
+        measured if complete grid points of the store show it, if nothing is left to do, or with workers, whose speed
+        is not that of this process.
     stop : callable, optional
-        Asked before each λ is begun. Once it says True those in hand are finished, and no other.
+        Called before each grid point. Once it returns True, the grid points that have begun are finished, and no other
+        one is begun.
     workers : int
-        Processes on this machine that share the work, by Dask; 0: this process does it.
+        Number of worker processes to start on this machine, by Dask; 0: this process does the work.
     scheduler : str
-        The address of a running Dask scheduler whose workers do it; they must see the store and hesstore.
+        The address of a running Dask scheduler whose workers do the work. They must be able to reach the store and to
+        import hesstore.
     retry_failed : bool
-        Whether λ that failed are tried again.
+        Whether failed grid points are computed again.
     grow : bool
-        Whether an existing store is first made larger to fit ``config``: more λ, more runs; or, with a larger k or
-        another setting of the solver, made to have its spectra computed again from the stored weights.
+        Whether an existing store first grows to fit ``config``: with more grid points or runs, or with spectra that are
+        computed again from the stored weights because k is larger or another setting of the spectrum differs.
     runs : collection of int
-        IDs of the runs to compute, and to count in the summary; all by default. Other processes may compute others.
+        IDs of the runs to compute and to count in the summary; all by default. Other processes may compute the others.
+
+    Returns
+    -------
+    SweepSummary
+        The number of grid points by status, and the duration.
 
     Raises
     ------
     HesstoreError
-        Before anything is written, if the config can't be carried out or the store is another's.
+        Before anything is written, if the config can't be carried out or the store was made with another one.
     """
     began = time.perf_counter()
+    stop = stop or (lambda: False)
     place = locate(location)
     if isinstance(place, FolderPlace):
         recover_store(place.path)
-    existing = _existing(place, config, grow=grow)  # before data are loaded, or even downloaded
+    existing = open_existing_store(place, config.identity(), grow=grow)  # before data are loaded or even downloaded
     experiment = Experiment.prepare(config)
-    with ExitStack() as held:
-        client = held.enter_context(_client(workers, scheduler))  # nothing is written if there is none
-        store = _opened(place, existing, experiment, runs, grow=grow)
-        chosen = _chosen(store.runs, runs, place)
+    spec = experiment.spec()
+    with connect_workers(workers, scheduler) as client, ExitStack() as claims:
+        store = create_or_extend_store(place, existing, spec, runs, grow=grow)
+        chosen = choose_runs(store.runs, runs, place)
         for run in chosen:
             if retry_failed or (store.status(run) < Status.COMPLETE).any():
-                held.enter_context(store.claim(run))
+                claims.enter_context(store.claim(run))
         if retry_failed:
             store.reset(Status.FAILED, chosen)
-        recorder = Recorder(store, room=2 * experiment.sizes.models + 2)
-        in_order = config.path == "continuation"
-        driver = Driver(store, chosen, recorder, observer or (lambda _: None), in_order=in_order)
+        driver = Driver(store, chosen, observer or (lambda _: None), continuation=config.path == "continuation")
         if on_plan is not None:
-            asked_to_stop = stop is not None and stop()
-            on_plan(_plan(experiment, store, chosen, probing=client is None and not asked_to_stop))
+            on_plan(_plan_runs(experiment, store, chosen, probing=not stop() and client is None))
         if driver.finished < driver.total:
-            place.check_space(_space(experiment.spec(), driver.total - driver.finished))
+            place.check_space(least_bytes(spec, driver.total - driver.finished))
             record_environment(store, experiment.environment)
-            held.enter_context(recorder)
-            driver.drive(_executor(experiment, driver, client), stop or (lambda: False))
-    statuses = np.stack([store.status(run) for run in chosen])
-    return SweepSummary(
-        complete=int((statuses == Status.COMPLETE).sum()),
-        failed=int((statuses == Status.FAILED).sum()),
-        pending=int((statuses < Status.COMPLETE).sum()),
-        computed=driver.computed,
-        seconds=time.perf_counter() - began,
-    )
+            driver.drive(make_executor(experiment, store, client), stop)
+    return _summarise(store, chosen, driver.computed, time.perf_counter() - began)
 
 
 def plan_sweep(
@@ -149,76 +158,91 @@ def plan_sweep(
     grow: bool = False,
     runs: Collection[int] = (),
 ) -> SweepPlan:
-    """What :func:`run_sweep` would take with these arguments; writes nothing.
+    """Estimate what :func:`run_sweep` with these arguments would take. Nothing is written.
 
-    Without ``location`` the plan is that of a new store, wherever it may lie.
+    Without ``location``, the plan is that of a new store at any location.
 
     Raises
     ------
     HesstoreError
-        As :func:`run_sweep`, if the config can't be carried out, has no room, or the store is another's.
+        In the same cases as :func:`run_sweep`, and if the store has no room.
     """
     place = None if location is None else locate(location)
-    store = None if place is None else _existing(place, config, grow=grow)
+    store = None if place is None else open_existing_store(place, config.identity(), grow=grow)
     experiment = Experiment.prepare(config)
     if store is None:
         spec = experiment.spec()
-        chosen = _chosen(spec.runs, runs, place or "a new store")
-        new = np.full(len(spec.l2), Status.PENDING, np.int8)
-        plan = sweep_plan.plan(experiment, dict.fromkeys(chosen, new), place=place)
+        chosen = choose_runs(spec.runs, runs, place or "a new store")
+        pending = np.full(len(spec.l2), Status.PENDING, np.int8)
+        plan = sweep_plan.plan(experiment, dict.fromkeys(chosen, pending), place=place)
     elif grow:
         statuses = statuses_after_growth(store, experiment.spec())
-        chosen = _chosen(tuple(statuses), runs, store.place)
+        chosen = choose_runs(tuple(statuses), runs, store.place)
         plan = sweep_plan.plan(experiment, {run: statuses[run] for run in chosen}, place=place)
     else:
         store.require(experiment.identity())
-        plan = _plan(experiment, store, _chosen(store.runs, runs, store.place), retry_failed=retry_failed)
+        chosen = choose_runs(store.runs, runs, store.place)
+        plan = _plan_runs(experiment, store, chosen, retry_failed=retry_failed)
     if place is not None:
         place.check_space(int(plan.disk_end.least) - plan.disk_now)
     return plan
 
 
-def _plan(
-    experiment: Experiment,
-    store: SweepStore,
-    runs: tuple[Run, ...],
-    *,
-    retry_failed: bool = False,
-    probing: bool = True,
-) -> SweepPlan:
-    """Of some runs of a store."""
-    statuses = {run: store.status(run) for run in runs}
-    if retry_failed:
-        statuses = {run: np.where(at == Status.FAILED, np.int8(Status.PENDING), at) for run, at in statuses.items()}
-    effort = Effort.of(store, runs, json.loads(str(store.group.attrs["environment"])))
-    return sweep_plan.plan(experiment, statuses, place=store.place, effort=effort, probing=probing)
+# -- the store and its runs -----------------------------------------------------------------------------------
 
 
-def _existing(place: Place, config: SweepConfig, *, grow: bool) -> SweepStore | None:
-    """Return the store at ``place``, after a check, or None if a new one can be made there."""
+def open_existing_store(place: Place, identity: Mapping[str, Any], *, grow: bool) -> SweepStore | None:
+    """Open the store at ``place`` and check that a sweep can continue it, as far as that is known without the data.
+
+    Parameters
+    ----------
+    place : Place
+        The place of the store.
+    identity : mapping
+        The part of the identity that follows from the config alone.
+    grow : bool
+        Whether an existing store is to grow.
+
+    Returns
+    -------
+    store : SweepStore or None
+        The store; None if a new one can be created there.
+
+    Raises
+    ------
+    StoreError
+        If the place is taken or can't be written, or if its store was made with another config or can't grow.
+    """
     if grow and not isinstance(place, FolderPlace):
-        raise StoreError(f"{place}: only a store in a folder can grow: make a new one with the larger config")
+        raise StoreError(f"{place}: only a store in a folder can grow: create a new store with the larger config")
     if place.is_new():
         place.check_creatable()
         return None
     store = SweepStore.open(place)
     if grow:
-        check_growing(store, config.identity())
+        check_growing(store, identity)
     else:
-        store.require(config.identity(), partly=True)
+        store.require(identity, partly=True)
     return store
 
 
-def _opened(
-    place: Place, existing: SweepStore | None, experiment: Experiment, runs: Collection[int], *, grow: bool
+def create_or_extend_store(
+    place: Place, existing: SweepStore | None, spec: StoreSpec, runs: Collection[int], *, grow: bool
 ) -> SweepStore:
-    """The store, made or grown if need be; another driver may be quicker to make it."""
-    spec = experiment.spec()
+    """Create the store, or grow or check the existing one. If another driver creates it first, that one is opened.
+
+    Raises
+    ------
+    ConfigError
+        If a new store would have none of the ``runs`` (IDs), before it is created.
+    StoreError
+        If the place has no room or can't be written, or its store has another identity.
+    """
     if existing is not None and grow:
         return grow_store(existing, spec)
     if existing is None:
-        _chosen(spec.runs, runs, place)
-        place.check_space(_space(spec, len(spec.l2) * (len(runs) or len(spec.runs))))
+        chosen = choose_runs(spec.runs, runs, place)
+        place.check_space(least_bytes(spec, len(spec.l2) * len(chosen)))
         try:
             return SweepStore.create(place, spec)
         except (StoreError, OSError):
@@ -229,35 +253,70 @@ def _opened(
     return store
 
 
-def _space(spec: StoreSpec, count: int) -> int:
-    """Bytes that so many λ surely take."""
-    return int(SHRUNK * spec.large_bytes) * count
+def choose_runs(runs: Sequence[Run], ids: Collection[int], place: Place | str) -> tuple[Run, ...]:
+    """The runs with the given IDs, or all runs without IDs.
 
-
-def _chosen(there: tuple[Run, ...], ids: Collection[int], place: Place | str) -> tuple[Run, ...]:
-    unknown = sorted(set(ids) - {run.id for run in there})
+    Raises
+    ------
+    ConfigError
+        If an ID does not exist; ``place`` is what the message names.
+    """
+    unknown = sorted(set(ids) - {run.id for run in runs})
     if unknown:
-        raise ConfigError(f"run: {unknown[0]} is not there: {place} has runs 0 to {len(there) - 1}")
-    return tuple(run for run in there if not ids or run.id in ids)
+        raise ConfigError(f"run: {unknown[0]} does not exist: {place} has runs 0 to {len(runs) - 1}")
+    return tuple(run for run in runs if not ids or run.id in ids)
 
 
-def _client(workers: int, scheduler: str) -> AbstractContextManager[Client | None]:
-    """A client of what carries the tasks out; None for this process."""
+def least_bytes(spec: StoreSpec, count: int) -> int:
+    """A lower bound on the bytes that ``count`` grid points take on disk."""
+    return int(LEAST_SHARE * spec.large_bytes) * count
+
+
+# -- executors ------------------------------------------------------------------------------------------------
+
+
+def connect_workers(workers: int, scheduler: str) -> AbstractContextManager[Client | None]:
+    """Return a context with a client of Dask workers, or with None if this process does the work."""
     if not workers and not scheduler:
         return nullcontext()
-    from hesstore.engine.dask_executor import connect  # noqa: PLC0415 - who uses no Dask needs none
+    from hesstore.engine.dask_executor import connect  # noqa: PLC0415 - only a sweep with workers needs Dask
 
     return connect(workers, scheduler)
 
 
-def _executor(experiment: Experiment, driver: Driver, client: Client | None) -> Executor:
-    store = driver.store
-    if client is not None:
-        from hesstore.engine.dask_executor import DaskExecutor  # noqa: PLC0415
+def make_executor(experiment: Experiment, store: SweepStore, client: Client | None) -> Executor:
+    """Make the executor of a sweep: on the workers of ``client``, or in this process."""
+    if client is None:
+        return LocalExecutor(Worker(experiment, store, remember=True))
+    from hesstore.engine.dask_executor import DaskExecutor  # noqa: PLC0415 - as above
 
-        return DaskExecutor(client, experiment.config, store.place.address)
-    return LocalExecutor(
-        Worker(experiment, store, remember=True),
-        lambda point, epoch, loss: driver.tell("fitting", point, epoch=epoch, loss=loss),
-        lambda point: driver.tell("analysing", point),
+    return DaskExecutor(client, experiment.config, store.place.address)
+
+
+# -- before and after -----------------------------------------------------------------------------------------
+
+
+def _plan_runs(
+    experiment: Experiment,
+    store: SweepStore,
+    runs: tuple[Run, ...],
+    *,
+    retry_failed: bool = False,
+    probing: bool = True,
+) -> SweepPlan:
+    """The plan of some runs of an existing store."""
+    statuses = {run: store.status(run) for run in runs}
+    if retry_failed:
+        statuses = {run: np.where(at == Status.FAILED, np.int8(Status.PENDING), at) for run, at in statuses.items()}
+    return sweep_plan.plan(experiment, statuses, place=store.place, effort=Effort.of(store, runs), probing=probing)
+
+
+def _summarise(store: SweepStore, runs: Sequence[Run], computed: int, seconds: float) -> SweepSummary:
+    statuses = np.stack([store.status(run) for run in runs])
+    return SweepSummary(
+        complete=int((statuses == Status.COMPLETE).sum()),
+        failed=int((statuses == Status.FAILED).sum()),
+        pending=int((statuses < Status.COMPLETE).sum()),
+        computed=computed,
+        seconds=seconds,
     )

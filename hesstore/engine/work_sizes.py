@@ -1,48 +1,50 @@
-"""How much a device takes on at once: models side by side, and rows of data."""
+"""How much work a device takes on together: models side by side, and rows of data per pass."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hesstore.curvature import Hessian
 from hesstore.engine.devices import free_memory
 from hesstore.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
-    from hesstore.curvature import Hessian
+    from hesstore.problem.models import FlatModel
 
 GIB = 1 << 30
 
 CPU_ROWS = 2048
-"""Rows at once on a CPU: what stays in cache (measured)."""
+"""Rows per pass on a CPU. Their values stay in the cache (measured)."""
 
 GPU_ROWS = 65536
-"""Rows at once on a GPU: enough to fill a large one (not measured)."""
+"""Maximum number of rows per pass on a GPU. They keep a large GPU busy (not measured)."""
 
 GPU_MODELS = 64
-"""Most models at once on a GPU: beyond, launches cost little beside arithmetic (a model on paper, not measured)."""
+"""Maximum number of models side by side on a GPU. With more, kernel launches cost little (estimated, not measured)."""
 
 LANCZOS_VECTORS = 256
-"""Lanczos vectors, and as many products, that a spectrum has room for before it wants more."""
+"""Number of Lanczos vectors, and of their products, for which memory is set aside for each spectrum."""
 
 FIT_VECTORS = 8
-"""θ, gradient, the optimiser's state, the best weights and temporaries of a fit."""
+"""Number of parameter vectors that a fit holds: θ, gradient, optimiser state, best weights and temporaries."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a device takes on at once.
+    """How much work a device takes on together.
 
     Attributes
     ----------
     models : int
-        G, models that are trained, and λ that are analysed, together.
+        G, the number of models that are trained together and of grid points that are analysed together.
     chunk_rows : int
-        Rows of data, those of all models together.
+        The number of rows of data per pass, summed over the models.
     cache_bytes : float
-        Most memory for primal values that are cached while spectra are computed.
+        The maximum memory for cached primal values while spectra are computed.
     """
 
     models: int
@@ -50,54 +52,82 @@ class Sizes:
     cache_bytes: float
 
 
-def choose(
-    device: torch.device, hessian: Hessian, theta: torch.Tensor, rows: int, *, models: int, chunk_rows: int, gib: float
-) -> Sizes:
-    """The sizes for ``rows`` rows; what is given as 0 is chosen.
+def choose(model: FlatModel, x: Tensor, y: Tensor, *, models: int, chunk_rows: int, memory_gib: float) -> Sizes:
+    """Choose the sizes for a network and the rows of its Hessian, on the device of ``x``.
 
-    On a CPU one model at a time and a few thousand rows are fastest. On a GPU as many models as memory for their
-    Lanczos vectors and all their cached rows is free, and as many rows as an eighth of the free memory holds.
+    On a CPU, one model at a time and a few thousand rows are fastest. On a GPU, as many models are chosen as have room
+    for their Lanczos vectors and for cached values of all rows, and as many rows as an eighth of the free memory holds.
+
+    Parameters
+    ----------
+    model : FlatModel
+        The network, on the same device.
+    x, y : Tensor
+        Inputs (N, …) and labels (N,).
+    models, chunk_rows : int
+        The sizes if they are given; 0 means that they are chosen here.
+    memory_gib : float
+        The memory to use, in GiB; 0 means half of the free memory.
     """
-    free = free_memory(device)
-    budget = gib * GIB or free / 2
-    if device.type == "cpu":
+    free = free_memory(x.device)
+    budget = memory_gib * GIB or free / 2
+    if x.device.type == "cpu":
         return Sizes(models or 1, chunk_rows or CPU_ROWS, budget)
-    row = hessian.row_bytes(theta)
+    theta = model.theta()
+    row_bytes = Hessian(model, x, y).row_bytes(theta)
     return Sizes(
-        models or models_that_fit(budget, row * rows, theta.numel() * theta.element_size()),
-        chunk_rows or rows_that_fit(free / 8, row),
+        models or models_that_fit(budget, row_bytes * len(y), theta.numel() * theta.element_size()),
+        chunk_rows or rows_that_fit(free / 8, row_bytes),
         budget,
     )
 
 
 def least_bytes(parameters: int, k: int, itemsize: int, models: int = 1) -> int:
-    """What fits and spectra of so many models hold at the least, beside the data: k pairs take 3 vectors each."""
+    """The minimum memory of fits and spectra of ``models`` models, without the data.
+
+    Each of the k eigenpairs takes 3 vectors.
+    """
     return models * (FIT_VECTORS + 3 * k) * parameters * itemsize
 
 
 def check_memory(device: torch.device, parameters: int, k: int, itemsize: int, models: int = 1) -> None:
-    """Raise :class:`ConfigError` if a sweep surely has no room on ``device``."""
+    """Check that the memory of ``device`` holds at least :func:`least_bytes`.
+
+    Raises
+    ------
+    ConfigError
+        If it does not.
+    """
     needed, free = least_bytes(parameters, k, itemsize, models), free_memory(device)
     if needed > free:
         together = f"{models} models of " if models > 1 else ""
         raise ConfigError(
             f"memory: {k} eigenpairs of {together}{parameters:,} parameters take at least {needed / 1e9:.1f} GB on "
-            f"{device}, {free / 1e9:.1f} GB are free: give a smaller network, --k or --models, or another --device"
+            f"{device}, but only {free / 1e9:.1f} GB are free: use a smaller network, --k or --models, or another "
+            "--device"
         )
 
 
-def models_that_fit(budget: float, cached: float, parameters: float) -> int:
-    """Models whose fits and spectra fit into ``budget`` bytes: 1 to :data:`GPU_MODELS`.
+def models_that_fit(budget: float, cached_bytes: float, vector_bytes: float) -> int:
+    """The number of models, 1 to :data:`GPU_MODELS`, whose fits and spectra fit into ``budget`` bytes.
 
-    ``cached`` and ``parameters`` are the bytes of one model's cached rows and of one vector of its parameters.
+    Parameters
+    ----------
+    budget : float
+        Bytes of memory.
+    cached_bytes, vector_bytes : float
+        For one model, the bytes of its cached rows and of one vector of its parameters.
     """
-    each = cached + (2 * LANCZOS_VECTORS + FIT_VECTORS) * parameters
+    each = cached_bytes + (2 * LANCZOS_VECTORS + FIT_VECTORS) * vector_bytes
     return max(1, min(GPU_MODELS, int(budget / each)))
 
 
-def rows_that_fit(budget: float, row: float) -> int:
-    """Rows, a power of 2 up to :data:`GPU_ROWS`, whose activations, taken as 4 times the cached ``row``, fit."""
+def rows_that_fit(budget: float, row_bytes: float) -> int:
+    """The number of rows, a power of 2 up to :data:`GPU_ROWS`, whose activations fit into ``budget`` bytes.
+
+    Activations are assumed to take 4 times the cached bytes of a row, ``row_bytes``.
+    """
     rows = GPU_ROWS
-    while rows > 1024 and 4 * row * rows > budget:
+    while rows > 1024 and 4 * row_bytes * rows > budget:
         rows //= 2
     return rows

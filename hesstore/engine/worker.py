@@ -1,78 +1,53 @@
-"""The two kinds of work on a λ, fit and analysis, on points of a store: what any process can do, given both."""
+"""A worker carries out the two kinds of tasks at grid points of a store: fits and analyses."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from hesstore.engine.devices import HostCopy
+from hesstore.engine.outcome import Outcome, accuracy_facts
 from hesstore.errors import CorruptStoreError, DivergedError
 from hesstore.store.schema import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from hesstore.engine.experiment import Experiment
+    from hesstore.engine.events import Facts
+    from hesstore.engine.experiment import Analysis, Experiment
     from hesstore.measure.metrics import SplitMetrics
     from hesstore.store.schema import Point
     from hesstore.store.writing import SweepStore
     from hesstore.training import Fit
 
-Facts = dict[str, float | str]
-
 IDENTITY_LIMIT = 1e-3
-"""Largest ``class_identity_error`` without a warning; in float32 1e-6 is usual."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a task.
-
-    Attributes
-    ----------
-    point : Point
-        Which λ.
-    status : Status
-        Fitted, complete or failed.
-    values : mapping
-        What is to be recorded, by variable.
-    facts : dict
-        What is to be told of it.
-    covering : int, optional
-        The digest of its large arrays, where the worker has put them into the store itself.
-    """
-
-    point: Point
-    status: Status
-    values: Mapping[str, Any]
-    facts: Facts
-    covering: int | None = None
+"""The largest ``class_identity_error`` without a warning. In float32, 1e-6 is usual."""
 
 
 class Worker:
-    """Fits and analyses points.
+    """Fits and analyses grid points.
 
     Parameters
     ----------
     experiment : Experiment
-        What the λ share.
+        The data, the network and the settings.
     store : SweepStore
-        Where weights are read from that were fitted elsewhere, or before.
+        The store from which weights are read that another worker or an earlier sweep has fitted.
     remember : bool
-        Whether weights that were fitted here are used before the store has them. Without it, it must have them.
+        Whether weights that this worker has fitted are kept in memory until they are no longer needed. Otherwise they
+        are read from the store.
     """
 
     def __init__(self, experiment: Experiment, store: SweepStore, *, remember: bool) -> None:
         self.experiment, self.store, self.remember = experiment, store, remember
         self._fitted: dict[Point, Tensor] = {}
-        self._latest: dict[int, Point] = {}
+        self._latest: dict[int, Point] = {}  # the last fitted grid point of each run
         self._analysed: set[Point] = set()
 
     def fit(
@@ -81,28 +56,30 @@ class Worker:
         starts: Sequence[Point | None],
         on_epoch: Callable[[Point, int, float], None] = lambda *_: None,
     ) -> list[Outcome]:
-        """Train at ``points`` side by side, each from the weights of another point, or from the run's initial ones."""
+        """Train at ``points`` side by side; each fit starts from the weights of a point or the run's initial weights.
+
+        ``on_epoch`` is called with (point, epoch, loss) after each epoch.
+        """
         began = time.perf_counter()
-        found = self.experiment.fit(
-            [
-                self.experiment.initial_weights(point.run) if start is None else self._weights(start)
-                for point, start in zip(points, starts, strict=True)
-            ],
-            points,
-            on_epoch,
-        )
+        weights = [
+            self.experiment.initial_weights(point.run) if start is None else self._weights(start)
+            for point, start in zip(points, starts, strict=True)
+        ]
+        fits = self.experiment.fit(weights, points, on_epoch)
         seconds = (time.perf_counter() - began) / len(points)
-        good = [(point, fit) for point, fit in zip(points, found, strict=True) if not isinstance(fit, DivergedError)]
-        fitted = {outcome.point: outcome for outcome in self._measured(good, seconds)}
+        finite = [(point, fit) for point, fit in zip(points, fits, strict=True) if not isinstance(fit, DivergedError)]
+        outcomes = {outcome.point: outcome for outcome in self._measure(finite, seconds)}
         return [
-            _failed(point, fit) if isinstance(fit, DivergedError) else fitted[point]
-            for point, fit in zip(points, found, strict=True)
+            Outcome.failed(point, str(fit)) if isinstance(fit, DivergedError) else outcomes[point]
+            for point, fit in zip(points, fits, strict=True)
         ]
 
-    def _measured(self, fits: Sequence[tuple[Point, Fit]], seconds: float) -> list[Outcome]:
+    def _measure(self, fits: Sequence[tuple[Point, Fit]], seconds: float) -> list[Outcome]:
+        """The outcomes of fits that took ``seconds`` each, with the metrics at their weights."""
         if not fits:
             return []
-        # What is stored is what is measured, continued from and analysed: the weights in the store's float32.
+        # The weights are rounded to the store's float32 before they are measured, continued from and analysed, so that
+        # a resumed sweep, which reads them from the store, computes the same.
         stored = [fit.theta.to(torch.float32) for _, fit in fits]
         thetas = [theta.to(fit.theta.dtype) for theta, (_, fit) in zip(stored, fits, strict=True)]
         outcomes = []
@@ -111,65 +88,48 @@ class Worker:
             self._keep(point, theta)
             scale = self.experiment.config.penalty_scale * point.l2
             values = {
-                **measured_values(HostCopy(weights), theta, (train, test), scale),
+                **fitted_values(HostCopy(weights), theta, (train, test), scale),
                 "epochs": fit.epochs,
                 "fit_seconds": seconds,
             }
-            outcomes.append(Outcome(point, Status.FITTED, values, facts_of(test.accuracy, test.class_accuracy)))
+            outcomes.append(Outcome(point, Status.FITTED, values, accuracy_facts(test.accuracy, test.class_accuracy)))
         return outcomes
 
     def analyse(self, points: Sequence[Point]) -> list[Outcome]:
-        """Gradient, spectrum and class geometry at the weights of each point."""
+        """Compute the gradient, the spectrum and the class geometry at the weights of each point."""
         began = time.perf_counter()
-        found = self.experiment.analyse([self._weights(point) for point in points], points)
+        analyses = self.experiment.analyse([self._weights(point) for point in points], points)
         seconds = (time.perf_counter() - began) / len(points)
-        outcomes = []
-        for point, analysis in zip(points, found, strict=True):
-            self._drop(point)
-            if isinstance(analysis, FloatingPointError):
-                outcomes.append(_failed(point, analysis))
-                continue
-            pairs = analysis.pairs
-            values = {
-                "gradient": HostCopy(analysis.gradient.to(torch.float32)),
-                "eigenvectors": HostCopy(pairs.eigenvectors.to(torch.float32)),
-                "eigenvalues": pairs.eigenvalues.numpy(),
-                "residual_norm": pairs.residual_norms.numpy(),
-                "converged": pairs.converged.numpy(),
-                "matvecs": pairs.num_matvecs,
-                "solver_message": pairs.message,
-                "analysis_seconds": seconds,
-                **analysis.geometry,
-            }
-            facts: Facts = {
-                "eigenvalue": float(pairs.eigenvalues[0]),
-                "matvecs": pairs.num_matvecs,
-                **_warning(float(analysis.geometry["class_identity_error"])),
-            }
-            outcomes.append(Outcome(point, Status.COMPLETE, values, facts))
-        return outcomes
+        for point in points:
+            self._release(point)
+        return [
+            Outcome.failed(point, str(analysis))
+            if isinstance(analysis, FloatingPointError)
+            else _analysed(point, analysis, seconds)
+            for point, analysis in zip(points, analyses, strict=True)
+        ]
 
     # -- weights ------------------------------------------------------------------------------------------
 
     def _keep(self, point: Point, theta: Tensor) -> None:
-        """The latest weights of a run start its next fit; all wait for their analysis."""
+        """Keep fitted weights: for their analysis, and for the run's next fit, which starts from them."""
         if self.remember:
             self._fitted[point] = theta
             self._latest[point.run.id] = point
-            self._tidy()
+            self._forget_unneeded()
 
-    def _drop(self, point: Point) -> None:
+    def _release(self, point: Point) -> None:
         if point in self._fitted:
             self._analysed.add(point)
-            self._tidy()
+            self._forget_unneeded()
 
-    def _tidy(self) -> None:
+    def _forget_unneeded(self) -> None:
         for point in self._analysed - set(self._latest.values()):
             del self._fitted[point]
             self._analysed.remove(point)
 
     def _weights(self, point: Point) -> Tensor:
-        """(P,) the weights of a point, on the experiment's device and in its precision.
+        """The weights (P,) of a point, on the experiment's device and in its precision.
 
         Raises
         ------
@@ -181,46 +141,69 @@ class Worker:
         weights = torch.from_numpy(self.store.read("weights", point.run, point.index))
         if not bool(torch.isfinite(weights).all()):
             where = f"run {point.run.id} at λ = {point.l2:.10g}"
-            raise CorruptStoreError(f"{self.store.path}: the weights of {where} are missing or damaged")
+            raise CorruptStoreError(
+                f"{self.store.path}: the weights of {where} are missing or damaged: "
+                f"`hesstore verify {self.store.path}` lists all damage"
+            )
         return weights.to(self.experiment.device, self.experiment.data.train.x.dtype)
 
 
-def facts_of(test_accuracy: float, test_classes: NDArray[np.float64]) -> Facts:
-    """What is told of a fitted λ: its accuracy on the test set, and its worst class there."""
-    worst = int(np.nanargmin(test_classes))
-    return {
-        "test_accuracy": test_accuracy,
-        "worst_class": worst,
-        "worst_class_accuracy": float(test_classes[worst]),
-    }
-
-
-def measured_values(
+def fitted_values(
     weights: Any, theta: Tensor, splits: tuple[SplitMetrics, SplitMetrics], penalty_scale: float
 ) -> dict[str, Any]:
-    """What is recorded of weights, given as they are stored and as θ (P,): metrics, and ``penalty_scale`` ‖θ‖²."""
+    """The values to record for fitted weights: the weights, the metrics and the penalty.
+
+    Parameters
+    ----------
+    weights : array or HostCopy
+        (P,) the weights as they are stored.
+    theta : Tensor
+        (P,) the same weights in the precision of the computation.
+    splits : (SplitMetrics, SplitMetrics)
+        The metrics on the training and the test split.
+    penalty_scale : float
+        c λ: the penalty is c λ ‖θ‖².
+    """
     norm = float(torch.linalg.vector_norm(theta, dtype=torch.float64))
-    return {"weights": weights, **_split_values(list(splits)), "penalty": penalty_scale * norm**2}
+    return {"weights": weights, **_split_values(splits), "penalty": penalty_scale * norm**2}
 
 
-def _warning(identity_error: float) -> Facts:
-    if identity_error <= IDENTITY_LIMIT:
-        return {}
+def _split_values(splits: tuple[SplitMetrics, SplitMetrics]) -> dict[str, NDArray[np.generic]]:
+    """The values of the variables with a ``split`` dimension: train, then test."""
     return {
-        "warning": f"curvatures by class add up to the eigenvalues only to {identity_error:.1g} of the largest, above "
-        f"{IDENTITY_LIMIT:g}: --dtype float64 is more exact"
+        "loss": np.array([split.loss for split in splits]),
+        "accuracy": np.array([split.accuracy for split in splits]),
+        "class_accuracy": np.stack([split.class_accuracy for split in splits]),
+        "confusion": np.stack([split.confusion for split in splits]),
     }
 
 
-def _failed(point: Point, error: Exception) -> Outcome:
-    return Outcome(point, Status.FAILED, {"failure": str(error)}, {"reason": str(error)})
+def _analysed(point: Point, analysis: Analysis, seconds: float) -> Outcome:
+    """The outcome of an analysis that took ``seconds``."""
+    pairs = analysis.pairs
+    values = {
+        "gradient": HostCopy(analysis.gradient.to(torch.float32)),
+        "eigenvectors": HostCopy(pairs.eigenvectors.to(torch.float32)),
+        "eigenvalues": pairs.eigenvalues.numpy(),
+        "residual_norm": pairs.residual_norms.numpy(),
+        "converged": pairs.converged.numpy(),
+        "matvecs": pairs.num_matvecs,
+        "solver_message": pairs.message,
+        "analysis_seconds": seconds,
+        **analysis.geometry,
+    }
+    facts: Facts = {
+        "eigenvalue": float(pairs.eigenvalues[0]),
+        "matvecs": pairs.num_matvecs,
+        **_identity_warning(float(analysis.geometry["class_identity_error"])),
+    }
+    return Outcome(point, Status.COMPLETE, values, facts)
 
 
-def _split_values(metrics: list[SplitMetrics]) -> dict[str, NDArray[np.generic]]:
-    """The store's variables with a ``split`` dimension, train before test."""
+def _identity_warning(error: float) -> Facts:
+    if error <= IDENTITY_LIMIT:
+        return {}
     return {
-        "loss": np.array([part.loss for part in metrics]),
-        "accuracy": np.array([part.accuracy for part in metrics]),
-        "class_accuracy": np.stack([part.class_accuracy for part in metrics]),
-        "confusion": np.stack([part.confusion for part in metrics]),
+        "warning": f"the curvatures by class add up to the eigenvalues only to within {error:.1g} of the largest "
+        f"eigenvalue, above the limit of {IDENTITY_LIMIT:g}: use --dtype float64 for more precision"
     }

@@ -1,4 +1,4 @@
-"""A store's complete grid points as files for other programs. May import ``dataset``, ``store`` and below."""
+"""Write a store's results as files for other programs. May import ``dataset``, ``store`` and below."""
 
 from hesstore.exporting.exporter import FORMATS, STYLES, ExportSummary, export, kinds_of
 

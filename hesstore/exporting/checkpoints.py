@@ -1,4 +1,4 @@
-"""Weights as state dicts: in ``.pth`` and safetensors files, and in modules."""
+"""Weights as state dicts in ``.pth`` and safetensors files, one file per grid point."""
 
 from __future__ import annotations
 
@@ -14,50 +14,57 @@ from hesstore.dataset.networks import named_weights
 from hesstore.errors import ExportError
 from hesstore.exporting.file_names import l2_texts
 from hesstore.exporting.output_folder import File
+from hesstore.store.schema import AXIS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from hesstore.dataset.point_selection import Cell, PointSelection
+    from hesstore.dataset.point_selection import PointSelection
+    from hesstore.store.schema import Point
 
 FORMATS = ("pth", "safetensors")
-_OVERHEAD = 4096  # bytes of a file beside the values
+_OVERHEAD = 4096  # bytes of a file in addition to the weights
 
 
 def weight_files(selection: PointSelection, format: str) -> Iterator[File]:  # noqa: A002 - as in export
-    """A file a λ."""
+    """The files with weights, in a format of :data:`FORMATS`.
+
+    Raises
+    ------
+    ExportError
+        If safetensors is not installed.
+    """
     if format == "safetensors" and importlib.util.find_spec("safetensors") is None:
-        raise ExportError('format: safetensors needs a further package: pip install "hesstore[files]"')
-    names = l2_texts(selection.ds["l2"].values)
+        raise ExportError('format: safetensors needs the package safetensors: pip install "hesstore[files]"')
+    texts = l2_texts(selection.ds[AXIS].values)
     write = {"pth": _write_pth, "safetensors": _write_safetensors}[format]
-    for cell in selection.having("weights"):
+    for point in selection.points_with("weights"):
         yield File(
-            name=f"model_weights-{cell[0]}-{names[cell[1]]}.{format}",
+            name=f"model_weights-{point.run.id}-{texts[point.index]}.{format}",
             kind="weights",
-            source=selection.source([cell]),
+            source=selection.source([point]),
             estimate=4.0 * selection.ds.sizes["param"] + _OVERHEAD,
-            write=partial(write, selection, cell),
+            write=partial(write, selection, point),
         )
 
 
-def _write_pth(selection: PointSelection, cell: Cell, path: Path) -> None:
-    import torch  # noqa: PLC0415 - other exports need none
+def _write_pth(selection: PointSelection, point: Point, path: Path) -> None:
+    import torch  # noqa: PLC0415 - other exports do not need it
 
-    state = {name: torch.from_numpy(values) for name, values in named_weights(selection, cell).items()}
-    buffer = io.BytesIO()  # given a path, PyTorch writes its name into the file
+    state = {name: torch.from_numpy(values) for name, values in named_weights(selection, point).items()}
+    buffer = io.BytesIO()  # if it is given a path, PyTorch writes the file name into the file
     torch.save(state, buffer)
     path.write_bytes(buffer.getbuffer())
 
 
-def _write_safetensors(selection: PointSelection, cell: Cell, path: Path) -> None:
-    from safetensors.numpy import save_file  # noqa: PLC0415 - an extra
+def _write_safetensors(selection: PointSelection, point: Point, path: Path) -> None:
+    from safetensors.numpy import save_file  # noqa: PLC0415 - an optional dependency
 
-    run, index = cell
     facts = {
-        "run": str(run),
-        "l2": repr(float(selection.ds["l2"][index])),
+        "run": str(point.run.id),
+        "l2": repr(point.l2),
         "fingerprint": selection.ds.attrs["fingerprint"],
     }
-    named = {name: np.ascontiguousarray(values) for name, values in named_weights(selection, cell).items()}
-    save_file(named, path, metadata={"hesstore": json.dumps(facts)})  # the order of several keys would be random
+    named = {name: np.ascontiguousarray(values) for name, values in named_weights(selection, point).items()}
+    save_file(named, path, metadata={"hesstore": json.dumps(facts)})  # several keys would be in random order

@@ -1,29 +1,31 @@
-"""The five kinds of file that the field's scripts write and read, for each run and λ of a store.
+"""The files that the original scripts write and read.
 
 =================================== ============================================================================
-``Model-ID_split_accuracy.csv``      a row a λ: losses, test accuracy and class accuracies (percent)
-``Hessian-eigenvalues-ID-L2.csv``    an eigenvalue a line
-``Hessian-eigenvectors-ID-L2.csv``   an eigenvector a line, P values
-``gradients-ID-L2.csv``              a line a parameter: ``dL/dfc1.weight: v, v, …``
+``Model-ID_split_accuracy.csv``      one row per λ: losses, test accuracy and class accuracies (in percent)
+``Hessian-eigenvalues-ID-L2.csv``    one eigenvalue per line
+``Hessian-eigenvectors-ID-L2.csv``   one eigenvector per line, with P values
+``gradients-ID-L2.csv``              one line per parameter: ``dL/dfc1.weight: v, v, …``
 ``model_weights-ID-L2.pth``          the ``state_dict``
 =================================== ============================================================================
 """
 
 from __future__ import annotations
 
+import zlib
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from hesstore.dataset.networks import parameter_places
+from hesstore.dataset.networks import parameter_slices
 from hesstore.dataset.point_selection import read
 from hesstore.exporting.checkpoints import weight_files
-from hesstore.exporting.compression import opened, suffix
+from hesstore.exporting.compression import open_for_writing, suffix
 from hesstore.exporting.file_names import l2_texts
 from hesstore.exporting.output_folder import File
 from hesstore.exporting.percent import percent
-from hesstore.exporting.text import joined
+from hesstore.exporting.text import number_text
+from hesstore.store.schema import AXIS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hesstore.dataset.point_selection import Cell, PointSelection
+    from hesstore.dataset.point_selection import PointSelection
+    from hesstore.store.schema import Point
 
 KINDS = ("accuracy", "eigenvalues", "eigenvectors", "gradients", "weights")
 ACCURACY = "Model-{}_split_accuracy.csv"
@@ -40,78 +43,76 @@ PATTERNS = {
     "eigenvalues": "Hessian-eigenvalues-{}-{}.csv",
     "eigenvectors": "Hessian-eigenvectors-{}-{}.csv",
     "gradients": "gradients-{}-{}.csv",
-    "weights": "model_weights-{}-{}.pth",
 }
 LOSSES = ("Train_Loss", "Train_Reg_Loss", "Test_Loss")
 
-_BLOCK = 4 << 20  # values of eigenvectors that are read at once
-_BYTES_A_ROW = 250
+_BLOCK = 4 << 20  # values of eigenvectors that are read together
+_BYTES_PER_ROW = 250
+_SAMPLE = 100_000  # values from which the size of a file is estimated
 
 
 def classic_files(selection: PointSelection, kinds: Sequence[str], compress: str | None) -> Iterator[File]:
-    """The files of the ``kinds`` that are asked for."""
+    """The files of the given ``kinds``, which are some of :data:`KINDS`."""
     if "accuracy" in kinds:
         yield from _accuracy_files(selection, compress)
-    texts: dict[str, tuple[str, Callable[[PointSelection, Cell], Iterable[bytes | memoryview]]]] = {
-        "eigenvalues": ("eigenvalues", _eigenvalues),
-        "eigenvectors": ("eigenvectors", _eigenvectors),
-        "gradients": ("gradient", _gradients),
+    contents: dict[str, tuple[str, Callable[[PointSelection, Point], Iterable[bytes | memoryview]]]] = {
+        "eigenvalues": ("eigenvalues", _eigenvalue_lines),
+        "eigenvectors": ("eigenvectors", _eigenvector_lines),
+        "gradients": ("gradient", _gradient_lines),
     }
-    names = l2_texts(selection.ds["l2"].values)
-    for kind, (variable, parts) in texts.items():
-        cells = selection.having(kind) if kind in kinds else ()
-        size = _estimate(selection, variable, cells[0], compress) if cells else 0
-        for cell in cells:
+    texts = l2_texts(selection.ds[AXIS].values)
+    for kind, (variable, lines) in contents.items():
+        points = selection.points_with(kind) if kind in kinds else ()
+        size = _estimate(selection, variable, points[0], compress) if points else 0
+        for point in points:
             yield File(
-                name=PATTERNS[kind].format(cell[0], names[cell[1]]) + suffix(compress),
+                name=PATTERNS[kind].format(point.run.id, texts[point.index]) + suffix(compress),
                 kind=kind,
-                source=selection.source([cell]),
+                source=selection.source([point]),
                 estimate=size,
-                write=partial(_write, parts=partial(parts, selection, cell), compress=compress),
+                write=partial(_write, parts=partial(lines, selection, point), compress=compress),
             )
     if "weights" in kinds:
         yield from weight_files(selection, "pth")
 
 
 def _write(path: Path, parts: Callable[[], Iterable[bytes | memoryview]], compress: str | None) -> None:
-    with opened(path, compress) as file:
+    with open_for_writing(path, compress) as file:
         for part in parts():
             file.write(part)
 
 
-def _estimate(selection: PointSelection, variable: str, cell: Cell, compress: str | None) -> float:
-    """About the bytes of one λ's file, from the text of a few of its values."""
-    array = selection.array(variable, cell)
-    sample = read(array[(0,) * (array.ndim - 1)])[:100_000]
-    text: bytes | memoryview = joined(sample, b",")
+def _estimate(selection: PointSelection, variable: str, point: Point, compress: str | None) -> float:
+    """The approximate size of one file in bytes, from the text of some of its values."""
+    array = selection.array(variable, point)
+    sample = read(array[(0,) * (array.ndim - 1)])[:_SAMPLE]
+    text: bytes | memoryview = number_text(sample, b",")
     if compress:
-        import zlib  # noqa: PLC0415
-
         text = zlib.compress(text, 1)
     return len(text) / max(1, sample.size) * float(array.size)
 
 
 def _accuracy_files(selection: PointSelection, compress: str | None) -> Iterator[File]:
-    by_run: dict[int, list[int]] = {}
-    for run, index in selection.having("accuracy"):
-        by_run.setdefault(run, []).append(index)
-    for run, rows in by_run.items():
+    by_run: dict[int, list[Point]] = {}
+    for point in selection.points_with("accuracy"):
+        by_run.setdefault(point.run.id, []).append(point)
+    for run, points in by_run.items():
         yield File(
             name=ACCURACY.format(run) + suffix(compress),
             kind="accuracy",
-            source=selection.source([(run, index) for index in rows]),
-            estimate=_BYTES_A_ROW * len(rows),
-            write=partial(_write, parts=partial(_accuracy, selection, run, sorted(rows)), compress=compress),
+            source=selection.source(points),
+            estimate=_BYTES_PER_ROW * len(points),
+            write=partial(_write, parts=partial(_accuracy_table, selection, run, points), compress=compress),
         )
 
 
-def _accuracy(selection: PointSelection, run: int, rows: list[int]) -> Iterator[bytes]:
-    part = selection.ds.sel(run=run).isel(l2=rows)
+def _accuracy_table(selection: PointSelection, run: int, points: Sequence[Point]) -> Iterator[bytes]:
+    part = selection.ds.sel(run=run).isel({AXIS: [point.index for point in points]})
     loss, penalty, accuracy, class_accuracy = (
         read(part[name], gaps=selection.is_import) for name in ("loss", "penalty", "accuracy", "class_accuracy")
     )
     columns: dict[str, NDArray[np.float64]] = {
-        "L2_strength": part["l2"].values,
+        "L2_strength": part[AXIS].values,
         **dict(zip(LOSSES, (loss[:, 0], loss[:, 0] + penalty, loss[:, 1]), strict=True)),
         "Test_Accuracy": percent(accuracy[:, 1]),
     }
@@ -120,24 +121,24 @@ def _accuracy(selection: PointSelection, run: int, rows: list[int]) -> Iterator[
     yield pd.DataFrame(columns).to_csv(index=False, na_rep="nan", lineterminator="\n").encode()
 
 
-def _eigenvalues(selection: PointSelection, cell: Cell) -> Iterator[bytes | memoryview]:
-    yield joined(read(selection.array("eigenvalues", cell)), b"\n")
+def _eigenvalue_lines(selection: PointSelection, point: Point) -> Iterator[bytes | memoryview]:
+    yield number_text(read(selection.array("eigenvalues", point)), b"\n")
     yield b"\n"
 
 
-def _eigenvectors(selection: PointSelection, cell: Cell) -> Iterator[bytes | memoryview]:
-    array = selection.array("eigenvectors", cell)
+def _eigenvector_lines(selection: PointSelection, point: Point) -> Iterator[bytes | memoryview]:
+    array = selection.array("eigenvectors", point)
     modes, size = array.shape
     step = max(1, _BLOCK // max(1, size))
     for first in range(0, modes, step):
         for vector in read(array[first : first + step]):
-            yield joined(vector, b",")
+            yield number_text(vector, b",")
             yield b"\n"
 
 
-def _gradients(selection: PointSelection, cell: Cell) -> Iterator[bytes | memoryview]:
-    gradient = read(selection.array("gradient", cell))
-    for name, _, where in parameter_places(selection.ds.attrs):
+def _gradient_lines(selection: PointSelection, point: Point) -> Iterator[bytes | memoryview]:
+    gradient = read(selection.array("gradient", point))
+    for name, _, where in parameter_slices(selection.ds.attrs):
         yield f"dL/d{name}: ".encode()
-        yield joined(gradient[where], b", ")
+        yield number_text(gradient[where], b", ")
         yield b"\n"

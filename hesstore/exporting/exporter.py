@@ -28,26 +28,28 @@ if TYPE_CHECKING:
 FORMATS = ("csv", "parquet", "pth", "safetensors", "netcdf", "zip")
 STYLES = ("classic", "tidy")
 FOLDERS = {"csv": "test_data", "parquet": "tables", "pth": "weights", "safetensors": "weights"}
-"""Where files go by default."""
+"""Default folders."""
 
-FILES = {"netcdf": ".nc", "zip": ".zarr.zip"}
-"""Formats that put all into one file, and what its name ends in."""
+ENDINGS = {"netcdf": ".nc", "zip": ".zarr.zip"}
+"""Formats that put everything into one file, and the endings of its name."""
+
+VECTOR_KINDS = frozenset({"eigenvectors", "gradients", "weights"})
 
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """What an export did.
+    """The result of an export.
 
     Attributes
     ----------
     path : Path
         The folder, or the file.
     files, bytes : int
-        Files that were written, and their bytes.
+        Number of files that were written, and their total size.
     present : int
-        Files that were there already, complete.
+        Number of files that existed already and are up to date.
     skipped : tuple of (int, float)
-        Run ID and λ, of those asked for, that are not complete and so have no files.
+        Run ID and λ of the chosen grid points that are not complete, and so are not exported.
     """
 
     path: Path
@@ -61,7 +63,7 @@ def export(
     store: xr.Dataset | str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     *,
-    format: str = "csv",  # noqa: A002 - what it is called on the command line
+    format: str = "csv",  # noqa: A002 - the name of the option of the command
     style: str = "classic",
     l2: Sequence[float] | None = None,
     runs: Sequence[int] | None = None,
@@ -72,56 +74,64 @@ def export(
     force: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> ExportSummary:
-    """Write files of all complete λ of a store, or of those chosen; each file appears whole or not at all.
+    """Write all complete grid points of a store, or some of them, as files; each appears complete or not at all.
 
-    Files that are there already and complete are left alone: the manifest beside them, or what is in them, says so.
+    Files that exist already and are up to date are left alone; the manifest in the folder, or the contents of the
+    file, show whether they are.
 
     Parameters
     ----------
     store : Dataset or path
-        An open store or where it is. A ``zip`` is made from where it is.
+        An open store, or its path or URL. The format ``zip`` needs the path or URL.
     out : path, optional
-        Folder of the files, or the file; by default one of :data:`FOLDERS`, or the store's name with another ending.
+        The folder or the file to write; by default, a folder in :data:`FOLDERS`, or a file with the name of the store
+        and another ending.
     format : str
-        ``csv``; ``parquet``; ``pth`` or ``safetensors`` (weights alone); ``netcdf``: one file, netCDF-4/HDF5;
-        ``zip``: the store itself in one file.
+        ``csv``; ``parquet``; ``pth`` or ``safetensors`` (only weights); ``netcdf``: one netCDF-4/HDF5 file; ``zip``:
+        the store itself in one file.
     style : str
-        Of CSV: ``classic``, the files of the field's scripts, or ``tidy``, a table a kind. Parquet is always tidy.
+        Style of CSV files: ``classic`` for the files that the original scripts read, or ``tidy`` for tables. Parquet
+        files are always tidy.
     l2, runs : sequences, optional
         The λ and run IDs to export; all by default.
     only : sequence of str, optional
-        Some of the kinds of file that the format has, see :func:`kinds_of`.
+        The kinds of file to write; see :func:`kinds_of`. All kinds by default.
     compress : str, optional
-        ``gz`` or ``zst``, for text; ``gz`` for netCDF.
+        ``gz`` or ``zst`` for text files; ``gz`` for netCDF.
     vectors : bool
-        Whether eigenvectors, gradients and weights are exported.
+        Whether to export eigenvectors, gradients and weights.
     split_runs : bool
-        Whether netCDF makes a file a run.
+        Whether to write one netCDF file per run.
     force : bool
-        Whether all files are written anew, over any that are there.
+        Whether to write all files again and overwrite existing ones.
     progress : callable, optional
-        Called with (bytes written, bytes expected in all).
+        Called with (bytes written, bytes expected in total).
 
     Raises
     ------
     ExportError
-        Before anything is written: for an unknown value or a combination that means nothing, if a λ, run or kind is
-        not there, nothing is complete, a file of another origin is in the way, or there is no room.
+        Before anything is written: if a value is unknown, a combination of options has no meaning, the store does not
+        have a chosen λ, run or kind, no chosen grid point is complete, a file of another origin is in the way, or
+        there is not enough space.
     CorruptStoreError
-        If what is to be exported is damaged.
+        If the results to export are damaged.
     """
-    _check(store, format, style, only, compress, l2=l2, runs=runs, vectors=vectors)
-    if split_runs and format != "netcdf":
-        raise ExportError(f"split_runs: {format} files are a run each, or a store: it is for netcdf")
+    _check_kinds(format, style, only)
+    _check_options(format, compress, l2=l2, runs=runs, vectors=vectors, split_runs=split_runs)
     if format == "zip":
-        return _packed(store, out, vectors=vectors, force=force, progress=progress)
+        if isinstance(store, xr.Dataset):
+            raise ExportError("zip: packs the files of a store: give its path, not a Dataset")
+        file = Path(out).expanduser() if out else _default_file(str(store), format)
+        packed = pack(store, file, vectors=vectors, force=force, progress=progress)
+        return _file_summary(file, () if packed is None else (packed,))
     ds = store if isinstance(store, xr.Dataset) else open_store(store, chunked=False)
     selection = PointSelection.of(ds, runs, l2)
     if format == "netcdf":
-        path = Path(out).expanduser() if out else _beside(store, ds, format)
+        source = ds.encoding.get("source", "store") if isinstance(store, xr.Dataset) else store
+        file = Path(out).expanduser() if out else _default_file(str(source), format)
         written = export_netcdf(
             ds,
-            path,
+            file,
             runs=runs,
             l2=l2,
             vectors=vectors,
@@ -130,75 +140,77 @@ def export(
             compress=compress,
             progress=progress,
         )
-        return _of_files(path.parent if split_runs else path, written, selection.skipped)
-    kinds = [
-        kind
-        for kind in (only or kinds_of(format, style))
-        if vectors or kind not in {"eigenvectors", "gradients", "weights"}
-    ]
-    kind_of_folder = "parquet" if (format, style) == ("csv", "tidy") else format
-    folder = Path(out or FOLDERS[kind_of_folder]).expanduser()
+        return _file_summary(file.parent if split_runs else file, written, selection.skipped)
+    folder = Path(out or FOLDERS["parquet" if style == "tidy" and format == "csv" else format]).expanduser()
+    kinds = [kind for kind in only or kinds_of(format, style) if vectors or kind not in VECTOR_KINDS]
     files = list(_files(selection, format, style, kinds, compress))
     if not files:
-        raise ExportError("there is nothing to export: the chosen λ have no such files")
+        raise ExportError("there is nothing to export: the chosen grid points have no files of the chosen kinds")
     if "weights" in kinds:
         _warn_of_buffers(json.loads(ds.attrs["identity"]).get("buffers", []))
     done = write_files(folder, files, Manifest(folder, header_of(ds.attrs)), force=force, progress=progress)
     return ExportSummary(folder, done.files, done.bytes, done.present, selection.skipped)
 
 
+def kinds_of(format: str, style: str = "classic") -> tuple[str, ...]:  # noqa: A002 - as in export
+    """The kinds of file of a format; empty for the formats that put everything into one file."""
+    if format in checkpoints.FORMATS:
+        return ("weights",)
+    if format in ENDINGS:
+        return ()
+    return classic.KINDS if (format, style) == ("csv", "classic") else tidy_tables.KINDS
+
+
 def _warn_of_buffers(buffers: Sequence[Sequence[Any]]) -> None:
     if buffers:
         names = ", ".join(name for name, *_ in buffers)
         warnings.warn(
-            f"the files of weights lack the network's buffers ({names}), which are constants: load_state_dict(…, "
-            "strict=False) takes them into a module that its factory made, and so does hesstore.load_model",
+            f"the weight files lack the network's buffers ({names}), which are constants: load them with "
+            "load_state_dict(…, strict=False) into a module from the factory, or use hesstore.load_model",
             ModelWarning,
             stacklevel=3,
         )
 
 
-def kinds_of(format: str, style: str = "classic") -> tuple[str, ...]:  # noqa: A002 - as above
-    """The kinds of file that a format has; none for those that put all into one."""
-    if format in checkpoints.FORMATS:
-        return ("weights",)
-    if format in FILES:
-        return ()
-    return classic.KINDS if (format, style) == ("csv", "classic") else tidy_tables.TIDY_KINDS
+def _check_kinds(format: str, style: str, only: Sequence[str] | None) -> None:  # noqa: A002
+    """Raise :class:`ExportError` for an unknown format, style or kind of file."""
+    for name, value, known in (("format", format, FORMATS), ("style", style, STYLES)):
+        if value not in known:
+            raise ExportError(f"{name}: {value!r} is not one of {', '.join(known)}{did_you_mean(value, known)}")
+    if only is None:
+        return
+    kinds = kinds_of(format, style)
+    if not kinds:
+        raise ExportError(
+            f"only: {format} files have no kinds to choose from: leave it out, or pass --no-vectors for a small file"
+        )
+    if not only:
+        raise ExportError(f"only: is empty: give some of {', '.join(kinds)}")
+    unknown = [kind for kind in only if kind not in kinds]
+    if unknown:
+        hint = did_you_mean(unknown[0], kinds)
+        raise ExportError(f"only: {unknown[0]!r} is not one of {', '.join(kinds)}{hint}")
 
 
-def _check(
-    store: object,
+def _check_options(
     format: str,  # noqa: A002
-    style: str,
-    only: Sequence[str] | None,
     compress: str | None,
     *,
     l2: Sequence[float] | None,
     runs: Sequence[int] | None,
     vectors: bool,
+    split_runs: bool,
 ) -> None:
-    for name, value, known in (("format", format, FORMATS), ("style", style, STYLES)):
-        if value not in known:
-            raise ExportError(f"{name}: {value!r} is not one of {', '.join(known)}{did_you_mean(value, known)}")
-    kinds = kinds_of(format, style)
-    if only is not None and not kinds:
-        raise ExportError(f"only: a {format} file is of no kind: leave it out, or --no-vectors for a small file")
-    if only is not None and not only:
-        raise ExportError(f"only: is empty: name some of {', '.join(kinds)}")
-    unknown = [kind for kind in only or () if kind not in kinds]
-    if unknown:
-        hint = did_you_mean(unknown[0], kinds)
-        raise ExportError(f"only: {unknown[0]!r} is not one of {', '.join(kinds)}{hint}")
+    """Raise :class:`ExportError` for options that have no meaning for the format."""
     check_method(compress)
     if compress and format not in {"csv", "netcdf"}:
         raise ExportError(f"compress: {format} files are not text: leave it out")
     if format in checkpoints.FORMATS and not vectors:
-        raise ExportError(f"vectors: {format} files hold weights alone: nothing is left without them")
+        raise ExportError(f"vectors: {format} files contain only weights: nothing would be left without them")
     if format == "zip" and (l2 is not None or runs):
         raise ExportError("zip: packs the whole store: leave out l2 and runs, or export to netcdf")
-    if format == "zip" and isinstance(store, xr.Dataset):
-        raise ExportError("zip: packs the store's own files: give its path, not a Dataset")
+    if split_runs and format != "netcdf":
+        raise ExportError(f"split_runs: applies to netcdf only, not to {format}: leave it out")
 
 
 def _files(
@@ -215,25 +227,11 @@ def _files(
     return tidy_tables.tidy_files(selection, kinds, format, compress)
 
 
-def _packed(
-    store: Any,
-    out: str | os.PathLike[str] | None,
-    *,
-    vectors: bool,
-    force: bool,
-    progress: Callable[[int, int], None],
-) -> ExportSummary:
-    path = Path(out).expanduser() if out else _beside(store, None, "zip")
-    done = pack(store, path, vectors=vectors, force=force, progress=progress)
-    return _of_files(path, () if done is None else (done,))
-
-
-def _of_files(path: Path, written: Sequence[Path], skipped: tuple[tuple[int, float], ...] = ()) -> ExportSummary:
+def _file_summary(path: Path, written: Sequence[Path], skipped: tuple[tuple[int, float], ...] = ()) -> ExportSummary:
     return ExportSummary(path, len(written), sum(each.stat().st_size for each in written), int(not written), skipped)
 
 
-def _beside(store: object, ds: xr.Dataset | None, format: str) -> Path:  # noqa: A002
-    """In the working folder, by the store's name."""
-    source = str(store) if ds is None or not isinstance(store, xr.Dataset) else str(ds.encoding.get("source", "store"))
+def _default_file(source: str, format: str) -> Path:  # noqa: A002
+    """A file in the working folder with the name of the store."""
     name = source.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zip").removesuffix(".zarr")
-    return Path(f"{name}{FILES[format]}")
+    return Path(f"{name}{ENDINGS[format]}")

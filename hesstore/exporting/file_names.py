@@ -1,4 +1,4 @@
-"""How exported files name λ."""
+"""How λ is written in the names of exported files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ LEAST_DECIMALS = 5
 
 
 def l2_decimals(grid: NDArray[np.float64]) -> int:
-    """Decimals that file names give λ: 5, or as many as it takes to tell all of ``grid`` apart."""
+    """The number of decimals of λ in file names: 5, or as many as are needed to distinguish all values of ``grid``."""
     decimals = LEAST_DECIMALS
-    while len({f"{value:.{decimals}f}" for value in grid}) < len(grid):
+    while len({f"{l2:.{decimals}f}" for l2 in grid}) < len(grid):
         decimals += 1
     return decimals
 
 
 def l2_texts(grid: NDArray[np.float64]) -> list[str]:
-    """Each λ as file names give it."""
+    """The values of ``grid`` as file names contain them."""
     decimals = l2_decimals(grid)
-    return [f"{value:.{decimals}f}" for value in grid]
+    return [f"{l2:.{decimals}f}" for l2 in grid]

@@ -1,8 +1,8 @@
-"""The list of the files of an export: what each holds, its size and its checksum.
+"""The manifest of an export: a list of its files with their contents, sizes and checksums.
 
-``manifest.jsonl`` is a JSON object a line: first the store's facts, then a file each, with its SHA-256. A line is
-written just before its file gets its name, so that a file that was exported has one whatever a kill interrupts; a line
-without its file means nothing.
+``manifest.jsonl`` has one JSON object per line: first facts about the store, then one entry per file, with its SHA-256.
+An entry is written just before its file gets its name. So every exported file has an entry, even if the process is
+killed at any time; an entry without a file has no meaning.
 """
 
 from __future__ import annotations
@@ -27,20 +27,23 @@ NAME = "manifest.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One file.
+    """The entry of one file.
 
     Attributes
     ----------
     name : str
-        Its path in the folder.
+        Path of the file, relative to the folder.
     kind : str
-        What it holds.
-    fingerprint, source : str
-        Of the store, and of the λ in it; see :meth:`hesstore.dataset.point_selection.PointSelection.source`.
+        Kind of contents.
+    fingerprint : str
+        Fingerprint of the store.
+    source : str
+        Digest of the grid points in the file; see :meth:`hesstore.dataset.point_selection.PointSelection.source`.
     bytes, mtime_ns : int
-        Its size and time. A file with both is as it was written; with another time its checksum decides.
+        Size and modification time. If both are as in the entry, the file is unchanged; if only the time differs, the
+        checksum decides.
     sha256 : str
-        Hex.
+        SHA-256 of the file, in hexadecimal.
     """
 
     name: str
@@ -52,7 +55,7 @@ class Entry:
     sha256: str
 
     def describes(self, path: Path) -> bool:
-        """Whether the file at ``path`` is as it was written."""
+        """Whether the file at ``path`` has not changed since it was written."""
         facts = path.stat()
         if facts.st_size != self.bytes:
             return False
@@ -60,12 +63,12 @@ class Entry:
 
 
 class Manifest:
-    """The manifest of a folder, to which entries are added; a context that writes it whole and in order when left.
+    """The manifest of a folder. As a context, it adds entries and is rewritten in order at the beginning and the end.
 
     Parameters
     ----------
     folder : Path
-        The folder; it may not be there yet.
+        The folder; it need not exist yet.
     header : mapping
         Facts about the store.
     """
@@ -84,12 +87,12 @@ class Manifest:
         self._write()
 
     def _write(self) -> None:
-        there = [self.entries[name] for name in sorted(self.entries) if (self.path.parent / name).exists()]
-        lines = [json.dumps(self.header), *(json.dumps(asdict(entry)) for entry in there)]
+        entries = [self.entries[name] for name in sorted(self.entries) if (self.path.parent / name).exists()]
+        lines = [json.dumps(self.header), *(json.dumps(asdict(entry)) for entry in entries)]
         write_file(self.path, "".join(f"{line}\n" for line in lines).encode())
 
     def add(self, entry: Entry) -> None:
-        """Note a file that is about to get its name."""
+        """Append the entry of a file that is about to get its name."""
         line = json.dumps(asdict(entry)) + "\n"
         with self._lock:
             self.entries[entry.name] = entry
@@ -100,29 +103,30 @@ class Manifest:
 
 
 def read_entries(path: Path) -> list[Entry]:
-    """What a manifest lists; a last line that a kill cut off is left out.
+    """Read the entries of a manifest, without an incomplete last line, which a killed process may have left.
 
     Raises
     ------
     ExportError
-        If it is no manifest.
+        If the file is not a manifest.
     """
     if not path.exists():
         return []
     entries = []
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    for number, line in enumerate(lines[1:-1], start=2):  # what follows the last newline is cut off, or empty
+    for number, line in enumerate(lines[1:-1], start=2):  # the text after the last line break is incomplete or empty
         try:
             entries.append(Entry(**json.loads(line)))
         except (ValueError, TypeError):
             raise ExportError(
-                f"{path}: line {number} is no entry of a manifest: give another folder, or remove it and pass --force"
+                f"{path}: line {number} is not an entry of a manifest: give another folder, or remove this file and "
+                "pass --force"
             ) from None
     return entries
 
 
 def read_header(path: Path) -> dict[str, Any] | None:
-    """The store's facts in a manifest, if there is one and they can be read."""
+    """Read the facts about the store from a manifest; None if there is no readable manifest."""
     try:
         header = json.loads(path.read_text(encoding="utf-8").split("\n", 1)[0])
     except (OSError, ValueError):
@@ -131,7 +135,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
 
 
 def header_of(attributes: Mapping[Any, Any]) -> dict[str, Any]:
-    """What a manifest says of a store with these root attributes."""
+    """The facts about a store that its manifest contains, from the root attributes of the store."""
     facts = {
         name: attributes[name] for name in ("fingerprint", "schema_version", "penalty_scale") if name in attributes
     }
@@ -144,6 +148,6 @@ def header_of(attributes: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 (hex) of a file."""
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Writing an export's files into a folder: what is there already, whether there is room, and all cores at work."""
+"""Write the files of an export into a folder, several at a time, and skip those that exist already."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-WAITING = 2
-"""Files beside one a core that are written at once: most of their time they wait for the disk."""
+EXTRA_THREADS = 2
+"""Threads in addition to one per core: a thread that writes a file mostly waits for the disk."""
 
-SLACK = 0.9
-"""Of the estimated bytes: with less than that free, the files surely have no room."""
+CERTAIN_SHARE = 0.9
+"""The share of the estimated size that is certainly needed: with less free space, the export does not begin."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A file to be.
+    """A file to write.
 
     Attributes
     ----------
     name : str
-        Its path in the folder.
+        Its path, relative to the folder.
     kind : str
-        What it holds.
+        Kind of contents.
     source : str
-        What its contents depend on.
+        Digest of the grid points that it contains.
     estimate : float
-        About how many bytes it will have.
+        Its approximate size in bytes.
     write : callable
-        Writes it at a given path.
+        Function that writes it to a given path.
     """
 
     name: str
@@ -49,8 +49,8 @@ class File:
 
 
 @dataclass(frozen=True)
-class Written:
-    """Files that were written, their bytes, and files that were there already."""
+class WriteSummary:
+    """The number of files that were written, their total size in bytes, and the number of files that existed."""
 
     files: int
     bytes: int
@@ -64,27 +64,27 @@ def write_files(
     *,
     force: bool,
     progress: Callable[[int, int], None],
-) -> Written:
-    """Write those of ``files`` that are not there, a few at a time; each appears whole or not at all.
+) -> WriteSummary:
+    """Write those of ``files`` that do not exist yet, several at a time; each appears complete or not at all.
 
     Raises
     ------
     ExportError
-        Before anything is written: if a file that this store's export did not write is in the way, unless ``force``;
-        if the folder can't be made, or has no room.
+        Before anything is written: if a file of another origin is in the way and ``force`` is false, if the folder
+        cannot be created, or if there is not enough space.
     """
     if folder.exists() and not folder.is_dir():
-        raise ExportError(f"{folder}: is a file, not a folder: give another with -o")
-    to_write = list(files) if force else _missing(folder, files, manifest)
+        raise ExportError(f"{folder}: is a file, not a folder: give another folder with -o")
+    to_write = list(files) if force else _files_to_write(folder, files, manifest)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ExportError(f"{folder}: can't be made ({error.strerror}): give another folder with -o") from None
+        raise ExportError(f"{folder}: cannot be created ({error.strerror}): give another folder with -o") from None
     expected = sum(file.estimate for file in to_write)
-    check_room(folder, SLACK * expected)
+    check_room(folder, CERTAIN_SHARE * expected)
     fingerprint = str(manifest.header.get("fingerprint", ""))
     done = 0
-    with manifest, ThreadPoolExecutor(len(os.sched_getaffinity(0)) + WAITING) as pool:
+    with manifest, ThreadPoolExecutor(len(os.sched_getaffinity(0)) + EXTRA_THREADS) as pool:
         pending = {pool.submit(_write, folder, file, manifest, fingerprint) for file in to_write}
         try:
             while pending:
@@ -95,35 +95,35 @@ def write_files(
             for future in pending:
                 future.cancel()
             wait(pending, return_when=FIRST_EXCEPTION)
-    return Written(len(to_write), done, len(files) - len(to_write))
+    return WriteSummary(len(to_write), done, len(files) - len(to_write))
 
 
 def check_room(folder: Path, needed: float) -> None:
-    """Raise :class:`ExportError` if the file system of ``folder`` has not so many bytes free."""
+    """Raise :class:`ExportError` if the file system of ``folder`` has fewer than ``needed`` bytes of free space."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ExportError(
-            f"{folder}: needs about {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free there: make room, "
-            "give another place with -o, or export less"
+            f"{folder}: the export needs about {needed / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free: "
+            "free some space, give another place with -o, or export less"
         )
 
 
-def _missing(folder: Path, files: Sequence[File], manifest: Manifest) -> list[File]:
-    """The files that are not there and complete."""
+def _files_to_write(folder: Path, files: Sequence[File], manifest: Manifest) -> list[File]:
+    """The files that do not exist, or that this store's export wrote before their grid points changed."""
     to_write, in_the_way = [], []
     for file in files:
         path, entry = folder / file.name, manifest.entries.get(file.name)
         if not path.exists():
             to_write.append(file)
         elif entry is None or not entry.describes(path):
-            in_the_way.append(file.name)
+            in_the_way.append(file)
         elif entry.source != file.source:
-            own = entry.fingerprint == manifest.header.get("fingerprint")
-            (to_write if own else in_the_way).append(file if own else file.name)  # type: ignore[arg-type]
+            is_own = entry.fingerprint == manifest.header.get("fingerprint")
+            (to_write if is_own else in_the_way).append(file)
     if in_the_way:
         raise ExportError(
-            f"{folder}: {len(in_the_way)} of {len(files)} files are there already and not from this export (such as "
-            f"{in_the_way[0]}): pass --force to overwrite them, or -o for another folder"
+            f"{folder}: {len(in_the_way)} of {len(files)} files exist already and are not from this export (such as "
+            f"{in_the_way[0].name}): pass --force to overwrite them, or -o for another folder"
         )
     return to_write
 

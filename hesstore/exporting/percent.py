@@ -1,7 +1,7 @@
-"""Fractions as percentages, and back, without a digit too many.
+"""Conversion of fractions to percentages and back, without spurious digits.
 
-A fraction h/n that is stored as a float is off by a rounding, and a hundred times that can print as 97.30000000000001.
-So h/n is found again, and 100·h/n rounded once.
+A fraction h/n that is stored as a float has a rounding error, and 100 times that float can print as 97.30000000000001.
+So the functions recover the exact h/n and round 100·h/n once.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_LARGEST = 10**6  # fractions with denominators up to this are further apart than a rounding
+_LARGEST = 10**6  # the distances between fractions with denominators up to this exceed rounding errors
 
 
 def percent(fractions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """100·h/n for each h/n, n up to a million; another number is multiplied by 100. NaN stays."""
+    """Fractions as percentages: 100·h/n for h/n with n up to a million, 100 times the value otherwise. NaN stays."""
     return np.array([_percent(value) for value in fractions.ravel()]).reshape(fractions.shape)
 
 
 def fraction(percents: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What :func:`percent` turns into ``percents``, wherever there is such a number, or else the nearest to it."""
+    """Percentages as fractions: the numbers that :func:`percent` turns into ``percents``, or else the nearest ones."""
     return np.array([_fraction(value) for value in percents.ravel()]).reshape(percents.shape)
 
 
@@ -40,5 +40,5 @@ def _fraction(value: float) -> float:
         return value
     near = float((Fraction(value) / 100).limit_denominator(_LARGEST))
     divided = value / 100
-    tries = (near, divided, math.nextafter(divided, math.inf), math.nextafter(divided, -math.inf))
-    return next((candidate for candidate in tries if _percent(candidate) == value), divided)
+    candidates = (near, divided, math.nextafter(divided, math.inf), math.nextafter(divided, -math.inf))
+    return next((candidate for candidate in candidates if _percent(candidate) == value), divided)

@@ -1,4 +1,4 @@
-"""Numbers as the shortest text that reads back to the same float."""
+"""Numbers as the shortest text that reads back as the same float."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_BATCH = 8192  # values that polars hands to a thread at once; its default, 1024, is slower for one column
+_BATCH = 8192  # values that polars gives to a thread; the default of 1024 is slower for a single column
 
 
-def joined(values: NDArray[np.floating], separator: bytes) -> memoryview:
-    """The values of a vector, in its own precision, with ``separator`` between them.
+def number_text(values: NDArray[np.floating], separator: bytes) -> memoryview:
+    """The values of a vector in its own precision, with ``separator`` between them.
 
-    polars writes a column, one value a line, faster than anything else writes a row; so ``separator`` ends its lines.
+    No other writer of rows is as fast as polars, which writes columns; so the vector is written as a column, with
+    ``separator`` as the line break.
     """
     buffer = io.BytesIO()
     pl.DataFrame({"": values}).write_csv(

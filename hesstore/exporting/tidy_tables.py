@@ -1,8 +1,8 @@
-"""Tidy tables: a row an observation, named columns, as CSV or Parquet.
+"""Tidy tables as CSV or Parquet: one row per observation, with named columns.
 
-Each kind is one table: the variables of the store that have the same dimensions, and a column a dimension.
-Eigenvectors, gradients and weights have a file a λ in a folder of their own; together they are one table, which most
-readers take by the pattern ``eigenvectors/*.parquet``.
+Each kind is one table: it contains the variables that have the same dimensions, and one column per dimension.
+Eigenvectors, gradients and weights each have a folder with one file per grid point. Together these files form one
+table, which most readers open with a pattern such as ``eigenvectors/*.parquet``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 
 from hesstore.dataset.point_selection import read
-from hesstore.exporting.compression import opened, suffix
+from hesstore.exporting.compression import open_for_writing, suffix
 from hesstore.exporting.file_names import l2_texts
 from hesstore.exporting.output_folder import File
-from hesstore.store.schema import BY_NAME, VARIABLES
+from hesstore.store.schema import AXIS, BY_NAME, VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-    from hesstore.dataset.point_selection import Cell, PointSelection
+    from hesstore.dataset.point_selection import PointSelection
+    from hesstore.store.schema import Point
 
 TABLES: dict[str, tuple[str, ...]] = {
     "strengths": (),
@@ -41,47 +42,46 @@ TABLES: dict[str, tuple[str, ...]] = {
     "class_cosines": ("split", "label", "other"),
     "density": ("mu",),
 }
-"""Small tables: the dimensions of their variables after run and l2."""
+"""Small tables: the dimensions of their variables in addition to run and λ."""
 
 LARGE = {"eigenvectors": "eigenvectors", "gradients": "gradient", "weights": "weights"}
-"""Tables of a value a parameter, each of one variable."""
+"""Tables with one value per parameter, each with one variable."""
 
-TIDY_KINDS = (*TABLES, *LARGE)
-FORMATS = ("csv", "parquet")
+KINDS = (*TABLES, *LARGE)
 
 _COLUMNS = {"eigenvalues": "eigenvalue"}
 _SAME_EVERYWHERE = frozenset({"status", "failure"})
 """Variables without information in the tables, which contain only complete grid points."""
 _FLAGS = frozenset({"converged"})
 _LABELS = ("layer", "kind", "out_index", "in_index")
-_BYTES = {"csv": 12.0, "parquet": 5.0}  # a number takes
-_BYTES_A_PARAMETER = {"csv": 40.0, "parquet": 4.0}
+_BYTES_PER_NUMBER = {"csv": 12.0, "parquet": 5.0}
+_BYTES_PER_PARAMETER = {"csv": 40.0, "parquet": 4.0}
 
 
 def tidy_files(selection: PointSelection, kinds: Sequence[str], format: str, compress: str | None) -> Iterator[File]:  # noqa: A002
-    """The files of the ``kinds`` that are asked for, in a format of :data:`FORMATS`."""
+    """The files of the given ``kinds``, which are some of :data:`KINDS`, as ``csv`` or ``parquet``."""
     ending = f".{format}{suffix(compress)}"
     for kind in (kind for kind in TABLES if kind in kinds):
         names = [name for name in _variables(TABLES[kind]) if name in selection.ds]
         if names:
-            rows = len(selection.cells) * np.prod([selection.ds.sizes[dim] for dim in TABLES[kind]])
+            rows = len(selection.points) * np.prod([selection.ds.sizes[dim] for dim in TABLES[kind]])
             yield File(
                 name=f"{kind}{ending}",
                 kind=kind,
-                source=selection.source(selection.cells),
-                estimate=float(rows * len(names) * _BYTES[format]),
+                source=selection.source(selection.points),
+                estimate=float(rows * len(names) * _BYTES_PER_NUMBER[format]),
                 write=partial(_write_small, selection, TABLES[kind], names, format, compress),
             )
-    texts = l2_texts(selection.ds["l2"].values)
+    texts = l2_texts(selection.ds[AXIS].values)
     for kind in (kind for kind in LARGE if kind in kinds):
-        for cell in selection.having(kind):
-            size = selection.array(LARGE[kind], cell).size
+        for point in selection.points_with(kind):
+            size = selection.array(LARGE[kind], point).size
             yield File(
-                name=f"{kind}/{kind}-{cell[0]}-{texts[cell[1]]}{ending}",
+                name=f"{kind}/{kind}-{point.run.id}-{texts[point.index]}{ending}",
                 kind=kind,
-                source=selection.source([cell]),
-                estimate=size * _BYTES_A_PARAMETER[format],
-                write=partial(_write_large, selection, LARGE[kind], cell, format, compress),
+                source=selection.source([point]),
+                estimate=size * _BYTES_PER_PARAMETER[format],
+                write=partial(_write_large, selection, LARGE[kind], point, format, compress),
             )
 
 
@@ -101,17 +101,22 @@ def _write_small(
     compress: str | None,
     path: Path,
 ) -> None:
-    _put(small_table(selection, dims, names), path, format, compress)
+    table = _small_table(selection, dims, names)
+    if format == "parquet":
+        table.write_parquet(path, compression="zstd")
+        return
+    with open_for_writing(path, compress) as file:
+        table.write_csv(file)
 
 
-def small_table(selection: PointSelection, dims: tuple[str, ...], names: Sequence[str]) -> pl.DataFrame:
-    """Run, λ, ``dims`` and the variables ``names``, a row each; what is not there is null."""
-    ds, cells = selection.ds, selection.cells
-    runs = np.array([run for run, _ in cells], np.int32)
-    grid = ds["l2"].values[[index for _, index in cells]]
+def _small_table(selection: PointSelection, dims: tuple[str, ...], names: Sequence[str]) -> pl.DataFrame:
+    """A table with the columns run, λ, ``dims`` and the variables ``names``; missing values are null."""
+    ds, points = selection.ds, selection.points
+    runs = np.array([point.run.id for point in points], np.int32)
+    l2 = ds[AXIS].values[[point.index for point in points]]
     shape = tuple(ds.sizes[dim] for dim in dims)
     each = int(np.prod(shape, dtype=np.int64))
-    columns: dict[str, pl.Series] = {"run": pl.Series(np.repeat(runs, each)), "l2": pl.Series(np.repeat(grid, each))}
+    columns: dict[str, pl.Series] = {"run": pl.Series(np.repeat(runs, each)), "l2": pl.Series(np.repeat(l2, each))}
     if not dims:
         seeds, directions = (
             dict(zip(ds["run"].values, ds[name].values, strict=True)) for name in ("seed", "direction")
@@ -120,7 +125,7 @@ def small_table(selection: PointSelection, dims: tuple[str, ...], names: Sequenc
         columns["direction"] = pl.Series([str(directions[run]) for run in runs])
     places = np.indices(shape).reshape(len(dims), each)
     for dim, place in zip(dims, places, strict=True):
-        columns[dim] = pl.Series(np.tile(_labels(ds, dim)[place], len(cells)))
+        columns[dim] = pl.Series(np.tile(_labels(ds, dim)[place], len(points)))
     for name in names:
         columns[_COLUMNS.get(name, name)] = _column(name, _values(selection, name))
     return pl.DataFrame(columns)
@@ -131,10 +136,10 @@ def _labels(ds: xr.Dataset, dim: str) -> NDArray[np.generic]:
 
 
 def _values(selection: PointSelection, name: str) -> NDArray[np.generic]:
-    """(cells · …,) a variable at all chosen λ, read run by run."""
+    """(points · …,) the values of one variable at all selected grid points, read run by run."""
     parts = []
-    for run, group in itertools.groupby(selection.cells, key=lambda cell: cell[0]):
-        indices = [index for _, index in group]
+    for run, group in itertools.groupby(selection.points, key=lambda point: point.run.id):
+        indices = [point.index for point in group]
         parts.append(read(selection.ds[name].sel(run=run)[indices], gaps=selection.is_import).reshape(-1))
     return np.concatenate(parts)
 
@@ -147,36 +152,35 @@ def _column(name: str, values: NDArray[np.generic]) -> pl.Series:
     return known.cast(pl.Boolean) if name in _FLAGS else known
 
 
-# -- a value a parameter ----------------------------------------------------------------------------------
+# -- one value per parameter ----------------------------------------------------------------------------------
 
 
 def _write_large(
     selection: PointSelection,
     name: str,
-    cell: Cell,
+    point: Point,
     format: str,  # noqa: A002
     compress: str | None,
     path: Path,
 ) -> None:
-    parts = large_parts(selection, name, cell)
+    parts = _large_parts(selection, name, point)
     if format == "parquet":
         pl.concat([part.lazy() for part in parts]).sink_parquet(
             path, compression="zstd", row_group_size=selection.ds.sizes["param"]
         )
         return
-    with opened(path, compress) as file:
+    with open_for_writing(path, compress) as file:
         for number, part in enumerate(parts):
             part.write_csv(file, include_header=number == 0)
 
 
-def large_parts(selection: PointSelection, name: str, cell: Cell) -> Iterator[pl.DataFrame]:
-    """One λ of a variable over the parameters: run, λ, perhaps mode, the parameters' labels, and the value."""
-    ds, array = selection.ds, selection.array(name, cell)
-    run, index = cell
+def _large_parts(selection: PointSelection, name: str, point: Point) -> Iterator[pl.DataFrame]:
+    """One variable at one grid point, in tables of P rows: run, λ, mode if it has one, labels of parameters, value."""
+    ds, array = selection.ds, selection.array(name, point)
     labels = pl.DataFrame({label: _parameter_label(ds, label) for label in _LABELS})
     known: dict[str, pl.Expr] = {
-        "run": pl.lit(run, pl.Int32),
-        "l2": pl.lit(float(ds["l2"].values[index]), pl.Float64),
+        "run": pl.lit(point.run.id, pl.Int32),
+        "l2": pl.lit(point.l2, pl.Float64),
     }
     modes = [int(mode) for mode in ds["mode"].values] if "mode" in array.dims else []
     for position in range(len(modes) or 1):
@@ -192,11 +196,3 @@ def _parameter_label(ds: xr.Dataset, label: str) -> pl.Series:
         return pl.Series(values)
     texts = [str(value) for value in values]
     return pl.Series(texts, dtype=pl.Enum(list(dict.fromkeys(texts))))
-
-
-def _put(table: pl.DataFrame, path: Path, format: str, compress: str | None) -> None:  # noqa: A002
-    if format == "parquet":
-        table.write_parquet(path, compression="zstd")
-        return
-    with opened(path, compress) as file:
-        table.write_csv(file)

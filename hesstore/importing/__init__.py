@@ -1,4 +1,4 @@
-"""From files, of hesstore or of the field's scripts, and from checkpoints, to a store."""
+"""Make a store from exported files or from checkpoints. May import ``engine``, ``exporting`` and below."""
 
 from hesstore.importing.differences import Difference
 from hesstore.importing.importer import ImportSummary, import_files

@@ -1,4 +1,8 @@
-"""What store a set of files becomes: its grid, runs, parameters and config. Reads the beginning of few files."""
+"""The store that a set of files becomes: its config, grid points, parameters and classes.
+
+Planning reads the tables of losses and accuracies and the beginning of a few other files, so that most errors are found
+before a store is created.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,25 @@ import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hesstore.config import SweepConfig
-from hesstore.config.l2_grid import L2_DECIMALS
-from hesstore.errors import ConfigError, ImportFilesError
+from hesstore.errors import ImportFilesError
 from hesstore.importing import readers
-from hesstore.importing.sources import KINDS, Sources, same_strength
+from hesstore.importing.sources import KINDS
+from hesstore.importing.text_lines import count_decimals, read_lines
 from hesstore.store.origin import ORIGIN, Origin
 from hesstore.store.parameter_coordinates import parameter_coordinates
-from hesstore.store.schema import Run, StoreSpec
+from hesstore.store.schema import Point, Run, Status, StoreSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from hesstore.importing.file_index import FileIndex
     from hesstore.importing.readers import AccuracyRow, Shapes
-
-Cell = tuple[int, float]
-"""Run ID and λ."""
 
 VARIABLES_OF = {
     "accuracy": ("loss", "penalty", "accuracy", "class_accuracy"),
@@ -36,191 +37,159 @@ VARIABLES_OF = {
     "gradients": ("gradient",),
     "weights": ("weights",),
 }
+"""The variables that are read from each kind of file."""
+
 _CLASSES = 10
-"""Classes where no file tells: digits."""
+"""The number of classes if no file shows it: the digits."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What the files become.
+class ImportPlan:
+    """The store that a set of files becomes.
 
     Attributes
     ----------
-    sources : Sources
-        The files.
+    index : FileIndex
+        The files by run ID and λ.
     settings : mapping
-        Settings that the user gave.
+        The settings that the user gave.
     recompute : bool
-        Whether λ with weights have everything computed from them.
+        Whether the results of grid points with weights are computed again from the weights.
     """
 
-    sources: Sources
+    index: FileIndex
     settings: Mapping[str, Any]
     recompute: bool
 
-    # -- the grid ---------------------------------------------------------------------------------------------
+    # -- the grid points --------------------------------------------------------------------------------------
 
     @cached_property
-    def rows(self) -> dict[Cell, AccuracyRow]:
-        """Accuracies and losses, by run and λ."""
-        return {(run, l2): row for run, (rows, _) in self._tables.items() for l2, row in rows.items()}
+    def runs(self) -> tuple[Run, ...]:
+        """The runs of the store."""
+        return tuple(Run(index, *run) for index, run in enumerate(self.config.runs()))
 
     @cached_property
-    def _tables(self) -> dict[int, tuple[dict[float, AccuracyRow], int]]:
-        return {run: readers.accuracies(path) for run, path in sorted(self.sources.tables.items())}
+    def points(self) -> tuple[Point, ...]:
+        """The grid points that have at least one file, by run ID and λ in ascending order."""
+        position = {l2: index for index, l2 in enumerate(self.config.l2)}
+        return tuple(Point(self.runs[run], position[l2], l2) for run, l2 in self.index.keys)
 
-    @cached_property
-    def paths(self) -> dict[str, dict[Cell, Path]]:
-        """The files of each kind but the tables, by run and λ."""
-        return {kind: self._by_cell(files) for kind, files in self.sources.files.items()}
+    def path(self, kind: str, point: Point) -> Path | None:
+        """The file of one kind (any but ``accuracy``) of a grid point, if it has one."""
+        return self.index.paths[kind].get((point.run.id, point.l2))
 
-    def _by_cell(self, files: Mapping[tuple[int, str], Path]) -> dict[Cell, Path]:
-        found: dict[Cell, Path] = {}
-        for (run, text), path in files.items():
-            cell = run, self._l2_of(text)
-            if cell in found:
-                raise same_strength(found[cell], path)
-            found[cell] = path
-        return found
+    def row(self, point: Point) -> AccuracyRow | None:
+        """The losses and accuracies of a grid point, if a table has them."""
+        return self.index.rows.get((point.run.id, point.l2))
 
-    def _l2_of(self, text: str) -> float:
-        """λ as a file name has it; names round, so that λ of a table is meant which is written like this."""
-        decimals = len(text.partition(".")[2])
-        known = self._by_text.setdefault(decimals, {})
-        if not known:
-            known |= {f"{l2:.{decimals}f}": l2 for l2 in self._known}
-        return known.get(text, round(float(text), L2_DECIMALS))
+    def is_recomputed(self, point: Point) -> bool:
+        """Whether the results of a grid point are computed again from its weights."""
+        return self.recompute and self.path("weights", point) is not None
 
-    @cached_property
-    def _by_text(self) -> dict[int, dict[str, float]]:
-        return {}
+    def status(self, point: Point) -> Status:
+        """The status of a grid point after its files are read: fitted if its results are still to be computed."""
+        return Status.FITTED if self.is_recomputed(point) else Status.COMPLETE
 
-    @cached_property
-    def _known(self) -> list[float]:
-        """λ that are known with all their digits."""
-        of_header = self._header_config.l2 if self._header_config else ()
-        return sorted({*(l2 for _, l2 in self.rows), *of_header})
-
-    @cached_property
-    def cells(self) -> list[Cell]:
-        """All λ of all runs that have any file."""
-        return sorted({*self.rows, *chain.from_iterable(self.paths.values())})
-
-    def has(self, kind: str, cell: Cell) -> bool:
-        """Whether a λ has a file of a kind."""
-        return cell in (self.rows if kind == "accuracy" else self.paths[kind])
+    @property
+    def _recomputes_all(self) -> bool:
+        return self.recompute and all(self.index.has("weights", key) for key in self.index.keys)
 
     # -- the config -------------------------------------------------------------------------------------------
 
     @cached_property
-    def _header_config(self) -> SweepConfig | None:
-        header = self.sources.header
-        if header is None:
-            return None
-        try:
-            return SweepConfig.from_mapping(header["config"])
-        except (KeyError, ConfigError, TypeError):
-            return None
-
-    @cached_property
     def config(self) -> SweepConfig:
-        """The manifest's config, or the defaults; then what the user gave; grid, runs and k as the files have them.
+        """The config of the manifest, or else the defaults, with the user's settings; grid, runs and k fit the files.
 
         Raises
         ------
         ImportFilesError
-            If what the user gave contradicts the files.
+            If the user's settings contradict the files.
         """
-        base = self._header_config.to_mapping() if self._header_config else {}
+        base = self.index.manifest_config.to_mapping() if self.index.manifest_config else {}
         values = {**base, **{key: value for key, value in self.settings.items() if key != "l2"}}
-        found = {l2 for _, l2 in self.cells}
-        of_header = set(self._header_config.l2) if self._header_config else set()
-        values["l2"] = sorted(found | of_header)
+        values["l2"] = sorted({*(l2 for _, l2 in self.index.keys), *self.index.manifest_l2})
         if not base and "seeds" not in self.settings:
-            values |= self._guessed_runs(str(values.get("direction", "up")))
-        if "penalty" not in self.settings and not base:
-            values |= self._guessed_penalty()
-        modes = self.modes
-        if modes and not self._may_choose_k:
-            if "k" in self.settings and SweepConfig.from_mapping({"k": self.settings["k"]}).k != modes:
-                raise ImportFilesError(
-                    f"k: {self.settings['k']} was given, the files have {modes} eigenpairs: leave it out"
-                )
-            values["k"] = modes
-        elif not modes and not self.recompute:
-            values["k"] = 1
-        elif modes and "k" not in self.settings:
-            values["k"] = modes
-        config = SweepConfig.from_mapping(values)
-        if self.sources.runs[-1] >= len(config.runs()):
+            values["seeds"] = self._default_seeds(str(values.get("direction", "up")))
+        if not base and "penalty" not in self.settings:
+            values |= self._infer_penalty()
+        config = SweepConfig.from_mapping({**values, **self._choose_k()})
+        largest, count = self.index.sources.runs[-1], len(config.runs())
+        if largest >= count:
             raise ImportFilesError(
-                f"run ID {self.sources.runs[-1]} has files, but seeds and direction make {len(config.runs())} runs"
+                f"run ID {largest} has files, but seeds and direction make only {count} runs: give more seeds"
             )
         return config
 
-    @property
-    def _may_choose_k(self) -> bool:
-        """Whether all spectra will be computed."""
-        return self.recompute and all(self.has("weights", cell) for cell in self.cells)
+    def _default_seeds(self, direction: str) -> list[int]:
+        """One seed per run, because nothing is known about the seeds; runs without files are pending."""
+        count = self.index.sources.runs[-1] + 1
+        return list(range(-(-count // 2) if direction == "both" else count))
 
-    def _guessed_runs(self, direction: str) -> dict[str, Any]:
-        """A seed a run, as nothing tells; IDs without files are runs that are pending."""
-        count = self.sources.runs[-1] + 1
-        return {"seeds": list(range(-(-count // 2) if direction == "both" else count))}
-
-    def _guessed_penalty(self) -> dict[str, str]:
-        """The form of the penalty, from what the tables say it adds and the weights; half if they don't tell."""
-        for cell in self.cells:
-            if cell[1] and self.has("accuracy", cell) and self.has("weights", cell):
-                row = self.rows[cell]
+    def _infer_penalty(self) -> dict[str, str]:
+        """The form of the penalty, from the penalty in the tables and the weights; nothing if they do not show it."""
+        for run, l2 in self.index.keys:
+            row, path = self.index.rows.get((run, l2)), self.index.paths["weights"].get((run, l2))
+            if l2 and row is not None and path is not None:
                 squares = sum(
-                    float(np.sum(np.square(array, dtype=np.float64)))
-                    for array in readers.weights(self.paths["weights"][cell]).values()
+                    float(np.sum(np.square(array, dtype=np.float64))) for array in readers.read_weights(path).values()
                 )
-                scale = (row.train_reg_loss - row.train_loss) / (cell[1] * squares) if squares else math.nan
+                scale = (row.train_reg_loss - row.train_loss) / (l2 * squares) if squares else math.nan
                 if math.isfinite(scale):
                     return {"penalty": "full" if abs(scale - 1) < abs(scale - 0.5) else "half"}
         return {}
 
+    def _choose_k(self) -> dict[str, int]:
+        """The setting k: the number of eigenpairs in the files, unless all spectra are computed again."""
+        if not self.modes:
+            return {} if self.recompute else {"k": 1}
+        if "k" in self.settings:
+            if self._recomputes_all:
+                return {}
+            if SweepConfig.from_mapping({"k": self.settings["k"]}).k != self.modes:
+                raise ImportFilesError(
+                    f"k: {self.settings['k']} was given, but the files have {self.modes} eigenpairs: leave it out"
+                )
+        return {"k": self.modes}
+
     @cached_property
     def modes(self) -> int:
-        """Eigenpairs of the first file that has any; 0 if none has."""
-        if files := self.paths["eigenvalues"]:
-            return len(readers.eigenvalues(next(iter(files.values()))))
-        if files := self.paths["eigenvectors"]:
-            return sum(1 for _ in readers.lines_of(next(iter(files.values()))))
+        """The number of eigenpairs in the first file with eigenvalues or eigenvectors; 0 without such files."""
+        if files := self.index.paths["eigenvalues"]:
+            return len(readers.read_eigenvalues(_first(files)))
+        if files := self.index.paths["eigenvectors"]:
+            return sum(1 for _ in read_lines(_first(files)))
         return 0
 
     # -- the network ------------------------------------------------------------------------------------------
 
     @cached_property
     def shapes(self) -> Shapes:
-        """Of the parameters: as the manifest or the first weights have them, or as the first gradient lets guess.
+        """The shapes of the parameters: from the manifest, the first weights, or the sizes in the first gradient.
 
-        Else they are one vector, of the length of an eigenvector, or of one entry where no file has vectors.
+        Without such files, all parameters form one vector, with the length of an eigenvector; its length is 1 if no
+        file has vectors.
         """
-        header = self.sources.header
+        header = self.index.sources.header
         if header is not None and "parameters" in header.get("identity", {}):
             return {name: tuple(shape) for name, shape in header["identity"]["parameters"]}
-        if files := self.paths["weights"]:
-            return readers.layout_of(readers.weights(next(iter(files.values()))))
-        if files := self.paths["gradients"]:
-            return readers.guessed_layout(
-                {name: len(values) for name, values in readers.gradients(next(iter(files.values()))).items()}
-            )
-        if files := self.paths["eigenvectors"]:
-            return {"parameters": (len(next(readers.eigenvectors(next(iter(files.values()))))),)}
-        return {"parameters": (1,)}  # accuracies and eigenvalues alone
+        if files := self.index.paths["weights"]:
+            return readers.shapes_of(readers.read_weights(_first(files)))
+        if files := self.index.paths["gradients"]:
+            gradients = readers.read_gradients(_first(files))
+            return readers.shapes_from_sizes({name: len(values) for name, values in gradients.items()})
+        if files := self.index.paths["eigenvectors"]:
+            return {"parameters": (len(next(readers.read_eigenvectors(_first(files)))),)}
+        return {"parameters": (1,)}
 
     @property
     def size(self) -> int:
-        """P."""
+        """P, the number of parameters."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     @cached_property
-    def classes(self) -> int:
-        """Number of classes: columns of a table, or the network's last parameter."""
-        columns = max((count for _, count in self._tables.values()), default=0)
+    def num_classes(self) -> int:
+        """The number of classes: class columns of a table, or else the length of the network's last parameter."""
+        columns = max((table.num_classes for table in self.index.tables.values()), default=0)
         if columns:
             return columns
         last = list(self.shapes.values())[-1]
@@ -229,31 +198,26 @@ class Plan:
     # -- the store --------------------------------------------------------------------------------------------
 
     def origin(self) -> Origin:
-        """What the store says of the files."""
-        runs = self.config.runs()
-        computed = {cell for cell in self.cells if self.recompute and self.has("weights", cell)}
+        """The record of the files in the store."""
         missing: dict[str, dict[str, list[float]]] = {}
         for kind in KINDS:
-            for run in range(len(runs)):
-                absent = [
-                    l2
-                    for number, l2 in self.cells
-                    if number == run and (number, l2) not in computed and not self.has(kind, (number, l2))
-                ]
-                if absent:
-                    missing.setdefault(kind, {})[str(run)] = absent
-        return Origin(files=self.sources.style, source=self.sources.digest(), recompute=self.recompute, missing=missing)
+            for point in self.points:
+                has_file = self.index.has(kind, (point.run.id, point.l2))
+                if not has_file and not self.is_recomputed(point):
+                    missing.setdefault(kind, {}).setdefault(str(point.run.id), []).append(point.l2)
+        sources = self.index.sources
+        return Origin(files=sources.style, source=sources.digest(), recompute=self.recompute, missing=missing)
 
     def spec(self, identity: Mapping[str, Any], environment: Mapping[str, Any]) -> StoreSpec:
-        """The store to be; ``identity`` beside the config's."""
+        """The specification of the store; ``identity`` is added to the identity of the config."""
         config = self.config
         parameters = [[name, list(shape)] for name, shape in self.shapes.items()]
         origin = self.origin()
         return StoreSpec(
             l2=config.l2,
-            runs=tuple(Run(index, *run) for index, run in enumerate(config.runs())),
+            runs=self.runs,
             k=config.k,
-            num_classes=self.classes,
+            num_classes=self.num_classes,
             param_coords=parameter_coordinates([(name, shape) for name, shape in self.shapes.items()]),
             identity={**config.identity(), "parameters": parameters, "imported": origin.source, **identity},
             attrs={
@@ -266,16 +230,20 @@ class Plan:
         )
 
     def _notes(self) -> dict[str, dict[str, str]]:
-        """Attributes of the variables: where their numbers are from, and how they were rounded."""
+        """Attributes of the variables: the files that their values come from, and how these were rounded."""
         notes = {}
         for kind, names in VARIABLES_OF.items():
-            paths = self.sources.tables if kind == "accuracy" else self.sources.files[kind]
-            if not paths or (self.recompute and all(self.has("weights", cell) for cell in self.cells)):
+            paths = self.index.sources.tables if kind == "accuracy" else self.index.sources.files[kind]
+            if not paths or self._recomputes_all:
                 continue
-            first = next(iter(paths.values()))
-            digits = None if kind == "weights" else readers.decimals(first)
+            first = _first(paths)
+            digits = None if kind == "weights" else count_decimals(first)
             rounding = f", off by up to {0.5 * 10**-digits:.0e}: {digits} decimals" if digits is not None else ""
-            exact = "weights alone are used where there are any" if self.recompute else ""
-            text = f"imported from {len(paths)} files such as {first.name}{rounding}{'; ' if exact else ''}{exact}"
+            exact = "; weights alone are used where there are any" if self.recompute else ""
+            text = f"imported from {len(paths)} files such as {first.name}{rounding}{exact}"
             notes.update({name: {"provenance": text} for name in names})
         return notes
+
+
+def _first(paths: Mapping[Any, Path]) -> Path:
+    return next(iter(paths.values()))

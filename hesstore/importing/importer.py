@@ -1,4 +1,7 @@
-"""``hesstore.import_files``: from files to a store, whole or not at all; then, if asked, computing what they lack."""
+"""``hesstore.import_files``: make a store from files, then compute what they lack if that is asked for.
+
+The store appears only when all files have been read, so an error in any of them leaves nothing behind.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from zarr.storage import LocalStore
 
+from hesstore.config.l2_grid import parse_l2
 from hesstore.errors import ConfigMismatchError, ImportFilesError, StoreError
-from hesstore.importing.differences import Difference, differences
-from hesstore.importing.import_plan import Plan
-from hesstore.importing.sources import find
-from hesstore.importing.transfer import nothing, status_of, values_of, weights_of
+from hesstore.importing.differences import Difference, compare_with_files
+from hesstore.importing.file_index import FileIndex
+from hesstore.importing.import_plan import ImportPlan
+from hesstore.importing.point_values import fill_values, read_flat_weights, read_values
+from hesstore.importing.sources import find_sources
+from hesstore.store import identity
 from hesstore.store.group import open_group
 from hesstore.store.origin import origin_of
 from hesstore.store.places.folder import FolderPlace
@@ -28,35 +34,35 @@ if TYPE_CHECKING:
 
     from zarr.abc.store import Store
 
-    from hesstore.engine.driver import SweepEvent
-    from hesstore.importing.import_plan import Cell
+    from hesstore.engine.events import SweepEvent
     from hesstore.importing.recompute import Recomputer
-    from hesstore.store.schema import StoreSpec
+    from hesstore.importing.sources import Sources
+    from hesstore.store.schema import Point, StoreSpec
 
 LEAST_SHARE = 0.6
-"""What compression leaves of the arrays at the least."""
+"""A lower limit of the size of compressed arrays, relative to their uncompressed size."""
 
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import did.
+    """The result of an import.
 
     Attributes
     ----------
     files : int
-        Files that were read.
-    strengths : int
-        λ, over all runs, that have any.
+        Number of files that were read.
+    points : int
+        Number of grid points that have at least one file.
     complete, pending, failed : int
-        Of those: λ that are complete, that are still to be computed, and of which the computation failed.
+        Number of these grid points that are complete, that are still to be computed, and whose computation failed.
     ignored : tuple of Path
-        Files beside them that are none of the known ones.
+        Other files in the same folders, which are of no known kind.
     differences : tuple of Difference
-        How far the files' numbers are from those computed from the weights.
+        How much the numbers in the files differ from those computed from the weights.
     """
 
     files: int
-    strengths: int
+    points: int
     complete: int
     pending: int
     failed: int
@@ -75,9 +81,10 @@ def import_files(
     observer: Callable[[SweepEvent], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> ImportSummary:
-    """Make a store of files that hesstore or the field's scripts wrote, or of checkpoints.
+    """Make a store from files that hesstore or the original scripts wrote, or from checkpoints.
 
-    What is there is stored as it is, in the store's order and signs; what is not is NaN. A λ with any file is complete.
+    Values are stored unchanged, in the order and with the signs of the store; values that no file has are NaN. A grid
+    point with at least one file is complete.
 
     Parameters
     ----------
@@ -85,107 +92,108 @@ def import_files(
         Folders with ``Model-ID….csv``, ``Hessian-eigenvalues-ID-L2.csv`` and so on, or such files; or checkpoints,
         with ``l2_from_name`` or ``settings["l2"]``.
     store : path
-        Where the store is to be. One that the same import left unfinished is finished.
+        Where to create the store. If the same import was interrupted there, it continues.
     settings : mapping, optional
-        What the files were made with, by the names of :class:`hesstore.SweepConfig`, where their manifest does not say.
+        The settings that the files were made with, by the names of :class:`hesstore.SweepConfig`. They are needed
+        where no manifest gives them.
     recompute : bool
-        Whether metrics, gradient, spectrum and class geometry are computed from the weights, of all λ that have them,
-        and take the place of what the files say.
+        Whether to compute metrics, gradient, spectrum and class geometry from the weights at every grid point that has
+        weights, and to store these results in place of the numbers in the files.
     l2_from_name : bool
-        Whether the files are checkpoints with λ in their names.
+        Whether the files are checkpoints whose names contain λ.
     progress : callable, optional
-        Called with (bytes read, bytes in all).
+        Called with (bytes read, bytes in total).
     observer, stop : callable, optional
-        Of the computation, as in :func:`hesstore.run_sweep`.
+        Used while results are computed, as in :func:`hesstore.run_sweep`.
 
     Raises
     ------
     ImportFilesError
-        For a file that is damaged, malformed or does not fit the others; it names the file and the line. No store is
-        left then.
+        If a file is damaged, malformed or does not fit the others; the message names the file and the line. No store
+        is created in this case.
     HesstoreError
-        If the store can't be made, or the settings can't be carried out.
+        If the store cannot be created, or if the settings cannot be carried out.
     """
     settings = dict(settings or {})
-    given = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
-    l2 = settings.get("l2")
-    found = find(given, l2_from_name=l2_from_name, l2=_grid(l2) if l2 is not None and not l2_from_name else None)
-    plan = Plan(found, settings, recompute)
-    place = locate(store)
-    if not isinstance(place, FolderPlace):
-        raise StoreError(f"{place}: files are imported into a folder: give a path")
-    if place.is_new():
-        place.check_creatable()
-    else:
-        _check_same_files(place, plan)
-    recomputer = _recomputer(plan) if recompute else None
+    plan = ImportPlan(FileIndex(_find_sources(sources, settings, l2_from_name=l2_from_name)), settings, recompute)
+    place = _check_place(store, plan)
+    recomputer = _prepare_recomputer(plan) if recompute else None
     spec = recomputer.spec(plan) if recomputer else plan.spec(_known_identity(plan), {})
     if place.is_new():
-        place.check_space(int(LEAST_SHARE * spec.large_bytes) * len(plan.cells))
+        place.check_space(int(LEAST_SHARE * spec.large_bytes) * len(plan.points))
         place.create(lambda zarr_store: _fill(zarr_store, spec, plan, recomputer, progress))
     else:
         _check_same_settings(place, spec)
     writer = SweepStore.open(place)
     if recomputer:
         recomputer.compute(writer, observer, stop)
-    statuses = [Status(int(writer.status(writer.runs[run])[spec.l2.index(l2)])) for run, l2 in plan.cells]
-    return ImportSummary(
-        files=len(found.all),
-        strengths=len(plan.cells),
-        complete=statuses.count(Status.COMPLETE),
-        pending=statuses.count(Status.FITTED) + statuses.count(Status.PENDING),
-        failed=statuses.count(Status.FAILED),
-        ignored=tuple(found.ignored),
-        differences=differences(plan, writer) if recompute else (),
-    )
+    return _summary(plan, writer, compare_with_files(plan, writer) if recompute else ())
 
 
-def _grid(l2: object) -> tuple[float, ...]:
-    from hesstore.config.l2_grid import parse_l2  # noqa: PLC0415 - one use
-
+def _find_sources(
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    settings: Mapping[str, Any],
+    *,
+    l2_from_name: bool,
+) -> Sources:
+    given = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    if l2_from_name or settings.get("l2") is None:
+        return find_sources(given, l2_from_name=l2_from_name)
     try:
-        return parse_l2(l2)
+        l2 = parse_l2(settings["l2"])
     except ValueError as error:
         raise ImportFilesError(f"l2: {error}") from None
+    return find_sources(given, l2=l2)
+
+
+def _check_place(store: str | os.PathLike[str], plan: ImportPlan) -> FolderPlace:
+    """The folder of the store, which must be new or hold an import of the same files."""
+    place = locate(store)
+    if not isinstance(place, FolderPlace):
+        raise StoreError(f"{place}: cannot hold an import, which needs a local folder: give a path")
+    if place.is_new():
+        place.check_creatable()
+    else:
+        _check_same_files(place, plan)
+    return place
+
+
+def _check_same_files(place: FolderPlace, plan: ImportPlan) -> None:
+    """Raise :class:`StoreError` unless the existing store is an import of these files."""
+    origin = origin_of(open_group(place).attrs.asdict())
+    if not origin.is_import:
+        raise StoreError(f"{place}: this store was made by a sweep: give another path")
+    if origin.source != plan.index.sources.digest():
+        raise StoreError(f"{place}: this store was imported from other files: give another path")
+    if origin.recompute != plan.recompute:
+        how = "with" if origin.recompute else "without"
+        raise StoreError(f"{place}: this store was imported {how} --recompute: give another path")
 
 
 def _check_same_settings(place: FolderPlace, spec: StoreSpec) -> None:
-    """Raise unless the import that was begun there is of the same settings, data and network."""
+    """Raise :class:`ConfigMismatchError` unless the existing store has the same settings, data and network."""
     stored = json.loads(str(open_group(place).attrs["identity"]))
-    keys = [key for key in stored.keys() | spec.identity.keys() if stored.get(key) != spec.identity.get(key)]
-    if keys:
-        differences = {key: (str(stored.get(key)), str(spec.identity.get(key))) for key in sorted(keys)}
-        described = "; ".join(f"{key} is {old} there, {new} here" for key, (old, new) in differences.items())
+    found = identity.differences(stored, spec.identity, sorted(stored.keys() | spec.identity.keys()))
+    if found:
         raise ConfigMismatchError(
-            f"{place}: was imported with other settings: {described}. Give the same, or another path", differences
+            f"{place}: this store was imported with other settings: {identity.describe(found)}: "
+            "give the same settings, or another path",
+            found,
         )
 
 
-def _check_same_files(place: FolderPlace, plan: Plan) -> None:
-    """Raise unless the store there is one that an import of these files has begun."""
-    attributes = open_group(place).attrs.asdict()
-    there = origin_of(attributes)
-    if not there.is_import:
-        raise StoreError(f"{place}: is a store that a sweep made: give another path")
-    if there.source != plan.sources.digest():
-        raise StoreError(f"{place}: was imported from other files: give another path")
-    if there.recompute != plan.recompute:
-        how = "with" if there.recompute else "without"
-        raise StoreError(f"{place}: was imported {how} --recompute: give another path")
-
-
-def _known_identity(plan: Plan) -> dict[str, str]:
-    header = plan.sources.header or {}
+def _known_identity(plan: ImportPlan) -> dict[str, str]:
+    header = plan.index.sources.header or {}
     return {"data_digest": str(header.get("identity", {}).get("data_digest", ""))}
 
 
-def _recomputer(plan: Plan) -> Recomputer:
+def _prepare_recomputer(plan: ImportPlan) -> Recomputer:
     for name in ("dataset", "model"):
         code = str(getattr(plan.config, name))
         if ":" in code and name not in plan.settings:
             raise ImportFilesError(
-                f"the files' manifest names code, {code!r}, that --recompute would run: pass --{name} {code} if you "
-                "know where the files come from"
+                f"the manifest of the files names code, {code!r}, which --recompute would run: pass --{name} {code} "
+                "if you know where the files come from"
             )
     from hesstore.importing.recompute import Recomputer  # noqa: PLC0415 - needs torch and the data
 
@@ -195,28 +203,42 @@ def _recomputer(plan: Plan) -> Recomputer:
 def _fill(
     zarr_store: Store,
     spec: StoreSpec,
-    plan: Plan,
+    plan: ImportPlan,
     recomputer: Recomputer | None,
     progress: Callable[[int, int], None],
 ) -> None:
+    """Create an empty store and record all grid points that have files."""
     write_template(zarr_store, spec)
-    assert isinstance(zarr_store, LocalStore)  # noqa: S101 - what a folder's create() gives
+    assert isinstance(zarr_store, LocalStore)  # noqa: S101 - FolderPlace.create() passes one
     store = SweepStore.open(zarr_store.root)
-    empty, position = nothing(spec), {l2: index for index, l2 in enumerate(spec.l2)}
-    read, total = 0, plan.sources.bytes
+    empty = fill_values(spec)
+    done, total = 0, plan.index.sources.bytes
     for run in store.runs:
-        cells = [cell for cell in plan.cells if cell[0] == run.id]
         with store.claim(run):
-            for cell in cells:
-                values: dict[str, Any] = {**empty, **values_of(plan, cell)}
-                status = status_of(plan, cell)
-                if recomputer is not None and status == Status.FITTED:
-                    values = recomputer.measured(weights_of(plan, plan.paths["weights"][cell]), cell[1])
-                store.record(run, position[cell[1]], status, values)
-                read += _bytes(plan, cell)
-                progress(read, max(read, total))
+            for point in (point for point in plan.points if point.run == run):
+                values: dict[str, Any] = {**empty, **read_values(plan, point)}
+                weights = plan.path("weights", point)
+                if recomputer is not None and weights is not None:
+                    values = recomputer.measure(read_flat_weights(weights, plan.shapes), point.l2)
+                store.record(point.run, point.index, plan.status(point), values)
+                done += _bytes(plan, point)
+                progress(done, max(done, total))
     progress(total, total)
 
 
-def _bytes(plan: Plan, cell: Cell) -> int:
-    return sum(paths[cell].stat().st_size for paths in plan.paths.values() if cell in paths)
+def _bytes(plan: ImportPlan, point: Point) -> int:
+    paths = (plan.path(kind, point) for kind in plan.index.paths)
+    return sum(path.stat().st_size for path in paths if path is not None)
+
+
+def _summary(plan: ImportPlan, store: SweepStore, differences: tuple[Difference, ...]) -> ImportSummary:
+    statuses = [Status(int(store.status(point.run)[point.index])) for point in plan.points]
+    return ImportSummary(
+        files=len(plan.index.sources.all),
+        points=len(plan.points),
+        complete=statuses.count(Status.COMPLETE),
+        pending=statuses.count(Status.FITTED) + statuses.count(Status.PENDING),
+        failed=statuses.count(Status.FAILED),
+        ignored=tuple(plan.index.sources.ignored),
+        differences=differences,
+    )

@@ -1,4 +1,4 @@
-"""Computing from imported weights what a sweep would have recorded of them."""
+"""Compute from imported weights what a sweep would have recorded at their grid points."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import torch
 from hesstore.engine.driver import Driver
 from hesstore.engine.executor import LocalExecutor
 from hesstore.engine.experiment import Experiment
-from hesstore.engine.recorder import Recorder
-from hesstore.engine.worker import Worker, measured_values
+from hesstore.engine.worker import Worker, fitted_values
 from hesstore.errors import ImportFilesError
 from hesstore.store.environments import record_environment
 from hesstore.store.schema import Status
@@ -24,86 +23,87 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hesstore.engine.driver import SweepEvent
-    from hesstore.importing.import_plan import Plan
+    from hesstore.engine.events import SweepEvent
+    from hesstore.importing.import_plan import ImportPlan
     from hesstore.store.schema import StoreSpec
     from hesstore.store.writing import SweepStore
 
 
 @dataclass(frozen=True)
 class Recomputer:
-    """What computes: data, network and programs of the config that the files are said to be made with."""
+    """Computes results at imported weights, with the data and the network of the config.
+
+    Attributes
+    ----------
+    experiment : Experiment
+        Data, network and Hessian.
+    """
 
     experiment: Experiment
 
     @classmethod
-    def prepare(cls, plan: Plan) -> Recomputer:
-        """Load data and network.
+    def prepare(cls, plan: ImportPlan) -> Recomputer:
+        """Load the data and build the network.
 
         Raises
         ------
         ImportFilesError
-            If there are no weights, or they are not those of the network.
+            If no file has weights, or if the weights do not fit the network.
         HesstoreError
-            As :meth:`Experiment.prepare`.
+            As in :meth:`Experiment.prepare`.
         """
-        if not plan.paths["weights"]:
-            raise ImportFilesError("recompute: no file has weights: leave it out")
+        if not plan.index.paths["weights"]:
+            raise ImportFilesError("recompute: none of the files has weights: leave out --recompute")
         experiment = Experiment.prepare(plan.config)
         _check_layout(plan, experiment)
         return cls(experiment)
 
-    def spec(self, plan: Plan) -> StoreSpec:
-        """The store to be."""
+    def spec(self, plan: ImportPlan) -> StoreSpec:
+        """The specification of the store."""
         known = self.experiment.spec()
         facts = {key: known.identity[key] for key in ("data_digest", "buffers") if key in known.identity}
         return plan.spec(facts, json.loads(known.attrs["environment"]))
 
-    def measured(self, weights: NDArray[np.float32], l2: float) -> dict[str, Any]:
-        """What is recorded of a fitted λ; nothing was trained, which took no time."""
+    def measure(self, weights: NDArray[np.float32], l2: float) -> dict[str, Any]:
+        """Evaluate the metrics that are recorded at a fitted grid point; there was no training, so it took no time."""
         data = self.experiment.data.train.x
         stored = torch.from_numpy(weights)
         theta = stored.to(data.device, data.dtype)
         (splits,) = self.experiment.measure([theta])
-        values = measured_values(weights, theta, splits, self.experiment.config.penalty_scale * l2)
+        values = fitted_values(weights, theta, splits, self.experiment.config.penalty_scale * l2)
         return {**values, "epochs": 0, "fit_seconds": 0.0}
 
     def compute(self, store: SweepStore, observer: Callable[[SweepEvent], None], stop: Callable[[], bool]) -> None:
-        """Analyse every λ that is fitted; what is on disk stays there if the process ends."""
+        """Analyse every grid point that is fitted; results on disk remain if the process ends."""
         runs = [run for run in store.runs if (store.status(run) == Status.FITTED).any()]
         if not runs:
             return
         record_environment(store, self.experiment.environment)
-        recorder = Recorder(store, room=2 * self.experiment.sizes.models + 2)
-        driver = Driver(store, runs, recorder, observer, in_order=False)
-        executor = LocalExecutor(
-            Worker(self.experiment, store, remember=False),
-            lambda point, epoch, loss: driver.tell("fitting", point, epoch=epoch, loss=loss),
-            lambda point: driver.tell("analysing", point),
-        )
-        with ExitStack() as held:
+        driver = Driver(store, runs, observer, continuation=False)
+        with ExitStack() as claims:
             for run in runs:
-                held.enter_context(store.claim(run))
-            held.enter_context(recorder)
-            driver.drive(executor, stop, fits=False)
+                claims.enter_context(store.claim(run))
+            driver.drive(LocalExecutor(Worker(self.experiment, store, remember=False)), stop, fits=False)
 
 
-def _check_layout(plan: Plan, experiment: Experiment) -> None:
+def _check_layout(plan: ImportPlan, experiment: Experiment) -> None:
+    """Raise :class:`ImportFilesError` if parameters or classes of the files are not those of the config."""
     layout = experiment.model.layout
-    there, here = list(plan.shapes.items()), list(zip(layout.names, layout.shapes, strict=True))
-    first = next(iter(plan.paths["weights"].values()))
-    for (name, shape), (own_name, own_shape) in zip(there, here, strict=False):
+    in_files, in_network = list(plan.shapes.items()), list(zip(layout.names, layout.shapes, strict=True))
+    first = next(iter(plan.index.paths["weights"].values()))
+    for (name, shape), (own_name, own_shape) in zip(in_files, in_network, strict=False):
         if (name, shape) != (own_name, own_shape):
             raise ImportFilesError(
-                f"{first}: has {name} {shape} where the config's network has {own_name} {own_shape}: "
-                "say which network and data with --model, --hidden and --dataset"
+                f"{first}: has {name} {shape} where the network of the config has {own_name} {own_shape}: "
+                "specify network and data with --model, --hidden and --dataset"
             )
-    if len(there) != len(here):
+    if len(in_files) != len(in_network):
         raise ImportFilesError(
-            f"{first}: has {len(there)} parameters, the config's network {len(here)}: say which with --model, --hidden"
+            f"{first}: has {len(in_files)} parameters, but the network of the config has {len(in_network)}: "
+            "specify the network with --model, --hidden"
         )
-    if plan.classes != experiment.data.num_classes:
+    if plan.num_classes != experiment.data.num_classes:
         raise ImportFilesError(
-            f"the files have {plan.classes} classes, the data set {experiment.data.num_classes}: "
-            "say which with --dataset"
+            f"the files have {plan.num_classes} classes, but the data set has {experiment.data.num_classes}: "
+            "specify the data with --dataset"
         )

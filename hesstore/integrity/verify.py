@@ -22,7 +22,7 @@ from hesstore.integrity.point_check import CheckedStore, PointCheck
 from hesstore.store.chunk_files import blocks, chunk_file, chunk_files, damage
 from hesstore.store.environments import is_record, is_sound
 from hesstore.store.metadata import Metadata, read_metadata, rebuild_spec
-from hesstore.store.places.folder import beside
+from hesstore.store.places.folder import leftover_folders
 from hesstore.store.places.links import refuse_outward_links
 from hesstore.store.places.location import local_path
 from hesstore.store.places.zip_file import LEFT_OUT
@@ -136,7 +136,7 @@ class Verifier:
         else:
             what = "the grid points were not checked, because the metadata are damaged: restore them from a copy first"
             findings.problems.append(Problem(what, repairable=False))
-        findings.leftovers += [*beside(self.path, "partial"), *beside(self.path, "old")]
+        findings.leftovers += [*leftover_folders(self.path, "partial"), *leftover_folders(self.path, "old")]
         findings.leftovers = [file for file in findings.leftovers if file.exists()]  # a live writer's are gone
         return findings
 

@@ -1,4 +1,4 @@
-"""SciPy's ARPACK on the same operators: the field's usual method, and an independent check of ours."""
+"""SciPy's ARPACK on the same operators: the usual method in the field, and an independent check of the Lanczos here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 def as_scipy(operator: SymmetricOperator) -> LinearOperator:
-    """The SciPy ``LinearOperator`` (P, P) of ``operator``, in its precision; vectors cross to its device and back."""
+    """The SciPy ``LinearOperator`` (P, P) of ``operator``, in its precision.
+
+    Each product copies its vector to the operator's device and the result back.
+    """
     dtype = _NUMPY_DTYPES[operator.dtype]
 
     def matvec(v: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -42,22 +45,25 @@ def eigsh(
 ) -> EigenPairs:
     """The k eigenpairs at one end of the spectrum by ARPACK's restarted Lanczos.
 
-    Copies of a multiple eigenvalue may be missing, as always with ARPACK. Arguments as for
-    :func:`~hesstore.linalg.lanczos.lanczos`, and k < P. After ARPACK ends, k more products measure the
-    residuals. Pairs that ARPACK does not deliver within ``max_matvecs`` (in restarts) are NaN and flagged.
+    As always with ARPACK, copies of a multiple eigenvalue may be missing. The arguments are those of
+    :func:`~hesstore.linalg.lanczos.lanczos`, with k < P. When ARPACK has ended, k more products measure the
+    residuals. Pairs that ARPACK does not find within ``max_matvecs`` (converted to restarts) are NaN and flagged as not
+    converged.
 
     Raises
     ------
     ValueError
         If k is not below P.
     FloatingPointError
-        If ARPACK fails, as it does on products that are not finite.
+        If ARPACK fails, for example because a product is not finite.
     """
     if not 1 <= k < operator.size:
         raise ValueError(f"k: {k} must be between 1 and {operator.size - 1} for eigsh")
     count = 0
 
-    class _Counted:
+    class CountingOperator:
+        """``operator``, counting its products."""
+
         size, dtype, device = operator.size, operator.dtype, operator.device
 
         def matvec(self, v: torch.Tensor) -> torch.Tensor:
@@ -65,7 +71,7 @@ def eigsh(
             count += 1
             return operator.matvec(v)
 
-    counted = _Counted()
+    counted = CountingOperator()
     basis_size = min(operator.size, max(2 * k + 1, 20))
     restarts = max(1, (max_matvecs - basis_size) // max(1, basis_size - k))
     rng = generator or torch.Generator().manual_seed(0)

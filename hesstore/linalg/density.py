@@ -1,8 +1,8 @@
 """The spectral density of a symmetric matrix by stochastic Lanczos quadrature.
 
 From a random unit vector q, m steps of Lanczos give T_m, whose eigenvalues θᵢ and squared first eigenvector components
-wᵢ are the nodes and weights of a Gauss quadrature for the measure Σⱼ (q·uⱼ)² δ(μ − μⱼ); its mean over q is the density
-(1/P) Σⱼ δ(μ − μⱼ).
+wᵢ are the nodes and weights of a Gauss quadrature for the measure Σⱼ (q·uⱼ)² δ(μ − μⱼ). The mean of this measure over
+q is the density (1/P) Σⱼ δ(μ − μⱼ).
 
 Source: Lin, Saad & Yang, *Approximating Spectral Densities of Large Matrices* (arXiv 1308.5467); Ghorbani, Krishnan &
 Xiao, *An Investigation into Neural Net Optimization via Hessian Eigenvalue Density* (arXiv 1901.10159).
@@ -31,7 +31,7 @@ class Quadrature(NamedTuple):
 def lanczos_quadrature(
     operator: SymmetricOperator, *, probes: int, steps: int, generator: torch.Generator
 ) -> Quadrature:
-    """The spectrum of ``operator`` as seen by ``probes`` random vectors in ``steps`` products each.
+    """A quadrature for the spectrum of ``operator``, from ``probes`` random vectors with ``steps`` products each.
 
     Raises
     ------
@@ -44,12 +44,13 @@ def lanczos_quadrature(
 
 
 def _gauss(alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """The nodes and weights of the Gauss quadrature that belongs to T_m."""
     nodes, vectors = torch.linalg.eigh(torch.diag(alpha) + torch.diag(beta, 1) + torch.diag(beta, -1))
     return nodes, vectors[0].square()
 
 
 def _tridiagonal(operator: SymmetricOperator, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """α (m,) and β (m − 1,) of T_m, m ≤ ``steps``: fewer where the Krylov space is invariant before."""
+    """α (m,) and β (m − 1,) of T_m, with m = ``steps``, or less if the Krylov space becomes invariant earlier."""
     eps = torch.finfo(operator.dtype).eps
     basis = torch.empty(steps, operator.size, dtype=operator.dtype, device=operator.device)
     start = torch.randn(operator.size, generator=generator, dtype=torch.float64).to(operator.device, operator.dtype)
@@ -61,9 +62,7 @@ def _tridiagonal(operator: SymmetricOperator, steps: int, generator: torch.Gener
         alpha.append(float(basis[step] @ w))
         if not math.isfinite(alpha[-1]):
             raise FloatingPointError(f"product {step + 1} of a Lanczos quadrature is NaN or infinite")
-        for _ in range(
-            2
-        ):  # full reorthogonalisation: without it, eigenvalues come twice, with a share of the weight each
+        for _ in range(2):  # full reorthogonalisation: without it, copies of eigenvalues appear and share the weight
             w.addmv_(basis[: step + 1].T, basis[: step + 1] @ w, alpha=-1)
         length = float(torch.linalg.vector_norm(w))
         if step + 1 == steps or length <= 16 * eps * max(map(abs, [*alpha, *beta])):
@@ -74,10 +73,10 @@ def _tridiagonal(operator: SymmetricOperator, steps: int, generator: torch.Gener
 
 
 def smoothed(quadrature: Quadrature, grid: Tensor, *, width: float, scale: float) -> Tensor:
-    """φ(μ) on ``grid``, with ∫ φ dμ = 1: each node a Gaussian in t = asinh(μ/scale), of standard deviation ``width``.
+    """φ(μ) on ``grid``, with ∫ φ dμ = 1: each node becomes a Gaussian in t = asinh(μ/scale) of width ``width``.
 
-    A spectrum spans many orders of magnitude on both sides of zero. In t, a kernel is about scale · width wide in μ
-    near zero, and |μ| · width far from it.
+    ``width`` is the standard deviation in t. A spectrum spans many orders of magnitude on both sides of zero; such a
+    kernel is about scale · width wide in μ near zero, and |μ| · width far from zero.
     """
     distances = torch.asinh(grid / scale)[:, None] - torch.asinh(quadrature.nodes / scale)
     kernels = torch.exp(-0.5 * (distances / width) ** 2) / (width * math.sqrt(2 * math.pi))

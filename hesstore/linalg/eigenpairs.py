@@ -1,4 +1,4 @@
-"""The result of an eigensolver: pairs, their measured residuals, and how the solver ended."""
+"""The result of an eigensolver: eigenpairs, their measured residual norms, and how the solver ended."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Which = Literal["LM", "LA", "SA"]
 """Which end of the spectrum: largest magnitude, largest, smallest (algebraic)."""
 
 ROUNDING = 16.0
-"""A residual below ROUNDING · ε · |μ₁| can't be told from rounding in the products themselves.
+"""A residual norm below ROUNDING · ε · |μ₁| can't be distinguished from rounding in the products themselves.
 
-Measured on the default network in float32, products differ from float64 ones by 1 to 4 ε |μ₁|, and by up to 50 ε |μ₁|
-where it has collapsed and thousands of rows add up the same rounding error.
+On the default network, float32 products differ from float64 ones by 1 to 4 ε |μ₁|. Where the network has collapsed,
+they differ by up to 50 ε |μ₁|, because thousands of rows add up the same rounding error.
 """
 
 
@@ -31,13 +31,13 @@ class EigenPairs:
         (k,) float64, on the CPU; in the order of ``which`` (``LM``: descending |μ|, sign kept; ``LA``:
         descending; ``SA``: ascending).
     eigenvectors : Tensor
-        (k, P), one a row: unit 2-norm, the entry of largest magnitude positive.
+        (k, P), one in each row, with unit 2-norm and a positive entry of largest magnitude.
     residual_norms : Tensor
-        (k,) float64, ‖A vᵢ − μᵢ vᵢ‖₂, from products with A, not from a recurrence.
+        (k,) float64, ‖A vᵢ − μᵢ vᵢ‖₂, measured by products with A, not taken from a recurrence.
     converged : Tensor
-        (k,) bool: ‖A vᵢ − μᵢ vᵢ‖₂ ≤ :func:`tolerances`.
+        (k,) bool, whether the residual norm is at most that of :func:`tolerances`.
     num_matvecs : int
-        Products with A.
+        Number of products with A.
     message : str
         How the solver ended, in a sentence.
     """
@@ -51,10 +51,11 @@ class EigenPairs:
 
 
 def tolerances(eigenvalues: Tensor, tol: float, dtype: torch.dtype, scale: float | None = None) -> Tensor:
-    """Largest residual norm at which each pair counts as converged.
+    """The largest residual norm at which each pair counts as converged.
 
-    max(tol · |μᵢ|, tol · ε^⅔ |μ₁|, 16 ε |μ₁|), ε of ``dtype`` and |μ₁| = ``scale``, by default the largest magnitude
-    given: relative where the eigenvalue is resolved, absolute where it is zero to rounding.
+    max(tol · |μᵢ|, tol · ε^⅔ |μ₁|, 16 ε |μ₁|), with the ε of ``dtype`` and |μ₁| = ``scale``, by default the largest
+    magnitude among ``eigenvalues``. It is relative where the eigenvalue is resolved, and absolute where the eigenvalue
+    is zero to rounding.
     """
     magnitudes = eigenvalues.abs()
     if scale is None:
@@ -69,7 +70,7 @@ def absolute_tolerance(tol: float, dtype: torch.dtype, scale: float) -> float:
 
 
 def distance(eigenvalues: Tensor, which: Which) -> Tensor:
-    """How far out an eigenvalue lies towards the end that ``which`` names: |μ|, μ or −μ.
+    """The distance of each eigenvalue towards the end of the spectrum that ``which`` names: |μ|, μ or −μ.
 
     Raises
     ------
@@ -82,7 +83,7 @@ def distance(eigenvalues: Tensor, which: Which) -> Tensor:
 
 
 def order(eigenvalues: Tensor, which: Which) -> Tensor:
-    """Indices that put eigenvalues in the order of ``which``, the wanted end first."""
+    """The indices that sort eigenvalues in the order of ``which``, the wanted end first."""
     return torch.argsort(distance(eigenvalues, which), descending=True, stable=True)
 
 
@@ -96,14 +97,14 @@ def eigenpairs(
     message: str,
     scale: float | None = None,
 ) -> EigenPairs:
-    """Pairs from nearly orthonormal Ritz vectors and their products with A, in standard form.
+    """The eigenpairs, in standard form, from nearly orthonormal Ritz vectors and their products with A.
 
-    Eigenvalues are the Rayleigh quotients vᵀAv / vᵀv, which minimise the residual norm for a given v.
+    The eigenvalues are the Rayleigh quotients vᵀAv / vᵀv, which minimise the residual norm for a given v.
 
     Parameters
     ----------
     vectors, products : Tensor
-        (k, P), V and A V, one vector a row.
+        (k, P), V and A V, one vector in each row.
     which, tol, num_matvecs, message, scale
         As in :class:`EigenPairs` and :func:`tolerances`.
     """
@@ -128,7 +129,7 @@ def eigenpairs(
 
 
 def padded(pairs: EigenPairs, k: int) -> EigenPairs:
-    """``pairs`` with rows of NaN, flagged as not converged, up to k."""
+    """``pairs``, filled up to k with rows of NaN that are flagged as not converged."""
     missing = k - len(pairs.eigenvalues)
     if not missing:
         return pairs

@@ -1,4 +1,4 @@
-"""What a solver needs to know of a matrix: its size and its product with a vector."""
+"""The protocols that solvers work with: a matrix is known by its size and its product with a vector."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ if TYPE_CHECKING:
 
 
 class VectorSpace(Protocol):
-    """Where vectors of P entries live, and in which precision."""
+    """The space of vectors of P entries, with a precision and a device."""
 
     @property
     def size(self) -> int:
-        """P."""
+        """P, the number of entries of a vector."""
         ...
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the vectors."""
+        """The precision of the vectors."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """The device of the vectors."""
         ...
 
 
 @runtime_checkable
 class SymmetricOperator(VectorSpace, Protocol):
-    """A real symmetric matrix A (P × P) known by its products."""
+    """A real symmetric matrix A (P × P) that is known by its products."""
 
     def matvec(self, v: Tensor) -> Tensor:
         """A v for ``v`` (P,); the result is a new tensor."""
@@ -42,7 +42,7 @@ class OperatorStack(VectorSpace, Protocol):
 
     @property
     def copies(self) -> int:
-        """G."""
+        """G, the number of matrices."""
         ...
 
     def matvec(self, v: Tensor) -> Tensor:
@@ -50,37 +50,5 @@ class OperatorStack(VectorSpace, Protocol):
         ...
 
     def subset(self, rows: list[int]) -> OperatorStack:
-        """Some of the matrices; this stack is not used again."""
+        """Return the stack of some of the matrices; this stack must not be used again."""
         ...
-
-
-class DenseOperator:
-    """A symmetric matrix that is held in full.
-
-    Parameters
-    ----------
-    matrix : Tensor
-        (P, P), symmetric.
-    """
-
-    def __init__(self, matrix: Tensor) -> None:
-        self.matrix = matrix
-
-    @property
-    def size(self) -> int:
-        """P."""
-        return self.matrix.shape[0]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the matrix."""
-        return self.matrix.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the matrix lives."""
-        return self.matrix.device
-
-    def matvec(self, v: Tensor) -> Tensor:
-        """A v."""
-        return self.matrix @ v

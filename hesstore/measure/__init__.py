@@ -1,4 +1,4 @@
-"""What is recorded at a grid point: metrics, class geometry, class response.
+"""The results that are recorded at a grid point: metrics, class geometry and class response.
 
 May import ``curvature``, ``store`` and below.
 """

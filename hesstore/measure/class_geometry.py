@@ -1,4 +1,9 @@
-"""What is recorded of the eigenvectors of one λ and the classes, beside the spectrum itself."""
+"""The class geometry of a grid point: how eigenvectors, gradients and curvature relate to the single classes.
+
+Along each eigenvector these are the slope and the curvature of the loss of each class, and the response of its accuracy
+to a step. In addition there are norms of gradients and their shares within the span of the eigenvectors, the trace and
+the density of H, and the scalar curvature of the graph of the objective. docs/class-geometry.md has the definitions.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +33,27 @@ if TYPE_CHECKING:
     from hesstore.problem.seeds import Purpose
 
 Values = dict[str, "NDArray[np.float64] | float"]
+"""Values of the store's variables at one grid point, by name."""
 
 
-class GeometryInputs(NamedTuple):
-    """One λ: weights (P,), 2cλ, ∇E over the training set (P,), eigenpairs of H, what makes H, random numbers."""
+class GridPointInputs(NamedTuple):
+    """The results at a grid point from which its class geometry is computed.
+
+    Attributes
+    ----------
+    theta : Tensor
+        (P,) the weights.
+    shift : float
+        2cλ, by which the penalty shifts the eigenvalues.
+    gradient : Tensor
+        (P,) ∇E over the training set.
+    pairs : EigenPairs
+        The eigenpairs of H.
+    hessian : callable
+        Returns H at ``theta``. It is called only if the config asks for further products.
+    generator : callable
+        Returns the random numbers for a purpose.
+    """
 
     theta: Tensor
     shift: float
@@ -42,21 +64,21 @@ class GeometryInputs(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """The class geometry of a sweep's λ.
+class ClassGeometry:
+    """Computes the class geometry of grid points.
 
     Parameters
     ----------
     config : SweepConfig
-        What is asked for.
+        The settings, which say what is computed.
     model : FlatModel
         The network.
     data : ClassificationData
-        All rows.
+        All rows of both splits.
     rows : (Tensor, Tensor)
-        The training rows that H is taken over, which the config may restrict.
+        Inputs and labels of the training rows over which H is taken; the config may restrict them.
     chunk_rows : int
-        Most rows that pass through the network at once.
+        Maximum number of rows per pass through the network.
     """
 
     config: SweepConfig
@@ -65,8 +87,8 @@ class Geometry:
     rows: tuple[Tensor, Tensor]
     chunk_rows: int
 
-    def at(self, site: GeometryInputs) -> Values:
-        """Return the variables of the class geometry at one grid point that the config asks for.
+    def at(self, inputs: GridPointInputs) -> Values:
+        """The values of the variables of the class geometry at one grid point that the config asks for.
 
         Raises
         ------
@@ -74,53 +96,55 @@ class Geometry:
             If a product with H is NaN or infinite.
         """
         return {
-            **self._directions(site),
-            **self._gradients(site),
-            **self._curvature(site),
-            **self._density(site),
+            **self._directions(inputs),
+            **self._gradients(inputs),
+            **self._curvature(inputs),
+            **self._density(inputs),
         }
 
     # -- along each eigenvector ---------------------------------------------------------------------------
 
     @cached_property
-    def _along(self) -> tuple[ClassLosses, ClassLosses]:
-        """Of the rows that H is taken over, and of the test rows."""
-        first = ClassLosses(self.model, *self.rows, self.data.num_classes, self.chunk_rows)
-        return first, replace(first, x=self.data.test.x, y=self.data.test.y)
+    def _hessian_losses(self) -> tuple[ClassLosses, ClassLosses]:
+        """The losses by class of the rows over which H is taken, and of the test rows."""
+        train = ClassLosses(self.model, *self.rows, self.data.num_classes, self.chunk_rows)
+        return train, replace(train, x=self.data.test.x, y=self.data.test.y)
 
     @cached_property
-    def _whole(self) -> tuple[ClassLosses, ClassLosses]:
-        """Of all training rows, and all test rows."""
-        whole = self.rows[0] is self.data.train.x
-        first, test = self._along
-        return first if whole else replace(first, x=self.data.train.x, y=self.data.train.y), test
+    def _split_losses(self) -> tuple[ClassLosses, ClassLosses]:
+        """The losses by class of all training rows, and of the test rows."""
+        train, test = self._hessian_losses
+        has_all_rows = self.rows[0] is self.data.train.x
+        return train if has_all_rows else replace(train, x=self.data.train.x, y=self.data.train.y), test
 
-    def _directions(self, site: GeometryInputs) -> Values:
-        theta, pairs = site.theta, site.pairs
-        found = [losses.along(theta, pairs.eigenvectors) for losses in self._along]
-        shares = self._along[0].shares
-        there = shares > 0  # a class without rows has no mean, and no share
-        slope = found[0].slope[:, there] @ shares[there]
-        curvature = (found[0].curvature[:, there] @ shares[there]).cpu()
+    def _directions(self, inputs: GridPointInputs) -> Values:
+        """Slopes, curvatures and responses by class along each eigenvector."""
+        theta, pairs = inputs.theta, inputs.pairs
+        derivatives = [losses.along(theta, pairs.eigenvectors) for losses in self._hessian_losses]
+        shares = self._hessian_losses[0].shares
+        occurs = shares > 0  # a class without rows has no mean loss
+        slope = derivatives[0].slope[:, occurs] @ shares[occurs]
+        curvature = (derivatives[0].curvature[:, occurs] @ shares[occurs]).cpu()
         values: Values = {
-            "class_slope": _numpy(torch.stack([each.slope for each in found], 1)),
-            "class_curvature": _numpy(torch.stack([each.curvature for each in found], 1)),
+            "class_slope": _numpy(torch.stack([each.slope for each in derivatives], 1)),
+            "class_curvature": _numpy(torch.stack([each.curvature for each in derivatives], 1)),
             "class_identity_error": _identity_error(curvature, pairs.eigenvalues),
         }
-        return {**values, **self._responses(site, slope)}
+        return {**values, **self._responses(inputs, slope)}
 
-    def _responses(self, site: GeometryInputs, slope: Tensor) -> Values:
-        theta, pairs, rise = site.theta, site.pairs, self.config.response
+    def _responses(self, inputs: GridPointInputs, slope: Tensor) -> Values:
+        """Responses to steps along ± each eigenvector; ``slope`` (k,) is that of E over the rows of H."""
+        theta, pairs, rise = inputs.theta, inputs.pairs, self.config.response
         if not rise:
             return {}
         longest = max(1.0, _norm(theta))
-        steps = class_response.steps(slope, pairs.eigenvalues.to(slope.device), rise, longest)
-        found = self._responder.respond(theta, pairs.eigenvectors, steps.length)
+        steps = class_response.choose_steps(slope, pairs.eigenvalues.to(slope.device), rise, longest)
+        response = self._responder.respond(theta, pairs.eigenvectors, steps.length)
         return {
-            "class_response": _numpy(found.accuracy),
+            "class_response": _numpy(response.accuracy),
             "response_step": _numpy(steps.length),
             "predicted_rise": _numpy(steps.predicted),
-            "measured_rise": _numpy(found.rise),
+            "measured_rise": _numpy(response.rise),
         }
 
     @cached_property
@@ -129,16 +153,19 @@ class Geometry:
 
     # -- gradients ----------------------------------------------------------------------------------------
 
-    def _gradients(self, site: GeometryInputs) -> Values:
-        """Norms, cosines and shares within the span of the eigenvectors; of all training rows, and all test rows."""
-        theta, classes = site.theta, self.data.num_classes
-        by_class = [losses.gradients(theta) for losses in self._whole]
-        shares = self._whole[1].shares
-        there = shares > 0
-        of_test = shares[there].to(theta.dtype) @ by_class[1][there]
-        objective = site.gradient + site.shift * theta
-        vectors = torch.stack([site.gradient, of_test, theta, objective, *by_class[0], *by_class[1]])
-        norms, within = _norms_and_shares(vectors, site.pairs)
+    def _gradients(self, inputs: GridPointInputs) -> Values:
+        """Norms and cosines of gradients, and their shares within the span of the eigenvectors.
+
+        The gradients are those of all training rows and of the test rows, as a whole and by class.
+        """
+        theta, classes = inputs.theta, self.data.num_classes
+        by_class = [losses.gradients(theta) for losses in self._split_losses]
+        shares = self._split_losses[1].shares
+        occurs = shares > 0
+        test_gradient = shares[occurs].to(theta.dtype) @ by_class[1][occurs]
+        objective = inputs.gradient + inputs.shift * theta
+        vectors = torch.stack([inputs.gradient, test_gradient, theta, objective, *by_class[0], *by_class[1]])
+        norms, within = _norms_and_shares(vectors, inputs.pairs)
         cosines = np.stack([_cosines(rows) for rows in by_class])
         return {
             "gradient_norm": norms[:2],
@@ -151,33 +178,35 @@ class Geometry:
             "class_gradient_cosine": cosines,
         }
 
-    # -- curvature of the whole ---------------------------------------------------------------------------
+    # -- the whole spectrum -------------------------------------------------------------------------------
 
-    def _curvature(self, site: GeometryInputs) -> Values:
+    def _curvature(self, inputs: GridPointInputs) -> Values:
+        """The trace and the Frobenius norm of H, and the scalar curvature, with their standard errors."""
         if not self.config.probes:
             return {}
-        operator = site.hessian()
-        found = linalg.moments(operator, site.pairs, self.config.probes, site.generator("trace"))
-        objective = site.gradient + site.shift * site.theta
-        scalar = scalar_curvature(found, objective, operator.matvec(objective), site.shift)
+        operator = inputs.hessian()
+        moments = linalg.moments(operator, inputs.pairs, self.config.probes, inputs.generator("trace"))
+        objective = inputs.gradient + inputs.shift * inputs.theta
+        scalar = scalar_curvature(moments, objective, operator.matvec(objective), inputs.shift)
         return {
-            "trace": found.trace,
-            "trace_error": found.trace_error,
-            "frobenius_norm": found.frobenius_norm,
-            "frobenius_norm_error": found.frobenius_norm_error,
+            "trace": moments.trace,
+            "trace_error": moments.trace_error,
+            "frobenius_norm": moments.frobenius_norm,
+            "frobenius_norm_error": moments.frobenius_norm_error,
             "scalar_curvature": scalar.value,
             "scalar_curvature_error": scalar.error,
         }
 
-    def _density(self, site: GeometryInputs) -> Values:
+    def _density(self, inputs: GridPointInputs) -> Values:
+        """The spectral density of H on the grid of the coordinate ``mu``."""
         config = self.config
         if not config.density:
             return {}
         quadrature = linalg.lanczos_quadrature(
-            site.hessian(),
+            inputs.hessian(),
             probes=config.density_probes,
             steps=config.density_steps,
-            generator=site.generator("density"),
+            generator=inputs.generator("density"),
         )
         grid = torch.tensor(density_grid(), dtype=torch.float64)
         density = linalg.smoothed(quadrature, grid, width=config.density_width, scale=DENSITY_SCALE)
@@ -193,23 +222,26 @@ def _norm(vector: Tensor) -> float:
 
 
 def _identity_error(curvature: Tensor, eigenvalues: Tensor) -> float:
-    """Largest |Σ_c π_c vᵀH_c v − μ| over |μ₁|; of the eigenvalues that are there."""
-    there = eigenvalues.isfinite()
-    off = (curvature[there] - eigenvalues[there]).abs().max()
-    scale = eigenvalues[there].abs().max()
-    return float(off / scale) if scale else float(off)
+    """The largest |Σ_c π_c vᵀH_c v − μ| over |μ₁|, among the eigenvalues that were found."""
+    found = eigenvalues.isfinite()
+    deviation = (curvature[found] - eigenvalues[found]).abs().max()
+    scale = eigenvalues[found].abs().max()
+    return float(deviation / scale) if scale else float(deviation)
 
 
 def _norms_and_shares(vectors: Tensor, pairs: EigenPairs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(n,) each: ‖u‖, and ‖V u‖²/‖u‖² with the eigenvectors that are there; 0/0 is NaN."""
+    """The norm ‖u‖ and the share ‖V u‖²/‖u‖² of each of n vectors (n, P), each (n,).
+
+    The rows of V are the eigenvectors that were found. The share of a zero vector is NaN.
+    """
     basis = pairs.eigenvectors[pairs.eigenvalues.isfinite().to(vectors.device)]
     norms = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
-    units = vectors / norms.to(vectors.dtype)[:, None]  # squares of small vectors would underflow
+    units = vectors / norms.to(vectors.dtype)[:, None]  # because squares of small vectors would underflow
     shares = (units @ basis.T).to(torch.float64).square().sum(1)
     return _numpy(norms), _numpy(shares)
 
 
 def _cosines(rows: Tensor) -> NDArray[np.float64]:
-    """(n, n) cosines between vectors; NaN for one of length zero, and for one that is not there."""
+    """(n, n) cosines between n vectors (n, P); NaN for a zero vector and for a vector of NaN."""
     units = torch.nn.functional.normalize(rows, dim=1, eps=0.0)
     return _numpy(units @ units.T).clip(-1, 1)

@@ -1,8 +1,11 @@
-"""How classes respond when the weights move along a direction until the training loss has risen by a given amount."""
+"""The class response: how class accuracies change when the weights move along a direction.
+
+The length of each step is chosen so that the training loss rises by a given amount, according to its quadratic model.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +13,7 @@ import torch
 from torch import nn
 
 from hesstore.autodiff import trace_value
-from hesstore.curvature.row_chunks import arrange_chunks
+from hesstore.curvature.row_chunks import split_into_chunks
 from hesstore.store.schema import SIGNS
 
 if TYPE_CHECKING:
@@ -21,45 +24,55 @@ if TYPE_CHECKING:
 
 
 class Steps(NamedTuple):
-    """Steps along ±v, each (m, 2) float64: their lengths ε, and the rise of the loss by its quadratic model."""
+    """Steps along −v and +v of m directions.
+
+    Attributes
+    ----------
+    length : Tensor
+        (m, 2) float64: the lengths ε.
+    predicted : Tensor
+        (m, 2) float64: the rise of the loss according to its quadratic model, nat.
+    """
 
     length: Tensor
     predicted: Tensor
 
 
-def steps(slope: Tensor, curvature: Tensor, rise: float, longest: float) -> Steps:
-    """The shortest steps ε along −v and +v at which the quadratic model of the loss has risen by ``rise``.
+def choose_steps(slope: Tensor, curvature: Tensor, rise: float, longest: float) -> Steps:
+    """Choose the shortest steps ε along −v and +v at which the quadratic model of the loss has risen by ``rise``.
 
-    ±ε v·∇E + ½ ε² vᵀHv = rise, but at most ``longest``: along a flat direction, or one in which the model never rises
-    so far, ε is that.
+    The steps solve ±ε v·∇E + ½ ε² vᵀHv = rise. They are at most ``longest``, also along a flat direction and where the
+    model never rises by so much.
 
     Parameters
     ----------
     slope, curvature : Tensor
-        (m,) float64: v·∇E and vᵀHv.
+        (m,) float64: v·∇E and vᵀHv. If one is NaN, the step is NaN.
     rise : float
-        Above 0.
+        The rise of the loss in nats, above 0.
+    longest : float
+        The maximum length of a step.
     """
     s = slope[:, None] * torch.tensor(SIGNS, dtype=slope.dtype, device=slope.device)
     mu = curvature[:, None]
-    root = (s.square() + 2 * mu * rise).sqrt()  # NaN where the model never gets there
+    root = (s.square() + 2 * mu * rise).sqrt()  # NaN where the model never rises by so much
     rising = 2 * rise / (s + root)
-    falling = (root - s) / mu  # the same, without cancellation where s < 0; it needs mu > 0
+    falling = (root - s) / mu  # the same root, without cancellation if s < 0; it requires mu > 0
     length = torch.where(s >= 0, rising, torch.where(mu > 0, falling, torch.nan))
     length = torch.where(length.isfinite(), length, longest).clamp_max(longest)
-    length = torch.where((s + mu).isfinite(), length, torch.nan)  # no direction, no step
+    length = torch.where((s + mu).isfinite(), length, torch.nan)  # such as for an eigenpair that was not found
     return Steps(length, s * length + 0.5 * mu * length.square())
 
 
 class Response(NamedTuple):
-    """What steps do, beside no step.
+    """The effect of steps, compared with no step.
 
     Attributes
     ----------
     accuracy : Tensor
-        (m, 2, C) change of the accuracy of each class on the test rows.
+        (m, 2, C) the change of the accuracy of each class on the test rows.
     rise : Tensor
-        (m, 2) change of the mean loss over the training rows, nat.
+        (m, 2) the change of the mean loss over the training rows, nat.
     """
 
     accuracy: Tensor
@@ -68,18 +81,18 @@ class Response(NamedTuple):
 
 @dataclass(frozen=True)
 class Responder:
-    """Measures responses.
+    """Measures class responses.
 
     Parameters
     ----------
     model : FlatModel
         The network.
     train, test : (Tensor, Tensor)
-        Inputs and labels.
+        Inputs and labels of each split.
     num_classes : int
-        C.
+        C, the number of classes.
     chunk_rows : int
-        Most rows that pass through the network at once.
+        Maximum number of rows per pass through the network.
     """
 
     model: FlatModel
@@ -87,10 +100,14 @@ class Responder:
     test: tuple[Tensor, Tensor]
     num_classes: int
     chunk_rows: int
+    _programs: dict[int, ValueProgram] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @torch.no_grad()
     def respond(self, theta: Tensor, directions: Tensor, lengths: Tensor) -> Response:
-        """The response at ``theta`` (P,) to steps of ``lengths`` (m, 2) along the rows of ∓ ``directions`` (m, P)."""
+        """Measure the responses at ``theta`` (P,) to steps along − and + each row of ``directions`` (m, P).
+
+        ``lengths`` (m, 2) has the lengths of the steps. Where a length is NaN, the response is NaN.
+        """
         loss, hits = self._loss(theta), self._hits(theta)
         counts = torch.bincount(self.test[1], minlength=self.num_classes)
         accuracy, rise = [], []
@@ -101,8 +118,8 @@ class Responder:
                 accuracy.append((self._hits(moved) - hits) / counts)
         shape = (len(directions), len(SIGNS))
         changes = torch.stack(accuracy).reshape(*shape, self.num_classes)
-        there = lengths.isfinite()[..., None]  # NaN logits have a largest entry too
-        return Response(torch.where(there, changes, torch.nan), torch.stack(rise).reshape(shape))
+        taken = lengths.isfinite()[..., None]  # needed because argmax returns a class for NaN logits too
+        return Response(torch.where(taken, changes, torch.nan), torch.stack(rise).reshape(shape))
 
     def _loss(self, theta: Tensor) -> Tensor:
         """E over the training rows, float64."""
@@ -113,16 +130,12 @@ class Responder:
         return total / len(self.train[1])
 
     def _hits(self, theta: Tensor) -> Tensor:
-        """(C,) test rows of each class that are predicted as it, float64."""
+        """(C,) the number of test rows of each class that are classified correctly, float64."""
         total = torch.zeros(self.num_classes, dtype=torch.float64, device=theta.device)
         for program, inputs, labels in self._test_chunks:
-            right = program.value(theta, *inputs).argmax(1) == labels
-            total += right.to(torch.float64) @ nn.functional.one_hot(labels, self.num_classes).to(torch.float64)
+            correct = program.value(theta, *inputs).argmax(1) == labels
+            total += correct.to(torch.float64) @ nn.functional.one_hot(labels, self.num_classes).to(torch.float64)
         return total
-
-    @cached_property
-    def _programs(self) -> dict[int, ValueProgram]:
-        return {}
 
     @cached_property
     def _train_chunks(self) -> list[tuple[ValueProgram, tuple[Tensor, ...], Tensor]]:
@@ -134,6 +147,6 @@ class Responder:
 
     def _chunks(self, x: Tensor, y: Tensor) -> list[tuple[ValueProgram, tuple[Tensor, ...], Tensor]]:
         theta = self.model.theta().to(x)
-        return arrange_chunks(
+        return split_into_chunks(
             lambda rows, _: trace_value(self.model.logits, theta, rows), x, y, self.chunk_rows, self._programs
         )

@@ -1,4 +1,4 @@
-"""Loss and confusion counts of one split; accuracies are derived from the counts."""
+"""The metrics of one split: its loss and confusion counts, from which accuracies are derived."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class SplitMetrics(NamedTuple):
-    """What a split says of a model.
+    """The metrics of a network on one split.
 
     Attributes
     ----------
     loss : float
         E, the mean cross-entropy in nats.
     confusion : ndarray
-        (C, C) int32: counts of rows by true class (first axis) and predicted class (second).
+        (C, C) int32: the number of rows by true class (first axis) and predicted class (second axis).
     """
 
     loss: float
@@ -31,32 +31,43 @@ class SplitMetrics(NamedTuple):
 
     @property
     def accuracy(self) -> float:
-        """Fraction of rows whose predicted class is the true one."""
+        """The fraction of rows that are classified correctly."""
         return float(np.trace(self.confusion) / self.confusion.sum())
 
     @property
     def class_accuracy(self) -> NDArray[np.float64]:
-        """(C,) fraction of each class's rows that are predicted as it; NaN for a class without rows."""
+        """(C,) the fraction of each class's rows that are classified correctly; NaN for a class without rows."""
         totals = self.confusion.sum(axis=1)
         hits = np.diagonal(self.confusion).astype(np.float64)
         with np.errstate(invalid="ignore"):
             return np.asarray(hits / totals)  # 0/0 is NaN
 
 
-def evaluate(
-    model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, num_classes: int, chunk_rows: int = 8192
-) -> SplitMetrics:
-    """Loss and confusion counts at ``theta`` (P,) over all rows of ``x``, ``y``; one host sync."""
-    (metrics,) = evaluate_each(model, theta[None], x, y, num_classes, chunk_rows)
-    return metrics
-
-
 @torch.no_grad()
 def evaluate_each(
     model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, num_classes: int, chunk_rows: int = 8192
 ) -> list[SplitMetrics]:
-    """The same at each row of ``theta`` (G, P); ``chunk_rows`` counts the rows of all."""
-    totals = _totals(model, theta, x, y, num_classes, chunk_rows).cpu()
+    """Evaluate a network at each row of ``theta``, over all rows of ``x`` and ``y``.
+
+    Parameters
+    ----------
+    model : FlatModel
+        The network.
+    theta : Tensor
+        (G, P) the parameters of G models.
+    x, y : Tensor
+        Inputs (N, …) and labels (N,).
+    num_classes : int
+        C, the number of classes.
+    chunk_rows : int
+        Maximum number of rows per pass through the network, summed over the models.
+
+    Returns
+    -------
+    list of SplitMetrics
+        The metrics of each model.
+    """
+    totals = _totals(model, theta, x, y, num_classes, chunk_rows).cpu()  # the only wait for the device
     losses, confusions = totals[:, 0] / len(y), totals[:, 1:].reshape(-1, num_classes, num_classes)
     return [
         SplitMetrics(float(loss), confusion.numpy().astype(np.int32))
@@ -65,7 +76,7 @@ def evaluate_each(
 
 
 def _totals(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, num_classes: int, chunk_rows: int) -> Tensor:
-    """(G, 1 + C²) float64, on the device: the summed loss of each model, then its counts."""
+    """(G, 1 + C²) float64, on the device: the summed loss of each model, followed by its confusion counts."""
     copies, cells = len(theta), num_classes**2
     totals = torch.zeros(copies, 1 + cells, dtype=torch.float64, device=x.device)
     first_cell = 1 + torch.arange(copies, device=x.device)[:, None] * (1 + cells)

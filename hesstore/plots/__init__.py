@@ -1,4 +1,4 @@
-"""Pictures of a store: Dataset → Figure.
+"""Figures of a store: functions that take a Dataset and return a matplotlib Figure.
 
 ::
 
@@ -15,13 +15,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hesstore.plots.accuracies import accuracy
+from hesstore.plots.class_maps import classes, response
+from hesstore.plots.eigenvectors import overlap, tracks
 from hesstore.plots.gradients import gradient
 from hesstore.plots.hysteresis_loops import hysteresis
-from hesstore.plots.maps import classes, response
 from hesstore.plots.spectra import density, spectrum
 from hesstore.plots.style import COLOURS, MARKERS, save
-from hesstore.plots.subspaces import overlap, tracks
-from hesstore.plots.summary_page import summary
+from hesstore.plots.summary_figure import summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,4 +57,4 @@ KINDS: dict[str, Callable[..., Figure]] = {
     "response": response,
     "summary": summary,
 }
-"""The pictures by name; each takes a store, ``run``, and the options that its signature has."""
+"""The functions by the name of their figure. Each takes a store, ``run``, and the options in its signature."""

@@ -1,12 +1,13 @@
-"""Accuracies of the classes against λ."""
+"""Accuracies or skills of the classes against λ."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from hesstore.plots import style
-from hesstore.plots.loss_marks import draw_onsets
-from hesstore.plots.plot_data import MARGIN, labels_of, losses, named, runs_of_seed, series_of, skill_of
+from hesstore.plots.lost_classes import draw_lost_classes
+from hesstore.plots.run_data import MARGIN, class_names, lost_at, run_name, run_series, runs_of_seed, skill_series
+from hesstore.store.schema import AXIS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 
-@style.styled
+@style.in_style
 def accuracy(ds: xr.Dataset, run: int = 0, split: str = "test", *, skill: bool = False) -> Figure:
-    """Accuracy of each class against λ, with the λ at which each is lost.
+    """Draw the accuracy of each class against λ, and the λ at which each class is lost.
 
-    If the seed of the run has a run in the other direction, that has axes of its own: up solid with filled markers,
-    down dashed with open ones. Below, for each class, the highest λ at which its skill is above 0.1
-    (:func:`hesstore.analysis.transitions`), unless that is the last complete λ.
+    If the seed also has a run in the other direction, that run has its own axes. The way up is solid with filled
+    markers, the way down dashed with open markers. The lowest axes show, for each class, the highest λ at which its
+    skill is above 0.1 (:func:`hesstore.analysis.transitions`), unless that is the last complete grid point.
 
     Parameters
     ----------
@@ -32,51 +33,51 @@ def accuracy(ds: xr.Dataset, run: int = 0, split: str = "test", *, skill: bool =
     split : str
         ``"train"`` or ``"test"``.
     skill : bool
-        Draw the skill of each class (:func:`hesstore.analysis.class_skill`) instead: a network that gives one answer to
-        everything has accuracy 1 for that class, but skill 0 for all.
+        Draw the skill of each class (:func:`hesstore.analysis.class_skill`) instead of its accuracy. A network that
+        predicts the same class for every row has accuracy 1 for that class, but skill 0 for all classes.
 
     Raises
     ------
     AnalysisError
-        If the run is not there, or no λ of it is complete.
+        If the run does not exist or has no complete grid point.
     """
     runs = runs_of_seed(ds, run)
     rows = 0.4 + 0.13 * ds.sizes["label"]
-    figure = style.sheet(7.2, 0.3 + 3.4 * len(runs) + rows)
-    *ways, lower = figure.subplots(1 + len(runs), 1, sharex=True, height_ratios=(*[3.4] * len(runs), rows))
-    for axes, (direction, each) in zip(ways, runs.items(), strict=True):
+    figure = style.new_figure(7.2, 0.3 + 3.4 * len(runs) + rows)
+    *panels, lowest = figure.subplots(1 + len(runs), 1, sharex=True, height_ratios=(*[3.4] * len(runs), rows))
+    for axes, (direction, each) in zip(panels, runs.items(), strict=True):
         draw_accuracies(axes, ds, each, direction, split, skill=skill)
         axes.set_xlabel("")
-        style.heading(axes, f"{split} split, {named(ds, each)}")
-    found = {name: losses(ds, each, split) for name, each in runs.items()}
-    draw_onsets(style.along_l2(lower), labels_of(ds), found)
-    lower.set_ylabel("class")
+        style.write_heading(axes, f"{split} split, {run_name(ds, each)}")
+    l2 = {direction: lost_at(ds, each, split) for direction, each in runs.items()}
+    draw_lost_classes(style.set_up_l2_axes(lowest), class_names(ds), l2)
+    lowest.set_ylabel("class")
     if len(runs) > 1:
-        style.beside(lower, None, [_way(name) for name in runs])
-    style.heading(lower, f"class lost: last λ at which its skill is above {MARGIN:g}")
+        style.draw_legend(lowest, None, [_direction_handle(direction) for direction in runs])
+    style.write_heading(lowest, f"last λ at which the skill of the class is above {MARGIN:g}")
     return figure
 
 
 def draw_accuracies(axes: Axes, ds: xr.Dataset, run: int, direction: str, split: str, *, skill: bool) -> None:
-    """What :func:`accuracy` has of one run."""
-    style.along_l2(axes)
+    """Draw the axes of :func:`accuracy` for one run."""
+    style.set_up_l2_axes(axes)
     if skill:
-        _draw_classes(axes, skill_of(ds, run, split), direction)
+        _draw_classes(axes, skill_series(ds, run, split), direction)
     else:
-        part = series_of(ds, run, "class_accuracy", "accuracy").sel(split=split)
+        part = run_series(ds, run, "class_accuracy", "accuracy").sel(split=split)
         _draw_classes(axes, part["class_accuracy"], direction)
-        _draw_all(axes, part["accuracy"], direction)
+        _draw_overall(axes, part["accuracy"], direction)
     chance = 0 if skill else 1 / ds.sizes["label"]
     axes.axhline(chance, color=style.INK, linewidth=0.8, linestyle=":", label="_chance", zorder=1)
     if skill:
-        axes.set(ylabel=f"{split} skill: accuracy − share\nof other rows taken for the class", ylim=(None, 1.03))
+        axes.set(ylabel=f"{split} skill of the class:\nhit rate − false-alarm rate", ylim=(None, 1.03))
     else:
         axes.set(ylabel=f"{split} accuracy of the class", ylim=(-0.03, 1.03))
-    style.beside(axes, "class", _handles(axes))
+    style.draw_legend(axes, "class", _handles(axes))
 
 
 def _draw_classes(axes: Axes, curves: xr.DataArray, direction: str) -> None:
-    up, l2 = direction == "up", curves["l2"].values
+    is_up, l2 = direction == "up", curves[AXIS].values
     labels = [str(label) for label in curves["label"].values]
     for index, label in enumerate(labels):
         values = curves.isel(label=index).values
@@ -85,19 +86,19 @@ def _draw_classes(axes: Axes, curves: xr.DataArray, direction: str) -> None:
             values,
             color=style.class_colour(index),
             linestyle=style.DASHES[direction],
-            linewidth=1.1 if up else 0.9,
+            linewidth=1.1 if is_up else 0.9,
             marker=style.class_marker(index),
             markersize=4,
-            markevery=style.marked(values, (index + (0 if up else 0.5)) / len(labels)),
-            markerfacecolor=style.class_colour(index) if up else "white",
+            markevery=style.marker_positions(values, (index + (0 if is_up else 0.5)) / len(labels)),
+            markerfacecolor=style.class_colour(index) if is_up else "white",
             markeredgewidth=0.8,
             label=label,
         )
 
 
-def _draw_all(axes: Axes, values: xr.DataArray, direction: str) -> None:
+def _draw_overall(axes: Axes, values: xr.DataArray, direction: str) -> None:
     axes.plot(
-        values["l2"].values,
+        values[AXIS].values,
         values.values,
         color="0.35",
         linewidth=4,
@@ -111,16 +112,16 @@ def _draw_all(axes: Axes, values: xr.DataArray, direction: str) -> None:
 def _handles(axes: Axes) -> list[Line2D]:
     lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
     handles = [
-        style.handle(str(line.get_label()), color=line.get_color(), marker=line.get_marker(), markersize=4)
+        style.legend_handle(str(line.get_label()), color=line.get_color(), marker=line.get_marker(), markersize=4)
         for line in lines
     ]
     if any(line.get_label() == "_all" for line in axes.get_lines()):
-        handles.append(style.handle("all", color="0.35", linewidth=4, alpha=0.3))
-    return [*handles, style.handle("chance", color=style.INK, linewidth=0.8, linestyle=":")]
+        handles.append(style.legend_handle("all", color="0.35", linewidth=4, alpha=0.3))
+    return [*handles, style.legend_handle("chance", color=style.INK, linewidth=0.8, linestyle=":")]
 
 
-def _way(direction: str) -> Line2D:
-    """For the legend of what is lost where."""
+def _direction_handle(direction: str) -> Line2D:
+    """Return the legend entry of a direction in the axes of lost classes."""
     face = style.INK if direction == "up" else "white"
-    how: dict[str, Any] = {"marker": "o", "markersize": 4, "markerfacecolor": face}
-    return style.handle(f"λ {direction}", color=style.INK, linestyle="none", **how)
+    marker: dict[str, Any] = {"marker": "o", "markersize": 4, "markerfacecolor": face}
+    return style.legend_handle(f"λ {direction}", color=style.INK, linestyle="none", **marker)

@@ -1,12 +1,13 @@
-"""Gradients against λ: how large they are, and where they point."""
+"""Gradients against λ: their norms, and their share in the span of the stored eigenvectors."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from hesstore.plots import style
-from hesstore.plots.loss_marks import mark_losses
-from hesstore.plots.plot_data import labels_of, losses, named, series_of
+from hesstore.plots.lost_classes import mark_lost_classes
+from hesstore.plots.run_data import class_names, lost_at, run_name, run_series
+from hesstore.store.schema import AXIS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 _NAMES = ("gradient_norm", "class_gradient_norm", "stationarity")
 
 
-@style.styled
+@style.in_style
 def gradient(ds: xr.Dataset, run: int = 0, split: str = "train") -> Figure:
-    """Norms of the gradients of the mean loss and of each class's; their place in the top space; stationarity.
+    """Draw the norms of the gradients of all rows and of each class, their share in the top space, and stationarity.
 
-    The middle axes have the shares of the squared norms of the gradient and of θ that lie in the span of the k
-    stored eigenvectors; a random vector has k/P there. Below is ‖∇E + 2cλθ‖/‖∇E‖, on the training set: 0 where training
-    ended at a stationary point of the objective.
+    The middle axes show the shares of the squared norms of the gradient and of θ that lie in the span of the k stored
+    eigenvectors; for a random vector the share is k/P on average. The lowest axes show ‖∇E + 2cλθ‖/‖∇E‖ on the
+    training set, which is 0 where training ended at a stationary point of the objective.
 
     Parameters
     ----------
@@ -33,29 +34,29 @@ def gradient(ds: xr.Dataset, run: int = 0, split: str = "train") -> Figure:
     run : int
         Run ID.
     split : str
-        ``"train"`` or ``"test"``: whose gradients.
+        ``"train"`` or ``"test"``: the rows of the gradients.
 
     Raises
     ------
     AnalysisError
-        If the run is not there, no λ of it is complete, or the store has no class geometry.
+        If the run does not exist or has no complete grid point, or the store lacks the variables.
     """
-    part = series_of(ds, run, *_NAMES).sel(split=split)
-    figure = style.sheet(7.2, 7.2)
+    part = run_series(ds, run, *_NAMES).sel(split=split)
+    figure = style.new_figure(7.2, 7.2)
     upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 1.4))
-    _draw_norms(style.along_l2(upper), part, split)
+    _draw_norms(style.set_up_l2_axes(upper), part, split)
     draw_shares(middle, ds, run, split)
-    _draw_stationarity(style.along_l2(lower), part)
+    _draw_stationarity(style.set_up_l2_axes(lower), part)
     for axes in (upper, middle):
         axes.set_xlabel("")
-    room = mark_losses(upper, labels_of(ds), losses(ds, run))
-    style.heading(upper, f"{named(ds, run)}, {split} split", room)
+    room = mark_lost_classes(upper, class_names(ds), lost_at(ds, run))
+    style.write_heading(upper, f"{run_name(ds, run)}, {split} split", room)
     return figure
 
 
 def _draw_norms(axes: Axes, part: xr.Dataset, split: str) -> None:
-    labels = labels_of(part)
-    l2 = part["l2"].values
+    labels = class_names(part)
+    l2 = part[AXIS].values
     for index, label in enumerate(labels):
         values = part["class_gradient_norm"].isel(label=index).values
         axes.plot(
@@ -64,18 +65,18 @@ def _draw_norms(axes: Axes, part: xr.Dataset, split: str) -> None:
             color=style.class_colour(index),
             marker=style.class_marker(index),
             markersize=4,
-            markevery=style.marked(values, index / len(labels)),
+            markevery=style.marker_positions(values, index / len(labels)),
             label=label,
         )
     axes.plot(l2, part["gradient_norm"].values, color=style.INK, linewidth=2, label="all", zorder=3)
     axes.set(ylabel=f"2-norm of the gradient of the\nmean {split} loss (nat)", yscale="log")
-    style.beside(axes, "class")
+    style.draw_legend(axes, "class")
 
 
 def draw_shares(axes: Axes, ds: xr.Dataset, run: int, split: str) -> None:
-    """Shares in the span of the stored eigenvectors."""
-    part = series_of(ds, run, "gradient_share", "weights_share").sel(split=split)
-    style.along_l2(axes)
+    """Draw the shares of gradient and weights in the span of the stored eigenvectors."""
+    part = run_series(ds, run, "gradient_share", "weights_share").sel(split=split)
+    style.set_up_l2_axes(axes)
     for name, label, colour, dashes, marker in (
         ("gradient_share", f"{split} gradient", style.COLOURS[0], "-", "o"),
         ("weights_share", "weights θ", style.COLOURS[4], "--", "s"),
@@ -83,7 +84,7 @@ def draw_shares(axes: Axes, ds: xr.Dataset, run: int, split: str) -> None:
         _draw_series(axes, part, name, label=label, color=colour, linestyle=dashes, marker=marker)
     k = ds.sizes["mode"]
     axes.set(ylabel=f"share of the squared norm\nin the top {k} eigenvectors", ylim=(-0.03, 1.03))
-    style.beside(axes)
+    style.draw_legend(axes)
 
 
 def _draw_stationarity(axes: Axes, part: xr.Dataset) -> None:
@@ -91,6 +92,6 @@ def _draw_stationarity(axes: Axes, part: xr.Dataset) -> None:
     axes.set(ylabel="‖∇E + 2cλθ‖ / ‖∇E‖\n(0: stationary)", ylim=(0, None))
 
 
-def _draw_series(axes: Axes, part: xr.Dataset, name: str, **how: Any) -> None:
+def _draw_series(axes: Axes, part: xr.Dataset, name: str, **line_style: Any) -> None:
     values: NDArray[np.float64] = part[name].values
-    axes.plot(part["l2"].values, values, markersize=4, markevery=style.marked(values), **how)
+    axes.plot(part[AXIS].values, values, markersize=4, markevery=style.marker_positions(values), **line_style)

@@ -1,4 +1,4 @@
-"""Eigenvalues against λ, and their density."""
+"""Eigenvalues against λ, and the spectral density at single grid points."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import colormaps
 
-from hesstore.analysis.selection import complete_of, position_of
+from hesstore.analysis.selection import complete_variables, evenly_spaced, l2_position
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
-from hesstore.plots.loss_marks import mark_losses
-from hesstore.plots.plot_data import labels_of, losses, named
-from hesstore.store.schema import DENSITY_SCALE
+from hesstore.plots.lost_classes import mark_lost_classes
+from hesstore.plots.run_data import class_names, lost_at, run_name
+from hesstore.store.schema import AXIS, DENSITY_SCALE
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-_CURVES = 5
-"""λ whose density is drawn."""
+_MAX_CURVES = 5
+"""Maximum number of grid points whose densities are drawn in one figure."""
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 _LOWEST = 1e-9
-"""Of the largest density: below, the Gaussians of single nodes fall off to nothing."""
+"""The lowest density that is drawn, as a share of the largest: below it are only the tails of single Gaussians."""
 
 
-@style.styled
+@style.in_style
 def spectrum(ds: xr.Dataset, run: int = 0, *, shift: bool = False) -> Figure:
-    """Magnitude of the stored eigenvalues against λ on a logarithmic axis; negative ones are open.
+    """Draw the magnitudes of the stored eigenvalues against λ on a logarithmic axis; negative ones are open squares.
 
-    The line is the curvature of the penalty, 2cλ: the objective has a direction of negative curvature where an open
-    mark lies above it. Digits above are the classes, at the λ where they are lost.
+    The line is the curvature of the penalty, 2cλ: where an open square lies above it, the objective has a direction of
+    negative curvature. The names above the axes mark the λ at which classes are lost.
 
     Parameters
     ----------
@@ -46,31 +46,31 @@ def spectrum(ds: xr.Dataset, run: int = 0, *, shift: bool = False) -> Figure:
     Raises
     ------
     AnalysisError
-        If the run is not there, or no λ of it is complete.
+        If the run does not exist or has no complete grid point.
     """
-    figure = style.sheet(7.2, 4.4)
+    figure = style.new_figure(7.2, 4.4)
     axes = figure.subplots()
     draw_spectrum(axes, ds, run, shift=shift)
-    room = mark_losses(axes, labels_of(ds), losses(ds, run))
-    style.heading(axes, named(ds, run), room)
+    room = mark_lost_classes(axes, class_names(ds), lost_at(ds, run))
+    style.write_heading(axes, run_name(ds, run), room)
     return figure
 
 
 def draw_spectrum(axes: Axes, ds: xr.Dataset, run: int, *, shift: bool) -> None:
-    """The axes of :func:`spectrum`."""
-    part = complete_of(ds, run, "eigenvalues").load()
-    l2, penalty = part["l2"].values, 2 * _penalty_scale(ds) * part["l2"].values
-    values = part["eigenvalues"].transpose("l2", "mode").values + (penalty[:, None] if shift else 0)
+    """Draw the axes of :func:`spectrum`."""
+    part = complete_variables(ds, run, "eigenvalues").load()
+    l2, penalty = part[AXIS].values, 2 * _penalty_scale(ds) * part[AXIS].values
+    values = part["eigenvalues"].transpose(AXIS, "mode").values + (penalty[:, None] if shift else 0)
     _draw_signs(axes, np.broadcast_to(l2[:, None], values.shape), values)
     axes.plot(l2, np.where(penalty > 0, penalty, np.nan), color=style.INK, linestyle="--", label="penalty, 2cλ")
-    style.along_l2(axes)
+    style.set_up_l2_axes(axes)
     name = "objective" if shift else "mean training loss"
     axes.set(ylabel=f"|eigenvalue| of the Hessian\nof the {name} (nat)", yscale="log")
-    style.beside(axes)
+    style.draw_legend(axes)
 
 
 def _draw_signs(axes: Axes, l2: NDArray[np.float64], values: NDArray[np.float64]) -> None:
-    size = 13 if len(l2) <= style.DENSE else 6 if len(l2) <= 150 else 2.5
+    size = 13 if len(l2) <= style.DENSE_GRID else 6 if len(l2) <= 150 else 2.5
     for chosen, face, edge, marker, label in (
         (values > 0, style.COLOURS[0], style.COLOURS[0], "o", "positive"),
         (values < 0, "none", style.COLOURS[2], "s", "negative"),
@@ -85,7 +85,7 @@ def _draw_signs(axes: Axes, l2: NDArray[np.float64], values: NDArray[np.float64]
                 edgecolors=edge,
                 linewidths=0.6,
                 label=label,
-                rasterized=bool(chosen.sum() > style.MANY),
+                rasterized=bool(chosen.sum() > style.RASTERISE_ABOVE),
             )
 
 
@@ -95,9 +95,11 @@ def _penalty_scale(ds: xr.Dataset) -> float:
     return float(ds.attrs["penalty_scale"])
 
 
-@style.styled
+@style.in_style
 def density(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
-    """Spectral density of the Hessian of the mean training loss; abscissa linear near 0, logarithmic beyond.
+    """Draw the spectral density of the Hessian of the mean training loss.
+
+    The horizontal axis is linear near 0 and logarithmic beyond.
 
     Parameters
     ----------
@@ -106,54 +108,55 @@ def density(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
     run : int
         Run ID.
     l2 : float, optional
-        One λ, with its stored eigenvalues as ticks below; by default five of those that have a density.
+        λ of one grid point, whose stored eigenvalues are drawn as ticks at the lower edge; by default up to five grid
+        points that have a density.
 
     Raises
     ------
     AnalysisError
-        If the run or the λ is not there or not complete, or has no density.
+        If the run or grid point does not exist, is not complete, or has no density.
     """
-    part = complete_of(ds, run, "density", "eigenvalues").load()
-    there = np.isfinite(part["density"].transpose("l2", "mu").values).all(1)
-    if l2 is not None:
-        chosen = [position_of(part["l2"].values, l2, run)]
-        there = there[chosen]
+    part = complete_variables(ds, run, "density", "eigenvalues").load()
+    has_density = np.isfinite(part["density"].transpose(AXIS, "mu").values).all(1)
+    if l2 is None:
+        candidates = np.flatnonzero(has_density)
+        chosen = candidates[evenly_spaced(candidates.size, _MAX_CURVES)]
     else:
-        found = np.flatnonzero(there)
-        chosen = sorted(set(found[np.linspace(0, found.size - 1, _CURVES).round().astype(int)])) if found.size else []
-    if not there.any():
+        chosen = np.array([l2_position(part[AXIS].values, l2, run)])
+    if not has_density[chosen].any():
+        where = f"run {run}" if l2 is None else f"λ = {l2:g} of run {run}"
         raise AnalysisError(
-            "the store has no spectral density there: sweep with --density; with --density --grow a store gets it"
+            f"{where} has no spectral density: record it with `hesstore sweep STORE … --density --grow`"
         )
-    return _densities(part.isel(l2=chosen), named(ds, run))
+    return _draw_densities(part.isel({AXIS: chosen}), run_name(ds, run))
 
 
-def _densities(part: xr.Dataset, title: str) -> Figure:
-    figure = style.sheet(7.2, 4.2)
-    axes = style.bare(figure.subplots())
-    values = part["density"].transpose("l2", "mu").values
+def _draw_densities(part: xr.Dataset, title: str) -> Figure:
+    figure = style.new_figure(7.2, 4.2)
+    axes = style.set_up_axes(figure.subplots())
+    values = part["density"].transpose(AXIS, "mu").values
     mu, floor = part["mu"].values, _LOWEST * values.max()
     colours = colormaps[style.SEQUENTIAL](np.linspace(0, 0.85, len(values)))
-    for index, (row, strength) in enumerate(zip(values, part["l2"].values, strict=True)):
+    for index, (row, l2) in enumerate(zip(values, part[AXIS].values, strict=True)):
         shown = np.where(row > floor, row, np.nan)
-        axes.plot(mu, shown, color=colours[index], linestyle=_DASHES[index % len(_DASHES)], label=f"{strength:g}")
+        axes.plot(mu, shown, color=colours[index], linestyle=_DASHES[index % len(_DASHES)], label=f"{l2:g}")
     if len(values) == 1:
-        _rug(axes, part["eigenvalues"].values[0])
-    inside = np.flatnonzero((values > floor).any(0))
-    first, last = max(inside[0] - 6, 0), min(inside[-1] + 6, mu.size - 1)
+        _draw_ticks(axes, part["eigenvalues"].values[0])
+    visible = np.flatnonzero((values > floor).any(0))
+    first, last = max(visible[0] - 6, 0), min(visible[-1] + 6, mu.size - 1)
     axes.set_xscale("symlog", linthresh=DENSITY_SCALE)
     axes.set(xlim=(mu[first], mu[last]), yscale="log", ylim=(floor, None))
     axes.set(xlabel="eigenvalue μ of the Hessian of the mean training loss (nat)", ylabel="spectral density (nat⁻¹)")
-    style.heading(axes, title)
-    style.beside(axes, "λ")
+    style.write_heading(axes, title)
+    style.draw_legend(axes, "λ")
     return figure
 
 
-def _rug(axes: Axes, eigenvalues: NDArray[np.float64]) -> None:
-    found = eigenvalues[np.isfinite(eigenvalues)]
+def _draw_ticks(axes: Axes, eigenvalues: NDArray[np.float64]) -> None:
+    known = eigenvalues[np.isfinite(eigenvalues)]
     axes.plot(
-        found,
-        np.full(found.shape, 0.015),
+        known,
+        np.full(known.shape, 0.015),
         "|",
         color=style.COLOURS[2],
         markersize=7,

@@ -1,8 +1,8 @@
-"""What all pictures look like.
+"""The style of all figures: colours, markers, fonts, axes and legends.
 
-Colours are Petroff's ten, chosen to be told apart by people with any colour vision (arXiv 2107.02270). For print
-without colour, each class has a marker of its own as well, maps are ordered by lightness, and negative cells of
-diverging maps carry a minus sign.
+The colours are Petroff's ten, which people with any colour vision can distinguish (arXiv 2107.02270). For print
+without colour, each class also has its own marker, colour maps are ordered by lightness, and negative cells of
+diverging maps show a minus sign.
 """
 
 from __future__ import annotations
@@ -38,24 +38,27 @@ COLOURS = (
 )
 MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "*")
 DASHES: dict[str, Any] = {"up": "-", "down": (0, (3, 1.5))}
-"""Of the two ways along λ."""
+"""Line styles of the two directions along λ."""
 INK = "0.15"
-"""Of text and lines that belong to no class."""
+"""Colour of text, and of lines that belong to no class."""
 SEQUENTIAL = "cividis"
 DIVERGING = "PuOr"
 MISSING = "0.8"
-"""Of cells without a value."""
+"""Colour of cells without a value."""
 
-DENSE = 40
-"""λ above which a line carries a marker at some of them alone."""
-MANY = 2000
-"""Points, lines or cells above which a vector file holds them as an image."""
+L2_LABEL = "L2 regularisation strength λ"
+"""Label of an axis along λ."""
 
-_SHOWN_DPI = 100
-"""Of a picture in a notebook."""
+DENSE_GRID = 40
+"""Number of grid points above which lines have markers only at some of them."""
+RASTERISE_ABOVE = 2000
+"""Number of points, lines or cells above which a vector file holds them as an image."""
 
-_IN_COLUMN = 15
-"""Entries in a column of a legend."""
+_NOTEBOOK_DPI = 100
+"""Resolution of a figure in a notebook."""
+
+_LEGEND_ROWS = 15
+"""Maximum number of entries in a column of a legend."""
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -72,33 +75,33 @@ _STYLE: Any = {
 _P = ParamSpec("_P")
 
 
-def styled(picture: Callable[_P, Figure]) -> Callable[_P, Figure]:
-    """``picture``, drawn in this style whatever the user's settings are."""
+def in_style(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
+    """Decorate a function so that it draws its figure in this style, whatever the user's settings are."""
 
-    @wraps(picture)
-    def drawn(*args: _P.args, **kwargs: _P.kwargs) -> Figure:
+    @wraps(draw)
+    def draw_in_style(*args: _P.args, **kwargs: _P.kwargs) -> Figure:
         with rc_context(_STYLE):
-            return picture(*args, **kwargs)
+            return draw(*args, **kwargs)
 
-    return drawn
+    return draw_in_style
 
 
-class Sheet(Figure):
-    """A figure that a notebook shows, whether or not pyplot has been imported there."""
+class NotebookFigure(Figure):
+    """A figure that a notebook displays, whether or not pyplot has been imported there."""
 
     def _repr_png_(self) -> bytes:
         png = BytesIO()
-        self.savefig(png, format="png", dpi=_SHOWN_DPI)
+        self.savefig(png, format="png", dpi=_NOTEBOOK_DPI)
         return png.getvalue()
 
 
-def sheet(width: float, height: float) -> Figure:
-    """An empty figure, inches."""
-    return Sheet(figsize=(width, height), layout="constrained")
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure; sizes are in inches."""
+    return NotebookFigure(figsize=(width, height), layout="constrained")
 
 
-def bare(axes: Axes) -> Axes:
-    """``axes`` with a frame on two sides, small numbers and a faint grid."""
+def set_up_axes(axes: Axes) -> Axes:
+    """Give ``axes`` a frame on two sides, small tick labels and a faint grid; return them."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(which="both", labelsize=8)
     axes.grid(visible=True, color="0.9", linewidth=0.6)
@@ -106,65 +109,68 @@ def bare(axes: Axes) -> Axes:
     return axes
 
 
-def along_l2(axes: Axes) -> Axes:
-    """:func:`bare` axes whose abscissa is λ."""
-    bare(axes).set_xlabel("L2 strength λ")
+def set_up_l2_axes(axes: Axes) -> Axes:
+    """Call :func:`set_up_axes` for ``axes`` whose horizontal axis is λ; return them."""
+    set_up_axes(axes).set_xlabel(L2_LABEL)
     axes.margins(x=0.015)
     return axes
 
 
-def heading(axes: Axes, text: str, room: float = 0.0) -> None:
-    """A line above ``axes`` on the left, with ``room`` in points below it."""
+def write_heading(axes: Axes, text: str, room: float = 0.0) -> None:
+    """Write a line of text above ``axes`` on the left, with ``room`` (in points) below it."""
     axes.set_title(text, loc="left", fontsize=9, color=INK, pad=6 + room)
 
 
-def beside(axes: Axes, title: str | None = None, handles: list[Line2D] | None = None) -> Legend:
-    """A legend right of ``axes``, where it hides nothing."""
-    chosen = axes.get_legend_handles_labels()[0] if handles is None else handles
+def draw_legend(axes: Axes, title: str | None = None, handles: list[Line2D] | None = None) -> Legend:
+    """Draw a legend to the right of ``axes``, where it hides nothing; by default with all labelled lines."""
+    shown = axes.get_legend_handles_labels()[0] if handles is None else handles
     return axes.legend(
-        handles=chosen,
+        handles=shown,
         title=title,
         loc="center left",
         bbox_to_anchor=(1.0, 0.5),
         alignment="left",
         handlelength=2.6,
-        ncols=-(-len(chosen) // _IN_COLUMN),
+        ncols=-(-len(shown) // _LEGEND_ROWS),
     )
 
 
 def class_colour(index: int) -> str:
-    """The colour of the class at that position; beyond ten they come again."""
+    """Return the colour of the class at that position; colours repeat after ten classes."""
     return COLOURS[index % len(COLOURS)]
 
 
 def class_marker(index: int) -> str:
-    """Its marker, which with the colour is unique up to 100 classes."""
+    """Return the marker of the class at that position; with its colour it is unique for up to 100 classes."""
     return MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
 
 
-def handle(label: str, **style: Any) -> Line2D:
-    """A line for a legend."""
+def legend_handle(label: str, **style: Any) -> Line2D:
+    """Return a line for a legend."""
     return Line2D([], [], label=label, **style)
 
 
-def marked(values: ArrayLike, place: float = 0.0) -> list[int]:
-    """Which points of a line carry a marker: all if there are few, else about one in n/20 and lone ones.
+def marker_positions(values: ArrayLike, offset: float = 0.0) -> list[int]:
+    """Return the indices of the points of a line that have a marker.
+
+    All points have one on a coarse grid. On a dense grid about 20 points have one, and isolated points, which have no
+    line.
 
     Parameters
     ----------
     values : array
         (n,); NaN where the line has a gap.
-    place : float
-        From 0 to 1: how far the markers are shifted, so that those of neighbouring lines do not meet.
+    offset : float
+        A shift from 0 to 1 of the distance between markers, which keeps those of neighbouring lines apart.
     """
-    there = np.isfinite(np.asarray(values, dtype=np.float64))
-    found: NDArray[np.intp] = np.flatnonzero(there)
-    if found.size > DENSE:
-        step = found.size // 20
-        neighbours = np.pad(there, 1)
-        alone = np.flatnonzero(there & ~neighbours[:-2] & ~neighbours[2:])
-        found = np.union1d(found[int(place * step) :: step], alone)
-    return [int(index) for index in found]
+    is_known = np.isfinite(np.asarray(values, dtype=np.float64))
+    positions: NDArray[np.intp] = np.flatnonzero(is_known)
+    if positions.size > DENSE_GRID:
+        step = positions.size // 20
+        neighbours = np.pad(is_known, 1)
+        isolated = np.flatnonzero(is_known & ~neighbours[:-2] & ~neighbours[2:])
+        positions = np.union1d(positions[int(offset * step) :: step], isolated)
+    return [int(index) for index in positions]
 
 
 def save(figure: Figure, path: Path) -> None:

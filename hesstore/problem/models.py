@@ -1,8 +1,8 @@
 """Networks as functions of one flat parameter vector.
 
-A custom model is ``module:factory``: a callable ``factory(input_shape, num_classes)`` that gives an
-``nn.Module`` which maps (N, \\*input_shape) to logits (N, num_classes). Softmax belongs to the loss. It runs in
-eval mode; its parameters are θ, and its buffers constants that are part of E, as the data are.
+A custom model is ``module:factory``: a callable ``factory(input_shape, num_classes)`` that returns an ``nn.Module``.
+The module maps inputs (N, \\*input_shape) to logits (N, num_classes); softmax belongs to the loss. It runs in eval
+mode. Its parameters are θ. Its buffers are constants that are part of E, as the data are.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import UninitializedParameter
 
-from hesstore.errors import ModelError
-from hesstore.problem.user_code import call_factory
+from hesstore.errors import ModelError, first_line
+from hesstore.problem.custom_code import call_factory
 from hesstore.store.parameter_coordinates import parameter_coordinates
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class MLP(nn.Module):
-    """Fully connected layers ``fc1``, ``fc2``, … with a sigmoid after all but the last.
+    """Fully connected layers ``fc1``, ``fc2``, …, with a sigmoid after each layer except the last.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class MLP(nn.Module):
             self.add_module(f"fc{index}", nn.Linear(fan_in, fan_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, num_classes) of inputs (N, …)."""
+        """Return the logits (N, num_classes) of inputs (N, …)."""
         x = x.flatten(1)
         for index in range(1, self.depth):
             x = torch.sigmoid(self.get_submodule(f"fc{index}")(x))
@@ -60,7 +60,7 @@ class MLP(nn.Module):
 
 @dataclass(frozen=True)
 class ParameterLayout:
-    """Where each named parameter lies in the flat vector: ``state_dict`` order, each in C order.
+    """The position of each named parameter in the flat vector: in ``state_dict`` order, each parameter in C order.
 
     Parameters
     ----------
@@ -81,26 +81,26 @@ class ParameterLayout:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Number of values in each parameter."""
+        """The number of values in each parameter."""
         return tuple(math.prod(shape) for shape in self.shapes)
 
     @property
     def size(self) -> int:
-        """P, the length of the flat vector."""
+        """The length P of the flat vector."""
         return sum(self.sizes)
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
-        """Views of ``theta`` (P,) as named parameters."""
+        """Return views of ``theta`` (P,) as named parameters."""
         parts = torch.split(theta, list(self.sizes))
         return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
 
     def coordinates(self) -> dict[str, NDArray[np.generic]]:
-        """Labels of each of the P entries; see :func:`hesstore.store.parameter_coordinates.parameter_coordinates`."""
+        """The labels of the P entries; see :func:`hesstore.store.parameter_coordinates.parameter_coordinates`."""
         return parameter_coordinates(zip(self.names, self.shapes, strict=True))
 
 
 class FlatModel:
-    """A module seen as a function of θ, one flat vector of its parameters.
+    """A module as a function of θ, the flat vector of all its parameters.
 
     Parameters
     ----------
@@ -113,17 +113,20 @@ class FlatModel:
         self.layout = ParameterLayout.of(module)
 
     def logits(self, theta: Tensor, x: Tensor) -> Tensor:
-        """Logits (N, C) at parameters ``theta`` (P,)."""
+        """Return the logits (N, C) at parameters ``theta`` (P,)."""
         return self.call(self.layout.unflatten(theta), x)
 
     def call(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-        """Logits (N, C) at parameters by name."""
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no forward mode
+        """Return the logits (N, C) at parameters that are given by name."""
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward mode
             out: Tensor = torch.func.functional_call(self.module, parameters, (x,))
         return out
 
     def loss_sum(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Σₙ ℓₙ(θ), the summed cross-entropy, in nats. Sums of batches add up; E is the sum over N."""
+        """Return the summed cross-entropy Σₙ ℓₙ(θ), in nat.
+
+        The sums of several batches add up; E is the sum over all rows divided by N.
+        """
         return nn.functional.cross_entropy(self.logits(theta, x), y, reduction="sum")
 
     def buffers(self) -> list[list[object]]:
@@ -131,12 +134,15 @@ class FlatModel:
         return buffer_digests(self.module)
 
     def theta(self) -> Tensor:
-        """A copy of the module's parameters as one flat vector (P,)."""
+        """Return a copy of the module's parameters as one flat vector (P,)."""
         return torch.cat([p.detach().reshape(-1) for p in self.module.parameters()])
 
 
 def buffer_digests(module: nn.Module) -> list[list[object]]:
-    """Name, shape and digest of each buffer: SHA-256 (16 hex digits) of its values, real ones in float32."""
+    """The name, shape and digest of each buffer.
+
+    The digest is the SHA-256 (16 hex digits) of the values; floating-point values are converted to float32 first.
+    """
     found: list[list[object]] = []
     for name, buffer in module.named_buffers():
         values = buffer.detach().to("cpu", torch.float32 if buffer.is_floating_point() else buffer.dtype)
@@ -146,43 +152,67 @@ def buffer_digests(module: nn.Module) -> list[list[object]]:
 
 
 def build(name: str, hidden: Sequence[int], input_shape: tuple[int, ...], num_classes: int, seed: int) -> FlatModel:
-    """The model called ``name``, in eval mode, its initial weights drawn from ``seed`` by its own rule.
+    """Build the model called ``name``, in eval mode, with initial weights drawn from ``seed`` by the model's own rule.
 
-    The global generator is left alone. :mod:`hesstore.curvature.model_check` checks what else a model must satisfy.
+    The state of PyTorch's global generator does not change. :mod:`hesstore.curvature.model_check` checks the other
+    conditions that a model must satisfy.
+
+    Parameters
+    ----------
+    name : str
+        ``mlp``, or ``module:factory``.
+    hidden : sequence of int
+        Widths of the hidden layers of the mlp.
+    input_shape : tuple of int
+        Shape of one input.
+    num_classes : int
+        Number of logits.
+    seed : int
+        Seed of the initial weights.
 
     Raises
     ------
     ModelError
-        If the name is unknown, the factory raises, or the module has no parameters that could be θ.
+        If the name is unknown, the factory raises, or the parameters of the module can't be θ; see
+        :func:`check_parameters`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = _module(name, hidden, input_shape, num_classes)
+        module = _build_module(name, hidden, input_shape, num_classes)
     check_parameters(module, name)
     return FlatModel(module.train(mode=False))
 
 
-def _module(name: str, hidden: Sequence[int], input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+def _build_module(name: str, hidden: Sequence[int], input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     if name == "mlp":
         try:
             return MLP(math.prod(input_shape), hidden, num_classes)
         except RuntimeError as error:
-            raise ModelError(f"model: mlp with hidden widths {list(hidden)} can't be made: {error}") from error
+            raise ModelError(
+                f"model: mlp with hidden widths {list(hidden)} can't be built: {first_line(error)}"
+            ) from error
     if ":" not in name:
-        raise ModelError(f"model: {name!r} is not mlp, nor module:factory")
+        raise ModelError(f"model: {name!r} is neither mlp nor module:factory")
     module = call_factory(name, ModelError, input_shape, num_classes)
     if not isinstance(module, nn.Module):
-        raise ModelError(f"model: {name!r} gave {type(module).__name__}, not an nn.Module")
+        raise ModelError(f"model: {name!r} returned {type(module).__name__}, not an nn.Module")
     return module
 
 
 def check_parameters(module: nn.Module, name: str) -> None:
-    """Raise unless all parameters of ``module`` can be entries of θ.
+    """Check that all parameters of ``module`` can be entries of θ.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The module.
+    name : str
+        How messages name it.
 
     Raises
     ------
     ModelError
-        If there are none, or some are not real-valued, not made yet, or frozen.
+        If the module has no parameters, or if one of them is not real-valued, not initialised, or frozen.
     """
     named = dict(module.named_parameters())
     for parameter, value in named.items():
@@ -192,8 +222,8 @@ def check_parameters(module: nn.Module, name: str) -> None:
             raise ModelError(f"model: {name!r} has a parameter {parameter!r} of {value.dtype}: θ is real-valued")
         if not value.requires_grad:
             raise ModelError(
-                f"model: {name!r} has a frozen parameter {parameter!r}, but θ is all parameters: make it a buffer "
-                "(register_buffer), which stays as it is"
+                f"model: {name!r} has a frozen parameter {parameter!r}, but θ contains all parameters: make it a "
+                "buffer (register_buffer), which is constant"
             )
     if not named:
         raise ModelError(f"model: {name!r} has no parameters")

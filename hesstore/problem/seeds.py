@@ -1,8 +1,8 @@
-"""Random numbers that depend on what they are for, never on what was drawn before.
+"""Random numbers that depend on their purpose and their grid point, never on numbers that were drawn before.
 
-A generator is derived from (purpose, seed, direction, λ), so that an interrupted sweep ends with the same
-bytes as an uninterrupted one, and a λ keeps its numbers when others join the grid. They are drawn on the CPU:
-every device sees the same numbers.
+The seed of a generator is derived from (purpose, seed, direction, λ). So an interrupted sweep ends with the same bytes
+as an uninterrupted one, and a grid point keeps its random numbers when the grid is extended. All numbers are drawn on
+the CPU, so they are the same on every device.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _CODES: dict[str, int] = {"init": 1, "shuffle": 2, "lanczos": 3, "trace": 4, "de
 
 
 def derived_seed(purpose: Purpose, seed: int, direction: str = "up", l2: float = 0.0) -> int:
-    """A 63-bit seed for one purpose at one λ of one run."""
+    """Return a 63-bit seed for one purpose at one grid point."""
     key = [_CODES[purpose], seed, _CODES[direction], round(l2 * 10**L2_DECIMALS)]
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def generator(purpose: Purpose, seed: int, direction: str = "up", l2: float = 0.0) -> torch.Generator:
-    """A CPU generator seeded with :func:`derived_seed`."""
+    """Return a CPU generator that is seeded with :func:`derived_seed`."""
     return torch.Generator().manual_seed(derived_seed(purpose, seed, direction, l2))

@@ -1,4 +1,4 @@
-"""A store as one page for a browser, which needs no network.
+"""The report: one HTML page about a store, which needs no network.
 
 ::
 
@@ -16,14 +16,13 @@ import xarray as xr
 
 from hesstore.analysis.selection import run_position
 from hesstore.files import write_file
-from hesstore.report.page import page
+from hesstore.report.html_page import page
 from hesstore.store import open as open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from hesstore.report.data import Progress
     from hesstore.store.places.location import Location
 
 __all__ = ["page", "report"]
@@ -35,30 +34,30 @@ def report(
     *,
     runs: Sequence[int] | None = None,
     title: str | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write a page about a store to ``path``: it appears whole or not at all.
+    """Write a page about a store to ``path``; the file appears complete or not at all.
 
     Parameters
     ----------
     source : Dataset, path, ``file://`` URL or ``s3://`` URL
         The store.
     path : Path
-        The file, replaced if it is there.
+        The file; an existing file is replaced.
     runs : sequence of int, optional
-        IDs of the runs that the page has; by default all.
+        IDs of the runs that the page shows; by default all.
     title : str, optional
-        By default the store's name.
+        Title of the page; by default the name of the store.
     progress : callable, optional
-        Is told (λ read, all λ).
+        Called with (grid points read, all grid points).
 
     Raises
     ------
     AnalysisError
-        If plotly is not installed, a run is not there, or no λ is complete.
+        If plotly is not installed, a run does not exist, or no grid point is complete.
     """
     if isinstance(source, xr.Dataset):
-        ds, name = source, "A sweep of hesstore"
+        ds, name = source, "hesstore sweep"
     else:
         ds, name = open_store(source, chunked=False), PurePosixPath(str(source)).name
     if runs is not None:

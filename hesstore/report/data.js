@@ -1,73 +1,90 @@
-// What the page carries: facts of the whole store, and of each run a packed block that is opened when it is chosen.
+// The data of the page: facts about the whole store, and one packed block per run, which is unpacked when it is chosen.
 
 const facts = JSON.parse(document.getElementById("facts").textContent);
+const GRID = facts.l2; // the λ of the grid points, in ascending order
 const STATES = ["pending", "fitted", "complete", "failed"];
 const TRAIN = 0,
   TEST = 1;
 const MARGIN = 0.1; // the skill above which a class is known
-const opened = new Map();
+const loadedRuns = new Map();
 
-async function unpacked(id) {
+async function unpack(id) {
   const packed = atob(document.getElementById(id).textContent);
   const bytes = Uint8Array.from(packed, (character) => character.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).text();
 }
 
-function runOf(id) {
-  if (!opened.has(id)) opened.set(id, unpacked(`run-${id}`).then(JSON.parse));
-  return opened.get(id);
+function loadRun(id) {
+  if (!loadedRuns.has(id)) loadedRuns.set(id, unpack(`run-${id}`).then(JSON.parse));
+  return loadedRuns.get(id);
 }
 
-/** The library comes as text; the page's policy lets this very text run. */
+/** Run the plotting library, which the page contains as text; the page's policy allows exactly this text. */
 async function loadPlotly() {
   const script = document.createElement("script");
-  script.textContent = await unpacked("library");
+  script.textContent = await unpack("library");
   document.head.append(script);
-  if (!window.Plotly) throw new Error("the browser did not run the plots' library");
+  if (!window.Plotly) throw new Error("the browser did not run the plotting library");
 }
 
-function named(run) {
+function runName(run) {
   return `run ${run.id} (seed ${run.seed}, ${run.direction})`;
 }
 
-/** A number as people read it; a dash for one that is not there. */
-function short(value, digits = 4) {
-  if (value === null || value === undefined) return "–";
-  return String(Number(value.toPrecision(digits))).replaceAll("-", "−");
+/** The index of the grid point whose λ is nearest to `l2`. */
+function nearestIndex(l2) {
+  const distances = GRID.map((one) => Math.abs(one - l2));
+  return distances.indexOf(Math.min(...distances));
 }
 
-function measured(value, unit) {
-  return value === null || value === undefined ? "–" : `${short(value)} ${unit}`;
+function isMissing(value) {
+  return value === null || value === undefined;
+}
+
+/** A number with a few significant digits, or a dash if it is missing. */
+function short(value, digits = 4) {
+  return isMissing(value) ? "–" : String(Number(value.toPrecision(digits))).replaceAll("-", "−");
+}
+
+function withUnit(value, unit) {
+  return isMissing(value) ? "–" : `${short(value)} ${unit}`;
 }
 
 function fixed(value, decimals = 3) {
-  return value === null || value === undefined ? "–" : value.toFixed(decimals).replace("-", "−");
+  return isMissing(value) ? "–" : value.toFixed(decimals).replace("-", "−");
 }
 
-/** What of `run` is called `name` at one λ, or null. */
-function entry(run, name, index) {
+/** The value of the variable `name` of a run at one grid point, or null. */
+function valueAt(run, name, index) {
   return run[name] ? run[name][index] : null;
+}
+
+function isComplete(run, index) {
+  return STATES[run.status[index]] === "complete";
 }
 
 function count(values, test) {
   return values.filter(test).length;
 }
 
-/** The class of the lowest test accuracy, as {label, accuracy}; null if there is none. */
-function worst(run, index) {
-  const all = entry(run, "class_accuracy", index)?.[TEST] ?? [];
-  const there = all.flatMap((accuracy, label) => (accuracy === null ? [] : [{ label: facts.labels[label], accuracy }]));
-  return there.length ? there.reduce((low, one) => (one.accuracy < low.accuracy ? one : low)) : null;
+/** The class with the lowest test accuracy, as {label, accuracy}; null if no accuracy is known. */
+function worstClass(run, index) {
+  const accuracies = valueAt(run, "class_accuracy", index)?.[TEST] ?? [];
+  const known = accuracies.flatMap((accuracy, label) =>
+    accuracy === null ? [] : [{ label: facts.labels[label], accuracy }],
+  );
+  return known.length ? known.reduce((low, one) => (one.accuracy < low.accuracy ? one : low)) : null;
 }
 
-function known(run, index) {
-  const skills = (entry(run, "class_skill", index)?.[TEST] ?? []).filter((skill) => skill !== null);
+/** The number of classes that are known, or null if no skill is recorded. */
+function countKnownClasses(run, index) {
+  const skills = (valueAt(run, "class_skill", index)?.[TEST] ?? []).filter((skill) => skill !== null);
   return skills.length ? count(skills, (skill) => skill > MARGIN) : null;
 }
 
-/** How many pairs have converged, or null if there are none. */
-function converged(run, index) {
-  const flags = (entry(run, "converged", index) ?? []).filter((flag) => flag !== null);
+/** The number of converged pairs, or null if it is not recorded. */
+function countConverged(run, index) {
+  const flags = (valueAt(run, "converged", index) ?? []).filter((flag) => flag !== null);
   return flags.length ? count(flags, (flag) => flag === 1) : null;
 }

@@ -1,4 +1,4 @@
-// Figures for plotly: what a run holds → {data, layout}, or a sentence that says why there is nothing to draw.
+// Figures for plotly: the data of a run → {data, layout}, or a sentence that explains why nothing can be drawn.
 
 const SYMBOLS = [
   "circle",
@@ -13,15 +13,15 @@ const SYMBOLS = [
   "star",
 ];
 const COLOURS = facts.look.classes;
-const DENSE = 40; // λ above which lines carry few marks
-const SEEN = 0.06; // share of the colours from which a negative cell carries its sign
+const DENSE_GRID = 40; // number of grid points above which lines have few markers
+const SIGN_FROM = 0.06; // share of the colour range above which a negative cell shows a minus sign
 
-/** Text for plotly, which reads some tags. */
-function plain(text) {
+/** Text for plotly, which interprets some tags. */
+function escapeTags(text) {
   return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
-function layoutOf(height, xaxis, yaxis, more = {}) {
+function plotLayout(height, xaxis, yaxis, more = {}) {
   const axis = { automargin: true, showline: true, zeroline: false, ticks: "outside", ticklen: 4, fixedrange: TOUCH };
   return {
     height,
@@ -38,17 +38,18 @@ function layoutOf(height, xaxis, yaxis, more = {}) {
     ...more,
   };
 }
-const TOUCH = !matchMedia("(hover: hover) and (pointer: fine)").matches; // a finger scrolls the page over a plot
+// on touch screens a finger scrolls the page, not the plot
+const TOUCH = !matchMedia("(hover: hover) and (pointer: fine)").matches;
 const CONFIG = {
   displaylogo: false,
   displayModeBar: !TOUCH && "hover",
   modeBarButtonsToRemove: ["select2d", "lasso2d"],
 };
 
-/** Decades alone where there are some, so that numbers between them do not crowd. */
+/** A logarithmic axis; with several decades only they have numbers, so that labels do not overlap. */
 function logAxis(text, values) {
-  const there = values.filter((value) => value > 0);
-  const decades = Math.log10(Math.max(...there) / Math.min(...there));
+  const positive = values.filter((value) => value > 0);
+  const decades = Math.log10(Math.max(...positive) / Math.min(...positive));
   return {
     title: { text },
     type: "log",
@@ -57,72 +58,71 @@ function logAxis(text, values) {
   };
 }
 
-/** The line at the chosen λ. */
+/** The line at the chosen grid point. */
 function cursor(index) {
   const line = { color: "#808791", width: 1.5, dash: "dot" };
-  return [{ type: "line", x0: facts.l2[index], x1: facts.l2[index], y0: 0, y1: 1, yref: "paper", line }];
+  return [{ type: "line", x0: GRID[index], x1: GRID[index], y0: 0, y1: 1, yref: "paper", line }];
 }
 
-function alongL2(height, yaxis, index) {
-  const first = facts.l2[0],
-    last = facts.l2.at(-1);
-  const room = 0.03 * (last - first) || 0.5 * Math.abs(first) || 1; // of one λ alone: half of it
-  const xaxis = { title: { text: "L2 strength λ" }, range: [first - room, last + room] };
-  return layoutOf(height, xaxis, yaxis, { shapes: cursor(index) });
+function l2Layout(height, yaxis, index) {
+  const first = GRID[0],
+    last = GRID.at(-1);
+  const room = 0.03 * (last - first) || 0.5 * Math.abs(first) || 1; // for a single grid point: half of its λ
+  const xaxis = { title: { text: "L2 regularisation strength λ" }, range: [first - room, last + room] };
+  return plotLayout(height, xaxis, yaxis, { shapes: cursor(index) });
 }
 
 function modeAxis(modes, more = {}) {
   return { title: { text: "mode, by |eigenvalue|", standoff: 6 }, tick0: 0, dtick: modes <= 12 ? 1 : 5, ...more };
 }
 
-/** Whether some λ between two complete ones are not: then a lone point may have no line, and needs its mark. */
+/** Whether grid points between complete ones are missing: an isolated point has no line, so it needs its marker. */
 function hasGaps(run) {
-  const there = run.status.map((state) => STATES[state] === "complete");
-  return there.slice(there.indexOf(true), there.lastIndexOf(true) + 1).includes(false);
+  const complete = run.status.map((_, index) => isComplete(run, index));
+  return complete.slice(complete.indexOf(true), complete.lastIndexOf(true) + 1).includes(false);
 }
 
-function classesFigure(run, beside, quantity, split, index) {
-  if (!run[quantity])
-    return lacking(
-      run,
-      `no ${quantity === "class_skill" ? "confusion counts, from which skill is" : "accuracies of classes"}`,
-    );
+function classesFigure(run, other, quantity, split, index) {
+  if (!run[quantity]) {
+    const what = quantity === "class_skill" ? "confusion counts, which the skill needs" : "class accuracies";
+    return missingText(run, `The store has no ${what}.`);
+  }
   const name = quantity === "class_skill" ? "skill" : "accuracy";
   const lines = (values, dashed) =>
     facts.labels.map((label, at) => ({
       type: "scatter",
       mode: "lines+markers",
-      name: plain(label),
-      legendgroup: plain(label),
+      name: escapeTags(label),
+      legendgroup: escapeTags(label),
       showlegend: !dashed,
-      x: facts.l2,
+      x: GRID,
       y: values[quantity].map((row) => row[split][at]),
       line: { color: COLOURS[at % COLOURS.length], width: dashed ? 1 : 1.5, dash: dashed ? "dash" : "solid" },
       marker: {
         symbol: SYMBOLS[(at + Math.floor(at / SYMBOLS.length)) % SYMBOLS.length] + (dashed ? "-open" : ""),
         size: 6,
-        maxdisplayed: facts.l2.length > DENSE && !hasGaps(values) ? 20 : 0,
+        maxdisplayed: GRID.length > DENSE_GRID && !hasGaps(values) ? 20 : 0,
       },
-      hovertemplate: `class ${plain(label)}${dashed ? ", dashed run" : ""}<br>λ = %{x:.10~g}<br>${name} %{y:.4f}<extra></extra>`,
+      hovertemplate: `class ${escapeTags(label)}${dashed ? ", dashed run" : ""}<br>λ = %{x:.10~g}<br>${name} %{y:.4f}<extra></extra>`,
     }));
-  const data = [...(beside && beside[quantity] ? lines(beside, true) : []), ...lines(run, false)];
+  const data = [...(other && other[quantity] ? lines(other, true) : []), ...lines(run, false)];
   const lowest = Math.min(0, ...data.flatMap((line) => line.y));
-  const words = `${name} of the class, ${facts.splits[split]}`;
-  return { data, layout: alongL2(360, { title: { text: words }, range: [lowest - 0.03, 1.03] }, index) };
+  const words = `${facts.splits[split]} ${name} of the class`;
+  return { data, layout: l2Layout(360, { title: { text: words }, range: [lowest - 0.03, 1.03] }, index) };
 }
 
 function spectrumFigure(run, scale, index) {
-  if (!run.eigenvalues) return lacking(run, "no eigenvalues");
+  if (!run.eigenvalues) return missingText(run, "The store has no eigenvalues.");
   const log = scale === "log";
-  const small = facts.l2.length > DENSE;
-  const points = (chosen, name, colour, symbol) => {
-    const found = { x: [], y: [], customdata: [] };
+  const isDense = GRID.length > DENSE_GRID;
+  const points = (isChosen, name, colour, symbol) => {
+    const columns = { x: [], y: [], customdata: [] };
     run.eigenvalues.forEach((values, at) =>
       values.forEach((mu, mode) => {
-        if (mu === null || !chosen(mu)) return;
-        found.x.push(facts.l2[at]);
-        found.y.push(log ? Math.abs(mu) : mu);
-        found.customdata.push([mode, mu]);
+        if (mu === null || !isChosen(mu)) return;
+        columns.x.push(GRID[at]);
+        columns.y.push(log ? Math.abs(mu) : mu);
+        columns.customdata.push([mode, mu]);
       }),
     );
     const hovertemplate = "mode %{customdata[0]}<br>λ = %{x:.10~g}<br>μ = %{customdata[1]:.5g} nat<extra></extra>";
@@ -130,8 +130,8 @@ function spectrumFigure(run, scale, index) {
       type: "scatter",
       mode: "markers",
       name,
-      ...found,
-      marker: { color: colour, symbol, size: small ? 3 : 6 },
+      ...columns,
+      marker: { color: colour, symbol, size: isDense ? 3 : 6 },
       hovertemplate,
     };
   };
@@ -147,25 +147,25 @@ function spectrumFigure(run, scale, index) {
         data.flatMap((one) => one.y),
       )
     : { title: { text: "eigenvalue (nat)" }, zeroline: true };
-  return { data, layout: alongL2(360, yaxis, index) };
+  return { data, layout: l2Layout(360, yaxis, index) };
 }
 
 function penaltyLine(log) {
-  const curvature = facts.l2.map((l2) => 2 * facts.penalty_scale * l2);
+  const curvature = GRID.map((l2) => 2 * facts.penalty_scale * l2);
   return {
     type: "scatter",
     mode: "lines",
     name: log ? "2cλ" : "−2cλ",
-    x: facts.l2,
+    x: GRID,
     y: curvature.map((value) => (log ? value || null : -value)),
     line: { color: "#808791", dash: "dash", width: 1.5 },
     hoverinfo: "skip",
   };
 }
 
-/** What the map of class × mode shows: {values (label, mode), unit, limit of the colours}, or null. */
+/** The map of class × mode as {values (label, mode), title, limit of the colours}, or null. */
 function mapOf(run, kind, part, index) {
-  const values = entry(run, kind, index)?.[part];
+  const values = valueAt(run, kind, index)?.[part];
   if (!values || !values.some((row) => row.some((value) => value !== null))) return null;
   const largest = Math.max(...values.flat().map(Math.abs)) || 1;
   const title = {
@@ -178,26 +178,25 @@ function mapOf(run, kind, part, index) {
 
 function mapFigure(run, kind, part, index) {
   const map = mapOf(run, kind, part, index);
-  if (!map)
-    return lacking(
-      run,
-      `no ${{ curvature_share: "curvatures of classes", slope: "slopes of classes", response: "responses of classes" }[kind]} there`,
-    );
+  if (!map) {
+    const what = { curvature_share: "curvatures", slope: "slopes", response: "responses" }[kind];
+    return missingText(run, `This grid point has no class ${what}.`);
+  }
   const modes = map.values[0].map((_, mode) => mode);
-  const mu = entry(run, "eigenvalues", index);
+  const mu = valueAt(run, "eigenvalues", index);
   const shades = facts.look.diverging;
   const data = [
     {
       type: "heatmap",
       z: map.values,
       x: modes,
-      y: facts.labels.map(plain),
+      y: facts.labels.map(escapeTags),
       xgap: 1,
       ygap: 1,
       zmin: -map.limit,
       zmax: map.limit,
       colorscale: shades.map((colour, place) => [place / (shades.length - 1), colour]),
-      text: map.values.map((row) => row.map((value) => (value < -SEEN * map.limit ? "−" : ""))),
+      text: map.values.map((row) => row.map((value) => (value < -SIGN_FROM * map.limit ? "−" : ""))),
       texttemplate: "%{text}",
       customdata: map.values.map((row) => row.map((_, mode) => short(mu ? mu[mode] : null))),
       hovertemplate: "class %{y}, mode %{x}<br>μ = %{customdata} nat<br>%{z}<extra></extra>",
@@ -215,15 +214,15 @@ function mapFigure(run, kind, part, index) {
   const height = 170 + 22 * Math.max(facts.labels.length, 5);
   const xaxis = modeAxis(modes.length, { showgrid: false, showline: false });
   const yaxis = { title: { text: "class" }, type: "category", autorange: "reversed", showgrid: false, showline: false };
-  const layout = layoutOf(height, xaxis, yaxis, { plot_bgcolor: "#cccccc", clickanywhere: false });
+  const layout = plotLayout(height, xaxis, yaxis, { plot_bgcolor: "#cccccc", clickanywhere: false });
   return { data, layout: { ...layout, margin: { ...layout.margin, b: 110 } } };
 }
 
 function residualsFigure(run, index) {
-  const residuals = entry(run, "residual_norm", index);
-  if (!residuals) return lacking(run, "no residuals");
-  const converged = entry(run, "converged", index);
-  const tolerance = entry(run, "tolerance", index);
+  const residuals = valueAt(run, "residual_norm", index);
+  if (!residuals) return missingText(run, "The store has no residual norms.");
+  const converged = valueAt(run, "converged", index);
+  const tolerance = valueAt(run, "tolerance", index);
   const modes = residuals.map((_, mode) => mode);
   const marks = (flag, name, colour, symbol) => ({
     type: "scatter",
@@ -241,16 +240,16 @@ function residualsFigure(run, index) {
     const line = { color: "#808791", dash: "dash", width: 1.5, shape: "hvh" };
     data.push({ type: "scatter", mode: "lines", name: "tolerance", x: modes, y: tolerance, line, hoverinfo: "skip" });
   }
-  if (!data.length) return lacking(run, "no residuals there");
+  if (!data.length) return missingText(run, "This grid point has no residual norms.");
   const yaxis = logAxis(
     "residual norm (nat)",
     data.flatMap((one) => one.y),
   );
-  const layout = layoutOf(320, modeAxis(modes.length), yaxis, { clickanywhere: false, showlegend: true });
+  const layout = plotLayout(320, modeAxis(modes.length), yaxis, { clickanywhere: false, showlegend: true });
   return { data, layout };
 }
 
-function lacking(run, what) {
-  const complete = run.status.some((state) => STATES[state] === "complete");
-  return complete ? `The store has ${what}.` : "No λ of this run is complete.";
+/** `text`, or a sentence that applies to the whole run. */
+function missingText(run, text) {
+  return run.status.some((_, index) => isComplete(run, index)) ? text : "This run has no complete grid point.";
 }

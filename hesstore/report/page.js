@@ -1,78 +1,76 @@
-// The page's state, a run and a λ of it, and what is drawn of them.
+// The state of the page, a run and a grid point of it, and the drawing of both.
 
 const $ = (id) => document.getElementById(id);
-const state = { id: null, run: null, beside: null, index: 0, turn: 0 };
+const state = { id: null, run: null, other: null, index: 0, turn: 0 };
 let rows = [];
-let drawing; // a promise of all that is drawn so far
-const wanted = new Map(); // the last figure of each plot
+let drawing; // a promise of everything that is drawn so far
+const latestFigures = new Map(); // the last figure that was requested for each plot
 
-function hashOf(id, index) {
-  return `#run=${id}&l2=${facts.l2[index]}`;
+function makeHash(id, index) {
+  return `#run=${id}&l2=${GRID[index]}`;
 }
 
-/** What the end of an address asks for: {id, index}; index is null if no λ is named. */
-function asked(hash) {
+/** The run and grid point that the end of an address names, as {id, index}; index is null if it names no λ. */
+function parseHash(hash) {
   const words = new URLSearchParams(hash.slice(1));
   const run = facts.runs.find((one) => String(one.id) === words.get("run"));
   const l2 = words.has("l2") ? Number(words.get("l2")) : NaN;
-  const distances = facts.l2.map((one) => Math.abs(one - l2));
-  const index = Number.isFinite(l2) ? distances.indexOf(Math.min(...distances)) : null;
   const first = facts.runs.find((one) => one.counts.complete) ?? facts.runs[0];
-  return { id: (run ?? first).id, index };
+  return { id: (run ?? first).id, index: Number.isFinite(l2) ? nearestIndex(l2) : null };
 }
 
 async function chooseRun(id, index) {
   const turn = ++state.turn;
-  const run = await runOf(id);
-  const fresh = state.id !== id;
-  const other = fresh ? offerBeside(id) : null;
-  const beside = fresh ? await (other === null ? null : runOf(other)) : state.beside;
-  if (turn !== state.turn) return; // another choice came while these were opened
-  Object.assign(state, { id, run, beside, index: index ?? (fresh ? run.start : state.index) });
-  if (fresh) {
+  const run = await loadRun(id);
+  const isNewRun = state.id !== id;
+  const otherId = isNewRun ? offerOtherRuns(id) : null;
+  const other = isNewRun ? await (otherId === null ? null : loadRun(otherId)) : state.other;
+  if (turn !== state.turn) return; // another run was chosen while these were unpacked
+  Object.assign(state, { id, run, other, index: index ?? (isNewRun ? run.start : state.index) });
+  if (isNewRun) {
     $("run").value = String(id);
-    rows = fillAll($("table"), id, run);
-    sayGaps();
+    rows = fillGridPoints($("table"), id, run);
+    showGaps();
     drawClasses();
     drawSpectrum();
   }
-  showL2();
+  showGridPoint();
 }
 
-/** Other runs, to be drawn dashed; returns the ID of the first choice: the same seed's other way along λ. */
-function offerBeside(id) {
+/** Offer the other runs for comparison; return the ID of the default: the same seed in the other direction. */
+function offerOtherRuns(id) {
   const chosen = facts.runs.find((run) => run.id === id);
   const others = facts.runs.filter((run) => run.id !== id && run.counts.complete);
   const other = others.find((run) => run.seed === chosen.seed) ?? null;
-  $("beside").replaceChildren(
+  $("compare").replaceChildren(
     element("option", { value: "" }, "none"),
-    ...others.map((run) => element("option", { value: run.id }, named(run))),
+    ...others.map((run) => element("option", { value: run.id }, runName(run))),
   );
-  $("beside").value = other ? String(other.id) : "";
-  $("beside").disabled = !others.length;
+  $("compare").value = other ? String(other.id) : "";
+  $("compare").disabled = !others.length;
   return other && other.id;
 }
 
-function sayGaps() {
+function showGaps() {
   const { counts } = facts.runs.find((run) => run.id === state.id);
   const gaps = STATES.filter((name) => name !== "complete" && counts[name]).map((name) => `${counts[name]} ${name}`);
   $("gaps").hidden = !gaps.length;
-  $("gaps").textContent =
-    `${counts.complete} of ${facts.l2.length} λ of this run are complete and drawn; not drawn: ${gaps.join(", ")}.`;
+  const complete = `${counts.complete} of ${GRID.length}`;
+  $("gaps").textContent = `${complete} grid points of this run are complete and drawn; not drawn: ${gaps.join(", ")}.`;
 }
 
-/** Draw one plot after the other, of each the last that was asked for: a slider asks faster than plots are drawn. */
+/** Draw one plot after the other, only the latest figure of each: a slider requests them faster than they are drawn. */
 function draw(id, figure) {
   const place = $(id);
-  wanted.set(id, figure);
+  latestFigures.set(id, figure);
   drawing = drawing.then(() => {
-    if (wanted.get(id) !== figure) return null;
-    place.setAttribute("role", typeof figure === "string" ? "group" : "img"); // what is in an image is not read out
+    if (latestFigures.get(id) !== figure) return null;
+    place.setAttribute("role", typeof figure === "string" ? "group" : "img"); // screen readers skip text in an image
     if (typeof figure !== "string") {
       place.querySelector(":scope > .note")?.remove();
       return Plotly.react(place, figure.data, figure.layout, CONFIG);
     }
-    Plotly.purge(place); // and with it the listeners
+    Plotly.purge(place); // this also removes the listeners
     place.classList.remove("js-plotly-plot");
     delete place.dataset.listens;
     place.replaceChildren(element("p", { class: "note" }, figure));
@@ -82,72 +80,72 @@ function draw(id, figure) {
 }
 
 function drawSpectrum() {
-  draw("spectrum", spectrumFigure(state.run, $("scale").value, state.index)).then(() => listen("spectrum"));
+  draw("spectrum", spectrumFigure(state.run, $("scale").value, state.index)).then(() => listenToClicks("spectrum"));
 }
 
 function drawClasses() {
   const split = Number($("split").value);
-  draw("classes", classesFigure(state.run, state.beside, $("quantity").value, split, state.index)).then(() =>
-    listen("classes"),
+  draw("classes", classesFigure(state.run, state.other, $("quantity").value, split, state.index)).then(() =>
+    listenToClicks("classes"),
   );
   const last = state.run.last_known?.[split] ?? [];
-  const told = facts.labels.map((label, at) => `${label}: ${last[at] === null ? "at none" : last[at]}`);
+  const words = facts.labels.map((label, at) => `${label}: ${last[at] === null ? "never" : last[at]}`);
   $("lost").textContent = last.some((l2) => l2 !== null)
-    ? `Last λ at which the class's ${facts.splits[split]} skill is above ${MARGIN}: ${told.join("; ")}.`
+    ? `Last λ at which the ${facts.splits[split]} skill of each class is above ${MARGIN}: ${words.join("; ")}.`
     : "";
 }
 
-/** A click anywhere in a plot chooses the nearest λ. */
-function listen(id) {
+/** Choose the nearest grid point at a click anywhere in a plot. */
+function listenToClicks(id) {
   const place = $(id);
   if (!place.on || place.dataset.listens) return;
   place.dataset.listens = "yes";
   place.on("plotly_click", (event) => {
-    const x = event.points.length ? event.points[0].x : event.xvals[0];
-    const distances = facts.l2.map((l2) => Math.abs(l2 - x));
-    setIndex(distances.indexOf(Math.min(...distances)));
+    setIndex(nearestIndex(event.points.length ? event.points[0].x : event.xvals[0]));
   });
 }
 
-let asking = 0;
-let naming = 0;
+let nextFrame = 0;
+let hashTimer = 0;
 
 function setIndex(index) {
-  if (index < 0 || index >= facts.l2.length) return;
+  if (index < 0 || index >= GRID.length) return;
   state.index = index;
-  cancelAnimationFrame(asking);
-  asking = requestAnimationFrame(showL2);
+  cancelAnimationFrame(nextFrame);
+  nextFrame = requestAnimationFrame(showGridPoint);
 }
 
-/** All that depends on λ. */
-function showL2() {
+/** Show everything that depends on the chosen grid point. */
+function showGridPoint() {
   const { id, run, index } = state;
-  const l2 = facts.l2[index];
+  const l2 = GRID[index];
   const status = STATES[run.status[index]];
   $("l2").value = String(index);
   $("l2").setAttribute("aria-valuetext", `λ = ${l2}, ${status}`);
   $("shown").textContent = `λ = ${l2}`;
   $("previous").disabled = index === 0;
-  $("next").disabled = index === facts.l2.length - 1;
-  $("at").textContent = `At λ = ${l2}, ${named(facts.runs.find((one) => one.id === id))}`;
+  $("next").disabled = index === GRID.length - 1;
+  $("at").textContent = `At λ = ${l2}, ${runName(facts.runs.find((one) => one.id === id))}`;
   rows.forEach((row, at) =>
     at === index ? row.setAttribute("aria-current", "true") : row.removeAttribute("aria-current"),
   );
-  for (const plot of ["classes", "spectrum"]) move(plot, index);
-  clearTimeout(naming); // a dragged slider would ask for more addresses than browsers allow
-  naming = setTimeout(() => history.replaceState(null, "", hashOf(id, index)), 150);
+  for (const plot of ["classes", "spectrum"]) moveCursor(plot, index);
+  clearTimeout(hashTimer); // a dragged slider would set more addresses than browsers allow
+  hashTimer = setTimeout(() => history.replaceState(null, "", makeHash(id, index)), 150);
   $("state").hidden = status === "complete";
   $("details").hidden = status !== "complete";
   if (status === "complete") showDetails();
-  else $("state").textContent = `This λ is ${status}: ${reason(run, status, index)}.`;
+  else $("state").textContent = statusText(run, status, index);
 }
 
-function reason(run, status, index) {
-  if (status === "failed") return run.failure?.[index] || "why is not recorded";
-  return status === "fitted" ? "its spectrum is not there yet" : "nothing is recorded yet";
+function statusText(run, status, index) {
+  if (status === "failed") return `This grid point failed: ${run.failure?.[index] || "the reason is not recorded"}.`;
+  return status === "fitted"
+    ? "This grid point is fitted, but its analysis is not complete."
+    : "This grid point is pending: nothing has been computed yet.";
 }
 
-function move(id, index) {
+function moveCursor(id, index) {
   const place = $(id);
   drawing = drawing.then(() =>
     index === state.index && place.layout?.shapes?.length ? Plotly.relayout(place, { shapes: cursor(index) }) : null,
@@ -165,21 +163,21 @@ function showDetails() {
 
 function showMap() {
   const kind = $("map").value;
-  const ofSigns = kind === "response";
-  $("map-split-label").hidden = ofSigns;
-  $("map-sign-label").hidden = !ofSigns;
-  const part = Number($(ofSigns ? "map-sign" : "map-split").value);
+  const hasSigns = kind === "response";
+  $("map-split-label").hidden = hasSigns;
+  $("map-sign-label").hidden = !hasSigns;
+  const part = Number($(hasSigns ? "map-sign" : "map-split").value);
   draw("modes", mapFigure(state.run, kind, part, state.index));
   fillMap($("map-table"), state.run, kind, part, state.index);
 }
 
 function showConfusion() {
-  const there = fillConfusion($("confusion"), state.run, Number($("confusion-split").value), state.index);
-  $("no-confusion").hidden = there;
-  $("no-confusion").textContent = there ? "" : "The store has no confusion counts there.";
+  const hasCounts = fillConfusion($("confusion"), state.run, Number($("confusion-split").value), state.index);
+  $("no-confusion").hidden = hasCounts;
+  $("no-confusion").textContent = hasCounts ? "" : "This grid point has no confusion counts.";
 }
 
-/** Plots are as wide as their places, whatever changes these. */
+/** Plots follow the width of their places, whatever changes it. */
 const resizing = new ResizeObserver((entries) => {
   for (const { target, contentRect } of entries) {
     if (contentRect.width && target.layout?.autosize !== false && target.classList.contains("js-plotly-plot")) {
@@ -188,55 +186,55 @@ const resizing = new ResizeObserver((entries) => {
   }
 });
 
-/** Paper has its own width. */
-function fit(width) {
+/** Give all plots a width for paper; null restores the width of their places. */
+function setPlotWidths(width) {
   for (const place of document.querySelectorAll(".js-plotly-plot")) {
     Plotly.relayout(place, width === null ? { width: null, autosize: true } : { width, autosize: false });
   }
 }
 
-function attend() {
+function addListeners() {
   const on = (id, kind, act) => $(id).addEventListener(kind, act);
   on("run", "change", () => chooseRun(Number($("run").value), state.index));
   on("l2", "input", () => setIndex(Number($("l2").value)));
   on("previous", "click", () => setIndex(state.index - 1));
   on("next", "click", () => setIndex(state.index + 1));
   for (const id of ["quantity", "split"]) on(id, "change", drawClasses);
-  on("beside", "change", async () => {
-    state.beside = $("beside").value === "" ? null : await runOf(Number($("beside").value));
+  on("compare", "change", async () => {
+    state.other = $("compare").value === "" ? null : await loadRun(Number($("compare").value));
     drawClasses();
   });
   on("scale", "change", drawSpectrum);
   for (const id of ["map", "map-split", "map-sign"]) on(id, "change", showMap);
   on("confusion-split", "change", showConfusion);
   addEventListener("hashchange", ({ newURL }) => {
-    const { id, index } = asked(new URL(newURL).hash);
+    const { id, index } = parseHash(new URL(newURL).hash);
     chooseRun(id, index);
   });
   for (const place of document.querySelectorAll(".plot")) resizing.observe(place);
-  addEventListener("beforeprint", () => fit(660));
-  addEventListener("afterprint", () => fit(null));
+  addEventListener("beforeprint", () => setPlotWidths(660));
+  addEventListener("afterprint", () => setPlotWidths(null));
 }
 
-function trouble(error) {
-  $("trouble").hidden = false;
-  $("trouble").textContent =
-    `Something of this page can't be shown here (${error?.message ?? error}). It needs a browser of 2023 or newer.`;
+function showError(error) {
+  $("error").hidden = false;
+  $("error").textContent =
+    `This browser cannot show a part of the page (${error?.message ?? error}): open it in a browser of 2023 or newer.`;
 }
 
 async function start() {
-  $("run").replaceChildren(...facts.runs.map((run) => element("option", { value: run.id }, named(run))));
-  $("l2").max = String(facts.l2.length - 1);
+  $("run").replaceChildren(...facts.runs.map((run) => element("option", { value: run.id }, runName(run))));
+  $("l2").max = String(GRID.length - 1);
   $("report").hidden = false;
-  attend();
+  addListeners();
   drawing = loadPlotly(); // tables need not wait for it
-  const { id, index } = asked(location.hash);
-  if (!(await runOf(id)).class_skill) $("quantity").value = "class_accuracy"; // an import may lack counts
+  const { id, index } = parseHash(location.hash);
+  if (!(await loadRun(id)).class_skill) $("quantity").value = "class_accuracy"; // an import may lack counts
   await chooseRun(id, index);
   await drawing;
   document.body.dataset.ready = "yes";
 }
 
-addEventListener("error", ({ error }) => trouble(error));
-addEventListener("unhandledrejection", ({ reason }) => trouble(reason));
+addEventListener("error", ({ error }) => showError(error));
+addEventListener("unhandledrejection", ({ reason }) => showError(reason));
 start();

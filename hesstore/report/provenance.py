@@ -1,4 +1,4 @@
-"""Where a store's numbers come from, as texts."""
+"""The provenance of a store's results, from its root attributes, as texts."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ if TYPE_CHECKING:
 
 
 def provenance(ds: xr.Dataset) -> dict[str, dict[str, str]]:
-    """Names and values of what the root attributes say, in sections; what a store does not say is not there."""
+    """Return names and values from the root attributes, in sections; what a store does not record is left out."""
     attrs = ds.attrs
     identity, origin = json.loads(attrs.get("identity", "{}")), origin_of(attrs)
     store = {
         "fingerprint of the config": attrs.get("fingerprint"),
         "digest of the data": identity.get("data_digest"),
-        "schema": attrs.get("schema_version"),
+        "schema version": attrs.get("schema_version"),
         "imported from": f"{origin.files} files" if origin.is_import else None,
-        "computed again from the weights": ("yes" if origin.recompute else "no") if origin.is_import else None,
+        "results recomputed from the weights": ("yes" if origin.recompute else "no") if origin.is_import else None,
     }
     sections = {
         "Store": {name: str(value) for name, value in store.items() if value is not None},
-        "Config": flat(json.loads(attrs.get("config", "{}"))),
-        "Made with": flat(json.loads(attrs.get("environment", "{}"))),
+        "Config": flatten(json.loads(attrs.get("config", "{}"))),
+        "Environment": flatten(json.loads(attrs.get("environment", "{}"))),
     }
     return {name: rows for name, rows in sections.items() if rows}
 
 
-def flat(values: Any, prefix: str = "") -> dict[str, str]:
-    """Nested mappings as one, with keys joined by dots; empty texts are left out."""
-    found: dict[str, str] = {}
+def flatten(values: Any, prefix: str = "") -> dict[str, str]:
+    """Return nested mappings as one mapping, with keys joined by dots; empty texts are left out."""
+    result: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
+            result |= flatten(value, f"{prefix}{key}.")
         elif value != "":
-            found[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return found
+            result[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return result

@@ -1,4 +1,4 @@
-// Tables. Whatever comes from the store becomes text nodes, never markup.
+// Tables. Texts of the store become text nodes, never markup.
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -39,7 +39,7 @@ function fillMap(table, run, kind, part, index) {
 
 function fillPairs(table, run, index) {
   const [mu, residual, tolerance, converged] = ["eigenvalues", "residual_norm", "tolerance", "converged"].map((name) =>
-    entry(run, name, index),
+    valueAt(run, name, index),
   );
   table.closest("details").hidden = !mu;
   if (!mu) return table.replaceChildren();
@@ -54,9 +54,9 @@ function fillPairs(table, run, index) {
   return fill(table, "", ["mode", "μ (nat)", "‖Hv − μv‖ (nat)", "tolerance", "converged"], rows);
 }
 
-/** False if there are no counts. */
+/** Fill the table of confusion counts; return false if there are no counts. */
 function fillConfusion(table, run, split, index) {
-  const counts = entry(run, "confusion", index)?.[split];
+  const counts = valueAt(run, "confusion", index)?.[split];
   if (!counts || counts.flat().every((number) => number === null)) {
     table.replaceChildren();
     return false;
@@ -78,7 +78,7 @@ function fillClasses(table, run, index) {
   const rows = facts.labels.map((label, at) => [
     label,
     ...["class_accuracy", "class_skill"].flatMap((name) =>
-      facts.splits.map((_, part) => short(entry(run, name, index)?.[part]?.[at])),
+      facts.splits.map((_, part) => short(valueAt(run, name, index)?.[part]?.[at])),
     ),
   ]);
   const heads = ["accuracy", "skill"].flatMap((name) => facts.splits.map((split) => `${split} ${name}`));
@@ -86,10 +86,10 @@ function fillClasses(table, run, index) {
 }
 
 function fillRecord(table, run, index) {
-  const of = (name) => entry(run, name, index);
+  const of = (name) => valueAt(run, name, index);
   const both = (name, write) => facts.splits.map((split, part) => `${split} ${write(of(name)?.[part])}`).join(", ");
-  const nat = (value) => measured(value, "nat");
-  const pairs = converged(run, index);
+  const nat = (value) => withUnit(value, "nat");
+  const pairs = countConverged(run, index);
   fill(
     table,
     "",
@@ -97,49 +97,49 @@ function fillRecord(table, run, index) {
     [
       ["accuracy", both("accuracy", (value) => fixed(value, 4))],
       ["loss E", both("loss", nat)],
-      ["penalty", nat(of("penalty"))],
+      ["penalty term", nat(of("penalty"))],
       ["epochs", short(of("epochs"), 9)],
-      ["time to fit", measured(of("fit_seconds"), "s")],
+      ["fit time", withUnit(of("fit_seconds"), "s")],
       ["gradient norm", both("gradient_norm", nat)],
       ["stationarity", short(of("stationarity"))],
       ["norm of the weights", short(of("weights_norm"))],
-      ["trace of H", of("trace") === null ? "–" : `${short(of("trace"))} ± ${measured(of("trace_error"), "nat")}`],
-      ["converged", pairs === null ? "–" : `${pairs} of ${facts.modes} pairs`],
+      ["trace of H", of("trace") === null ? "–" : `${short(of("trace"))} ± ${withUnit(of("trace_error"), "nat")}`],
+      ["converged pairs", pairs === null ? "–" : `${pairs} of ${facts.modes}`],
       ["Hessian products", short(of("matvecs"), 9)],
-      ["time to analyse", measured(of("analysis_seconds"), "s")],
-      ["solver", of("solver_message") || "–"],
+      ["analysis time", withUnit(of("analysis_seconds"), "s")],
+      ["solver message", of("solver_message") || "–"],
     ],
   );
 }
 
-/** Columns of the table of all λ: heading, value to sort by (null sorts last), text. */
+/** Columns of the table of all grid points: heading, value to sort by (null comes last), text. */
 const COLUMNS = [
-  ["λ", (run, index) => facts.l2[index], (value) => String(value)],
+  ["λ", (run, index) => GRID[index], (value) => String(value)],
   ["status", (run, index) => STATES[run.status[index]], (value) => value],
-  ["test acc.", (run, index) => entry(run, "accuracy", index)?.[TEST], (value) => fixed(value, 4)],
-  ["train acc.", (run, index) => entry(run, "accuracy", index)?.[TRAIN], (value) => fixed(value, 4)],
+  ["test acc.", (run, index) => valueAt(run, "accuracy", index)?.[TEST], (value) => fixed(value, 4)],
+  ["train acc.", (run, index) => valueAt(run, "accuracy", index)?.[TRAIN], (value) => fixed(value, 4)],
   [
     "worst class",
-    (run, index) => worst(run, index)?.accuracy,
-    (value, run, index) => (value === null ? "–" : `${worst(run, index).label}: ${fixed(value)}`),
+    (run, index) => worstClass(run, index)?.accuracy,
+    (value, run, index) => (value === null ? "–" : `${worstClass(run, index).label}: ${fixed(value)}`),
   ],
-  ["known", known, (value) => short(value)],
-  ["test loss", (run, index) => entry(run, "loss", index)?.[TEST], (value) => short(value)],
-  ["train loss", (run, index) => entry(run, "loss", index)?.[TRAIN], (value) => short(value)],
-  ["μ₁", (run, index) => entry(run, "eigenvalues", index)?.[0], (value) => short(value)],
-  ["converged", converged, (value) => (value === null ? "–" : `${value}/${facts.modes}`)],
-  ["epochs", (run, index) => entry(run, "epochs", index), (value) => short(value, 9)],
-  ["products", (run, index) => entry(run, "matvecs", index), (value) => short(value, 9)],
-  ["fit (s)", (run, index) => entry(run, "fit_seconds", index), (value) => fixed(value, 1)],
-  ["analysis (s)", (run, index) => entry(run, "analysis_seconds", index), (value) => fixed(value, 1)],
+  ["known classes", countKnownClasses, (value) => short(value)],
+  ["test loss", (run, index) => valueAt(run, "loss", index)?.[TEST], (value) => short(value)],
+  ["train loss", (run, index) => valueAt(run, "loss", index)?.[TRAIN], (value) => short(value)],
+  ["μ₁", (run, index) => valueAt(run, "eigenvalues", index)?.[0], (value) => short(value)],
+  ["converged", countConverged, (value) => (value === null ? "–" : `${value}/${facts.modes}`)],
+  ["epochs", (run, index) => valueAt(run, "epochs", index), (value) => short(value, 9)],
+  ["products", (run, index) => valueAt(run, "matvecs", index), (value) => short(value, 9)],
+  ["fit (s)", (run, index) => valueAt(run, "fit_seconds", index), (value) => fixed(value, 1)],
+  ["analysis (s)", (run, index) => valueAt(run, "analysis_seconds", index), (value) => fixed(value, 1)],
 ];
 
-/** The table of all λ of a run, sorted by λ; returns its rows by the index of their λ. */
-function fillAll(table, id, run) {
-  const rows = facts.l2.map((l2, index) => {
+/** Fill the table of all grid points of a run, sorted by λ; return its rows in the order of the grid. */
+function fillGridPoints(table, id, run) {
+  const rows = GRID.map((_, index) => {
     const values = COLUMNS.map(([, value]) => value(run, index) ?? null);
     const [first, ...rest] = COLUMNS.map(([, , text], column) => text(values[column], run, index));
-    const link = element("a", { href: hashOf(id, index) }, first);
+    const link = element("a", { href: makeHash(id, index) }, first);
     const row = element(
       "tr",
       {},
@@ -161,7 +161,7 @@ function fillAll(table, id, run) {
       }
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       arrow.textContent = down ? " ▼" : " ▲";
-      body.append(...[...rows].sort(by(column, down ? -1 : 1)).map(({ row }) => row));
+      body.append(...[...rows].sort(compareBy(column, down ? -1 : 1)).map(({ row }) => row));
     });
     return head;
   });
@@ -169,7 +169,8 @@ function fillAll(table, id, run) {
   return rows.map(({ row }) => row);
 }
 
-function by(column, sign) {
+/** Compare two rows by the values of a column; null comes last. */
+function compareBy(column, sign) {
   return ({ values: { [column]: a } }, { values: { [column]: b } }) => {
     if (a === null || b === null) return (a === null) - (b === null);
     return sign * (typeof a === "string" ? a.localeCompare(b) : a - b);

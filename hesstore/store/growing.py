@@ -25,7 +25,7 @@ from hesstore.store.digest import digest
 from hesstore.store.environments import environments, record_environment
 from hesstore.store.identity import describe, differences
 from hesstore.store.places.durable_store import DurableLocalStore
-from hesstore.store.places.folder import beside
+from hesstore.store.places.folder import leftover_folders
 from hesstore.store.places.location import local_path
 from hesstore.store.schema import AT_FIT, GRID_SETTINGS, SPECTRUM_SETTINGS, Run, Status, StoreSpec, variables
 from hesstore.store.template import write_template
@@ -149,7 +149,7 @@ def _replace(path: Path, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -
 
 def recover_store(path: Path) -> None:
     """Restore a store that :func:`grow_store`, when it was killed, left under a temporary name."""
-    aside = beside(path, "old")
+    aside = leftover_folders(path, "old")
     if aside and not path.exists():
         aside[-1].rename(path)
         sync_folder(path.absolute().parent)

@@ -15,24 +15,9 @@ if TYPE_CHECKING:
 
 
 def open_store(location: Location, *, chunked: bool = True) -> xr.Dataset:
-    """Return the store as a lazy Dataset: the same as ``xr.open_zarr(location)``, after a check.
+    """Open a store as the Dataset of ``xr.open_zarr(location)``, after a check of its metadata.
 
-    ``hesstore.open`` adds a headline to its representation, and the analyses of :mod:`hesstore.analysis`.
-
-    Parameters
-    ----------
-    location : path, ``file://`` URL or ``s3://`` URL
-        The store.
-    chunked : bool
-        Whether arrays are those of Dask, where it is installed. Reading one grid point after the other is four times
-        as fast without.
-
-    Raises
-    ------
-    CorruptStoreError
-        If its metadata or a coordinate is damaged. Other damage is noticed when the variable is read.
-    StoreError
-        If it is not a store, or has another schema.
+    See :func:`hesstore.open` for the parameters and errors; it adds a repr that describes the sweep, and ``ds.hess``.
     """
     place = locate(location)
     open_group(place)

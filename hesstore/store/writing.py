@@ -225,9 +225,9 @@ class SweepStore:
         """
         conforming = {name: self._conforming(name, value) for name, value in values.items()}
         arrays = {name: value for name, value in conforming.items() if BY_NAME[name].is_large}
-        covering = self.put_arrays(run, index, status, arrays)
+        arrays_digest = self.put_arrays(run, index, status, arrays)
         entries = {name: value for name, value in conforming.items() if name not in arrays}
-        self.put_entries(run, index, status, entries, covering)
+        self.put_entries(run, index, status, entries, arrays_digest)
 
     def put_arrays(self, run: Run, index: int, status: Status, arrays: Mapping[str, Any]) -> int | None:
         """Write large variables of a grid point. Any process may do so, but only one at a time for each grid point.
@@ -251,7 +251,7 @@ class SweepStore:
         return digest(run, float(self.l2[index]), covered)
 
     def put_entries(
-        self, run: Run, index: int, status: Status, entries: Mapping[str, Any], covering: int | None
+        self, run: Run, index: int, status: Status, entries: Mapping[str, Any], arrays_digest: int | None
     ) -> None:
         """Write small variables of a grid point, then their digest and that of its large ones, then its status.
 
@@ -261,8 +261,8 @@ class SweepStore:
         conforming = {name: self._conforming(name, value) for name, value in entries.items()}
         _write_each(lambda name: self._arrays.put(name, run.id, index, conforming[name]), conforming)
         self._arrays.put("entries_digest", run.id, index, self._digest_of_entries(run, index, status, conforming))
-        if covering is not None:
-            self._arrays.put("digest", run.id, index, np.uint64(covering))
+        if arrays_digest is not None:
+            self._arrays.put("digest", run.id, index, np.uint64(arrays_digest))
         self._arrays.put("status", run.id, index, np.int8(status))
 
     def _digest_of_entries(self, run: Run, index: int, status: Status, known: Mapping[str, Any]) -> np.uint64:

@@ -1,5 +1,5 @@
-"""Training: the trainer, its optimisers and its CUDA graph. May import ``problem``, ``autodiff`` and below."""
+"""Training: the trainer, its optimisers and its CUDA graphs. May import ``problem`` and the packages below."""
 
-from hesstore.training.trainer import Fit, FitSettings, Trainer, fit
+from hesstore.training.trainer import Fit, FitSettings, Trainer
 
-__all__ = ["Fit", "FitSettings", "Trainer", "fit"]
+__all__ = ["Fit", "FitSettings", "Trainer"]

@@ -1,4 +1,4 @@
-"""A step that is launched as a whole: recorded once in a CUDA graph, then replayed on other inputs."""
+"""A training step that is launched as a whole: recorded once in a CUDA graph, then replayed with other inputs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WARM_UPS = 3
-"""Runs before the recording, in which libraries allocate and choose what they need."""
+"""Number of runs before the recording, in which libraries allocate memory and choose their kernels."""
 
 
 def capture(step: Callable[[Tensor], None], example: Tensor) -> Callable[[Tensor], None]:
-    """``step`` for inputs like ``example``, as a CUDA graph.
+    """Record ``step`` as a CUDA graph, and return a function that replays it for inputs like ``example``.
 
-    A step of 30 small kernels takes 30 launches, some 4 µs each, on a device that needs 1 µs for each; a replay
-    takes one. All that the step reads and writes but its input must stay where it is. It runs
-    :data:`WARM_UPS` times here, with ``example``.
+    A step of 30 small kernels needs 30 launches of about 4 µs each, while the device needs about 1 µs for each kernel;
+    a replay needs one launch. Everything that the step reads and writes, except its input, must keep its place in
+    memory. The step runs :data:`WARM_UPS` times here, with ``example``.
     """
     static = example.clone()
     stream = torch.cuda.Stream(example.device)  # type: ignore[no-untyped-call]

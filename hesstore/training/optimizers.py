@@ -1,6 +1,6 @@
-"""The update rules, on one matrix of parameters (a model a row) and its gradient; the same arithmetic for every row.
+"""The update rules of the optimisers, on a matrix of parameters, with one model in each row, and its gradient.
 
-A penalty is no business of theirs: it is in the gradient.
+Every row goes through the same arithmetic. The gradient already includes the penalty.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class Optimizer(Protocol):
-    """Moves the parameters that it was made for by the gradient that it was made for."""
+    """An update rule for the parameters and the gradient that it was created with."""
 
     def step(self) -> None:
-        """One update."""
+        """Update the parameters once."""
 
     def reset(self) -> None:
-        """Forget all that was learnt from earlier steps."""
+        """Clear the state from earlier steps."""
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015) with β = (0.9, 0.999), ε = 1e-8, as PyTorch's fused kernel does it."""
+    """Adam (Kingma & Ba 2015) with β = (0.9, 0.999) and ε = 1e-8, by PyTorch's fused kernel."""
 
     def __init__(self, theta: Tensor, gradient: Tensor, lr: float) -> None:
         self.lr = lr
@@ -34,7 +34,7 @@ class Adam:
         self._count = [torch.zeros((), dtype=torch.float32, device=theta.device)]
 
     def step(self) -> None:
-        """One update."""
+        """Update the parameters once."""
         adam(
             self._parameters,
             self._gradients,
@@ -53,23 +53,23 @@ class Adam:
         )
 
     def reset(self) -> None:
-        """Forget all that was learnt from earlier steps."""
+        """Clear the state from earlier steps."""
         for state in (*self._means, *self._squares, *self._count):
             state.zero_()
 
 
 class SGD:
-    """b ← momentum·b + g, θ ← θ − lr·b."""
+    """Stochastic gradient descent with momentum: b ← momentum·b + g, θ ← θ − lr·b."""
 
     def __init__(self, theta: Tensor, gradient: Tensor, lr: float, momentum: float) -> None:
         self.lr, self.momentum = lr, momentum
         self._theta, self._gradient, self._velocity = theta, gradient, torch.zeros_like(theta)
 
     def step(self) -> None:
-        """One update."""
+        """Update the parameters once."""
         self._velocity.mul_(self.momentum).add_(self._gradient)
         self._theta.add_(self._velocity, alpha=-self.lr)
 
     def reset(self) -> None:
-        """Forget all that was learnt from earlier steps."""
+        """Clear the state from earlier steps."""
         self._velocity.zero_()

@@ -1,7 +1,7 @@
-"""Fitting: mini-batches on the device, early stopping, a real copy of the best weights.
+"""Fitting networks: mini-batches on the device, early stopping, and a copy of the best weights.
 
-Models are fitted side by side, each at its λ and in its own order of the rows: a row of θ (G, P) each. Alone a
-small network leaves a GPU idle between launches. On a CPU one at a time is fastest.
+Several models can be fitted together, each at its own λ and with its own order of the data; each is a row of θ (G, P).
+A single small network leaves a GPU idle between launches. On a CPU, one model at a time is fastest.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
-    """How to train.
+    """The settings of a fit.
 
     Parameters
     ----------
     optimizer : str
         ``adam`` or ``sgd``.
     lr, momentum : float
-        Learning rate; momentum of ``sgd``.
+        Learning rate; momentum, for ``sgd``.
     batch_size, epochs, patience : int
-        Rows a step; most epochs; epochs without a lower epoch loss before training stops.
+        Rows in a step; maximum number of epochs; epochs without a lower epoch loss after which training stops.
     penalty_scale : float
         c of the penalty c·λ‖θ‖².
     """
@@ -53,16 +53,16 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class Fit:
-    """The weights with the lowest epoch loss.
+    """The result of a fit: the weights with the lowest epoch loss.
 
     Attributes
     ----------
     theta : Tensor
-        (P,) the weights at the end of the best epoch.
+        (P,) The weights at the end of the best epoch.
     loss : float
-        That epoch's loss: the mean, weighted by batch size, of the mini-batch objectives along the epoch, nats.
+        The loss of the best epoch, in nats: the mean of its mini-batch objectives, weighted by batch size.
     epochs : int
-        Epochs trained.
+        Number of epochs trained.
     """
 
     theta: Tensor
@@ -71,9 +71,10 @@ class Fit:
 
 
 class Trainer:
-    """Fits up to G models at once: minimises E(θ) + c·λ‖θ‖² from given starts, with a fresh optimiser.
+    """A trainer that fits up to G models together.
 
-    The penalty reaches the weights as coupled weight decay 2cλ. Nothing waits for the device but the end of an epoch.
+    Each fit minimises E(θ) + c·λ‖θ‖² from given weights, with a fresh optimiser. The penalty acts as coupled weight
+    decay 2cλ. The host waits for the device only at the end of an epoch.
 
     Parameters
     ----------
@@ -82,9 +83,9 @@ class Trainer:
     x, y : Tensor
         Training inputs and labels, on the device.
     settings : FitSettings
-        How to train.
+        The settings of each fit.
     copies : int
-        G. Fewer may be fitted: they cost as much as G.
+        G. Fewer models can be fitted, at the cost of G.
     """
 
     def __init__(self, model: FlatModel, x: Tensor, y: Tensor, settings: FitSettings, *, copies: int = 1) -> None:
@@ -93,7 +94,7 @@ class Trainer:
         self._gradient = torch.zeros_like(self._theta)
         self._l2 = torch.zeros(copies, 1, dtype=x.dtype, device=x.device)
         self._total = torch.zeros(copies, dtype=torch.float64, device=x.device)
-        self._optimizer = _optimizer(self._theta, self._gradient, settings)
+        self._optimizer = _make_optimizer(self._theta, self._gradient, settings)
         self._steps: dict[int, Callable[[Tensor], None]] = {}
 
     @torch.no_grad()
@@ -104,59 +105,61 @@ class Trainer:
         rngs: Sequence[torch.Generator],
         on_epoch: Callable[[int, int, float], None] | None = None,
     ) -> list[Fit | DivergedError]:
-        """The fits, in the order of ``starts``.
+        """Fit models and return the results, in the order of ``starts``.
 
         Parameters
         ----------
         starts : sequence of Tensor
-            (P,) initial weights of each model, at most G, left unchanged.
+            (P,) The initial weights of each of at most G models; they are not changed.
         l2 : sequence of float
-            λ of each.
+            λ of each model.
         rngs : sequence of Generator
-            CPU generator of each model's permutations.
+            CPU generator of each model's permutations of the data.
         on_epoch : callable, optional
-            Called with (model, epoch from 1, epoch loss) for each model that still learns.
+            Called with (index of the model, epoch from 1, epoch loss) for each model that is still training.
 
         Returns
         -------
         list
-            A :class:`~hesstore.errors.DivergedError` in place of the fit if an epoch's loss was NaN or infinite.
+            The fit of each model, or a :class:`~hesstore.errors.DivergedError` if the loss of an epoch was NaN or
+            infinite.
 
         Raises
         ------
         ValueError
-            If there are no starts, more than G, or not as many λ and generators.
+            If there are no starts or more than G, or if the numbers of λ and generators differ from theirs.
         """
         if not 1 <= len(starts) <= self.copies or not len(starts) == len(l2) == len(rngs):
             raise ValueError(
-                f"{len(starts)} starts, {len(l2)} λ, {len(rngs)} generators: as many of each, 1 to {self.copies}"
+                f"starts: {len(starts)} starts, {len(l2)} λ and {len(rngs)} generators: pass the same number of each, "
+                f"1 to {self.copies}"
             )
         self._prepare(starts, l2)
-        progress = [_Progress(value, self.settings.patience) for value in l2]
+        fits = [_EarlyStopping(value, self.settings.patience) for value in l2]
         best = self._theta.clone()
-        order = self._permutations(rngs)
+        order = self._draw_permutations(rngs)
         for epoch in range(1, self.settings.epochs + 1):
-            self._epoch(order)
-            order = self._permutations(rngs)  # the next one, while the device is busy with this one
+            self._train_epoch(order)
+            order = self._draw_permutations(rngs)  # of the next epoch, while the device is busy with this one
             losses = (self._total / len(self.y)).tolist()
-            learning = [index for index, model in enumerate(progress) if not model.finished]
-            for index in learning:
+            training = [index for index, fit in enumerate(fits) if not fit.finished]
+            for index in training:
                 if on_epoch is not None and math.isfinite(losses[index]):
                     on_epoch(index, epoch, losses[index])
-            better = [index for index in learning if progress[index].update(epoch, losses[index])]
+            better = [index for index in training if fits[index].update(epoch, losses[index])]
             best[better] = self._theta[better]
-            if all(model.finished for model in progress):
+            if all(fit.finished for fit in fits):
                 break
         return [
-            model.failure or Fit(theta.clone(), model.loss, model.epochs)
-            for model, theta in zip(progress, best, strict=False)
+            fit.failure or Fit(theta.clone(), fit.loss, fit.epochs)
+            for fit, theta in zip(fits, best, strict=False)  # rows of idle copies are left out
         ]
 
     @torch.no_grad()
     def take_steps(self, count: int) -> None:
-        """Take training steps that come to nothing and wait for them, for whoever wants to know how long they take.
+        """Take ``count`` training steps and wait until they are done, so that a caller can time them.
 
-        No fit is the other for it: each begins with weights and an optimiser's state of its own.
+        This does not affect any fit: each starts from its own weights and optimiser state.
         """
         self._prepare([self.model.theta().to(self._theta)], [0.0])
         rows = torch.arange(min(self.settings.batch_size, len(self.y)), device=self.x.device)
@@ -166,45 +169,50 @@ class Trainer:
         self._total.tolist()
 
     def _prepare(self, starts: Sequence[Tensor], l2: Sequence[float]) -> None:
+        """Make the steps that are missing, and set the weights, λ and optimiser state with which fits start."""
         rows, batch = len(self.y), self.settings.batch_size
         for size in {min(batch, rows), rows % batch} - {0}:
-            if size not in self._steps:  # before the state is set: recording a CUDA graph takes steps
-                self._steps[size] = self._step(size)
+            if size not in self._steps:  # before the state is set, because recording a CUDA graph takes steps
+                self._steps[size] = self._make_step(size)
         self._optimizer.reset()
-        for copy in range(self.copies):  # the idle ones are the last one again
+        for copy in range(self.copies):  # idle copies repeat the last model
             index = min(copy, len(starts) - 1)
             self._theta[copy] = starts[index]
             self._l2[copy] = l2[index]
 
-    def _permutations(self, rngs: Sequence[torch.Generator]) -> Tensor:
+    def _draw_permutations(self, rngs: Sequence[torch.Generator]) -> Tensor:
+        """Draw (G, N) the order of the rows in the next epoch of each model."""
         orders = [torch.randperm(len(self.y), generator=rng) for rng in rngs]
         orders += orders[-1:] * (self.copies - len(orders))
         stacked = torch.stack(orders)
         if self.x.is_cuda:
-            stacked = stacked.pin_memory()  # from other memory the copy waits for the device
+            stacked = stacked.pin_memory()  # a copy from other memory waits for the device
         return stacked.to(self.x.device, non_blocking=True)
 
-    def _epoch(self, order: Tensor) -> None:
+    def _train_epoch(self, order: Tensor) -> None:
+        """Take the steps of one epoch, and sum the objectives in ``_total``."""
         self._total.zero_()
         for batch in torch.split(order, self.settings.batch_size, dim=1):
             self._steps[batch.shape[1]](batch)
-        # The last step's weights are in no loss yet: NaN or ∞ times 0 is NaN.
+        # No loss includes the weights after the last step yet. This makes the total NaN if they are not finite.
         self._total.add_(torch.linalg.vector_norm(self._theta, dim=1), alpha=0)
 
-    def _step(self, size: int) -> Callable[[Tensor], None]:
-        step = self._eager_step(size)
+    def _make_step(self, size: int) -> Callable[[Tensor], None]:
+        """Return the step for ``size`` rows of each model, as a CUDA graph on a GPU."""
+        step = self._make_eager_step(size)
         if self.x.is_cuda:
             return capture(step, torch.zeros(self.copies, size, dtype=torch.int64, device=self.x.device))
         return step
 
-    def _eager_step(self, size: int) -> Callable[[Tensor], None]:
-        """One step on a batch of ``size`` rows of each model, given by their indices (G, size)."""
-        slope = self._bound(size)
+    def _make_eager_step(self, size: int) -> Callable[[Tensor], None]:
+        """Return the step for ``size`` rows of each model; it takes their indices (G, size)."""
+        loss_and_gradient = self._bind_gradient(size)
         scale, shape = self.settings.penalty_scale, (self.copies, size, *self.x.shape[1:])
 
         def step(batch: Tensor) -> None:
             rows = batch.reshape(-1)
-            loss = slope(self.x.index_select(0, rows).view(shape), self.y.index_select(0, rows).view(shape[:2]))
+            x, y = self.x.index_select(0, rows).view(shape), self.y.index_select(0, rows).view(shape[:2])
+            loss = loss_and_gradient(x, y)
             squares = torch.linalg.vector_norm(self._theta, dim=1).square_()
             self._total.add_(torch.addcmul(loss, squares, self._l2[:, 0], value=scale), alpha=size)
             self._gradient.addcmul_(self._theta, self._l2, value=2 * scale)
@@ -212,8 +220,11 @@ class Trainer:
 
         return step
 
-    def _bound(self, size: int) -> Callable[[Tensor, Tensor], Tensor]:
-        """(x, y) of a batch a model ↦ their losses (G,), leaving the gradients in ``_gradient``."""
+    def _bind_gradient(self, size: int) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the function from one batch (x, y) of each model to the losses (G,).
+
+        Each call writes the gradients to ``_gradient``.
+        """
 
         def loss(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
             return nn.functional.cross_entropy(self.model.logits(theta, x), y)
@@ -228,8 +239,8 @@ class Trainer:
 
 
 @dataclass
-class _Progress:
-    """Early stopping of one model."""
+class _EarlyStopping:
+    """The losses of one model so far, and whether its fit has ended."""
 
     l2: float
     patience: int
@@ -240,10 +251,11 @@ class _Progress:
 
     @property
     def finished(self) -> bool:
+        """Whether the fit has diverged or run out of patience."""
         return self.failure is not None or self.stale == self.patience
 
     def update(self, epoch: int, loss: float) -> bool:
-        """Take note of an epoch's loss; whether it is the lowest so far."""
+        """Take the loss of an epoch into account, and return whether it is the lowest so far."""
         self.epochs = epoch
         if not math.isfinite(loss):
             self.failure = DivergedError(f"the training loss became {loss} in epoch {epoch} at λ = {self.l2:.10g}")
@@ -254,32 +266,7 @@ class _Progress:
         return better
 
 
-def fit(
-    model: FlatModel,
-    start: Tensor,
-    x: Tensor,
-    y: Tensor,
-    *,
-    l2: float,
-    settings: FitSettings,
-    rng: torch.Generator,
-    on_epoch: Callable[[int, float], None] | None = None,
-) -> Fit:
-    """Fit one model, as :class:`Trainer` does.
-
-    Raises
-    ------
-    DivergedError
-        If an epoch's loss is NaN or infinite.
-    """
-    tell = None if on_epoch is None else lambda _, epoch, loss: on_epoch(epoch, loss)
-    (found,) = Trainer(model, x, y, settings).fit([start], [l2], [rng], tell)
-    if isinstance(found, DivergedError):
-        raise found
-    return found
-
-
-def _optimizer(theta: Tensor, gradient: Tensor, settings: FitSettings) -> Optimizer:
+def _make_optimizer(theta: Tensor, gradient: Tensor, settings: FitSettings) -> Optimizer:
     if settings.optimizer == "adam":
         return Adam(theta, gradient, settings.lr)
     return SGD(theta, gradient, settings.lr, settings.momentum)

@@ -13,7 +13,7 @@ COUNT = 40
 
 
 def sweep(seed: int = 0, count: int = COUNT) -> xr.Dataset:
-    """Accuracies in hundredths, so that there are ties; class 2 is constant, class 3 has no rows, no trace."""
+    """Accuracies in hundredths, so that there are ties; class 2 is constant, class 3 has no rows; there is no trace."""
     rng = np.random.default_rng(seed)
     by_class = np.round(rng.uniform(size=(1, count, 2, 4)), 1)
     by_class[..., 2], by_class[..., 3] = 0.5, np.nan
@@ -61,15 +61,15 @@ def test_gaps_are_left_out() -> None:
     ds["status"][0, 5:9] = 3
     ds["eigenvalues"][0, 20] = np.nan
     ds["eigenvalues"][0, 21, 2] = np.nan  # a mode that was not found
-    there = [index for index in range(COUNT) if index not in {5, 6, 7, 8, 20}]
-    top = np.nanmax(ds.eigenvalues.values[0][there], axis=1)
-    expected = scipy.stats.spearmanr(top, ds.class_accuracy.values[0][there, 1, 0]).statistic
+    known = [index for index in range(COUNT) if index not in {5, 6, 7, 8, 20}]
+    top = np.nanmax(ds.eigenvalues.values[0][known], axis=1)
+    expected = scipy.stats.spearmanr(top, ds.class_accuracy.values[0][known, 1, 0]).statistic
     found = rank_correlations(ds).correlation.sel(measure="top eigenvalue", label=0)
     assert found.item() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_few_strengths(count: int) -> None:
+def test_few_grid_points(count: int) -> None:
     found = rank_correlations(sweep(count=count)).overall_correlation.sel(measure="top eigenvalue")
     assert np.isfinite(found.item()) == (count == 3)
 
@@ -112,26 +112,26 @@ def test_blocks_are_of_neighbours() -> None:
     np.testing.assert_array_equal(weights, expected)
 
 
-def test_neighbours_that_are_alike_widen_the_interval() -> None:
-    """Each λ repeated eight times tells nothing new: an interval over single λ would shrink."""
+def test_similar_neighbours_widen_the_interval() -> None:
+    """Repeating each grid point eight times adds no information, but an interval over single points would shrink."""
     rng = np.random.default_rng(2)
     a, b = rng.standard_normal((2, 16))
     a, b = (np.repeat(series, 8) + 1e-6 * rng.standard_normal(128) for series in (a, b))
-    _, low, high = correlations._correlated(a, b, 2000, 0)
+    _, low, high = correlations._rho_and_interval(a, b, 2000, 0)
     draws = rng.multinomial(128, np.full(128, 1 / 128), size=2000).astype(float)
     single = np.quantile(correlations._spearman(a, b, draws), (0.025, 0.975))
     assert high - low > 1.8 * (single[1] - single[0])
 
 
 def test_without_a_trace() -> None:
-    """A sweep with probes = 0 does not record it."""
+    """A sweep without probes does not record it."""
     found = rank_correlations(sweep().drop_vars("trace"), resamples=10)
     assert found["correlation"].sel(measure="trace").isnull().all()
     rest = {"measure": ["top eigenvalue", "top eigenvalue * |weights|^2"]}
     assert found.sel(rest).identical(rank_correlations(sweep(), resamples=10).sel(rest))
 
 
-def test_what_is_refused() -> None:
+def test_malformed_questions_are_refused() -> None:
     with pytest.raises(AnalysisError, match="the Dataset has no weights_norm"):
         rank_correlations(sweep().drop_vars("weights_norm"))
     with pytest.raises(AnalysisError, match="resamples is 0"):

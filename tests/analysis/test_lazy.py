@@ -14,7 +14,7 @@ from tests.support.analysis_datasets import Classes, spectra
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One file a λ, one chunk an eigenvector."""
+    """A store with one file per grid point and one chunk per eigenvector."""
     ds = Classes().ds
     ds["status"][0, 3] = 0
     layers = spectra(ds.eigenvectors.values[0]).layer

@@ -8,7 +8,7 @@ from tests.support.analysis_datasets import accuracies, random_bases, spectra
 GAPS = [2, 0, 1, 2, 3]
 
 
-def test_complete_keeps_the_complete_of_one_run() -> None:
+def test_complete_selects_the_complete_grid_points_of_one_run() -> None:
     curves = np.arange(20.0).reshape(2, 5, 2) / 20
     ds = accuracies([0, 0.1, 0.2, 0.3, 0.4], curves, [(7, "up"), (7, "down")], [[2] * 5, GAPS])
     part = complete(ds, run=1)
@@ -19,7 +19,7 @@ def test_complete_keeps_the_complete_of_one_run() -> None:
     assert complete(ds).sizes["l2"] == 5
 
 
-def test_complete_without_gaps_is_no_copy() -> None:
+def test_complete_without_gaps_does_not_copy() -> None:
     ds = spectra(random_bases(4, 2, 9), status=[0, 2, 2, 3])
     part = complete(ds)
     assert part.sizes["l2"] == 2
@@ -28,9 +28,9 @@ def test_complete_without_gaps_is_no_copy() -> None:
 
 def test_nothing_to_select() -> None:
     ds = accuracies([0, 0.1], np.ones((1, 2, 2)), status=[[0, 3]])
-    with pytest.raises(AnalysisError, match="no λ of run 0 is complete: run the sweep first"):
+    with pytest.raises(AnalysisError, match="run 0 has no complete grid point: run the sweep first"):
         complete(ds)
-    with pytest.raises(AnalysisError, match="run 3 is not in the store: it has 0"):
+    with pytest.raises(AnalysisError, match="run 3 is not in the store: choose from 0"):
         complete(ds, run=3)
     with pytest.raises(AnalysisError, match="no dimension run"):
         complete(ds.isel(run=0))
@@ -40,11 +40,13 @@ def test_nothing_to_select() -> None:
         complete(ds.drop_vars("status"))
 
 
-def test_strengths_are_found_in_spite_of_rounding() -> None:
+def test_grid_points_are_found_despite_rounding() -> None:
     ds = spectra(random_bases(4, 2, 9), l2=[0.1, 0.2, 0.3, 0.4], status=[2, 2, 2, 0])
     assert overlap(ds, 0.1 + 0.2, 0.3).overlap.item() == pytest.approx(1)
     for missing in (0.4, 0.21):
-        with pytest.raises(AnalysisError, match=rf"λ = {missing} is not among the 3 complete λ of run 0: try 0\.[23]"):
+        with pytest.raises(
+            AnalysisError, match=rf"λ = {missing} is not one of the 3 complete grid points of run 0: try 0\.[23]"
+        ):
             overlap(ds, 0.1, missing)
     with pytest.raises(AnalysisError, match="λ = nan"):
         overlap(ds, 0.1, np.nan)

@@ -67,7 +67,7 @@ def test_stores_without_responses(classes: Classes) -> None:
     assert found.identical(sensitivity(classes.ds).drop_vars("response"))
 
 
-def test_what_is_refused(classes: Classes) -> None:
+def test_malformed_questions_are_refused(classes: Classes) -> None:
     with pytest.raises(AnalysisError, match="the Dataset has no class_slope: pass a whole store"):
         sensitivity(classes.ds.drop_vars("class_slope"))
     with pytest.raises(AnalysisError, match="split is 'all'"):

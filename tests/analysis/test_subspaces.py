@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from hesstore.analysis import overlap, overlap_map, principal_angles
-from hesstore.analysis.selection import Vectors
+from hesstore.analysis.eigenvectors import EigenvectorReader
 from hesstore.errors import AnalysisError
 from tests.support.analysis_datasets import dataset, random_bases, spectra
 
@@ -50,15 +50,15 @@ def test_overlap_between_runs() -> None:
     assert overlap(ds, 0.1, 0, run=0, run_b=1).overlap.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_fewer_pairs_than_asked_for() -> None:
+def test_fewer_pairs_than_k() -> None:
     vectors = random_bases(2, 4, 30)
     vectors[1, 2:] = np.nan
     ds = spectra(vectors)
     assert overlap(ds, 0, 0.001).sizes["angle"] == 2
-    with pytest.raises(AnalysisError, match=r"λ = 0.001 of run 0 has 2 pairs, not 3: choose a smaller k"):
+    with pytest.raises(AnalysisError, match=r"λ = 0.001 of run 0 has 2 pairs, but k is 3: choose a smaller k"):
         overlap(ds, 0, 0.001, k=3)
     vectors[1] = np.nan
-    with pytest.raises(AnalysisError, match="has 0 pairs, not 1"):
+    with pytest.raises(AnalysisError, match="has 0 pairs, but k is 1"):
         overlap(spectra(vectors), 0, 0.001)
 
 
@@ -96,17 +96,17 @@ def test_map_has_gaps() -> None:
         overlap_map(ds, memory=-1)
 
 
-def test_map_keeps_to_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_map_stays_within_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     count, k, size = 40, 4, 20_000
     ds = spectra(np.broadcast_to(random_bases(1, k, size), (count, k, size)))
     reads: list[int] = []
-    at = Vectors.at
+    read = EigenvectorReader.read
 
-    def counted(self: Vectors, index: int, k: int) -> NDArray[np.float32]:
+    def counted(self: EigenvectorReader, index: int, k: int) -> NDArray[np.float32]:
         reads.append(index)
-        return at(self, index, k)
+        return read(self, index, k)
 
-    monkeypatch.setattr(Vectors, "at", counted)
+    monkeypatch.setattr(EigenvectorReader, "read", counted)
     one = 4 * k * size
     tracemalloc.start()
     found = overlap_map(ds, memory=12 * one)
@@ -114,7 +114,7 @@ def test_map_keeps_to_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     tracemalloc.stop()
     np.testing.assert_allclose(found.overlap, 1, atol=1e-5)
     assert peak < 12 * one < count * one / 3
-    # 8 λ stay (of 11 that fit with their products, 1 passes by and 2 are for reading): 40 + 32 + 24 + 16 + 8 reads
+    # a block of 8 (of 11 that fit with their products, 1 passes and 2 are for reading): 40 + 32 + 24 + 16 + 8 reads
     assert len(reads) == 120
     reads.clear()
     overlap_map(ds)

@@ -7,7 +7,7 @@ from hesstore.analysis import track
 from tests.support.analysis_datasets import random_bases, spectra
 
 
-def test_tracks_go_through_a_crossing() -> None:
+def test_tracks_follow_through_a_crossing() -> None:
     basis = random_bases(1, 3, 30)[0]
     rising, falling, small = np.array([1.0, 2.0, 3.0, 4.0]), np.array([3.5, 2.5, 1.5, 0.5]), np.full(4, 0.1)
     mu = np.stack([rising, falling, small], axis=1)
@@ -59,7 +59,7 @@ def test_gaps_are_bridged() -> None:
     assert found.l2.values.tolist() == [0, 0.002, 0.003]
     assert found.mode.values.tolist() == [[0, 1, 2], [-1, 0, -1], [1, 2, 0]]
     assert np.isnan(found.eigenvalue[1]).values.tolist() == [True, False, True]
-    np.testing.assert_allclose(found.confidence[2], 1, atol=1e-6)  # with the last vector that was there
+    np.testing.assert_allclose(found.confidence[2], 1, atol=1e-6)  # with the last vector that was found
     assert np.isnan(found.runner_up[1]).all()  # nothing else was found
 
 
@@ -73,7 +73,7 @@ def test_a_track_can_begin_late() -> None:
     np.testing.assert_allclose(found.confidence[2], 1, atol=1e-6)
 
 
-def test_one_strength_and_progress() -> None:
+def test_one_grid_point_and_progress() -> None:
     done: list[tuple[int, int]] = []
     found = track(spectra(random_bases(1, 1, 9)), progress=lambda *now: done.append(now))
     assert found.mode.values.tolist() == [[0]]

@@ -1,4 +1,4 @@
-"""Rows without their constant columns: the same products, in the order that makes many columns constant."""
+"""Tests of products with rows whose constant columns are left out, and of the order that makes many constant."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from hesstore.autodiff import constant_columns, trace
+from hesstore.autodiff import constant_columns, trace_tangent
 from hesstore.autodiff.constant_columns import VaryingColumns
 from hesstore.problem.models import FlatModel
 from tests.support import toy
 
 
 def whole(parts: VaryingColumns) -> Tensor:
-    """The rows that ``parts`` came from."""
+    """The rows that ``parts`` were made from."""
     x = parts.constants.expand(len(parts.values), -1).clone()
     x[:, parts.columns] = parts.values
     return x
@@ -23,7 +23,7 @@ def whole(parts: VaryingColumns) -> Tensor:
 
 @st.composite
 def matrices(draw: st.DrawFn) -> Tensor:
-    """(n, f) float64 with some columns constant, from none to all."""
+    """Matrices (n, f) in float64 of which any number of columns is constant."""
     n, f = draw(st.integers(1, 6)), draw(st.integers(1, 7))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
     x = torch.randn(n, f, generator=generator, dtype=torch.float64)
@@ -33,7 +33,7 @@ def matrices(draw: st.DrawFn) -> Tensor:
 
 
 @given(matrices())
-def test_nothing_is_lost_and_what_is_constant_is_left_out(x: Tensor) -> None:
+def test_nothing_is_lost_and_constant_columns_are_left_out(x: Tensor) -> None:
     parts = VaryingColumns.of(x)
     assert torch.equal(whole(parts), x)
     assert all(bool((x[:, column] != x[0, column]).any()) for column in parts.columns)
@@ -41,10 +41,10 @@ def test_nothing_is_lost_and_what_is_constant_is_left_out(x: Tensor) -> None:
 
 
 @given(matrices(), st.integers(1, 4))
-def test_products_are_those_with_the_whole_rows(x: Tensor, m: int) -> None:
+def test_products_equal_those_with_whole_rows(x: Tensor, m: int) -> None:
     parts = VaryingColumns.of(x)
     generator = torch.Generator().manual_seed(m)
-    b = torch.randn(m, x.shape[1], generator=generator, dtype=torch.float64).t()  # a weight's transpose, as it comes
+    b = torch.randn(m, x.shape[1], generator=generator, dtype=torch.float64).t()  # like the transpose of a weight
     a = torch.randn(m, len(x), generator=generator, dtype=torch.float64)
     term = torch.randn(m, generator=generator, dtype=torch.float64)
     assert torch.allclose(constant_columns.rows_times(*parts, b), x @ b)
@@ -53,11 +53,11 @@ def test_products_are_those_with_the_whole_rows(x: Tensor, m: int) -> None:
 
 
 def test_the_order_is_a_permutation_that_saves_columns() -> None:
-    """Each class has columns of its own: in chunks of one class only those vary."""
+    """Each class has its own columns, and only these vary in a chunk of one class."""
     labels = torch.arange(60) % 3
     x = torch.zeros(60, 3, 4)
     x[torch.arange(60), labels] = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
-    order = constant_columns.order(x, labels)
+    order = constant_columns.row_order(x, labels)
     assert torch.equal(order.sort().values, torch.arange(60))
     assert torch.equal(labels[order], labels.sort().values)
     assert [VaryingColumns.of(chunk).values.shape[1] for chunk in torch.split(x, 20)] == [12, 12, 12]
@@ -65,7 +65,7 @@ def test_the_order_is_a_permutation_that_saves_columns() -> None:
 
 
 class Centred(nn.Module):
-    """Uses x in a way that needs its whole rows."""
+    """A module that needs whole rows of x."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Centred(nn.Module):
 
 
 class Quadratic(nn.Module):
-    """Multiplies x (square here) by itself, once as it is and once as a view."""
+    """A module that multiplies x, which is square here, by a view of itself."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Quadratic(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("module", "factored"),
+    ("module", "leaves_out"),
     [
         (Quadratic(), False),
         (nn.Sequential(nn.Flatten(), nn.Linear(5, 3, dtype=torch.float64)), True),
@@ -97,13 +97,13 @@ class Quadratic(nn.Module):
         (Centred(), False),
     ],
 )
-def test_only_graphs_that_allow_it_are_factored(module: nn.Module, *, factored: bool) -> None:
+def test_constant_columns_are_left_out_where_every_use_allows_it(module: nn.Module, *, leaves_out: bool) -> None:
     model = FlatModel(module)
     x, y = toy.blobs(5)
     x[:, 3] = 0.5
     slope, theta = torch.func.grad(model.loss_sum), model.theta()
-    program = trace(slope, theta, x, y)
-    assert program.factored is factored
+    program = trace_tangent(slope, theta, x, y)
+    assert program.takes_varying_columns is leaves_out
     v = torch.linspace(-1, 1, len(theta), dtype=torch.float64)
     expected = torch.func.jvp(lambda point: slope(point, x, y), (theta,), (v,))[1]
     found = program.tangent(v, *program.primal(theta, *program.inputs(x), y))

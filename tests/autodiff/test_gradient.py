@@ -27,8 +27,8 @@ def models() -> dict[str, FlatModel]:
 
 
 @pytest.mark.parametrize("name", models())
-def test_it_follows_the_parameters_that_it_is_bound_to(name: str) -> None:
-    """Autograd on other data and at moved parameters; every entry of the gradient is written anew."""
+def test_a_bound_program_follows_its_parameters(name: str) -> None:
+    """It agrees with autograd on other data and at changed parameters, and overwrites every entry of the gradient."""
     model = models()[name]
     model.module.double()
     x, y = toy.blobs(20)
@@ -46,11 +46,11 @@ def test_it_follows_the_parameters_that_it_is_bound_to(name: str) -> None:
         assert torch.allclose(gradient, torch.autograd.grad(expected, point)[0], rtol=1e-11, atol=1e-14)
 
 
-def test_the_default_network_makes_no_views_and_puts_nothing_together() -> None:
+def test_the_default_network_makes_no_views_and_joins_no_parts() -> None:
     model = build("mlp", (6, 5), (5,), 3, seed=0)
     x, y = toy.blobs(20)
     program = trace_gradient(lambda *arguments: mean_loss(model, *arguments), model.theta(), x.float(), y)
-    targets = [node.target for node in program.slope.graph.nodes if node.op == "call_function"]
+    targets = [node.target for node in program.evaluate.graph.nodes if node.op == "call_function"]
     assert not {aten.cat.default, aten.view.default, aten.split_with_sizes.default, aten.copy_.default} & set(targets)
     assert targets.count(aten.mm.out) == targets.count(aten.sum.IntList_out) == 3
 

@@ -1,1 +1,1 @@
-"""``python -m tests.benchmarks``: how fast hesstore is, against this machine's limits and against the alternatives."""
+"""Benchmarks (``python -m tests.benchmarks``): hesstore against the limits of this machine and against other tools."""

@@ -1,6 +1,6 @@
-"""Whether results are right: references that share no code with what is measured.
+"""Accuracy checks: references and error measures that share no code with the measured implementations.
 
-Products in float64 come from plain double backward in chunks of rows.
+The exact products are computed in float64, by plain double backward in chunks of rows.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from torch.nn.functional import cross_entropy
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from tests.benchmarks.problem import Problem
+    from tests.benchmarks.digit_problem import Problem
 
 CHUNK_ROWS = 2000
 PRODUCT_TOLERANCE = 1e-4  # relative; float32 products are within 1e-6 of exact ones
 ORTHOGONALITY_TOLERANCE = 1e-4
-ROUNDING = 16  # a residual below 16 ε |μ₁| can't be told from rounding in float32 products
+ROUNDING = 16  # a residual norm below 16 ε |μ₁| cannot be distinguished from rounding in float32 products
 
 
 def exact_products(problem: Problem, vectors: Tensor, theta: Tensor | None = None) -> Tensor:
-    """H V in float64, (m, P) for ``vectors`` (m, P); one graph a chunk serves all m."""
+    """Return H v in float64, (m, P), for each of ``vectors`` (m, P); one graph per chunk serves all of them."""
     module = problem.module((problem.theta if theta is None else theta).double())
     parameters = list(module.parameters())
     total = torch.zeros(vectors.shape, dtype=torch.float64, device=problem.device)
@@ -37,32 +37,35 @@ def exact_products(problem: Problem, vectors: Tensor, theta: Tensor | None = Non
 
 
 def relative_error(result: Tensor, exact: Tensor) -> float:
-    """‖result − exact‖ / ‖exact‖."""
+    """Return ‖result − exact‖ / ‖exact‖."""
     return float((result.double() - exact).norm() / exact.norm())
 
 
 def training_loss(problem: Problem, module: nn.Module) -> float:
-    """E, the mean cross-entropy over all rows."""
+    """Return E, the mean cross-entropy over all rows."""
     with torch.no_grad():
         return float(cross_entropy(module(problem.x), problem.y))
 
 
 class Spectrum(NamedTuple):
-    """Eigenvalues (k,) float64, in descending magnitude, and eigenvectors (k, P), on the CPU and on the device."""
+    """Eigenvalues (k,) float64 by descending magnitude, on the CPU, and eigenvectors (k, P), on the device."""
 
     eigenvalues: Tensor
     eigenvectors: Tensor
 
 
 def by_magnitude(eigenvalues: Tensor, eigenvectors: Tensor) -> Spectrum:
-    """Pairs in descending |μ|."""
+    """Return the eigenpairs by descending |μ|."""
     values = eigenvalues.double().cpu()
     order = values.abs().argsort(descending=True)
     return Spectrum(values[order], eigenvectors[order.to(eigenvectors.device)])
 
 
 def residuals(problem: Problem, spectrum: Spectrum, theta: Tensor | None = None) -> Tensor:
-    """‖H v − μ v‖ (k,) in float64, for v as given: a vector that is not of unit length shows."""
+    """Return ‖H v − μ v‖ (k,) in float64.
+
+    The vectors are not normalised, so that one without unit length shows up as an error.
+    """
     vectors = spectrum.eigenvectors.to(problem.device).double()
     exact = exact_products(problem, vectors, theta)
     defects = exact - spectrum.eigenvalues.to(problem.device)[:, None] * vectors
@@ -71,22 +74,22 @@ def residuals(problem: Problem, spectrum: Spectrum, theta: Tensor | None = None)
 
 
 def orthogonality_error(vectors: Tensor) -> float:
-    """max |V Vᵀ − I|."""
+    """Return max |V Vᵀ − I|."""
     v = vectors.double()
     return float((v @ v.T - torch.eye(len(v), dtype=v.dtype, device=v.device)).abs().max())
 
 
 def within_tolerance(spectrum: Spectrum, residual: Tensor, tol: float) -> bool:
-    """Whether each residual is at most tol |μ|, or no more than rounding."""
+    """Return whether each residual norm is at most tol |μ|, or no more than rounding."""
     magnitudes = spectrum.eigenvalues.abs()
     rounding = ROUNDING * torch.finfo(torch.float32).eps * float(magnitudes[0])
     return bool((residual <= (tol * magnitudes).clamp_min(rounding)).all())
 
 
 def num_wrong(eigenvalues: Tensor, reference: Tensor, tol: float) -> int:
-    """How many reference eigenvalues have no partner of their own within relative ``tol``: missing, or far off.
+    """Return how many reference eigenvalues have no separate counterpart within relative ``tol``.
 
-    A spurious copy of one eigenvalue takes the place of another, which is then counted.
+    A spurious copy of one eigenvalue takes the place of another one, which is then counted as wrong.
     """
     left = list(map(float, eigenvalues))
     wrong = 0

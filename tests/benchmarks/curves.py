@@ -1,4 +1,7 @@
-"""Time and peak memory as one size grows: rows, parameters, k, number of λ; each point in a fresh process."""
+"""Part ``curves``: time and peak memory of a sweep as one size grows.
+
+The sizes are rows, parameters, k and the number of grid points. Each sweep runs in a fresh process.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +14,28 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.report import Table, progress
+from tests.benchmarks.result_tables import Table, progress
 
 if TYPE_CHECKING:
-    from tests.benchmarks.report import Row
-    from tests.benchmarks.settings import Settings
+    from tests.benchmarks.benchmark_settings import Settings
+    from tests.benchmarks.result_tables import Row
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAT = 0.05
+"""Largest relative change of peak memory that counts as flat."""
 
 
 def run(settings: Settings) -> Iterator[Table]:
-    """A table for each size that grows."""
+    """Yield one table for each size that grows."""
     for size, values in grids(settings).items():
         yield curve(replace(settings, lambdas=1), size, values)
 
 
 def grids(settings: Settings) -> dict[str, list[Any]]:
-    """The values of each size, ascending; the others stay at those of ``settings``, with one λ."""
+    """Return the values of each size in ascending order.
+
+    While one size grows, the others keep the values of ``settings``, with a single grid point.
+    """
     powers = [2**exponent for exponent in range(settings.lambdas.bit_length())]
     return {
         "rows": [settings.rows // part for part in (4, 2, 1)],
@@ -39,19 +46,19 @@ def grids(settings: Settings) -> dict[str, list[Any]]:
 
 
 def curve(base: Settings, size: str, values: list[Any]) -> Table:
-    """Measure a sweep at each value of ``size``."""
+    """Measure a sweep for each value of ``size``."""
     rows = [_row(size, value, in_fresh_process(replace(base, **{size: value}))) for value in values]
     fixed = (f"{name} {_text(getattr(base, name))}" for name in ("rows", "hidden", "k", "lambdas") if name != size)
-    notes = ["s: the sweep alone, 2 epochs a λ; MiB: the whole process, PyTorch and other libraries included"]
+    notes = ["s: the sweep alone, with 2 epochs per grid point; MiB: the whole process, libraries included"]
     if size == "lambdas":
         notes.append(flatness(rows))
     return Table(f"curves: a sweep against {size} ({', '.join(fixed)})", rows, notes)
 
 
 def in_fresh_process(settings: Settings) -> dict[str, float | int]:
-    """What :mod:`tests.benchmarks.curve_point` measures."""
-    progress(f"  rows {settings.rows}, hidden {settings.hidden}, k {settings.k}, {settings.lambdas} λ")
-    command = [sys.executable, "-m", "tests.benchmarks.curve_point", json.dumps(asdict(settings))]
+    """Run :mod:`tests.benchmarks.sweep_measurement` in a fresh process, and return what it measures."""
+    progress(f"  rows {settings.rows}, hidden {settings.hidden}, k {settings.k}, grid points {settings.lambdas}")
+    command = [sys.executable, "-m", "tests.benchmarks.sweep_measurement", json.dumps(asdict(settings))]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     measured: dict[str, float | int] = json.loads(done.stdout)
     return measured
@@ -72,13 +79,16 @@ def _text(value: object) -> str:
 
 
 def flatness(rows: list[Row]) -> str:
-    """Whether peak memory stays the same from the fewest λ to the most; what leaks grows in the last doubling too."""
+    """Return a sentence on whether peak memory stays the same from the fewest to the most grid points.
+
+    It also gives the ratio of the last doubling, because leaked memory grows there too.
+    """
     first, middle, last = rows[0], rows[-2], rows[-1]
     ratio, late = _peak(last) / _peak(first), _peak(last) / _peak(middle)
     verdict = "flat" if abs(ratio - 1) <= FLAT else "NOT flat"
     return (
-        f"peak memory at {last['lambdas']} λ is {ratio:.3f} times that at {first['lambdas']} λ: {verdict} "
-        f"(within {FLAT:.0%}); it is {late:.3f} times that at {middle['lambdas']} λ"
+        f"peak memory with {last['lambdas']} grid points is {ratio:.3f} times that with {first['lambdas']}: {verdict} "
+        f"(within {FLAT:.0%}); it is {late:.3f} times that with {middle['lambdas']}"
     )
 
 

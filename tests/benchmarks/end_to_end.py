@@ -1,4 +1,7 @@
-"""One λ from initial weights to the eigenvectors' CSV file, what a sweep spends beside that, and what codecs cost."""
+"""Part ``end-to-end``: one grid point from initial weights to the CSV file of its eigenvectors.
+
+It also measures where a small sweep spends its time, and what compression costs.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,11 @@ from hesstore import SweepConfig, SweepEvent, export, run_sweep
 from hesstore import open as open_store
 from hesstore.store import Status
 from hesstore.store.writing import SweepStore
-from tests.benchmarks import original
+from tests.benchmarks import original_method
 from tests.benchmarks.accuracy import Spectrum, by_magnitude, residuals, training_loss, within_tolerance
-from tests.benchmarks.contestants import Contestant
-from tests.benchmarks.problem import DATASET, L2, ROWS_VARIABLE, Problem, digits, untrained
-from tests.benchmarks.report import Table, with_ratio
+from tests.benchmarks.digit_problem import DATASET, L2, ROWS_VARIABLE, Problem, digits, untrained
+from tests.benchmarks.hessian_products import Implementation
+from tests.benchmarks.result_tables import Table, with_ratio
 from tests.benchmarks.solvers import TOL, Solver, by_eigsh
 from tests.benchmarks.timing import Entry, Timing, interleave
 
@@ -32,8 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from tests.benchmarks.report import Row
-    from tests.benchmarks.settings import Settings
+    from tests.benchmarks.benchmark_settings import Settings
+    from tests.benchmarks.result_tables import Row
 
 EPOCHS = 6
 SWEEP_L2 = (0.0, L2, 2 * L2)
@@ -41,7 +44,7 @@ SWEEP_L2 = (0.0, L2, 2 * L2)
 
 @dataclass(frozen=True)
 class Outcome:
-    """Weights, pairs, and the lines and bytes of the CSV file."""
+    """Weights, eigenpairs, and the number of lines and bytes of the CSV file."""
 
     theta: Tensor
     spectrum: Spectrum
@@ -50,7 +53,7 @@ class Outcome:
 
 
 def sweep_config(settings: Settings, l2: tuple[float, ...], **values: object) -> SweepConfig:
-    """A sweep over the benchmark's digits, for a fixed number of epochs at each λ."""
+    """Return the config of a sweep over the benchmark's digits, with a fixed number of epochs per grid point."""
     os.environ[ROWS_VARIABLE] = str(settings.rows)
     return SweepConfig.from_mapping(
         {
@@ -68,27 +71,27 @@ def sweep_config(settings: Settings, l2: tuple[float, ...], **values: object) ->
 
 
 def run(settings: Settings) -> Iterator[Table]:
-    """One λ against the original's way; then the shares of a small sweep, and codecs on its eigenvectors."""
-    digits(settings.rows)  # made before anything is timed
-    yield one_l2(settings)
-    yield from shares(settings)
+    """Yield one grid point against the original method, the time shares of a small sweep, and its codecs."""
+    digits(settings.rows)  # cached before anything is timed
+    yield one_grid_point(settings)
+    yield from time_shares(settings)
 
 
-def one_l2(settings: Settings) -> Table:
-    """Time and check each way to do one λ."""
+def one_grid_point(settings: Settings) -> Table:
+    """Time and check each way to compute one grid point."""
     problem = untrained(settings.rows, settings.hidden, settings.device)
     entries = [Entry("hesstore (sweep, export)", partial(_in_temporary_folder, partial(hesstore_way, settings)))]
     if not settings.skip_original:
         way = partial(original_way, problem, settings.k)
-        entries.append(Entry("original (DataLoader, eigsh, savetxt)", partial(_in_temporary_folder, way), most=1))
+        entries.append(Entry("original (DataLoader, eigsh, savetxt)", partial(_in_temporary_folder, way), max_rounds=1))
     timings = interleave(entries, min(settings.repeats, 3), device=problem.device, warm_up=False)
     rows = [_row(problem, settings.k, timing) for timing in timings]
     notes = [
-        f"{EPOCHS} epochs, top {settings.k} to {TOL:g}, eigenvectors as CSV; imports and making digits are not counted",
-        "right: the loss fell, residuals from float64 products are in tolerance, and the file has a line a vector",
-        "hesstore stores gradient, weights and metrics too, and writes all digits; the original writes 9 decimals",
+        f"{EPOCHS} epochs, top {settings.k} to {TOL:g}, eigenvectors as CSV; imports and data are not timed",
+        "right: the loss fell, residual norms in float64 are within tolerance, and the file has one line per vector",
+        "hesstore also stores gradient, weights and metrics, and writes all digits; the original writes 9 decimals",
     ]
-    return Table(f"end-to-end: one λ at {settings.rows:,} rows", with_ratio(rows, "s"), notes)
+    return Table(f"end-to-end: one grid point at {settings.rows:,} rows", with_ratio(rows, "s"), notes)
 
 
 def _in_temporary_folder(way: Callable[[Path], Outcome]) -> Outcome:
@@ -97,7 +100,7 @@ def _in_temporary_folder(way: Callable[[Path], Outcome]) -> Outcome:
 
 
 def hesstore_way(settings: Settings, folder: Path) -> Outcome:
-    """A sweep of one λ and an export of its eigenvectors."""
+    """Run a sweep of one grid point, and export its eigenvectors."""
     store, out = folder / "one.zarr", folder / "csv"
     run_sweep(sweep_config(settings, (L2,)), store)
     export(store, out, only=["eigenvectors"])
@@ -107,12 +110,12 @@ def hesstore_way(settings: Settings, folder: Path) -> Outcome:
 
 
 def original_way(problem: Problem, k: int, folder: Path) -> Outcome:
-    """Epochs over a DataLoader, eigsh on products over a DataLoader, ``np.savetxt``."""
+    """Train with a DataLoader, call ``eigsh`` on products with a DataLoader, and write with ``np.savetxt``."""
     module = problem.module()
-    original.train(module, original.loader(problem, shuffle=True), EPOCHS)
+    original_method.train(module, original_method.loader(problem, shuffle=True), EPOCHS)
     theta = torch.nn.utils.parameters_to_vector(module.parameters()).detach()
-    product = original.double_backward(module, original.loader(problem, shuffle=False), len(problem.y))
-    spectrum = Solver("", Contestant("", lambda _: product), by_eigsh).run(problem, k).spectrum
+    product = original_method.double_backward(module, original_method.loader(problem, shuffle=False), len(problem.y))
+    spectrum = Solver("", Implementation("", lambda _: product), by_eigsh).run(problem, k).spectrum
     file = folder / "eigenvectors.csv"
     np.savetxt(file, spectrum.eigenvectors.numpy(), fmt="%.9f", delimiter=",")
     return _outcome(theta, spectrum, file)
@@ -129,9 +132,9 @@ def _row(problem: Problem, k: int, timing: Timing[Outcome]) -> Row:
     loss, before = (training_loss(problem, problem.module(theta)) for theta in (result.theta, problem.theta))
     right = loss < before and result.lines == k and within_tolerance(result.spectrum, residual, TOL)
     return {
-        "contestant": timing.name,
+        "implementation": timing.name,
         "s": timing.median if right else None,
-        "times": len(timing.seconds),
+        "rounds": len(timing.seconds),
         "loss after": loss,
         "residual / |μ|": float((residual / result.spectrum.eigenvalues.abs()).max()),
         "CSV, MB": result.bytes / 1e6,
@@ -139,8 +142,8 @@ def _row(problem: Problem, k: int, timing: Timing[Outcome]) -> Row:
     }
 
 
-def shares(settings: Settings) -> Iterator[Table]:
-    """Where the wall time of a sweep of three λ goes; then what codecs make of its eigenvectors."""
+def time_shares(settings: Settings) -> Iterator[Table]:
+    """Yield the time shares of a sweep of three grid points, then the codecs on its eigenvectors."""
     opened: list[float] = []
 
     def observer(event: SweepEvent) -> None:
@@ -152,23 +155,23 @@ def shares(settings: Settings) -> Iterator[Table]:
         run_sweep(sweep_config(settings, SWEEP_L2), store, observer=observer)
         wall, preparing = time.perf_counter() - began, opened[0] - began
         ds = open_store(store).load()
-        alone = store_again(ds, store)
+        alone = record_again(ds, store)
     fits, analyses = float(ds["fit_seconds"].sum()), float(ds["analysis_seconds"].sum())
     parts = {
         "preparing: data, network, template of the store": preparing,
         "fits": fits,
         "analyses: gradient and spectrum": analyses,
-        "metrics, and storing that nothing hid": wall - preparing - fits - analyses,
-        "all": wall,
+        "metrics, and storing not hidden by other work": wall - preparing - fits - analyses,
+        "total": wall,
     }
     again = (
-        f"the same records written again with nothing beside: {alone:.2f} s, a share of {alone / wall:.4f}; during the "
-        "sweep that happens beside fits and analyses, and takes processor time from them"
+        f"recording the same results again, with no other work: {alone:.2f} s, a share of {alone / wall:.4f}; "
+        "the sweep records during fits and analyses, which takes processor time from them"
     )
     yield Table(
-        f"end-to-end: where a sweep of {len(SWEEP_L2)} λ spends its time",
+        f"end-to-end: where a sweep of {len(SWEEP_L2)} grid points spends its time",
         [{"part": name, "s": seconds, "share": seconds / wall} for name, seconds in parts.items()],
-        [f"complete: {_complete(ds)} of {len(SWEEP_L2)} λ, from the store", again],
+        [f"complete: {_complete(ds)} of {len(SWEEP_L2)} grid points, as the store says", again],
     )
 
     yield codecs(ds["eigenvectors"].to_numpy()[0])
@@ -178,7 +181,10 @@ CODECS = (("lz4", 5), ("lz4", 1), ("zstd", 1), ("zstd", 3))
 
 
 def codecs(eigenvectors: NDArray[np.float32]) -> Table:
-    """Time and size of Blosc's codecs on eigenvectors (λ, mode, parameter), each vector by itself as in a store."""
+    """Measure time and size of Blosc's codecs on eigenvectors (λ, mode, parameter).
+
+    Each vector is compressed separately, as in a store.
+    """
     rows: list[Row] = []
     for name, level in CODECS:
         codec = Blosc(name, level, Blosc.SHUFFLE)
@@ -192,17 +198,19 @@ def codecs(eigenvectors: NDArray[np.float32]) -> Table:
         rows.append(
             {
                 "codec": f"{name} {level}",
-                "write, ms a λ": seconds[0] / len(eigenvectors) * 1e3 if right else None,
-                "read, ms a λ": seconds[1] / len(eigenvectors) * 1e3 if right else None,
+                "write, ms per grid point": seconds[0] / len(eigenvectors) * 1e3 if right else None,
+                "read, ms per grid point": seconds[1] / len(eigenvectors) * 1e3 if right else None,
                 "size": sum(map(len, encoded)) / eigenvectors.nbytes,
                 "result": "right" if right else "WRONG",
             }
         )
-    return Table("end-to-end: Blosc's codecs on these eigenvectors, bytes shuffled", rows, ["the store's is the first"])
+    return Table(
+        "end-to-end: Blosc's codecs on these eigenvectors, bytes shuffled", rows, ["stores use the first codec"]
+    )
 
 
-def store_again(ds: xr.Dataset, path: Path) -> float:
-    """Seconds to record all λ of ``ds`` once more, one after the other."""
+def record_again(ds: xr.Dataset, path: Path) -> float:
+    """Record all grid points of ``ds`` again, one after the other, and return the seconds that it takes."""
     store = SweepStore.open(path)
     (run,) = store.runs
     cells = [

@@ -1,4 +1,7 @@
-"""Eigenvectors as text: hesstore's export of a store against what writes one matrix; seconds a λ, rate, and memory."""
+"""Part ``export``: eigenvectors as CSV, by hesstore's export and by functions that write one matrix.
+
+It measures seconds per grid point, the rate, and peak memory.
+"""
 
 from __future__ import annotations
 
@@ -17,28 +20,30 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import hesstore
-from tests.benchmarks.counts import num_parameters
+from tests.benchmarks.operation_counts import num_parameters
 from tests.benchmarks.overlap import make_store
-from tests.benchmarks.report import Table, progress
+from tests.benchmarks.result_tables import Table, progress
 
 if TYPE_CHECKING:
-    from tests.benchmarks.report import Row
-    from tests.benchmarks.settings import Settings
+    from tests.benchmarks.benchmark_settings import Settings
+    from tests.benchmarks.result_tables import Row
 
 ROOT = Path(__file__).resolve().parents[2]
 Matrix = NDArray[np.float32]
 
 
 def savetxt9(path: Path, vectors: Matrix) -> None:
-    """As the field's scripts do."""
+    """Write with 9 decimals, as the original scripts do."""
     np.savetxt(path, vectors, fmt="%.9f", delimiter=",")
 
 
 def savetxt(path: Path, vectors: Matrix) -> None:
+    """Write with NumPy's default format, which loses no digit."""
     np.savetxt(path, vectors, delimiter=",")
 
 
 def to_csv(path: Path, vectors: Matrix) -> None:
+    """Write with pandas."""
     pd.DataFrame(vectors).to_csv(path, header=False, index=False)
 
 
@@ -47,22 +52,22 @@ OTHERS: dict[str, tuple[Callable[[Path, Matrix], None], float]] = {
     "np.savetxt": (savetxt, 0.0),
     "pandas to_csv": (to_csv, 0.0),
 }
-"""What writes a matrix, and by how much its numbers may be off."""
+"""The other writers of a matrix, each with the largest error allowed in the numbers that it writes."""
 
 
 def run(settings: Settings) -> Iterator[Table]:
-    """Two tables: time against the others, and memory against the number of λ."""
+    """Yield the times of all writers, then the peak memory of exports of more and more grid points."""
     parameters = num_parameters((784, *settings.hidden, 10))
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "vectors.zarr"
-        progress(f"  a store of {settings.lambdas} λ")
+        progress(f"  making a store of {settings.lambdas} grid points")
         make_store(store, settings.lambdas, settings.k, parameters)
         yield compare(store, settings.lambdas, settings.repeats)
         yield memory(store, settings.lambdas)
 
 
 def compare(store: Path, lambdas: int, repeats: int) -> Table:
-    """Each of the contestants in turn, ``repeats`` times."""
+    """Time and check all writers in turn, ``repeats`` times."""
     vectors = hesstore.open(store)["eigenvectors"].isel(run=0, l2=0).values
     seconds: dict[str, list[float]] = {}
     sizes: dict[str, int] = {}
@@ -80,7 +85,7 @@ def compare(store: Path, lambdas: int, repeats: int) -> Table:
     rows: list[Row] = [
         {
             "writer": name,
-            "s a λ": median(times) if right.get(name, True) else None,
+            "s per grid point": median(times) if right.get(name, True) else None,
             "MB/s": sizes[name] / median(times) / 1e6 if right.get(name, True) else None,
             "× hesstore": median(times) / best,
             "result": "right" if right.get(name, True) else "WRONG",
@@ -88,11 +93,11 @@ def compare(store: Path, lambdas: int, repeats: int) -> Table:
         for name, times in seconds.items()
     ]
     notes = [
-        f"hesstore: {lambdas} λ from the store to files, with checksums, a manifest and every file flushed to the disk",
-        "the others: one matrix from memory, not flushed",
-        "the disk: the same bytes, written and flushed",
+        f"hesstore: {lambdas} grid points from the store to files, with checksums, a manifest, and all files flushed",
+        "other writers: one matrix from memory, not flushed to the disk",
+        "the disk: the same number of bytes, written and flushed",
     ]
-    return Table(f"export: eigenvectors as text, {vectors.shape[0]} × {vectors.shape[1]:,} a λ", rows, notes)
+    return Table(f"export: eigenvectors as text, {vectors.shape[0]} × {vectors.shape[1]:,} per grid point", rows, notes)
 
 
 def _time_hesstore(
@@ -132,13 +137,13 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def _error(path: Path, vectors: Matrix) -> float:
-    """Largest deviation of the first line."""
+    """Return the largest error in the first line, or infinity if the line has the wrong length."""
     with path.open() as file:
         first = np.array(file.readline().split(","), dtype=np.float32)
     return float(np.abs(first.astype(np.float64) - vectors[0]).max()) if len(first) == vectors.shape[1] else np.inf
 
 
-MEASURED = """
+EXPORT_SCRIPT = """
 import sys, tempfile
 from pathlib import Path
 from hesstore.exporting import export
@@ -149,17 +154,17 @@ with tempfile.TemporaryDirectory(dir=Path(sys.argv[1]).parent) as folder:
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 print(int(status["VmHWM"].split()[0]) / 1024)
 """
-"""A process that exports, as the command does, without PyTorch."""
+"""The code of a process that exports a store without importing PyTorch, and prints its peak memory in MiB."""
 
 
 def memory(store: Path, lambdas: int) -> Table:
-    """Peak memory of a process that exports a quarter, a half, and all of the λ."""
+    """Measure the peak memory of exports of a quarter, a half and all of the grid points."""
     counts = sorted({max(1, lambdas // part) for part in (4, 2, 1)})
-    rows: list[Row] = [{"λ": count, "peak, MiB": measure(store, count)} for count in counts]
+    rows: list[Row] = [{"grid points": count, "peak, MiB": measure(store, count)} for count in counts]
     return Table("export: peak memory", rows, [])
 
 
 def measure(store: Path, count: int) -> float:
-    """Peak memory of a fresh process that exports ``count`` λ, MiB."""
-    command = [sys.executable, "-c", MEASURED, str(store), str(count)]
+    """Return the peak memory, in MiB, of a fresh process that exports ``count`` grid points."""
+    command = [sys.executable, "-c", EXPORT_SCRIPT, str(store), str(count)]
     return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT).stdout)

@@ -1,13 +1,14 @@
-"""A model on paper of a sweep on one NVIDIA H100: a PREDICTION, nothing here was measured on a GPU.
+"""Part ``h100``: a model of a sweep on one NVIDIA H100. It is a PREDICTION; nothing here was measured on a GPU.
 
-Work is counted as operations, bytes to and from memory, and kernel launches. A piece of work takes
+The model counts operations, bytes to and from memory, and kernel launches. A piece of work takes
 
-    launches · (time a launch)  +  max(operations / achieved rate, bytes / achieved bandwidth).
+    launches · (seconds per launch)  +  max(operations / achieved rate, bytes / achieved bandwidth).
 
-With G models stacked, operations and bytes grow G-fold. The launches of a training step stay; those of a product grow
-with the chunks of rows that the stack is cut into; Lanczos vectors are each model's own, and so are their launches. A
-continuation fits one λ after the other, so its fits have G = 1; its analyses, like all work of independent λ, can be
-stacked. Storing goes on beside all else; no two other pieces are assumed to overlap.
+With G stacked models, operations and bytes grow G-fold. The number of launches of a training step stays the same. That
+of a Hessian product grows with the number of row chunks into which the stack is cut. That of the other Lanczos work
+grows G-fold, because each model has its own Lanczos vectors. A continuation fits one grid point after the other, so its
+fits have G = 1. Its analyses can be stacked, as can all work of independent grid points. The model assumes that storing
+overlaps with all other work, and that nothing else overlaps.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.counts import gradient_flop, hvp_flop, num_parameters
 from tests.benchmarks.h100_assumptions import Assumptions, Workload
-from tests.benchmarks.report import Table
+from tests.benchmarks.operation_counts import gradient_flop, hvp_flop, num_parameters
+from tests.benchmarks.result_tables import Table
 
 if TYPE_CHECKING:
-    from tests.benchmarks.report import Row
-    from tests.benchmarks.settings import Settings
+    from tests.benchmarks.benchmark_settings import Settings
+    from tests.benchmarks.result_tables import Row
 
 WARNING = "PREDICTION, NOTHING HERE WAS MEASURED ON A GPU"
 GOAL_SECONDS = 360
@@ -32,7 +33,7 @@ FLOAT = 4  # bytes
 
 @dataclass(frozen=True)
 class Cost:
-    """Work on the device: operations, bytes, launches; and seconds on the host that nothing hides."""
+    """The operations, bytes and launches on the device, and the seconds on the host that do not overlap with them."""
 
     flop: float
     bytes: float
@@ -40,27 +41,30 @@ class Cost:
     host_seconds: float = 0.0
 
     def seconds(self, assumptions: Assumptions, launch: float) -> float:
-        """Predicted time, with ``launch`` seconds a launch."""
+        """Return the predicted time with ``launch`` seconds per launch."""
         work = max(self.flop / assumptions.flop_rate, self.bytes / assumptions.bandwidth)
         return self.launches * launch + work + self.host_seconds
 
 
 def step_cost(work: Workload, a: Assumptions, models: int) -> Cost:
-    """One training step of ``models`` stacked models, each with its own batch."""
+    """Return the cost of one training step of ``models`` stacked models, each with its own batch."""
     batch = work.batch * (a.input_accesses * work.widths[0] + a.unit_accesses * work.units)
     values = a.parameter_accesses * num_parameters(work.widths) + batch
     return Cost(models * gradient_flop(work.widths, work.batch), models * FLOAT * values, a.step_kernels)
 
 
 def product_cost(work: Workload, a: Assumptions, models: int) -> Cost:
-    """One Hessian-vector product each; the inputs are read twice: forward, and for the gradient's tangent."""
+    """Return the cost of one Hessian product for each model.
+
+    The inputs are read twice: in the forward pass, and for the tangent of the gradient.
+    """
     values = work.rows * (2 * work.widths[0] + a.unit_accesses * work.units)
     chunks = math.ceil(work.rows / max(1, a.rows_at_once // models))
     return Cost(models * hvp_flop(work.widths, work.rows), models * FLOAT * values, chunks * a.product_kernels)
 
 
 def passes_cost(work: Workload, a: Assumptions, models: int) -> Cost:
-    """All else that a λ needs of the data: the gradient, the cached primal pass, metrics on both splits."""
+    """Return the cost of the other passes over the data: the gradient, the cached primal pass and the metrics."""
     seen = work.rows + work.test_rows
     forward = 2 * seen * sum(map(math.prod, zip(work.widths, work.widths[1:], strict=False)))
     flop = 2 * gradient_flop(work.widths, work.rows) + forward
@@ -70,21 +74,22 @@ def passes_cost(work: Workload, a: Assumptions, models: int) -> Cost:
 
 
 def lanczos_cost(work: Workload, a: Assumptions, models: int) -> Cost:
-    """All steps of Lanczos but the products: reorthogonalisation, looks at T on the host, Ritz vectors.
+    """Return the cost of Lanczos without the products.
 
-    Gram–Schmidt against m vectors of P values reads them twice, 4 m P operations; V and A V are two (k, M)·(M, P).
+    It consists of reorthogonalisation, checks of T on the host, and Ritz vectors. Gram–Schmidt against m vectors of P
+    values takes 4 m P operations and reads the vectors twice. V and A V are two matrix products (k, m)·(m, P).
     """
     p, m = num_parameters(work.widths), work.products
     against = a.gram_schmidt_passes * m * (m + 1) // 2
     flop = 4 * against * p + 2 * 2 * work.k * m * p
     values = 2 * against * p + 2 * (m + work.k) * p
-    looks = math.ceil(m / a.look_every) * a.look_seconds
-    return Cost(models * flop, models * FLOAT * values, models * m * a.lanczos_kernels, models * looks)
+    checks = math.ceil(m / a.check_interval) * a.check_seconds
+    return Cost(models * flop, models * FLOAT * values, models * m * a.lanczos_kernels, models * checks)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds of each phase for all λ."""
+    """The seconds of each phase for all grid points."""
 
     fit: float
     passes: float
@@ -94,20 +99,20 @@ class Prediction:
 
     @property
     def total(self) -> float:
-        """All of it: one after the other, but for storing."""
+        """The total: all phases in sequence, except that storing overlaps with the others."""
         return max(self.fit + self.passes + self.products + self.lanczos, self.storing)
 
     @property
     def dominant(self) -> str:
-        """The phase that takes most."""
+        """The name of the longest phase."""
         return max((field.name for field in fields(self)), key=lambda name: float(getattr(self, name)))
 
 
 def predict(work: Workload, a: Assumptions, *, launch: float, fit_models: int, analysis_models: int) -> Prediction:
-    """Time of a whole sweep, with so many models stacked in fits and in analyses."""
+    """Predict the time of a sweep with ``fit_models`` stacked in fits and ``analysis_models`` in analyses."""
 
     def total(cost: Callable[[Workload, Assumptions, int], Cost], models: int) -> float:
-        full, rest = divmod(work.l2s, models)
+        full, rest = divmod(work.grid_points, models)
         groups = [(full, models), (1, rest)] if rest else [(full, models)]
         return sum(count * cost(work, a, size).seconds(a, launch) for count, size in groups)
 
@@ -116,12 +121,15 @@ def predict(work: Workload, a: Assumptions, *, launch: float, fit_models: int, a
         passes=total(passes_cost, analysis_models),
         products=work.products * total(product_cost, analysis_models),
         lanczos=total(lanczos_cost, analysis_models),
-        storing=work.l2s * a.store_seconds,
+        storing=work.grid_points * a.store_seconds,
     )
 
 
 def resident_gib(work: Workload, a: Assumptions, models: int) -> float:
-    """Data, and for each stacked model the cached primal values and the Lanczos vectors with their products."""
+    """Return the GiB of the data and, for each stacked model, of cached primal values and Lanczos vectors.
+
+    Each Lanczos vector is kept with its product.
+    """
     primal = work.rows * a.cached_per_unit * work.units
     lanczos = 2 * work.products * num_parameters(work.widths)
     return FLOAT * (work.rows * work.widths[0] + models * (primal + lanczos)) / 2**30
@@ -131,24 +139,24 @@ STACKS = (("continuation", 1), ("continuation", 32), *(("independent", models) f
 
 
 def run(settings: Settings) -> Iterator[Table]:
-    """Assumptions, terms, and the predicted time of the whole experiment."""
+    """Yield the assumptions, the cost of each piece of work, and the predicted time of the whole experiment."""
     assumptions = Assumptions()
     most = Workload(widths=(784, *settings.hidden, 10), k=settings.k)
     given = Workload(widths=most.widths, k=settings.k, epochs=settings.epochs)
-    yield Table(f"h100: {WARNING}: assumptions", [*assumptions.stated(), *most.stated()])
-    yield terms(most, assumptions)
+    yield Table(f"h100: {WARNING}: assumptions", [*assumptions.described(), *most.described()])
+    yield costs(most, assumptions)
     yield forecast(list(dict.fromkeys((most, given))), assumptions)
 
 
-def terms(work: Workload, a: Assumptions) -> Table:
-    """The pieces of work, and how often a continuation does each."""
-    steps = work.l2s * work.epochs * work.steps_per_epoch
+def costs(work: Workload, a: Assumptions) -> Table:
+    """Return the cost of each piece of work, and how often a continuation does it."""
+    steps = work.grid_points * work.epochs * work.steps_per_epoch
     pieces = [
         ("training step, G = 1", step_cost(work, a, 1), steps),
         ("training step, G = 32", step_cost(work, a, 32), math.ceil(steps / 32)),
-        ("Hessian product", product_cost(work, a, 1), work.l2s * work.products),
-        ("gradient, primal pass, metrics", passes_cost(work, a, 1), work.l2s),
-        ("Lanczos beside products", lanczos_cost(work, a, 1), work.l2s),
+        ("Hessian product", product_cost(work, a, 1), work.grid_points * work.products),
+        ("gradient, primal pass, metrics", passes_cost(work, a, 1), work.grid_points),
+        ("Lanczos without products", lanczos_cost(work, a, 1), work.grid_points),
     ]
     rows: list[Row] = [
         {
@@ -159,71 +167,71 @@ def terms(work: Workload, a: Assumptions) -> Table:
             "operations, µs": cost.flop / a.flop_rate * 1e6,
             "bytes, µs": cost.bytes / a.bandwidth * 1e6,
             "host, µs": cost.host_seconds * 1e6,
-            "all eager, µs": cost.seconds(a, a.launch_eager) * 1e6,
-            "all in a graph, µs": cost.seconds(a, a.launch_graph) * 1e6,
-            "how often": count,
+            "total eager, µs": cost.seconds(a, a.launch_eager) * 1e6,
+            "total in a graph, µs": cost.seconds(a, a.launch_graph) * 1e6,
+            "count": count,
         }
         for name, cost, count in pieces
     ]
-    return Table(f"h100: {WARNING}: terms, at {work.epochs} epochs", rows)
+    return Table(f"h100: {WARNING}: costs at {work.epochs} epochs", rows)
 
 
 def forecast(workloads: list[Workload], a: Assumptions) -> Table:
-    """The whole experiment in each way, and whether it would take less than six minutes."""
+    """Return the predicted time of the whole experiment for each path, kind of launch and stack size."""
     rows = [
         _row(work, a, path, name, launch, models)
         for work in workloads
         for path, models in STACKS
         for name, launch in (("eager", a.launch_eager), ("CUDA graph", a.launch_graph))
     ]
-    l2s, data = workloads[0].l2s, workloads[0].rows
-    return Table(f"h100: {WARNING}: {l2s} λ on {data:,} digits", rows, _notes(workloads[0], a))
+    points, data = workloads[0].grid_points, workloads[0].rows
+    return Table(f"h100: {WARNING}: {points} grid points, {data:,} digits", rows, _notes(workloads[0], a))
 
 
 def _row(work: Workload, a: Assumptions, path: str, launches: str, launch: float, models: int) -> Row:
     fit_models = models if path == "independent" else 1
     seconds = predict(work, a, launch=launch, fit_models=fit_models, analysis_models=models)
-    groups = math.ceil(work.l2s / fit_models)
+    groups = math.ceil(work.grid_points / fit_models)
     return {
         "path": path,
         "launches": launches,
         "G fit": fit_models,
         "G analysis": models,
         "epochs": work.epochs,
-        "steps in a row": groups * work.epochs * work.steps_per_epoch,
+        "sequential steps": groups * work.epochs * work.steps_per_epoch,
         "fits, s": seconds.fit,
         "passes, s": seconds.passes,
         "products, s": seconds.products,
         "Lanczos, s": seconds.lanczos,
         "storing, s": seconds.storing,
-        "all, min": seconds.total / 60,
-        "most in": seconds.dominant,
+        "total, min": seconds.total / 60,
+        "longest phase": seconds.dominant,
         "GiB": resident_gib(work, a, models),
         "under 6 min": seconds.total < GOAL_SECONDS,
     }
 
 
 def _notes(work: Workload, a: Assumptions) -> list[str]:
-    chain = work.l2s * work.epochs * work.steps_per_epoch
+    chain = work.grid_points * work.epochs * work.steps_per_epoch
     launches = chain * a.step_kernels * a.launch_graph / 60
     chained = (
-        f"a continuation of {work.epochs} epochs is {chain:,} steps one after the other: {launches:.1f} min of "
-        f"launches alone at {a.launch_graph * 1e6:g} µs each, whatever the GPU computes"
+        f"a continuation of {work.epochs} epochs has {chain:,} sequential steps; their launches alone take "
+        f"{launches:.1f} min at {a.launch_graph * 1e6:g} µs each, however fast the GPU computes"
     )
     limit = (
-        f"in a CUDA graph, with 32 analyses stacked, a continuation stays under 6 min up to "
-        f"{break_even_epochs(work, a):.1f} epochs a λ on average"
+        f"with CUDA graphs and 32 stacked analyses, a continuation takes less than 6 min up to "
+        f"{break_even_epochs(work, a):.1f} mean epochs per grid point"
     )
     return [
         chained,
         limit,
-        "a stack of fits ends with its last model: early stopping saves less than for one model alone",
-        "set-up, tracing, graph capture, data loading and export are not in the model",
+        "a stack of fits ends with its last model, so that early stopping saves less than for a single model",
+        "the model does not include set-up, tracing, graph capture, data loading and export",
     ]
 
 
 def break_even_epochs(work: Workload, a: Assumptions) -> float:
-    """Mean epochs at which a continuation, its launches in a graph, takes exactly the goal."""
+    """Return the mean epochs per grid point with which a continuation in CUDA graphs takes ``GOAL_SECONDS``."""
     seconds = predict(work, a, launch=a.launch_graph, fit_models=1, analysis_models=32)
     others = seconds.passes + seconds.products + seconds.lanczos
     return (GOAL_SECONDS - others) / (seconds.fit / work.epochs)

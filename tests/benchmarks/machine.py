@@ -1,4 +1,4 @@
-"""What the numbers were measured on."""
+"""The machine that the numbers were measured on, and measurements of its processes from ``/proc``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import scipy
 import torch
 
 if TYPE_CHECKING:
-    from tests.benchmarks.report import Facts
+    from tests.benchmarks.result_tables import Facts
 
 
 def describe(device: torch.device) -> Facts:
-    """Processor, cores, threads, device and versions."""
+    """Return processor, cores, threads, device and versions."""
     return {
         "CPU": cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
@@ -34,7 +34,7 @@ def describe(device: torch.device) -> Facts:
 
 
 def cpu_model() -> str:
-    """The processor's name as Linux gives it."""
+    """Return the name of the processor that Linux reports."""
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -42,16 +42,20 @@ def cpu_model() -> str:
 
 
 def busy_seconds_of_others() -> float:
-    """CPU seconds since the machine started that neither this process nor the ones it has waited for have used."""
+    """Return the CPU seconds since the machine started that other processes have used.
+
+    Neither this process nor the child processes that it has waited for are counted.
+    """
     fields = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:]
     user, nice, system, _idle, _iowait, irq, softirq = map(int, fields[:7])
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
 
 
 def peak_resident_mib() -> float:
-    """Most memory that this process has had resident, MiB.
+    """Return the peak resident memory of this process in MiB.
 
-    Not ``resource.getrusage``: its ``ru_maxrss`` survives ``exec``, so a subprocess would report its parent's peak.
+    ``resource.getrusage`` is no alternative: its ``ru_maxrss`` survives ``exec``, so that a subprocess would report
+    the peak of its parent.
     """
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))

@@ -1,4 +1,7 @@
-"""The overlap map of all pairs of λ: time and peak memory, each number of λ in a fresh process."""
+"""Part ``overlap``: time and peak memory of the overlap map of all pairs of grid points.
+
+Each size is measured in a fresh process.
+"""
 
 from __future__ import annotations
 
@@ -17,45 +20,45 @@ import numpy as np
 import hesstore
 from hesstore.analysis import overlap_map
 from hesstore.store import Status, SweepStore
-from tests.benchmarks.counts import num_parameters
 from tests.benchmarks.machine import peak_resident_mib
-from tests.benchmarks.report import Table, progress
+from tests.benchmarks.operation_counts import num_parameters
+from tests.benchmarks.result_tables import Table, progress
 from tests.support.scale import ANALYSED, FITTED, spec, values
 
 if TYPE_CHECKING:
-    from tests.benchmarks.report import Row
-    from tests.benchmarks.settings import Settings
+    from tests.benchmarks.benchmark_settings import Settings
+    from tests.benchmarks.result_tables import Row
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(settings: Settings) -> Iterator[Table]:
-    """The table, at a quarter, a half and all of ``settings.lambdas``."""
+    """Yield the table, for a quarter, a half and all of ``settings.lambdas`` grid points."""
     counts = sorted({max(2, settings.lambdas // part) for part in (4, 2, 1)})
     yield compare(counts, settings.k, num_parameters((784, *settings.hidden, 10)))
 
 
 def compare(counts: list[int], k: int, parameters: int) -> Table:
-    """Measure the map at each number of λ."""
+    """Measure the map for each number of grid points."""
     rows = [_row(count, k, parameters) for count in counts]
     notes = [
-        "vectors are random, which compress less than real ones; a λ has all but one of its predecessor's",
-        "right: λ that are n steps apart share k − n vectors, so their overlap is 1 − n/k, or chance from n = k on",
-        "GFLOP/s: of the products of all pairs of λ, each pair once",
-        "the paper's grid is --lambdas 451: 6.4 GB in the temporary folder",
+        "vectors are random and compress less than real ones; each grid point shares all but one with the previous one",
+        "right: grid points n steps apart share k − n vectors, so their overlap is 1 − n/k, or chance for n ≥ k",
+        "GFLOP/s: counts the products of all pairs of grid points, each pair once",
+        "--lambdas 451 is the grid of the paper; it needs 6.4 GB in the temporary folder",
     ]
-    return Table(f"overlap: all pairs of λ, first {k} eigenvectors, {parameters:,} parameters", rows, notes)
+    return Table(f"overlap: all pairs of grid points, first {k} eigenvectors, {parameters:,} parameters", rows, notes)
 
 
 def _row(count: int, k: int, parameters: int) -> Row:
-    progress(f"  {count} λ")
+    progress(f"  {count} grid points")
     command = [sys.executable, "-m", "tests.benchmarks.overlap", str(count), str(k), str(parameters)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     measured: dict[str, float] = json.loads(done.stdout)
     right = measured["error"] <= 1e-4 + 5 * k / parameters
     flop = count * (count + 1) * k * k * parameters
     return {
-        "λ": count,
+        "grid points": count,
         "s": measured["seconds"] if right else None,
         "GFLOP/s": flop / measured["seconds"] / 1e9 if right else None,
         "peak, MiB": measured["peak_mib"],
@@ -65,7 +68,7 @@ def _row(count: int, k: int, parameters: int) -> Row:
 
 
 def measure(count: int, k: int, parameters: int) -> dict[str, float]:
-    """Seconds, peak memory of the process, and largest error of the map of a store that is made for it."""
+    """Return the seconds, the peak memory of this process, and the largest error of the map of a new store."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "vectors.zarr"
         make_store(path, count, k, parameters)
@@ -78,7 +81,10 @@ def measure(count: int, k: int, parameters: int) -> dict[str, float]:
 
 
 def make_store(path: Path, count: int, k: int, parameters: int) -> None:
-    """One run in which each λ replaces one of its predecessor's vectors by a random one orthogonal to all of them."""
+    """Make a store of one run in which each grid point differs from the previous one in one eigenvector.
+
+    The new vector is random and orthogonal to all vectors of the previous grid point.
+    """
     rng = np.random.default_rng(0)
     store = SweepStore.create(path, spec(count, parameters, k))
     vectors = np.linalg.qr(rng.standard_normal((parameters, k)))[0].T.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Each way to get the largest eigenpairs, from θ to vectors, with its products counted and timed."""
+"""The eigensolvers that are compared, from weights to eigenpairs, with their products counted and timed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 import hesstore
 from tests.benchmarks.accuracy import Spectrum, by_magnitude
-from tests.benchmarks.contestants import (
+from tests.benchmarks.hessian_products import (
     CURVLINOPS,
     EIGENTHINGS,
     HESSTORE,
     ORIGINAL,
-    Contestant,
+    Implementation,
     Product,
-    direction,
-    imported,
+    optional_package,
+    random_vector,
 )
 from tests.benchmarks.timing import synchronise, timed
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from tests.benchmarks.problem import Problem
+    from tests.benchmarks.digit_problem import Problem
 
 TOL = 1e-3
-MOST_STEPS = 1000
+MAX_STEPS = 1000
 
 
 class CountedOperator:
-    """H as an operator that counts its products and the seconds in them."""
+    """An operator for H that counts its products and the seconds that they take."""
 
     def __init__(self, product: Product, theta: Tensor) -> None:
         self.product = product
@@ -46,7 +46,7 @@ class CountedOperator:
         self.seconds = 0.0
 
     def matvec(self, v: Tensor) -> Tensor:
-        """H v."""
+        """Return H v."""
         synchronise(self.device)
         began = time.perf_counter()
         result = self.product(v)
@@ -57,8 +57,11 @@ class CountedOperator:
 
 
 @dataclass(frozen=True)
-class Solved:
-    """What a solver found, the products that it took, and the seconds of setting up, in products, and beside them."""
+class Solution:
+    """The eigenpairs that a solver found, its number of products, and the seconds of set-up, products and solver.
+
+    The solver's seconds include neither the set-up nor the products.
+    """
 
     spectrum: Spectrum
     num_matvecs: int
@@ -69,36 +72,36 @@ class Solved:
 
 @dataclass(frozen=True)
 class Solver:
-    """A way to get the k largest eigenpairs: products from ``contestant``, pairs from ``solve(operator, k)``."""
+    """A way to compute the top k: products by ``implementation``, eigenpairs by ``solve(operator, k)``."""
 
     name: str
-    contestant: Contestant
+    implementation: Implementation
     solve: Callable[[CountedOperator, int], Spectrum]
 
-    def run(self, problem: Problem, k: int) -> Solved:
-        """From weights to pairs: setting up the products is part of it."""
-        setup, product = timed(partial(self.contestant.make, problem), problem.device)
+    def run(self, problem: Problem, k: int) -> Solution:
+        """Compute the top k from the weights; this includes the set-up of the products."""
+        setup, product = timed(partial(self.implementation.make, problem), problem.device)
         operator = CountedOperator(product, problem.theta)
         seconds, spectrum = timed(partial(self.solve, operator, k), problem.device)
-        return Solved(spectrum, operator.num_matvecs, setup, operator.seconds, seconds - operator.seconds)
+        return Solution(spectrum, operator.num_matvecs, setup, operator.seconds, seconds - operator.seconds)
 
 
 def by_hesstore(operator: CountedOperator, k: int) -> Spectrum:
-    """hesstore's Lanczos."""
+    """Return the top k from hesstore's Lanczos."""
     pairs = hesstore.lanczos(operator, k, tol=TOL)
     return by_magnitude(pairs.eigenvalues, pairs.eigenvectors)
 
 
 def hesstore_later(problem: Problem) -> Solver:
-    """hesstore at a λ after the first: what it traces and arranges serves all of them."""
+    """Return hesstore's solver at a later grid point, which uses the traced program of the first one again."""
     hessian = hesstore.Hessian(problem.model, problem.x, problem.y)
     hessian.at(problem.theta)
-    later = Contestant("hesstore", lambda at: hessian.at(at.theta).matvec)
-    return Solver("hesstore, each λ after the first", later, by_hesstore)
+    later = Implementation("hesstore", lambda at: hessian.at(at.theta).matvec)
+    return Solver("hesstore, after the first grid point", later, by_hesstore)
 
 
 def by_eigsh(operator: CountedOperator, k: int) -> Spectrum:
-    """SciPy's ARPACK, with its own choice of basis size."""
+    """Return the top k from SciPy's ARPACK, with its default basis size."""
 
     def matvec(v: NDArray[np.float32]) -> NDArray[np.float32]:
         vector = torch.from_numpy(v.reshape(-1).astype(np.float32)).to(operator.device)
@@ -113,30 +116,31 @@ def by_eigsh(operator: CountedOperator, k: int) -> Spectrum:
 
 
 def by_eigenthings(operator: CountedOperator, k: int, **options: Any) -> Spectrum:
-    """hessian-eigenthings' Lanczos; with its defaults unless ``options`` say otherwise."""
-    eigenthings = imported("hessian_eigenthings")
+    """Return the top k from the Lanczos of hessian-eigenthings, with its defaults where ``options`` give no value."""
+    eigenthings = optional_package("hessian_eigenthings")
     theirs = eigenthings.LambdaOperator(operator.matvec, operator.size, operator.device, operator.dtype)
     found = eigenthings.lanczos(theirs, k=k, seed=0, **options)
     return by_magnitude(found.eigenvalues, found.eigenvectors)
 
 
 def steps_needed(problem: Problem, k: int) -> int:
-    """Lanczos steps after which k pairs have converged: what a user of a fixed number of steps has to find out.
+    """Return the number of Lanczos steps after which k pairs have converged.
 
-    The first m steps of a long chain are the chain of m steps, so one long chain tells for all m: the residual
-    estimates are β_m |s_mi|, s the eigenvectors of T_m.
+    The user of a solver with a fixed number of steps has to find this number. The first m steps of a long chain are
+    the chain of m steps, so one long chain gives the residual estimates β_m |s_mi| for all m, where s_i are the
+    eigenvectors of T_m.
     """
-    eigenthings = imported("hessian_eigenthings")
+    eigenthings = optional_package("hessian_eigenthings")
     operator = eigenthings.LambdaOperator(HESSTORE.make(problem), len(problem.theta), problem.device)
     length = 6 * k
-    while length < MOST_STEPS:
-        chain = eigenthings.lanczos_tridiagonal(operator, direction(problem), min(length, operator.size))
+    while length < MAX_STEPS:
+        chain = eigenthings.lanczos_tridiagonal(operator, random_vector(problem), min(length, operator.size))
         alpha, beta = chain.alphas.double().cpu(), chain.betas.double().cpu()
         for steps in range(k, len(alpha)):
             if _converged(alpha[:steps], beta[:steps], k):
                 return steps
         length *= 2
-    return MOST_STEPS
+    return MAX_STEPS
 
 
 def _converged(alpha: Tensor, beta: Tensor, k: int) -> bool:
@@ -153,7 +157,7 @@ EIGENTHINGS_DEFAULTS = Solver("hessian-eigenthings, its defaults", EIGENTHINGS, 
 
 
 def eigenthings_reorthogonalised(steps: int) -> Solver:
-    """hessian-eigenthings' Lanczos with reorthogonalisation and as many steps as it needs."""
+    """Return the Lanczos of hessian-eigenthings with reorthogonalisation and ``steps`` steps."""
 
     def solve(operator: CountedOperator, k: int) -> Spectrum:
         return by_eigenthings(operator, k, max_iter=steps, reorthogonalize=True)

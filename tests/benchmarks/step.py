@@ -1,4 +1,4 @@
-"""A training step at batch 64: an epoch over the training set, divided by its steps."""
+"""Part ``step``: a training step with batches of 64, measured as an epoch divided by its number of steps."""
 
 from __future__ import annotations
 
@@ -13,52 +13,52 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from hesstore.training import fit
-from tests.benchmarks import original
+from tests.benchmarks import original_method
 from tests.benchmarks.accuracy import training_loss
-from tests.benchmarks.contestants import SLOW_TIMINGS
-from tests.benchmarks.problem import BATCH, L2, Problem, fit_settings, untrained
-from tests.benchmarks.report import Table, with_ratio
+from tests.benchmarks.digit_problem import BATCH, L2, Problem, fit_settings, untrained
+from tests.benchmarks.hessian_products import SLOW_ROUNDS
+from tests.benchmarks.result_tables import Table, with_ratio
 from tests.benchmarks.timing import Entry, Timing, interleave
+from tests.support.training import fit
 
 if TYPE_CHECKING:
-    from tests.benchmarks.original import Batches
-    from tests.benchmarks.report import Row
-    from tests.benchmarks.settings import Settings
+    from tests.benchmarks.benchmark_settings import Settings
+    from tests.benchmarks.original_method import Batches
+    from tests.benchmarks.result_tables import Row
 
-EPOCHS = 2  # the first with whatever is set up once, the last without
-LOSS_TOLERANCE = 0.25  # relative: contestants shuffle differently
+EPOCHS = 2  # the first one includes the set-up, the last one does not
+LOSS_TOLERANCE = 0.25  # relative; it is wide because implementations shuffle differently
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network after its epochs, and when training began and each epoch ended."""
+    """A trained network, and the times at which training began and each epoch ended."""
 
     module: nn.Module
     marks: tuple[float, ...]
 
     @property
     def last_epoch(self) -> float:
-        """Seconds of the last epoch."""
+        """The seconds that the last epoch took."""
         return self.marks[-1] - self.marks[-2]
 
     @property
     def setup(self) -> float:
-        """Seconds by which the first epoch, from the call on, was longer."""
+        """The seconds by which the first epoch, counted from the call, took longer than the last one."""
         return self.marks[1] - self.marks[0] - self.last_epoch
 
 
 def run(settings: Settings) -> Iterator[Table]:
-    """The table of training loops."""
+    """Yield the table of training loops."""
     yield compare(untrained(settings.rows, settings.hidden, settings.device), settings.repeats)
 
 
 def compare(problem: Problem, repeats: int) -> Table:
-    """Time the epochs of each loop from the same initial weights, and check the loss that they reach."""
+    """Time the epochs of each loop from the same initial weights, and check the loss that it reaches."""
     entries = [
         Entry("hesstore", partial(by_hesstore, problem)),
-        Entry("original (DataLoader)", partial(by_loop, problem, _loader), most=SLOW_TIMINGS),
-        Entry("original on tensors in memory", partial(by_loop, problem, original.ShuffledTensors)),
+        Entry("original (DataLoader)", partial(by_loop, problem, _loader), max_rounds=SLOW_ROUNDS),
+        Entry("original on tensors in memory", partial(by_loop, problem, original_method.ShuffledTensors)),
     ]
     timings = interleave(entries, repeats, device=problem.device)
     losses = [training_loss(problem, timing.result.module) for timing in timings]
@@ -70,13 +70,13 @@ def compare(problem: Problem, repeats: int) -> Table:
         rows.append(_row(timing, steps, loss, right=right))
     return Table(
         f"step: a training step at batch {BATCH}, {len(problem.y):,} rows",
-        with_ratio(rows, "ms a step"),
+        with_ratio(rows, "ms per step"),
         _notes(steps, before),
     )
 
 
 def by_hesstore(problem: Problem) -> Trained:
-    """hesstore's training."""
+    """Train with hesstore."""
     marks = [time.perf_counter()]
     found = fit(
         problem.model,
@@ -92,24 +92,24 @@ def by_hesstore(problem: Problem) -> Trained:
 
 
 def by_loop(problem: Problem, batches: Callable[[Problem], Batches]) -> Trained:
-    """The usual loop over ``batches(problem)``."""
+    """Train with the usual loop over ``batches(problem)``."""
     marks, module = [time.perf_counter()], problem.module()
     passes = batches(problem)
-    original.train(module, passes, EPOCHS, on_epoch=lambda: marks.append(time.perf_counter()))
+    original_method.train(module, passes, EPOCHS, on_epoch=lambda: marks.append(time.perf_counter()))
     return Trained(module, tuple(marks))
 
 
 def _loader(problem: Problem) -> Batches:
-    return original.loader(problem, shuffle=True)
+    return original_method.loader(problem, shuffle=True)
 
 
 def _row(timing: Timing[Trained], steps: int, loss: float, *, right: bool) -> Row:
     seconds = statistics.median(result.last_epoch for result in timing.results)
     return {
-        "contestant": timing.name,
-        "ms a step": seconds / steps * 1e3 if right else None,
+        "implementation": timing.name,
+        "ms per step": seconds / steps * 1e3 if right else None,
         "set-up, ms": statistics.median(result.setup for result in timing.results) * 1e3,
-        "times": len(timing.results),
+        "rounds": len(timing.results),
         "loss after": loss,
         "result": "right" if right else "WRONG",
     }
@@ -117,8 +117,8 @@ def _row(timing: Timing[Trained], steps: int, loss: float, *, right: bool) -> Ro
 
 def _notes(steps: int, before: float) -> list[str]:
     return [
-        f"the last of {EPOCHS} epochs of {steps:,} steps; the loss was {before:.3f} at the initial weights",
-        "set-up: by how much the first epoch was longer; hesstore traces the step once, and a sweep may keep it",
-        f"right: the loss fell, and is within {LOSS_TOLERANCE:.0%} of hesstore's; each shuffles in its own way",
-        "hesstore also sums the objective and keeps the best weights; the original waits for each step's loss",
+        f"measured on the last of {EPOCHS} epochs of {steps:,} steps; the initial loss was {before:.3f}",
+        "set-up: the additional time of the first epoch; hesstore traces the step once, and a sweep may reuse it",
+        f"right: the loss fell, and is within {LOSS_TOLERANCE:.0%} of that of hesstore, which shuffles differently",
+        "hesstore also sums the objective and keeps the best weights; the original reads the loss after each step",
     ]

@@ -16,19 +16,19 @@ from tests.benchmarks import (
     export,
     geometry,
     h100,
-    original,
+    original_method,
     overlap,
     product,
     spectrum,
     step,
 )
-from tests.benchmarks.command import PARTS, benchmark
-from tests.benchmarks.contestants import CONTESTANTS, HESSTORE, Contestant, Product, direction
-from tests.benchmarks.counts import gradient_flop, hvp_flop, num_parameters
+from tests.benchmarks.benchmark_settings import Settings
+from tests.benchmarks.command_line import PARTS, benchmark
+from tests.benchmarks.digit_problem import ROWS_VARIABLE, Problem, digits, normalised, trained
 from tests.benchmarks.h100_assumptions import Assumptions, Workload
-from tests.benchmarks.problem import ROWS_VARIABLE, Problem, digits, normalised, trained
-from tests.benchmarks.report import Table
-from tests.benchmarks.settings import Settings
+from tests.benchmarks.hessian_products import HESSTORE, IMPLEMENTATIONS, Implementation, Product, random_vector
+from tests.benchmarks.operation_counts import gradient_flop, hvp_flop, num_parameters
+from tests.benchmarks.result_tables import Table
 from tests.benchmarks.solvers import CURVLINOPS_SOLVER, HESSTORE_SOLVER
 
 ROWS, HIDDEN, STEPS = 200, (8, 6), 60
@@ -37,17 +37,17 @@ WIDTHS = (784, 128, 128, 10)
 
 @pytest.fixture(scope="module")
 def problem() -> Problem:
-    """200 digits (the last batch of 64 is short) and a small network."""
+    """200 digits, so that the last batch of 64 is smaller, and a small network."""
     return trained(ROWS, HIDDEN, steps=STEPS)
 
 
-@pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda contestant: contestant.name)
-def test_products_are_right(problem: Problem, contestant: Contestant) -> None:
-    if contestant.requires:
-        pytest.importorskip(contestant.requires)
-    v = direction(problem)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, ids=lambda implementation: implementation.name)
+def test_products_are_right(problem: Problem, implementation: Implementation) -> None:
+    if implementation.requires:
+        pytest.importorskip(implementation.requires)
+    v = random_vector(problem)
     exact = accuracy.exact_products(problem, v[None])[0]
-    assert accuracy.relative_error(contestant.make(problem)(v), exact) < 1e-5
+    assert accuracy.relative_error(implementation.make(problem)(v), exact) < 1e-5
 
 
 def test_exact_products_are_those_of_the_dense_hessian(problem: Problem) -> None:
@@ -56,7 +56,7 @@ def test_exact_products_are_those_of_the_dense_hessian(problem: Problem) -> None
     def loss(w: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(model.logits(w, problem.x.double()), problem.y)
 
-    v = torch.stack([direction(problem, seed).double() for seed in (1, 2)])
+    v = torch.stack([random_vector(problem, seed).double() for seed in (1, 2)])
     gradient = torch.func.grad(loss)
     dense = torch.stack([torch.func.jvp(gradient, (theta,), (row,))[1] for row in v])
     assert torch.allclose(accuracy.exact_products(problem, v), dense, rtol=1e-10, atol=1e-12)
@@ -64,13 +64,13 @@ def test_exact_products_are_those_of_the_dense_hessian(problem: Problem) -> None
 
 def test_a_wrong_product_has_no_time(problem: Problem) -> None:
     def unweighted(problem: Problem) -> Product:
-        """A mean of batch means."""
+        """Return a product that takes the mean of batch means without weights."""
         module = problem.module()
-        batches = [[batch] for batch in original.in_memory(problem)]
-        products = [original.double_backward(module, batch, len(batch[0][1])) for batch in batches]
-        return lambda v: sum((of(v) for of in products), torch.zeros_like(v)) / len(products)
+        batches = [[batch] for batch in original_method.in_memory(problem)]
+        products = [original_method.double_backward(module, batch, len(batch[0][1])) for batch in batches]
+        return lambda v: sum((of_batch(v) for of_batch in products), torch.zeros_like(v)) / len(products)
 
-    table = product.compare(problem, (HESSTORE, Contestant("unweighted", unweighted)), 1, lambda: 100.0)
+    table = product.compare(problem, (HESSTORE, Implementation("unweighted", unweighted)), 1, lambda: 100.0)
     right, wrong = table.rows
     assert (right["result"], wrong["result"]) == ("right", "WRONG")
     assert right["ms"] is not None
@@ -89,7 +89,7 @@ def test_spectra(problem: Problem) -> None:
 def test_hessian_eigenthings_spectra(problem: Problem) -> None:
     pytest.importorskip("hessian_eigenthings")
     chosen = spectrum.solvers(problem, 5, with_original=False)
-    names = {row["contestant"]: row["result"] for row in spectrum.compare(problem, chosen, k=5, rounds=1).rows}
+    names = {row["implementation"]: row["result"] for row in spectrum.compare(problem, chosen, k=5, rounds=1).rows}
     assert next(result for name, result in names.items() if "reorthogonalised" in str(name)) == "right"
 
 
@@ -145,12 +145,15 @@ def test_digits() -> None:
 
 
 def test_prediction_by_hand() -> None:
-    """2→3 network, 4 rows, batch 2, 3 λ in stacks of 2 and 1; rates of 1 operation and 2 bytes a second."""
-    work = Workload(l2s=3, rows=4, test_rows=2, batch=2, epochs=5, widths=(2, 3), k=1, products=2)
+    """Compare with numbers computed by hand for a network 2→3, 4 rows and batches of 2.
+
+    There are 3 grid points in stacks of 2 and 1. The rates are 1 operation and 2 bytes per second.
+    """
+    work = Workload(grid_points=3, rows=4, test_rows=2, batch=2, epochs=5, widths=(2, 3), k=1, products=2)
     a = Assumptions(
         peak_flops=2, flop_share=0.5, peak_bandwidth=4, bandwidth_share=0.5, step_kernels=10, product_kernels=20,
         lanczos_kernels=5, parameter_accesses=1, input_accesses=1, unit_accesses=1, cached_per_unit=1,
-        gram_schmidt_passes=1, look_every=8, look_seconds=7, rows_at_once=4, store_seconds=11,
+        gram_schmidt_passes=1, check_interval=8, check_seconds=7, rows_at_once=4, store_seconds=11,
     )  # fmt: skip
     found = h100.predict(work, a, launch=100, fit_models=2, analysis_models=1)
     # Step: 2·2·(2·2·3) = 48 operations; 4·(9 + 2·(2 + 3)) = 76 bytes: 38 s. Operations decide.
@@ -159,7 +162,7 @@ def test_prediction_by_hand() -> None:
     assert found.products == 2 * 3 * (20 * 100 + 96)
     # Two gradients of 96 operations and 2·6·6 forward; 4·(8 + 6)·(4 + 3) = 392 bytes: 196 s.
     assert found.passes == 3 * (30 * 100 + 2 * 96 + 72)
-    # P = 9: 4·3·9 + 4·1·2·9 = 180 operations; 4·(2·3·9 + 2·3·9) = 432 bytes: 216 s; one look.
+    # P = 9: 4·3·9 + 4·1·2·9 = 180 operations; 4·(2·3·9 + 2·3·9) = 432 bytes: 216 s; one check.
     assert found.lanczos == 3 * (2 * 5 * 100 + 216 + 7)
     # In stacks of 2 and 1 the rows come in 2 chunks and 1.
     stacked = h100.predict(work, a, launch=100, fit_models=2, analysis_models=2)
@@ -175,8 +178,8 @@ def test_prediction_by_hand() -> None:
 def test_the_chain_of_a_continuation_is_counted_in_full() -> None:
     _, _, table = h100.run(Settings(epochs=12))
     rows = {(row["path"], row["launches"], row["G analysis"], row["epochs"]): row for row in table.rows}
-    assert rows["continuation", "eager", 1, 50]["steps in a row"] == 451 * 50 * 938
-    assert rows["independent", "eager", 64, 12]["steps in a row"] == math.ceil(451 / 64) * 12 * 938
+    assert rows["continuation", "eager", 1, 50]["sequential steps"] == 451 * 50 * 938
+    assert rows["independent", "eager", 64, 12]["sequential steps"] == math.ceil(451 / 64) * 12 * 938
     assert all(h100.WARNING in title for title in (table.title, *(t.title for t in h100.run(Settings()))))
 
 
@@ -192,15 +195,15 @@ def test_tables_are_aligned() -> None:
     ]
 
 
-def test_flatness_is_said_plainly() -> None:
+def test_the_note_says_whether_peak_memory_is_flat() -> None:
     assert ": flat (" in curves.flatness([{"lambdas": 1, "peak, MiB": 1000.0}, {"lambdas": 8, "peak, MiB": 1040.0}])
     assert ": NOT flat (" in curves.flatness([{"lambdas": 1, "peak, MiB": 100.0}, {"lambdas": 8, "peak, MiB": 110.0}])
 
 
 @pytest.mark.slow
-def test_one_l2_and_the_shares_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_grid_point_and_the_time_shares_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(rows=ROWS, hidden=HIDDEN, k=3, repeats=1)
-    monkeypatch.setenv(ROWS_VARIABLE, str(ROWS))  # put back afterwards
+    monkeypatch.setenv(ROWS_VARIABLE, str(ROWS))  # restored after the test
     both, shares, codecs = end_to_end.run(settings)
     assert [row["result"] for row in both.rows] == ["right", "right"]
     assert sum(float(row["share"] or 0) for row in shares.rows) == pytest.approx(2)
@@ -216,7 +219,7 @@ def test_command_line(tmp_path: Path) -> None:
     results = json.loads(file.read_text())
     assert set(results) == {"machine", "h100"}
     assert {"CPU", "threads", "torch"} <= set(results["machine"])
-    assert {"table", "path", "G fit", "all, min", "under 6 min"} <= set(results["h100"][-1])
+    assert {"table", "path", "G fit", "total, min", "under 6 min"} <= set(results["h100"][-1])
     assert CliRunner().invoke(benchmark, ["nothing"]).exit_code == 2
     assert PARTS == (
         "floor",

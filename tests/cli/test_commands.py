@@ -18,7 +18,7 @@ import xarray as xr
 from hesstore import open as open_store
 from hesstore.measure import class_geometry
 from tests.conftest import Done
-from tests.engine.test_sweep import results
+from tests.support.sweeps import results
 
 Hesstore = Callable[..., Done]
 SCRIPT = (
@@ -28,26 +28,28 @@ SCRIPT = (
 
 
 def test_sweep_info_export_plot(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
-    """The main path as a user types it; data on stdout, talk on stderr."""
+    """The main path as a user types it: data goes to stdout, messages go to stderr."""
     planned = hesstore("plan", "s.zarr", *toy_arguments)
     assert planned.returncode == 0, planned.stderr
     assert planned.stderr == ""
-    assert planned.stdout.startswith("s.zarr: 4 of 4 λ to do; 6 eigenpairs of 485 parameters, 300 + 100 rows\n")
+    assert planned.stdout.startswith(
+        "s.zarr: 4 of 4 grid points to compute; 6 eigenpairs of 485 parameters, 300 + 100 rows\n"
+    )
     assert not (tmp_path / "s.zarr").exists()
     swept = hesstore("sweep", "s.zarr", *toy_arguments, "-v")
     assert swept.returncode == 0, swept.stderr
     assert swept.stdout == ""
     plan, lines = swept.stderr.splitlines()[:3], swept.stderr.splitlines()[3:]
-    assert plan[0].startswith("plan: 4 of 4 λ to do on cpu")
+    assert plan[0].startswith("plan: 4 of 4 grid points to compute on cpu")
     assert plan[1].startswith("plan: 4 fits of 3 epochs, ")
-    assert len(lines) == 5  # a line a λ, and the closing one
+    assert len(lines) == 5  # a line per grid point, and the summary
     assert re.match(r"1/4  run 0  λ = 0  test accuracy 0\.\d+  worst class \d: .* left$", lines[0])
-    assert re.match(r"4 λ complete in s\.zarr; 4 computed now, in .*Next: hesstore export s\.zarr", lines[-1])
+    assert re.match(r"4 grid points complete in s\.zarr; 4 computed now, in .*Next: hesstore export s\.zarr", lines[-1])
 
-    told = hesstore("info", "s.zarr")
-    assert told.returncode == 0
-    assert told.stderr == ""
-    assert "run 0 (seed 0, up): 4 complete" in told.stdout
+    shown = hesstore("info", "s.zarr")
+    assert shown.returncode == 0
+    assert shown.stderr == ""
+    assert "run 0 (seed 0, up): 4 complete" in shown.stdout
     facts = json.loads(hesstore("info", "s.zarr", "--json").stdout)
     assert facts["config"]["k"] == 6
     assert facts["sizes"]["param"] == 485
@@ -60,11 +62,11 @@ def test_sweep_info_export_plot(hesstore: Hesstore, toy_arguments: list[str], tm
 
     exported = hesstore("export", "s.zarr", "--format", "csv")
     assert exported.returncode == 0
-    assert re.match(r"17 files, .* in test_data$", exported.stderr.strip())
+    assert re.match(r"17 files, .* written to test_data$", exported.stderr.strip())
     assert len(list((tmp_path / "test_data").iterdir())) == 17 + 1
     again = hesstore("export", "s.zarr")
     assert again.returncode == 0
-    assert "17 were there already" in again.stderr
+    assert "17 complete files already existed" in again.stderr
     chosen = hesstore("export", "s.zarr", "-o", "o", "--l2", "0.01", "--run", "0", "--only", "eigenvalues,gradients")
     assert chosen.returncode == 0
     assert len(list((tmp_path / "o").glob("*.csv"))) == 2
@@ -109,7 +111,7 @@ def test_a_different_config_is_exit_status_3(hesstore: Hesstore, toy_arguments: 
         (["--dataset", "mnits"], "not one of mnist"),
         (["--dataset", "tests.support.toy:with_nan"], "NaN or infinite"),
         (["--dataset", "tests.support.toy:bad_label"], "outside the classes 0 … 9"),
-        (["--model", "cnn"], "is not mlp"),
+        (["--model", "cnn"], "is neither mlp nor module:factory"),
         (["--preset", "papr"], "preset: 'papr'"),
         (["--config", "none.toml"], "No such file"),
         (["--device", "cuda:99"], "cuda"),
@@ -157,22 +159,22 @@ def test_sweep_on_a_path_that_is_taken(hesstore: Hesstore, toy_arguments: list[s
     assert (tmp_path / "file").read_text() == "x"
 
 
-def test_failed_strengths_are_exit_status_4(hesstore: Hesstore, toy_arguments: list[str]) -> None:
+def test_failed_grid_points_are_exit_status_4(hesstore: Hesstore, toy_arguments: list[str]) -> None:
     options = ["--optimizer", "sgd", "--lr", "0.02", "--l2", "0,1000", "--epochs", "12", "--patience", "12"]
     done = hesstore("sweep", "s.zarr", *toy_arguments, *options)
     assert done.returncode == 4
-    assert "1 failed (hesstore info s.zarr says why)" in done.stderr
+    assert "1 failed (hesstore info s.zarr shows why)" in done.stderr
     assert "λ = 1000 failed: the training loss became" in hesstore("info", "s.zarr").stdout
     none = hesstore("sweep", "none.zarr", *toy_arguments, *options, "--l2", "1000")
     assert none.returncode == 4
-    assert "no λ complete in none.zarr, 1 failed" in none.stderr
+    assert "no grid point is complete in none.zarr, 1 failed" in none.stderr
     assert "Next:" not in none.stderr
 
 
 def test_a_plan_of_a_store_is_by_its_own_config(hesstore: Hesstore, toy_arguments: list[str]) -> None:
     small = ("--hidden", 3, "--l2", 0, "--epochs", 1, "--k", 2, "--response", 0, "--probes", 0)
     assert hesstore("sweep", "s.zarr", "--dataset", "mnist-5k", *small).returncode == 0
-    assert hesstore("plan", "s.zarr").stdout.startswith("s.zarr: 0 of 1 λ to do; 2 eigenpairs")
+    assert hesstore("plan", "s.zarr").stdout.startswith("s.zarr: 0 of 1 grid points to compute; 2 eigenpairs")
     for options in (("--preset", "paper"), ("--k", 3)):
         other = hesstore("plan", "s.zarr", *options)
         assert other.returncode == 3
@@ -181,15 +183,15 @@ def test_a_plan_of_a_store_is_by_its_own_config(hesstore: Hesstore, toy_argument
     grown = hesstore("sweep", "s.zarr", "--dataset", "mnist-5k", *small, "--k", 3)
     assert (grown.returncode, "or --grow to extend the store" in grown.stderr) == (3, True)
     assert hesstore("sweep", "code.zarr", *toy_arguments, "--l2", 0).returncode == 0
-    refused = hesstore("plan", "code.zarr")  # what a store names is not run
+    refused = hesstore("plan", "code.zarr")  # code that a store names is not run
     assert refused.returncode == 2
-    assert "code.zarr names code, dataset = tests.support.toy:digits" in refused.stderr
+    assert "the config of code.zarr names code, dataset = tests.support.toy:digits" in refused.stderr
 
 
 def test_no_arguments_print_the_help(hesstore: Hesstore) -> None:
     done = hesstore()
     assert done.returncode == 2
-    assert "Commands:\n  completion" in done.stderr
+    assert "Run a sweep:\n  config" in done.stderr
 
 
 def test_paths_that_can_be_no_store(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
@@ -237,7 +239,7 @@ LONG = ("--epochs", "100000", "--patience", "100000")
 
 
 def started(tmp_path: Path, environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    """A sweep in a process of its own, with its store made."""
+    """A sweep in its own process, whose store exists."""
     command = [sys.executable, "-c", SCRIPT, "sweep", "s.zarr", *arguments]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "s.zarr").exists():
@@ -253,7 +255,7 @@ def started(tmp_path: Path, environment: dict[str, str], *arguments: str) -> sub
         *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)),
     ],
 )
-def test_a_signal_stops_after_the_strength_in_hand(
+def test_a_signal_stops_after_the_current_grid_point(
     toy_arguments: list[str], tmp_path: Path, environment: dict[str, str], number: int
 ) -> None:
     process = started(tmp_path, environment, *toy_arguments, "--l2", "0:0.01:1000")
@@ -263,34 +265,36 @@ def test_a_signal_stops_after_the_strength_in_hand(
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     *_, said = error.strip().splitlines()
-    assert "the same command goes on from there" in said
-    assert "stopping after the λ in hand" in error
+    assert "run the same command again to continue" in said
+    assert "stopping after the current grid point" in error
     statuses = open_store(tmp_path / "s.zarr")["status"].values.ravel()
     done = int((statuses == 2).sum())
-    assert f"{done} of 1000 λ complete" in said
-    assert (statuses[done:] == 0).all()  # none is left half-way
+    assert f"{done} of 1000 grid points complete" in said
+    assert (statuses[done:] == 0).all()  # no grid point is left half done
 
 
-def test_a_second_signal_stops_at_once(toy_arguments: list[str], tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_second_signal_stops_immediately(
+    toy_arguments: list[str], tmp_path: Path, environment: dict[str, str]
+) -> None:
     process = started(tmp_path, environment, *toy_arguments, *LONG, "-q")  # without its plan
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
-    assert "once more to stop at once" in process.stderr.readline()
+    assert "a second signal stops immediately" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped at once" in error
+    assert "stopped immediately" in error
 
 
 def test_a_time_limit(toy_arguments: list[str], tmp_path: Path, hesstore: Hesstore) -> None:
     done = hesstore("sweep", "s.zarr", *toy_arguments, "--l2", "0:0.01:1000", "--time-limit", "2s")
     assert done.returncode == 75
-    assert "the same command goes on from there" in done.stderr.splitlines()[-1]
+    assert "run the same command again to continue" in done.stderr.splitlines()[-1]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     for bad in ("soon", "5", "0s", ""):
         refused = hesstore("sweep", "t.zarr", *toy_arguments, "--time-limit", bad)
         assert refused.returncode == 2
-        assert f"{bad!r} is no" in refused.stderr
+        assert f"{bad!r} is not" in refused.stderr
         assert not (tmp_path / "t.zarr").exists()
 
 
@@ -316,7 +320,7 @@ def test_a_bar_with_time_left_on_a_terminal(
     os.close(controller)
     assert process.wait(timeout=60) == 0
     text = shown.decode()
-    assert "4/4 λ" in text
+    assert "4/4 grid points" in text
     assert re.search(r"about [^\n]* left", text)
     assert "━" in text
 
@@ -330,7 +334,7 @@ def test_a_broken_identity_is_a_warning(
     assert done.returncode == 0
     (line,) = (line for line in done.stderr.splitlines() if "warning" in line)
     assert line.startswith(
-        "hesstore: warning: λ = 0.01 of run 0: curvatures by class add up to the eigenvalues only to "
+        "hesstore: warning: λ = 0.01 of run 0: the curvatures by class add up to the eigenvalues only to "
     )
     monkeypatch.setattr(class_geometry, "_identity_error", lambda *_: 0.001)
     assert "warning" not in hesstore("sweep", "t.zarr", *arguments).stderr

@@ -31,7 +31,7 @@ def test_the_config_of_a_store(hesstore: Hesstore, toy_arguments: list[str], tmp
     ("arguments", "status", "message"),
     [
         (["--of", "none.zarr"], 2, "no such store"),
-        (["--of", "a.zarr", "--preset", "paper"], 2, "--of takes the place of --preset"),
+        (["--of", "a.zarr", "--preset", "paper"], 2, "--of replaces --preset"),
         (["--of", "a.zarr", "--k", "x"], 2, "k: 'x' is not a whole number"),
     ],
 )

@@ -21,9 +21,10 @@ from hesstore.store import Run
 from hesstore_cli.event_log import EventLog
 from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.stop_request import StopRequest
-from hesstore_cli.terminal import console, plan_text
-from hesstore_cli.terminal.console import Pace, SweepReporter
-from hesstore_cli.terminal.live_block import LiveBlock, View, flow, lines
+from hesstore_cli.terminal import plan_text, streams
+from hesstore_cli.terminal.live_block import BlockContent, LiveBlock, block_lines, flow
+from hesstore_cli.terminal.pace import Pace
+from hesstore_cli.terminal.sweep_reporter import SweepReporter
 from tests.conftest import Done
 from tests.support.terminal import Terminal, terminal
 
@@ -73,7 +74,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.mark.parametrize("width", [12, 40, 120])
 @pytest.mark.parametrize("colour", [True, False])
 def test_the_block_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int, *, colour: bool) -> None:
-    """A sweep as it is told: what the screen shows each time, never wider than it, and in the end nothing of it."""
+    """The block of a sweep is never wider than the screen and disappears at the end."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", "" if colour else "1")
     monkeypatch.setattr(LiveBlock, "EVERY", 60.0)  # drawn when asked
@@ -86,16 +87,24 @@ def test_the_block_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int
             reporter(event("opened", 0, 0.0))
             reporter(event("fitting", 0, 0.0, epoch=7, loss=0.25))
             text = drawn(reporter, shown)
-            assert not is_wide or text.endswith("0/16 λ about 50 s to 3 min left run 0 λ = 0 fit: epoch 7, loss 0.2500")
+            assert not is_wide or text.endswith(
+                "0/16 grid points about 50 s to 3 min left run 0 λ = 0 fit: epoch 7, loss 0.2500"
+            )
             reporter(event("complete", 4, 0.006, **GOOD))
             reporter(event("analysing", 4, 0.012))
             reporter(event("failed", 5, 0.012, reason="it diverged"))
             text = drawn(reporter, shown)
-            for piece in ("5/16 λ", "1 failed", "run 0 λ = 0.012", "spectrum and classes", "worst class 5: 0.740"):
+            for piece in (
+                "5/16 grid points",
+                "1 failed",
+                "run 0 λ = 0.012",
+                "analysis: spectrum and class geometry",
+                "worst class 5: 0.740",
+            ):
                 assert (piece in text) or not is_wide
             assert ("━━" in text) == is_wide
             stop.status = ExitStatus.INTERRUPTED
-            assert "stopping after the λ in hand; Ctrl-C once more stops at once" in drawn(reporter, shown)
+            assert "stopping after the current grid point; Ctrl-C again stops immediately" in drawn(reporter, shown)
             assert stop.is_shown
         assert bool(re.search(r"\x1b\[3\dm", shown.raw)) == colour
         assert "failed: it diverged" in "".join(shown.screen)  # the line of the failure stays
@@ -105,33 +114,35 @@ def test_the_block_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int
 
 
 def drawn(reporter: SweepReporter, shown: Terminal) -> str:
-    """What the screen says, with a space for each gap."""
-    assert reporter._live is not None
-    reporter._live.draw()
-    reporter._live.draw()  # over itself
+    """The text on the screen, with one space for each gap."""
+    assert reporter._block is not None
+    reporter._block.draw()
+    reporter._block.draw()  # over itself
     assert max(map(len, shown.screen)) <= shown.width
     return " ".join(" ".join(shown.screen).split())
 
 
 def test_a_terminal_that_is_made_narrower_and_wider_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    view = View(done=3, total=16, doing=("run 0  λ = 0.018", "fit: epoch 8, loss 0.7432"), last=("λ = 0", "x" * 30))
+    content = BlockContent(
+        done=3, total=16, doing=("run 0  λ = 0.018", "fit: epoch 8, loss 0.7432"), last=("λ = 0", "x" * 30)
+    )
     monkeypatch.setattr(LiveBlock, "EVERY", 60.0)
-    with terminal(100) as shown, LiveBlock(lambda: view, shown.stream, keep=True) as block:
-        block.say("said before")
+    with terminal(100) as shown, LiveBlock(lambda: content, shown.stream, keep=True) as block:
+        block.write("written before")
         for width in (100, 40, 30, 90):
             shown.resize(width)
             block.draw()
-            assert shown.screen == ["said before", *(line.plain for line in lines(view, width))]
+            assert shown.screen == ["written before", *(line.plain for line in block_lines(content, width))]
 
 
 def test_a_terminal_that_is_gone_stops_nothing() -> None:
     controller, device = pty.openpty()
     ended = False
     with contextlib.suppress(OSError), os.fdopen(device, "w") as stream:  # what could not be written fails in the end
-        with LiveBlock(lambda: View(done=1, total=2), stream) as block:
+        with LiveBlock(lambda: BlockContent(done=1, total=2), stream) as block:
             os.close(controller)
             block.draw()
-            block.say("unheard")
+            block.write("unheard")
         ended = True
     assert ended
 
@@ -149,12 +160,14 @@ def test_where_lines_can_not_be_drawn_again_there_are_plain_ones(monkeypatch: py
 def test_pieces_stay_whole() -> None:
     assert flow(["one two", "three", "x" * 12], 10) == ["one two", "three", "x" * 9 + "…"]
     assert flow([], 10) == []
-    (line,) = lines(View(done=1, total=2), 4)
-    assert line.plain == "1/2 λ"[:3] + "…"
+    (line,) = block_lines(BlockContent(done=1, total=2), 4)
+    assert line.plain == "1/2"
+    (line,) = block_lines(BlockContent(done=1, total=2), 2)
+    assert line.plain == "1…"
 
 
 def test_lines_now_and_then(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    """In a pipe: the first, the last, one every five seconds, whatever failed; after a minute what goes on."""
+    """In a pipe: the first and the last line, one every five seconds, all failures, and the phase after a minute."""
     with SweepReporter() as reporter:
         for finished in range(1, 12):
             clock[0] += 1
@@ -229,7 +242,7 @@ def test_the_plan_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         ((3000, 9000), "50 min to 2 h"),
         ((86400 * 1.9, 86400 * 40), "46 h to 40 days"),
     ):
-        assert plan_text.span_of_time(Span(*seconds)) == said
+        assert plan_text.time_span_text(Span(*seconds)) == said
 
 
 def test_a_log_is_appended_to_and_says_how_it_ended(
@@ -240,10 +253,10 @@ def test_a_log_is_appended_to_and_says_how_it_ended(
     again = hesstore("sweep", "s.zarr", *arguments, "-v")
     assert len(again.stderr.splitlines()) == 1  # nothing is left, nothing is planned
     assert hesstore("sweep", "s.zarr", *arguments, "--k", "5").returncode == 3
-    told = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    for line in told:
+    events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    for line in events:
         assert list(line)[:2] == ["time", "event"]
-    kinds = [line["event"] for line in told]
+    kinds = [line["event"] for line in events]
     one = ["fitting", "analysing"]
     assert [kind for kind in kinds if kind != "complete"] == [
         *("started", "plan", "opened", *one, *one, "ended"),
@@ -251,14 +264,14 @@ def test_a_log_is_appended_to_and_says_how_it_ended(
         *("started", "ended"),
     ]
     assert kinds.count("complete") == 2
-    first, second = (line for line in told if line["event"] == "plan")
+    first, second = (line for line in events if line["event"] == "plan")
     assert first["analyses"] == 2
     assert second["analyses"] == 0
     assert second["fingerprint"] == json.loads(hesstore("info", "s.zarr", "--json").stdout)["fingerprint"]
-    complete = next(line for line in told if line["event"] == "complete")
+    complete = next(line for line in events if line["event"] == "complete")
     assert {"run", "seed", "direction", "l2", "finished", "total", "facts"} <= set(complete)
     assert complete["facts"]["matvecs"] > 0
-    ends = [line for line in told if line["event"] == "ended"]
+    ends = [line for line in events if line["event"] == "ended"]
     assert [end.get("status") for end in ends] == [0, 0, None]
     assert ends[2]["type"] == "ConfigMismatchError"
 
@@ -281,8 +294,8 @@ def test_what_can_be_no_log(hesstore: Hesstore, toy_arguments: list[str], tmp_pa
 
 def test_a_log_on_a_full_disk_ends_and_the_sweep_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     with EventLog("/dev/full") as log:
-        log.happened(event("complete", 1, 0.0, **{**GOOD, "eigenvalue": float("nan")}))
-        log.ended(SweepSummary(1, 0, 0, 1, 1.0), 0)
+        log.write_event(event("complete", 1, 0.0, **{**GOOD, "eigenvalue": float("nan")}))
+        log.write_end(SweepSummary(1, 0, 0, 1, 1.0), 0)
     assert capsys.readouterr().err == "hesstore: warning: /dev/full: No space left on device: the log ends here\n"
 
 
@@ -298,5 +311,5 @@ def test_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
     with terminal(80) as shown:
         for term, live in (("xterm", True), ("dumb", False), ("", False)):
             monkeypatch.setenv("TERM", term)
-            assert console.is_live(shown.stream) == live
-    assert not console.is_live()
+            assert streams.is_live(shown.stream) == live
+    assert not streams.is_live()

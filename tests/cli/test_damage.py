@@ -1,4 +1,4 @@
-"""Damage is one line on stderr and exit status 5, whichever command meets it."""
+"""In every command, damage is one line on stderr and exit status 5."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def of_root(store: Path) -> None:
     (store / "zarr.json").write_text("{")
 
 
-UNTOUCHED: dict[Callable[[Path], None], set[str]] = {  # commands that don't read what is damaged
+UNTOUCHED: dict[Callable[[Path], None], set[str]] = {  # commands that do not read the damaged file
     of_status: {"config"},
     of_entries: {"config", "plan", "sweep", "spectrum"},
     of_coordinate: {"config"},
@@ -69,7 +69,7 @@ UNTOUCHED: dict[Callable[[Path], None], set[str]] = {  # commands that don't rea
     of_root: set(),
 }
 BEYOND_REPAIR = (of_attribute, of_root)
-LIKE_OTHERS = {"provenance", "parquet"}  # they read by the code of info and csv
+LIKE_OTHERS = {"provenance", "parquet"}  # they read with the code of info and csv
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def damaged(swept: Path) -> dict[Callable[[Path], None], Path]:
-    """A copy for each damage; no command changes it."""
+    """A copy of the store for each damage; no command changes it."""
     copies = {damage: shutil.copytree(swept, swept.with_name(f"{damage.__name__}.zarr")) for damage in UNTOUCHED}
     for damage, store in copies.items():
         damage(store)
@@ -104,7 +104,7 @@ def test_every_command_on_every_damage(
     if done.returncode:
         (line,) = done.stderr.splitlines()
         assert line.startswith("hesstore: ")
-        assert not list(tmp_path.glob("out.*"))  # an export stays, for the same command to go on with
+        assert not list(tmp_path.glob("out.*"))  # an export stays, so that the same command can continue it
 
 
 @pytest.mark.parametrize("damage", UNTOUCHED, ids=lambda damage: damage.__name__)
@@ -113,10 +113,10 @@ def test_repair_is_offered_where_it_helps(
 ) -> None:
     shutil.copytree(swept, tmp_path / "s.zarr")
     damage(tmp_path / "s.zarr")
-    told = hesstore("verify", "s.zarr").stderr
+    message = hesstore("verify", "s.zarr").stderr
     is_lost = damage in BEYOND_REPAIR
-    remedy = "can't be repaired: restore it from a copy" if is_lost else "hesstore verify s.zarr --repair"
-    assert told.endswith(f": {remedy}\n")
+    remedy = "cannot be repaired: restore the store from a copy" if is_lost else "hesstore verify s.zarr --repair"
+    assert message.endswith(f": {remedy}\n")
     assert hesstore("verify", "s.zarr", "--repair").returncode == (5 if is_lost else 0)
 
 

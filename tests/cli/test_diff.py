@@ -19,7 +19,7 @@ Hesstore = Callable[..., Done]
 
 @pytest.fixture
 def stores(tmp_path: Path) -> Path:
-    """Two of the same numbers, and one with a lower k."""
+    """Two stores with the same numbers, and one with a lower k."""
     for name, k in (("a.zarr", 3), ("b.zarr", 3), ("k2.zarr", 2)):
         make_store(tmp_path / name, l2=(0.0, 0.01), k=k)
     return tmp_path
@@ -36,8 +36,8 @@ def test_the_same_store(hesstore: Hesstore, stores: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
-        "2 λ are complete in both, 0 only in A, 0 only in B",
-        "2 of them have the same large arrays (weights, eigenvectors, …), to the byte",
+        "grid points complete in both stores: 2, only in A: 0, only in B: 0",
+        "2 of 2 have identical bytes in all large arrays (weights, eigenvectors, …)",
         "all values are the same",
     ]
 
@@ -49,10 +49,10 @@ def test_results_that_differ(hesstore: Hesstore, stores: Path) -> None:
     changed(stores / "b.zarr", "status", (0, 0), 1)
     done = hesstore("diff", "a.zarr", "b.zarr")
     assert done.returncode == 1
-    assert "1 λ are complete in both, 1 only in A, 0 only in B" in done.stdout
+    assert "grid points complete in both stores: 1, only in A: 1, only in B: 0" in done.stdout
     (line,) = (line.split() for line in done.stdout.splitlines() if line.startswith("loss "))
     assert line == ["loss", "1", "of", "1", f"{9 - loss:.2g}", f"{(9 - loss) / 9:.2g}", "run", "0,", "λ", "=", "0.01"]
-    assert "the same everywhere: eigenvalues, residual_norm, converged, eigenvectors" in done.stdout
+    assert "the same in both stores: eigenvalues, residual_norm, converged, eigenvectors" in done.stdout
     facts = json.loads(hesstore("diff", "a.zarr", "b.zarr", "--json").stdout)
     assert (facts["same_config"], facts["same_results"]) == (True, False)
     (found,) = (each for each in facts["differences"] if each["differing"])
@@ -71,7 +71,7 @@ def test_configs_that_differ(hesstore: Hesstore, stores: Path) -> None:
 
 
 def test_bytes_that_are_damaged_or_gone(hesstore: Hesstore, stores: Path) -> None:
-    """Equal digests in both vouch for nothing that was not read."""
+    """Equal digests do not prove that the values are still readable."""
     for key in ("weights/c/0/1/0", "eigenvectors/c/0/1/0/0", "density/c/0/1/0", "loss/c/0/0/0"):
         chunk = stores / "b.zarr" / key
         sound = chunk.read_bytes()
@@ -87,13 +87,13 @@ def test_bytes_that_are_damaged_or_gone(hesstore: Hesstore, stores: Path) -> Non
     labels = stores / "b.zarr/l2/c/0"
     sound = labels.read_bytes()
     labels.write_bytes(sound[:-1])
-    assert hesstore("diff", "a.zarr", "b.zarr").returncode == 5  # 1 would say that they differ
+    assert hesstore("diff", "a.zarr", "b.zarr").returncode == 5  # 1 would mean that they differ
     labels.write_bytes(sound)
     assert hesstore("diff", "a.zarr", "b.zarr").returncode == 0
 
 
 def test_an_import(hesstore: Hesstore, stores: Path) -> None:
-    """What it lacks is named, and is no difference; that it was imported is no setting."""
+    """Missing values are named and do not count as differences; neither does the import itself."""
     rmtree(stores / "b.zarr")
     shape = {name: open_store(stores / "a.zarr")[name].shape[2:] for name in ("gradient", "trace", "confusion")}
     none = {name: np.full(sizes, BY_NAME[name].fill) for name, sizes in shape.items()}
@@ -108,10 +108,10 @@ def test_an_import(hesstore: Hesstore, stores: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "B was imported from files",
-        "recorded in A alone: versions.torch",
+        "recorded only in A: versions.torch",
         "results only in A: gradient, confusion, trace",
         "",
-        "2 λ are complete in both, 0 only in A, 0 only in B",
+        "grid points complete in both stores: 2, only in A: 0, only in B: 0",
         "all values that can be compared are the same",
     ]
     facts = json.loads(hesstore("diff", "b.zarr", "a.zarr", "--json").stdout)
@@ -134,4 +134,4 @@ def test_what_can_not_be_compared(hesstore: Hesstore, stores: Path, monkeypatch:
         raise OSError(5, "Input/output error", "a.zarr")
 
     monkeypatch.setattr("hesstore.comparison.compare.compare", fail)
-    assert hesstore("diff", "a.zarr", "a.zarr").returncode == 2  # 1 would say that they differ
+    assert hesstore("diff", "a.zarr", "a.zarr").returncode == 2  # 1 would mean that they differ

@@ -37,9 +37,9 @@ def test_each_setting_stands_in_its_group(hesstore: Hesstore, command: str) -> N
         option = f"--{setting.name.replace('_', '-')} "
         assert option in found[setting.metadata["group"]], option
         assert sum(f"\n  {option}" in text for text in found.values()) == 1
-    assert list(found)[:2] == ["This command", "Where settings come from"]
+    assert list(found)[:2] == ["Options", "Where settings come from"]
     assert "--preset paper|quickstart" in found["Where settings come from"]
-    assert "--help" in found["This command"]
+    assert "--help" in found["Options"]
 
 
 def test_settings_of_a_group_follow_each_other() -> None:
@@ -56,8 +56,9 @@ def test_defaults_and_units_are_shown_unbroken(hesstore: Hesstore, monkeypatch: 
 
 @pytest.mark.parametrize("columns", [60, 80])
 def test_pages_fit_a_terminal(hesstore: Hesstore, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
-    """But for what is to be copied as it is."""
+    """All lines fit, except examples, which are copied as they are."""
     monkeypatch.setenv("COLUMNS", str(columns))
+    assert max(map(len, page(hesstore).splitlines())) <= columns
     for name in cli.commands:
         text = page(hesstore, name)
         _, _, examples = text.partition("  Example")
@@ -65,6 +66,15 @@ def test_pages_fit_a_terminal(hesstore: Hesstore, monkeypatch: pytest.MonkeyPatc
         assert f"hesstore {name}" in examples
         for line in text.replace(examples, "").splitlines():
             assert len(line) <= columns, (name, line)
+
+
+def test_every_command_has_a_group_and_a_whole_summary(hesstore: Hesstore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    found = sections(page(hesstore))
+    groups = ("Run a sweep", "Look at results", "Exchange files", "Maintenance")
+    lines = [line for group in groups for line in found[group].strip().split("\n\n")[0].splitlines()]
+    assert sorted(line.split()[0] for line in lines) == sorted(cli.commands)
+    assert all(line.endswith(".") for line in lines)
 
 
 def test_exit_statuses_are_listed(hesstore: Hesstore) -> None:
@@ -75,7 +85,7 @@ def test_exit_statuses_are_listed(hesstore: Hesstore) -> None:
 
 
 def test_help_imports_nothing_heavy(environment: dict[str, str]) -> None:
-    """One process for all pages: it would not matter which of them is slow."""
+    """One process prints all pages, because every page must be fast."""
     pages = [["--help"], *([name, "--help"] for name in cli.commands)]
     code = (
         "import sys\nfrom hesstore_cli.main import run\n"

@@ -35,7 +35,7 @@ def test_every_kind(hesstore: Hesstore, swept: Path, tmp_path: Path, kind: str) 
     done = hesstore("plot", kind, swept, "-o", f"{kind}.svg")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    assert done.stderr == f"{kind} of run 0 in {kind}.svg\n"
+    assert done.stderr == f"{kind} of run 0 written to {kind}.svg\n"
     assert "<svg" in (tmp_path / f"{kind}.svg").read_text()
 
 
@@ -67,8 +67,8 @@ def test_options(
     ("arguments", "message"),
     [
         (["pie"], "'pie' is not one of"),
-        (["accuracy", "--run", "9"], "run 9 is not in the store: it has 0, 1"),
-        (["classes", "--l2", "0.031"], "λ = 0.031 is not among the 4 complete λ of run 0: try 0.03"),
+        (["accuracy", "--run", "9"], "run 9 is not in the store: choose from 0, 1"),
+        (["classes", "--l2", "0.031"], "λ = 0.031 is not one of the 4 complete grid points of run 0: try 0.03"),
         (["overlap", "--k", "7"], "choose from 1 to 6"),
         (["overlap", "--k", "0"], "--k"),
         (["accuracy", "--l2", "0.01"], "--l2 is not an option of accuracy, but of classes, density, response, summary"),
@@ -90,14 +90,14 @@ def test_bad_input_is_one_line_and_exit_status_2(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_knows_every_picture_and_option(hesstore: Hesstore) -> None:
+def test_the_command_knows_every_figure_and_option(hesstore: Hesstore) -> None:
     assert sorted(plot.KINDS) == sorted(plots.KINDS)
     options = {parameter.name for parameter in plot.plot.params} - {"kind", "store", "output"}
-    known = {name for picture in plots.KINDS.values() for name in inspect.signature(picture).parameters}
+    known = {name for figure in plots.KINDS.values() for name in inspect.signature(figure).parameters}
     assert known - options == {"ds", "progress"}
     assert options <= known
-    told = hesstore("plot", "--help").stdout
-    for kind, picture in plots.KINDS.items():
-        (line,) = [text for text in told.splitlines() if text.startswith(f"    {kind} ")]
-        for name in set(inspect.signature(picture).parameters) - {"ds", "run", "progress"}:
+    shown = hesstore("plot", "--help").stdout
+    for kind, figure in plots.KINDS.items():
+        (line,) = [text for text in shown.splitlines() if text.startswith(f"    {kind} ")]
+        for name in set(inspect.signature(figure).parameters) - {"ds", "run", "progress"}:
             assert f"--{name}" in line, (kind, name)

@@ -25,8 +25,8 @@ def test_a_page(hesstore: Hesstore, swept: Path, tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text()
     assert "<h1>Two &lt;seeds&gt;</h1>" in text
     assert [run["seed"] for run in facts_in(text)["runs"]] == [1]
-    assert done.stderr == f"report of {swept} in report.html, 2.0 MB\n"
-    assert hesstore("report", swept, "-o", "report.html").returncode == 0  # like any picture, it is drawn anew
+    assert done.stderr == f"report of {swept} written to report.html, 2.0 MB\n"
+    assert hesstore("report", swept, "-o", "report.html").returncode == 0  # a report is overwritten, as a figure is
     assert [run["seed"] for run in facts_in((tmp_path / "report.html").read_text())["runs"]] == [0, 1]
 
 
@@ -37,7 +37,7 @@ def test_a_page(hesstore: Hesstore, swept: Path, tmp_path: Path) -> None:
         (["-o", "a.pdf"], "'a.pdf' does not end in .html"),
         (["-o", "no/a.html"], "the folder of 'no/a.html' does not exist"),
         (["-o", "folder.html"], "'folder.html' is a folder"),
-        (["-o", "a.html", "--run", "2"], "run 2 is not in the store: it has 0, 1"),
+        (["-o", "a.html", "--run", "2"], "run 2 is not in the store: choose from 0, 1"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(

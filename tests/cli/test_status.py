@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from hesstore.store import Run, Status, SweepStore
-from hesstore.store.places.claims import holder_of
+from hesstore.store.places.claims import parse_holder
 from hesstore.store.places.location import locate
 from hesstore_cli.main import run
 from hesstore_cli.terminal import status_view
@@ -63,23 +63,23 @@ def snapshot(path: Path) -> dict[str, int]:
 def test_status_says_how_far_it_is_and_touches_nothing(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:
     with store.claim(UP):
         before = snapshot(tmp_path)
-        told = hesstore("status", "s.zarr")
-        assert (told.returncode, told.stderr) == (0, "")
+        text = hesstore("status", "s.zarr")
+        assert (text.returncode, text.stderr) == (0, "")
         facts = json.loads(hesstore("status", "s.zarr", "--json").stdout)
         assert snapshot(tmp_path) == before
-    head, *lines = told.stdout.splitlines()
-    assert head == "s.zarr: 1 of 6 λ complete"
+    head, *lines = text.stdout.splitlines()
+    assert head == "s.zarr: 1 of 6 grid points complete"
     assert lines[:2] == [
         "run 0 (seed 4, up): 1 complete, 1 fitted, 1 pending",
         "run 1 (seed 4, down): 3 pending",
     ]
-    assert lines[2].endswith("1/6 λ  about 4 s left")  # of the run that is driven: 2 λ of 2 s, less what is fitted
-    assert lines[3] == "run 0  λ = 0.0006  spectrum and classes"
+    assert lines[2].endswith("1/6 grid points  about 4 s left")  # the driven run: 2 points of 2 s, minus the fit
+    assert lines[3] == "run 0  λ = 0.0006  analysis: spectrum and class geometry"
     accuracy = f"{float(fitted(0)['accuracy'][1]):.3f}"
-    assert lines[4].startswith(f"last  λ = 0  test accuracy {accuracy}  worst class ")
-    driver = f"driven by process {os.getpid()} on {socket.gethostname()}, which began "
+    assert lines[4].startswith(f"last: λ = 0  test accuracy {accuracy}  worst class ")
+    driver = f"driven by process {os.getpid()} on {socket.gethostname()}, started "
     assert re.fullmatch(rf"{re.escape(driver)}\d s ago \(run 0\)", lines[5])
-    assert lines[6].startswith("newest record ")
+    assert lines[6].startswith("newest result recorded ")
 
     assert (facts["total"], facts["complete"], facts["failed"], facts["is_over"]) == (6, 1, 0, False)
     assert facts["is_driven"]
@@ -93,39 +93,42 @@ def test_status_says_how_far_it_is_and_touches_nothing(store: SweepStore, hessto
     gone = hesstore("status", "s.zarr").stdout
     assert "next: run 0  λ = 0.0006" in gone
     assert "of work left" in gone
-    assert "nobody is at it: the same hesstore sweep goes on from there" in gone
+    assert "no process computes this sweep: run the same hesstore sweep again to continue" in gone
 
 
 def test_who_drives_it(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     old = (dt.datetime.now(dt.UTC) - dt.timedelta(days=3)).isoformat(timespec="seconds")
     claimed(path, host="elsewhere", since=old)
-    told = " ".join(hesstore("status", "s.zarr").stdout.split())
-    assert "on elsewhere, which began 72 h 00 min ago; whether it lives only that machine can tell" in told
-    assert "nobody" not in told
+    text = " ".join(hesstore("status", "s.zarr").stdout.split())
+    assert (
+        f"claimed by process {os.getpid()} on elsewhere, started 72 h 00 min ago; only that machine knows if it runs"
+        in text
+    )
+    assert "no process computes" not in text
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     for facts in ({"pid": ended.pid}, {"since": old}):  # killed; killed, and its number is now that of another
         claimed(path, **facts)
-        told = hesstore("status", "s.zarr").stdout
-        assert "is gone (run 0)" in told, facts
-        assert "nobody is at it" in told
+        text = hesstore("status", "s.zarr").stdout
+        assert "no longer runs (run 0)" in text, facts
+        assert "no process computes this sweep" in text
     for text in ("", "{", "[]", '{"pid": "x"}'):  # a claim that is just being written
         (path / "status" / ".claim-0.json").write_text(text)
-        assert "nobody is at it" in hesstore("status", "s.zarr").stdout
+        assert "no process computes this sweep" in hesstore("status", "s.zarr").stdout
     claimed(path, pid=1, host="a")
     claimed(path, 1, pid=2, host="b")
     assert "process 1 on a" in hesstore("status", "s.zarr").stdout
     assert "process 2 on b" in hesstore("status", "s.zarr").stdout
 
 
-def test_a_lease_is_told_by_when_it_was_renewed() -> None:
+def test_a_lease_is_text_by_when_it_was_renewed() -> None:
     now = dt.datetime.now(dt.UTC).isoformat()
     facts = {"pid": 3, "host": "h", "since": now, "renewed": now}
-    holder = holder_of(facts, is_here=False)
+    holder = parse_holder(facts, is_here=False)
     assert holder is not None
     assert holder.alive is None
-    assert "heard of 0 s ago" in status_view._of_holder(holder)
+    assert "claim renewed 0 s ago" in status_view.holder_text(holder)
 
 
 def test_the_exit_status_of_what_is_over(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:
@@ -134,7 +137,7 @@ def test_the_exit_status_of_what_is_over(store: SweepStore, hesstore: Hesstore, 
     store.record(DOWN, 2, Status.FAILED, {"failure": "it diverged"})
     done = hesstore("status", "s.zarr", "--watch")
     assert done.returncode == 4
-    assert done.stdout.startswith("6/6  1 failed  all is done  last  λ = 0 ")
+    assert done.stdout.startswith("6/6  1 failed  finished  last: λ = 0 ")
     assert hesstore("status", "s.zarr").returncode == 4
     packed = shutil.make_archive(str(tmp_path / "s.zarr"), "zip", tmp_path / "s.zarr")
     assert hesstore("status", packed).returncode == 4
@@ -174,7 +177,7 @@ def test_watching_on_a_terminal(store: SweepStore, tmp_path: Path, monkeypatch: 
     pause = threading.Event()
 
     def sleep(_: float) -> None:
-        wanted, deadline = f"{6 - len(rest)}/6 λ", time.monotonic() + 20
+        wanted, deadline = f"{6 - len(rest)}/6 grid points", time.monotonic() + 20
         while wanted not in "\n".join(shown.screen):  # the block draws itself
             assert time.monotonic() < deadline, (wanted, shown.screen)
             pause.wait(0.02)
@@ -184,7 +187,7 @@ def test_watching_on_a_terminal(store: SweepStore, tmp_path: Path, monkeypatch: 
         monkeypatch.setattr(sys, "stdout", shown.stream)
         monkeypatch.setattr(time, "sleep", sleep)
         assert run(["status", str(tmp_path / "s.zarr"), "--watch"]) == 0
-        assert shown.screen[0] == f"{'━' * 33}  6/6 λ"
+        assert shown.screen[0] == f"{'━' * 23}  6/6 grid points"
         assert shown.raw.count("\x1b[?25h") == 1
     assert not rest
 
@@ -219,6 +222,6 @@ def test_status_needs_no_torch(store: SweepStore, environment: dict[str, str], t
 def test_places_that_have_no_drivers(tmp_path: Path) -> None:
     packed = locate(tmp_path / "s.zip")
     assert packed.holder(0) is None
-    assert packed.written("zarr.json") is None
+    assert packed.last_modified("zarr.json") is None
     assert packed.free_space() is None
-    assert locate(tmp_path).written("nothing") is None
+    assert locate(tmp_path).last_modified("nothing") is None

@@ -20,26 +20,28 @@ def store(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> Path:
 
 
 def test_verify_repair_and_sweep(hesstore: Hesstore, toy_arguments: list[str], store: Path) -> None:
-    """The main path; data on stdout, talk on stderr."""
-    told = hesstore("verify", "s.zarr")
-    assert (told.returncode, told.stdout) == (0, "")
-    assert told.stderr.startswith("s.zarr: all is well in ")
-    assert told.stderr.endswith(" files: 4 complete λ\n")
+    """The main path: data goes to stdout, messages go to stderr."""
+    shown = hesstore("verify", "s.zarr")
+    assert (shown.returncode, shown.stdout) == (0, "")
+    assert shown.stderr.startswith("s.zarr: no damage in ")
+    assert shown.stderr.endswith(" files; grid points: 4 complete\n")
 
     deep = hesstore("verify", "s.zarr", "--deep", "--trust", "--sample", 1)
     assert deep.returncode == 0
-    assert "1 λ calculated again, 4 eigenpairs of each" in deep.stderr
+    assert "; 1 recomputed, 4 eigenpairs each" in deep.stderr
     untrusted = hesstore("verify", "s.zarr", "--deep")
     assert untrusted.returncode == 2
     assert "--trust" in untrusted.stderr
 
     (store / "weights/c/0/2/0").unlink()
     (store / "gradient/c/0/1/.0.12.partial").write_bytes(b"half")
-    told = hesstore("verify", "s.zarr")
-    assert told.returncode == 5
-    assert told.stdout == "run 0  λ = 0.01  weights: the file weights/c/0/2/0 is missing\n"
-    assert "left by a killed process: s.zarr/gradient/c/0/1/.0.12.partial; --repair removes it" in told.stderr
-    assert told.stderr.endswith("hesstore: s.zarr: 1 bad λ, 1 damaged files: hesstore verify s.zarr --repair\n")
+    shown = hesstore("verify", "s.zarr")
+    assert shown.returncode == 5
+    assert shown.stdout == "run 0  λ = 0.01  weights: the file weights/c/0/2/0 is missing\n"
+    assert "left by a killed process: s.zarr/gradient/c/0/1/.0.12.partial; --repair removes it" in shown.stderr
+    assert shown.stderr.endswith(
+        "hesstore: s.zarr: 1 bad grid point, 1 damaged file: hesstore verify s.zarr --repair\n"
+    )
 
     facts = json.loads(hesstore("verify", "s.zarr", "--json").stdout)
     assert facts["ok"] is False
@@ -54,9 +56,9 @@ def test_verify_repair_and_sweep(hesstore: Hesstore, toy_arguments: list[str], s
 
     repaired = hesstore("verify", "s.zarr", "--repair")
     assert repaired.returncode == 0
-    assert repaired.stdout == told.stdout
-    assert "1 λ are pending now: run the same hesstore sweep again" in repaired.stderr
-    assert "3 complete λ" in repaired.stderr
+    assert repaired.stdout == shown.stdout
+    assert "1 grid point marked pending: run the same hesstore sweep again" in repaired.stderr
+    assert "grid points: 1 pending, 3 complete" in repaired.stderr
     assert hesstore("sweep", "s.zarr", *toy_arguments).returncode == 0
     facts = json.loads(hesstore("verify", "s.zarr", "--json").stdout)
     assert facts["ok"] is True
@@ -67,10 +69,10 @@ def test_verify_repair_and_sweep(hesstore: Hesstore, toy_arguments: list[str], s
 def test_what_can_not_be_repaired(hesstore: Hesstore, store: Path) -> None:
     file = store / "zarr.json"
     file.write_bytes(file.read_bytes()[:-5])
-    told = hesstore("verify", "s.zarr", "--repair")
-    assert told.returncode == 5
-    assert told.stdout.startswith("zarr.json: is missing or is not JSON\n")
-    assert "can't be repaired: restore it from a copy" in told.stderr
+    shown = hesstore("verify", "s.zarr", "--repair")
+    assert shown.returncode == 5
+    assert shown.stdout.startswith("zarr.json: is missing or is not JSON\n")
+    assert "cannot be repaired: restore the store from a copy" in shown.stderr
     facts = json.loads(hesstore("verify", "s.zarr", "--repair", "--json").stdout)
     assert [problem["file"] for problem in facts["repair"]["remaining"]] == ["zarr.json", None]
 
@@ -91,9 +93,9 @@ def test_results_that_only_a_calculation_can_doubt_are_repaired(hesstore: Hessto
     loss = np.asarray(driven.read("loss", run, 0)) * 1.01
     driven.put_entries(run, 0, Status.COMPLETE, {"loss": loss}, None)
     assert hesstore("verify", "s.zarr").returncode == 0
-    told = hesstore("verify", "s.zarr", "--deep", "--trust", "--json", "--repair")
-    assert told.returncode == 0
-    facts = json.loads(told.stdout)
+    shown = hesstore("verify", "s.zarr", "--deep", "--trust", "--json", "--repair")
+    assert shown.returncode == 0
+    facts = json.loads(shown.stdout)
     assert {problem["what"].split(":")[0] for problem in facts["problems"]} == {"loss"}
     assert facts["repair"]["pending"] == [{"run": 0, "index": 0}]
     assert facts["l2"] == {"complete": 3, "pending": 1}

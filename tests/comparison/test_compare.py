@@ -20,22 +20,22 @@ RUNS = ((0, "up"), (3, "down"))
 
 
 def store(l2: tuple[float, ...] = L2, runs: tuple[tuple[int, str], ...] = RUNS, k: int = 3, **more: Any) -> xr.Dataset:
-    """What depends on seed, λ and mode, not on where they lie; without some small variables."""
-    cells = np.array([[10 * seed + strength for strength in l2] for seed, _ in runs])
-    modes = np.stack([cells * 0 + 10.0 * (k_ + 1) for k_ in range(k)], -1)
-    vectors = np.broadcast_to(np.eye(3, 8, dtype=np.float32)[:k], (*cells.shape, k, 8))
+    """A store whose values depend on seed, λ and mode, not on positions; some small variables are missing."""
+    points = np.array([[10 * seed + value for value in l2] for seed, _ in runs])
+    modes = np.stack([points * 0 + 10.0 * (k_ + 1) for k_ in range(k)], -1)
+    vectors = np.broadcast_to(np.eye(3, 8, dtype=np.float32)[:k], (*points.shape, k, 8))
     values = {
-        "loss": np.stack([cells, cells + 1], -1),
+        "loss": np.stack([points, points + 1], -1),
         "eigenvalues": modes,
         "eigenvectors": vectors,
-        "weights": cells[..., None] + np.arange(8.0),
-        "gradient": cells[..., None] - np.arange(8.0),
-        "confusion": np.ones((*cells.shape, 2, 2, 2)),
-        "class_slope": np.zeros((*cells.shape, k, 2, 2)),
-        "class_curvature": np.zeros((*cells.shape, k, 2, 2)),
-        "class_gradient_cosine": np.zeros((*cells.shape, 2, 2, 2)),
-        "fit_seconds": np.random.default_rng().random(cells.shape),
-        "digest": np.zeros(cells.shape),
+        "weights": points[..., None] + np.arange(8.0),
+        "gradient": points[..., None] - np.arange(8.0),
+        "confusion": np.ones((*points.shape, 2, 2, 2)),
+        "class_slope": np.zeros((*points.shape, k, 2, 2)),
+        "class_curvature": np.zeros((*points.shape, k, 2, 2)),
+        "class_gradient_cosine": np.zeros((*points.shape, 2, 2, 2)),
+        "fit_seconds": np.random.default_rng().random(points.shape),
+        "digest": np.zeros(points.shape),
         **more,
     }
     ds = dataset(l2, values, runs)
@@ -45,17 +45,17 @@ def store(l2: tuple[float, ...] = L2, runs: tuple[tuple[int, str], ...] = RUNS, 
         config=json.dumps({"k": k, "device": "cpu"}),
         environment=json.dumps({"time": str(np.random.default_rng().random()), "versions": {"torch": "2"}}),
     )
-    return sealed(ds)
+    return with_digests(ds)
 
 
-def sealed(ds: xr.Dataset) -> xr.Dataset:
-    """With the digests of the arrays that it has."""
+def with_digests(ds: xr.Dataset) -> xr.Dataset:
+    """A copy of ``ds`` with the digests of its arrays."""
     ds = ds.copy(deep=True)
     names = promised_large(json.loads(ds.attrs["identity"]), Status.COMPLETE)
     for run, index in np.ndindex(ds["digest"].shape):
         arrays = {name: ds[name].values[run, index] for name in names}
-        at = Run(run, int(ds["seed"][run]), str(ds["direction"].values[run])), float(ds["l2"][index])
-        ds["digest"].values[run, index] = digest(*at, arrays)
+        point = Run(run, int(ds["seed"][run]), str(ds["direction"].values[run])), float(ds["l2"][index])
+        ds["digest"].values[run, index] = digest(*point, arrays)
     return ds
 
 
@@ -66,10 +66,10 @@ def by_name(found: Comparison) -> dict[str, Difference]:
 def changed(ds: xr.Dataset, name: str, where: tuple[int, ...], value: float) -> xr.Dataset:
     ds = ds.copy(deep=True)
     ds[name].values[where] = value
-    return sealed(ds)
+    return with_digests(ds)
 
 
-def test_a_store_and_itself() -> None:
+def test_a_store_equals_itself() -> None:
     seen: list[tuple[int, int]] = []
     found = compare(store(), store(), lambda done, total: seen.append((done, total)))
     assert found.same_config
@@ -80,7 +80,7 @@ def test_a_store_and_itself() -> None:
     assert not {"fit_seconds", "digest", "status"} & by_name(found).keys()
 
 
-def test_the_largest_difference_and_where() -> None:
+def test_the_largest_difference_and_its_grid_point() -> None:
     a, b = store(), store()
     b = changed(changed(b, "weights", (1, 1, 0), 30.5), "weights", (1, 2, 7), 38.05)
     b = changed(b, "confusion", (0, 1, 0, 0, 0), 9)
@@ -97,7 +97,7 @@ def test_the_largest_difference_and_where() -> None:
     assert by_name(compare(b, a))["weights"].differing == 2
 
 
-def test_runs_and_strengths_are_matched_by_what_they_are() -> None:
+def test_grid_points_are_matched_by_seed_direction_and_l2() -> None:
     a, b = store(), store(l2=(0.01, 0.02, 0.05), runs=((3, "down"), (3, "up"), (0, "up")))
     status = np.full((3, 3), 2)
     status[2, 2] = 1
@@ -108,37 +108,37 @@ def test_runs_and_strengths_are_matched_by_what_they_are() -> None:
     assert not found.same_results
 
 
-def test_another_k_compares_what_both_have() -> None:
+def test_stores_with_different_k_are_compared_up_to_the_smaller_one() -> None:
     found = compare(store(k=2), store())
     assert found.config == {"k": ("2", "3")}
     assert not any(each.differing for each in found.differences)
 
 
-def test_what_has_another_shape() -> None:
-    found = compare(store(), sealed(store().isel(param=slice(5))))
+def test_variables_with_different_shapes_are_listed() -> None:
+    found = compare(store(), with_digests(store().isel(param=slice(5))))
     assert found.shapes == dict.fromkeys(("eigenvectors", "gradient", "weights"), ("8 param", "5 param"))
     assert not found.same_results
     assert "loss" in by_name(found)
 
 
-def test_what_one_has_no_values_of() -> None:
-    cells = np.ones((2, 3))
-    a = store(trace=cells, epochs=3 * cells, residual_norm=np.ones((2, 3, 3)), converged=np.ones((2, 3, 3)))
-    b = store(epochs=-cells, residual_norm=np.full((2, 3, 3), math.nan), converged=-np.ones((2, 3, 3)))
+def test_variables_with_values_in_only_one_store_are_listed() -> None:
+    points = np.ones((2, 3))
+    a = store(trace=points, epochs=3 * points, residual_norm=np.ones((2, 3, 3)), converged=np.ones((2, 3, 3)))
+    b = store(epochs=-points, residual_norm=np.full((2, 3, 3), math.nan), converged=-np.ones((2, 3, 3)))
     b["gradient"].values[:] = math.nan
-    found = compare(a, sealed(b))
+    found = compare(a, with_digests(b))
     assert found.variables_only_a == ("residual_norm", "converged", "gradient", "epochs", "trace")
     assert found.variables_only_b == ()
-    assert found.identical is None  # they do not have the same large arrays
+    assert found.identical is None  # their large arrays are not the same
     assert not {*found.variables_only_a} & by_name(found).keys()
-    assert found.same_results  # as far as both have them
-    assert compare(sealed(b), a).variables_only_b == found.variables_only_a
-    without = store().drop_vars("eigenvectors")  # packed so, with the digests of all
+    assert found.same_results  # the variables that both have are equal
+    assert compare(with_digests(b), a).variables_only_b == found.variables_only_a
+    without = store().drop_vars("eigenvectors")  # packed without vectors, with the digests of all arrays
     assert compare(without, without).identical is None
     assert compare(without, store()).variables_only_b == ("eigenvectors",)
 
 
-def test_an_import_is_compared_as_far_as_it_goes() -> None:
+def test_values_that_an_import_lacks_are_left_out() -> None:
     a = store(epochs=3 * np.ones((2, 3)))
     b = changed(changed(a, "loss", (0, 2, 0), math.nan), "epochs", (1, 1), -1)
     b.attrs["identity"] = json.dumps({**json.loads(b.attrs["identity"]), "imported": "files"})
@@ -147,22 +147,24 @@ def test_an_import_is_compared_as_far_as_it_goes() -> None:
     assert found.same_results
     assert by_name(compare(a, changed(b, "loss", (0, 2, 1), 7.0)))["loss"].differing == 1
     assert not compare(a, changed(b, "epochs", (1, 0), 4)).same_results
-    back = compare(changed(a, "loss", (0, 1, 0), math.nan), b)  # what the other lacks is no gap of the import
+    back = compare(
+        changed(a, "loss", (0, 1, 0), math.nan), b
+    )  # a value that only the sweep lacks is not a gap of the import
     assert by_name(back)["loss"].differing == 1
 
 
-def test_a_number_against_none() -> None:
+def test_a_number_in_only_one_store_is_a_difference() -> None:
     loss = by_name(compare(store(), changed(store(), "loss", (0, 2, 0), math.nan)))["loss"]
     assert (loss.differing, loss.l2) == (1, 0.05)
     assert math.isnan(loss.absolute or 0.0)
 
 
-def test_what_is_read_is_held_against_the_digests() -> None:
+def test_values_are_checked_against_the_digests() -> None:
     a, b = store(), store()
     b["weights"].values[1, 2, 0] += 1
     for first, second, side in ((a, b, "B"), (b, a, "A"), (b, b, "A")):
         with pytest.raises(
-            CorruptStoreError, match=rf"^{side}: one of weights, gradient, .* digest of run 1, λ = 0.05 "
+            CorruptStoreError, match=rf"^{side}: one of weights, gradient, .* digest of run 1, λ = 0.05: "
         ):
             compare(first, second)
     b = store()
@@ -171,7 +173,7 @@ def test_what_is_read_is_held_against_the_digests() -> None:
         compare(a, b)
 
 
-def test_config_environment_and_the_rest() -> None:
+def test_config_and_environment() -> None:
     a, b = store(), store()
     b.attrs |= {
         "identity": json.dumps({"k": 3, "data_digest": "e", "parameters": [["fc1.weight", [4, 2]]]}),
@@ -187,5 +189,5 @@ def test_config_environment_and_the_rest() -> None:
     assert (found.recorded_only_a, found.recorded_only_b) == ((), ("device.name", "threads.torch"))
     assert compare_configs(b, a).recorded_only_a == found.recorded_only_b
     for name, value in (("identity", "{"), ("config", None), ("environment", "[]")):
-        with pytest.raises(CorruptStoreError, match="hesstore verify says more"):
+        with pytest.raises(CorruptStoreError, match="run hesstore verify for details"):
             compare_configs(a, b.assign_attrs({name: value}))

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from hesstore.config import SweepConfig
 from hesstore.config import settings as config_settings
-from hesstore.config.sources import as_toml, layers, merge, read_toml, resolve
+from hesstore.config.sources import as_toml, layers, merge, read_toml
 from hesstore.config.suggestions import did_you_mean
 from hesstore.errors import ConfigError
+from tests.support.configs import merged_config
 
 NATURAL = st.integers(0, 2**63 - 1)
 POSITIVE = st.integers(1, 2**63 - 1)
@@ -36,23 +37,23 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "density_width": st.floats(0.06, 1e9),
 }
 for setting in config_settings():
-    VALUES.setdefault(setting.name, st.sampled_from(setting.metadata["kind"].choices or (None,)))
+    VALUES.setdefault(setting.name, st.sampled_from(setting.metadata["type"].choices or (None,)))
 CONFIGS = st.fixed_dictionaries({}, optional=VALUES).map(SweepConfig.from_mapping)
 
 
 @given(CONFIGS)
 @settings(deadline=None)
-def test_what_is_printed_is_the_same_config(config: SweepConfig) -> None:
+def test_toml_round_trip(config: SweepConfig) -> None:
     text = as_toml(config)
     assert SweepConfig.from_mapping(tomllib.loads(text)) == config
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "c.toml"
         file.write_text(text)
-        assert resolve(file=file) == config
-        assert as_toml(resolve(file=file)) == text
+        assert merged_config(file=file) == config
+        assert as_toml(merged_config(file=file)) == text
 
 
-def test_each_line_says_where_its_value_comes_from(tmp_path: Path) -> None:
+def test_each_line_names_the_origin_of_its_value(tmp_path: Path) -> None:
     file = tmp_path / "my.toml"
     file.write_text('epochs = 3\nk = 7\nl2 = "0:1:3"\n')
     found = layers("quickstart", file, ["k=8", "lr = 0.1"], {"lr": "0.2", "batch_size": "9"})
@@ -73,7 +74,7 @@ def test_each_line_says_where_its_value_comes_from(tmp_path: Path) -> None:
     assert headings == list(dict.fromkeys(setting.metadata["group"] for setting in config_settings()))
 
 
-def test_an_origin_is_one_line_whatever_its_name() -> None:
+def test_an_origin_with_control_characters_stays_on_one_line() -> None:
     found = [layers()[0]._replace(origin="a\nk = 3 \x07", values={"k": 5})]
     text = as_toml(SweepConfig.from_mapping(merge(found)), found)
     assert tomllib.loads(text)["k"] == 5
@@ -97,11 +98,11 @@ def test_a_long_grid_is_read_back(tmp_path: Path) -> None:
         ({"options": {"path": "independant"}}, "did you mean independent?"),
     ],
 )
-def test_the_nearest_word_is_named(arguments: dict[str, Any], message: str) -> None:
+def test_the_most_similar_word_is_suggested(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
-        resolve(**arguments)
+        merged_config(**arguments)
 
 
-def test_nothing_near_is_no_hint() -> None:
+def test_no_suggestion_without_a_similar_word() -> None:
     assert did_you_mean("zzz", ["paper", "quickstart"]) == ""
     assert did_you_mean("", []) == ""

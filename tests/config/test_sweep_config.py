@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from hesstore.config import PRESETS, SweepConfig, fingerprint, settings
 from hesstore.config.l2_grid import format_l2, linear_grid, parse_l2
-from hesstore.config.sources import resolve
 from hesstore.errors import ConfigError
+from tests.support.configs import merged_config
 
 
 def test_paper_is_the_default() -> None:
-    config = resolve()
+    config = merged_config()
     assert config == SweepConfig()
     assert len(config.l2) == 451
     assert config.l2[:4] == (0.0, 0.0002, 0.0004, 0.0006)  # decimal literals, not a raw linspace
@@ -31,7 +31,7 @@ def test_every_grid_point_is_its_decimal_literal() -> None:
 
 
 def test_quickstart() -> None:
-    config = resolve("quickstart")
+    config = merged_config("quickstart")
     assert (config.dataset, config.k, len(config.l2)) == ("mnist-5k", 30, 16)
     assert 0.006 in config.l2
 
@@ -39,16 +39,16 @@ def test_quickstart() -> None:
 def test_later_sources_win(tmp_path: Path) -> None:
     file = tmp_path / "my.toml"
     file.write_text('k = 7\nlr = 0.1\nl2 = "0:1:3"\n')
-    config = resolve("quickstart", file, ["lr=0.2", "epochs = 4"], {"epochs": "9"})
+    config = merged_config("quickstart", file, ["lr=0.2", "epochs = 4"], {"epochs": "9"})
     assert (config.dataset, config.k, config.lr, config.epochs, config.l2) == ("mnist-5k", 7, 0.2, 9, (0, 0.5, 1))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_printed_config_is_the_same_config(preset: str, tmp_path: Path) -> None:
-    config = resolve(preset, options={"seeds": "3,1", "hidden": "7"})
+    config = merged_config(preset, options={"seeds": "3,1", "hidden": "7"})
     file = tmp_path / "c.toml"
     file.write_text(tomli_w.dumps(config.to_mapping()))
-    assert resolve(file=file) == config
+    assert merged_config(file=file) == config
     assert SweepConfig.from_mapping(tomllib.loads(file.read_text())) == config
 
 
@@ -91,7 +91,7 @@ def test_bad_l2(text: str, message: str) -> None:
         ("seeds", "-1", "least value 0"),
         ("optimizer", "adamw", "did you mean adam"),
         ("dtype", "float16", "not one of float32, float64"),
-        ("dataset", 3, "not a text"),
+        ("dataset", 3, "not a string"),
         ("momentum", 1, "below 1"),
     ],
 )
@@ -105,23 +105,23 @@ def test_bad_values(key: str, value: object, message: str) -> None:
 )
 def test_bad_assignments(assignment: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        resolve(assignments=[assignment])
+        merged_config(assignments=[assignment])
 
 
 def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
-        resolve(file=tmp_path / "none.toml")
+        merged_config(file=tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("k = = 3")
     with pytest.raises(ConfigError, match="not TOML"):
-        resolve(file=tmp_path / "bad.toml")
+        merged_config(file=tmp_path / "bad.toml")
     (tmp_path / "unknown.toml").write_text("kk = 3")
     with pytest.raises(ConfigError, match=r"unknown\.toml: unknown key 'kk'; did you mean k"):
-        resolve(file=tmp_path / "unknown.toml")
+        merged_config(file=tmp_path / "unknown.toml")
     with pytest.raises(ConfigError, match="preset: 'papr' is not one of"):
-        resolve("papr")
+        merged_config("papr")
 
 
-def test_identity_leaves_out_where_the_work_is_done() -> None:
+def test_identity_does_not_contain_settings_of_the_machine() -> None:
     config = SweepConfig()
     moved = SweepConfig.from_mapping({"device": "cpu", "data_dir": "x", "memory_gib": 1, "models": 4})
     assert config.identity() == moved.identity()
@@ -156,7 +156,7 @@ def test_linear_grids_print_short(start: float, width: float, num: int) -> None:
 def test_switches() -> None:
     assert SweepConfig.from_mapping({"density": "yes"}).density is True
     assert SweepConfig.from_mapping({"density": False}).density is False
-    assert resolve(assignments=["density=true"]).density is True
+    assert merged_config(assignments=["density=true"]).density is True
     with pytest.raises(ConfigError, match="density: 'maybe' is not true or false"):
         SweepConfig.from_mapping({"density": "maybe"})
 

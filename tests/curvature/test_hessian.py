@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import curvlinops
 import numpy as np
 import pytest
@@ -15,11 +13,12 @@ from torch._subclasses.fake_tensor import (
 
 from hesstore.curvature import Hessian, gradient
 from hesstore.linalg import eigsh, lanczos
-from hesstore.linalg.lanczos import _Search
+from hesstore.linalg.lanczos_search import LanczosSearch
 from hesstore.measure.metrics import _totals
 from hesstore.problem import datasets
 from hesstore.problem.models import MLP, FlatModel, build
 from tests.support import toy
+from tests.support.hessians import cached_share
 
 
 def dense(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -83,7 +82,7 @@ def test_memory_budget_changes_speed_not_bits(cache_bytes: float, share: float) 
     theta, v = model.theta(), torch.randn(model.layout.size, generator=torch.Generator().manual_seed(0))
     hessian = Hessian(model, x.float(), y, chunk_rows=20)
     operator = hessian.at(theta, cache_bytes=cache_bytes)
-    assert operator.cached_share == pytest.approx(share)
+    assert cached_share(operator) == pytest.approx(share)
     assert torch.equal(operator.matvec(v), hessian.at(theta).matvec(v))
 
 
@@ -97,39 +96,8 @@ def test_one_trace_serves_every_theta() -> None:
         v = torch.randn(model.layout.size, generator=generator, dtype=torch.float64)
         assert torch.allclose(hessian.at(theta).matvec(v), dense(model, theta, x, y) @ v, rtol=1e-11, atol=1e-13)
     assert (
-        len({id(chunk.program) for chunks in hessian._arranged.values() for chunk in chunks}) == 2
+        len({id(chunk.program) for chunks in hessian._chunks_by_shape.values() for chunk in chunks}) == 2
     )  # full chunks and the short one
-
-
-MODULES: dict[str, Callable[[], nn.Module]] = {
-    "cnn": lambda: toy.SmoothCNN(10),
-    "tanh": lambda: nn.Sequential(nn.Linear(64, 4), nn.Tanh(), nn.Linear(4, 10)),
-    "softplus, no bias": lambda: nn.Sequential(nn.Linear(64, 4, bias=False), nn.Softplus(), nn.Linear(4, 10)),
-    "layer norm and silu": lambda: nn.Sequential(nn.Linear(64, 4), nn.LayerNorm(4), nn.SiLU(), nn.Linear(4, 10)),
-    "residual": toy.Residual,
-    "tied": toy.Tied,
-    "linear": lambda: nn.Linear(64, 10),
-}
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_any_smooth_module(name: str) -> None:
-    torch.manual_seed(0)
-    model = FlatModel(MODULES[name]().double())
-    x_train, y_train, _, _ = toy.digits()
-    x, y = torch.from_numpy(x_train[:40]).double(), torch.from_numpy(y_train[:40]).long()
-    theta = model.theta()
-    v = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    kept = v.clone()
-    operator = Hessian(model, x, y, chunk_rows=16).at(theta)
-    product = operator.matvec(v)
-    assert torch.equal(v, kept)
-    assert torch.equal(product, operator.matvec(v))  # nothing that is cached was changed
-    # Double backward is the reference: torch.func.hessian is wrong for layer norm (finite differences agree with us).
-    point = theta.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(model.loss_sum(point, x, y) / len(y), point, create_graph=True)
-    (expected,) = torch.autograd.grad(slope @ v, point)
-    assert torch.allclose(product, expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("cache_bytes", [0, float("inf")])
@@ -153,20 +121,6 @@ def test_products_of_a_stack_are_those_of_each(chunk_rows: int, cache_bytes: flo
     assert torch.allclose(slopes, alone, rtol=1e-11, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", MODULES)
-@pytest.mark.slow
-def test_stacks_of_any_smooth_module(name: str) -> None:
-    torch.manual_seed(0)
-    model = FlatModel(MODULES[name]().double())
-    x_train, y_train, _, _ = toy.digits()
-    x, y = torch.from_numpy(x_train[:40]).double(), torch.from_numpy(y_train[:40]).long()
-    theta = torch.stack([model.theta(), model.theta() * 0.5])
-    v = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    hessian = Hessian(model, x, y, chunk_rows=32)
-    expected = torch.stack([hessian.at(point).matvec(row) for point, row in zip(theta, v, strict=True)])
-    assert torch.allclose(hessian.at_each(theta).matvec(v), expected, rtol=1e-10, atol=1e-12)
-
-
 @pytest.mark.parametrize("copies", [1, 3])
 def test_an_analysis_stays_on_the_device(copies: int) -> None:
     """On tensors that only claim to be on a GPU a stray host tensor, or a value wanted on the host, raises."""
@@ -177,7 +131,8 @@ def test_an_analysis_stays_on_the_device(copies: int) -> None:
         assert gradient(model, theta, x, y).device.type == "meta"
         assert _totals(model, theta, x, y, 3, 16).device.type == "meta"
         stack = Hessian(model, x, y, chunk_rows=16).at_each(theta)
-        steps = _Search(stack, 2, "LM", 1e-3, torch.Generator("cpu"))._extend(1)
+        generator = torch.Generator("cpu")
+        steps = LanczosSearch(stack, 2, which="LM", tol=1e-3, max_matvecs=9, generator=generator)._extend(1)
         q = next(steps)
         product = stack.matvec(q.expand(copies, -1))
         assert product.device.type == "meta"

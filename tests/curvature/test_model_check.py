@@ -15,8 +15,15 @@ from torch.nn import functional
 
 import hesstore
 from hesstore.config import SweepConfig, fingerprint
-from hesstore.curvature.model_check import Trial, check_making, check_stack
-from hesstore.curvature.model_warnings import KinkFinder, of_batch_norm, of_dropout, of_idle, of_kinks, of_probabilities
+from hesstore.curvature.model_check import ModelCheck, check_factory, check_stack
+from hesstore.curvature.model_warnings import (
+    KinkFinder,
+    batch_norm_warning,
+    dropout_warning,
+    idle_parameter_warning,
+    kink_warning,
+    probability_warning,
+)
 from hesstore.engine.experiment import Experiment
 from hesstore.engine.sweep import run_sweep
 from hesstore.errors import ConfigMismatchError, CorruptStoreError, ExportError, ModelError, ModelWarning
@@ -87,11 +94,11 @@ def counting(module: Between, h: Tensor) -> Tensor:
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "random": (lambda: Between(lambda _, h: functional.dropout(h)), "other outputs for the same input"),
+    "random": (lambda: Between(lambda _, h: functional.dropout(h)), "returns different outputs for the same input"),
     "counts": (lambda: Between(counting, calls=torch.zeros(())), "changes its buffer 'calls'"),
     "mixes rows": (
         lambda: nn.Sequential(nn.Linear(64, 10), nn.BatchNorm1d(10, track_running_stats=False)),
-        "mixes them",
+        "mix rows",
     ),
     "argmax": (lambda: Returning(lambda z: functional.one_hot(z.argmax(1), 10).float()), "no gradient: .*argmax"),
     "rounded": (lambda: Returning(torch.round), "gradient of zero in every parameter"),
@@ -104,7 +111,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "branches": (lambda: Between(lambda _, h: h if h[0, 0] > 0 else torch.tanh(h)), "data-dependent control flow"),
     "infinite": (lambda: Between(lambda _, h: torch.log(h - 100)), "NaN or infinite"),
     "infinite slope": (lambda: Between(lambda _, h: torch.sqrt(h * 0)), "gradient that is NaN or infinite in 'inner"),
-    "half": (lambda: Returning(Tensor.half), "gives logits in float16"),
+    "half": (lambda: Returning(Tensor.half), "returns logits in float16"),
     "tuple": (lambda: Returning(lambda z: (z, z)), r"to tuple, not to logits \(32, 10\)"),
     "too many": (lambda: nn.Linear(64, 11), r"maps 32 inputs \(64,\) to \(32, 11\), not to logits \(32, 10\)"),
     "other inputs": (lambda: nn.Linear(63, 10), r"fails on inputs \(32, 64\) in float32: mat1 and mat2"),
@@ -117,7 +124,7 @@ def test_refusals(name: str) -> None:
     torch.manual_seed(0)
     make, message = REFUSED[name]
     with pytest.raises(ModelError, match=message) as raised:
-        Trial(FlatModel(make().train(mode=False)), "own:net", *rows(), 10).remarks()
+        ModelCheck(FlatModel(make().train(mode=False)), "own:net", *rows(), 10).run()
     assert "\n" not in str(raised.value)
     assert str(raised.value).startswith("model: 'own:net' ")
 
@@ -135,14 +142,14 @@ def test_smooth_networks_pass_without_a_word(name: str) -> None:
     model = FlatModel(ACCEPTED[name]().train(mode=False))
     if name == "zeros at the end":
         nn.init.zeros_(model.module.get_parameter("2.weight"))
-    assert Trial(model, name, *rows(), 10).remarks() == []
+    assert ModelCheck(model, name, *rows(), 10).run() == []
 
 
 def test_stacks() -> None:
     """Several θ at once, as on a GPU."""
     check_stack(build("tests.support.toy:with_buffers", (), (64,), 10, seed=0), "own", *rows())
     branching = Between(lambda _, h: torch.tanh(h) if h.sum() > 0 else torch.sin(h))
-    with pytest.raises(ModelError, match=r"several θ at once: .*: pass --models 1"):
+    with pytest.raises(ModelError, match=r"several θ together: .*: pass --models 1"):
         check_stack(FlatModel(branching), "own", *rows())
 
 
@@ -180,19 +187,25 @@ def test_kinks_are_found_where_parameters_meet_them(name: str) -> None:
     assert of_data.found == (expected if name == "prelu" else [])  # which has a parameter of its own
 
 
-def test_remarks() -> None:
-    assert of_kinks(["ReLU", "abs", "ReLU"]).startswith(
+def test_warnings() -> None:
+    assert kink_warning(["ReLU", "abs", "ReLU"]).startswith(
         "uses ReLU, abs: the second derivative is undefined at the kinks and"
     )
-    assert "zero almost everywhere" not in of_kinks(["hardswish"])
-    assert of_kinks([]) == of_idle([]) == of_dropout(nn.Dropout(0)) == of_batch_norm(nn.LayerNorm(3)) == ""
-    assert "('a', 'b', 'c' and 2 more)" in of_idle(["a", "b", "c", "d", "e"])
+    assert "zero almost everywhere" not in kink_warning(["hardswish"])
+    assert (
+        kink_warning([])
+        == idle_parameter_warning([])
+        == dropout_warning(nn.Dropout(0))
+        == batch_norm_warning(nn.LayerNorm(3))
+        == ""
+    )
+    assert "('a', 'b', 'c' and 2 more)" in idle_parameter_warning(["a", "b", "c", "d", "e"])
     probabilities = torch.softmax(torch.randn(5, 3), 1)
-    assert of_probabilities(probabilities).startswith("gives probabilities where logits are wanted")
-    assert of_probabilities(probabilities.log()) == of_probabilities(probabilities + 1) == ""
+    assert probability_warning(probabilities).startswith("returns probabilities instead of logits")
+    assert probability_warning(probabilities.log()) == probability_warning(probabilities + 1) == ""
     several = nn.Sequential(nn.Dropout(), nn.Sequential(nn.BatchNorm1d(3), nn.Dropout2d()))
-    assert "dropout ('0', '1.1'), which does nothing here" in of_dropout(several)
-    assert "batch norm ('1.0'), which normalises nothing here" in of_batch_norm(several)
+    assert "dropout ('0', '1.1'), which has no effect, not even in training" in dropout_warning(several)
+    assert "batch norm ('1.0'), which does not normalise here" in batch_norm_warning(several)
 
 
 def test_a_check_warns_and_leaves_the_module_as_it_was() -> None:
@@ -205,7 +218,7 @@ def test_a_check_warns_and_leaves_the_module_as_it_was() -> None:
     expected = [
         "has dropout ('3')",
         "has batch norm ('1')",
-        "has parameters that do not move the loss ('unused')",
+        "has parameters that do not change the loss ('unused')",
         "uses ReLU",
     ]
     assert all(text.startswith(f"model: 'Sequential' {start}") for text, start in zip(said, expected, strict=True))
@@ -215,16 +228,16 @@ def test_a_check_warns_and_leaves_the_module_as_it_was() -> None:
 
 def test_factories_must_follow_from_the_seed() -> None:
     for name, message in (
-        ("with_random_buffer", "another buffer 'code'"),
-        ("with_foreign_weights", "other initial weights"),
+        ("with_random_buffer", "a different buffer 'code'"),
+        ("with_foreign_weights", "different initial weights"),
     ):
         make = partial(build, f"tests.support.toy:{name}", (), (64,), 10)
         with pytest.raises(ModelError, match=message):
-            check_making(make, make(3), name, 3)
+            check_factory(make, make(3), name, 3)
     make = partial(build, "tests.support.toy:with_buffers", (), (64,), 10)
-    check_making(make, make(3), "with_buffers", 3)
-    with pytest.raises(ModelError, match="other initial weights"):
-        check_making(make, make(4), "with_buffers", 3)
+    check_factory(make, make(3), "with_buffers", 3)
+    with pytest.raises(ModelError, match="different initial weights"):
+        check_factory(make, make(4), "with_buffers", 3)
 
 
 # -- in a sweep ---------------------------------------------------------------------------------------------------
@@ -243,7 +256,7 @@ def test_a_store_of_a_network_with_buffers(
 ) -> None:
     config = own("with_buffers", seeds="0,1", dtype="float64")
     run_sweep(config, tmp_path / "s.zarr")
-    monkeypatch.setattr(Trial, "remarks", lambda _: [])  # once is enough
+    monkeypatch.setattr(ModelCheck, "run", lambda _: [])  # the first check is enough
     ds = hesstore.open(tmp_path / "s.zarr")
     identity = json.loads(ds.attrs["identity"])
     assert [name for name, *_ in identity["buffers"]] == ["mask", "code"]
@@ -287,7 +300,7 @@ def test_a_refused_model_writes_nothing(
     done = hesstore("sweep", "s.zarr", *toy_arguments, "--model", "tests.support.toy:with_random_buffer")
     assert done.returncode == 2
     assert done.stderr.startswith(
-        "hesstore: model: 'tests.support.toy:with_random_buffer' has another buffer 'code' each time"
+        "hesstore: model: 'tests.support.toy:with_random_buffer' has a different buffer 'code' each time"
     )
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())

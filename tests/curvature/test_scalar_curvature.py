@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from hesstore.curvature import scalar_curvature
-from hesstore.linalg import DenseOperator, lanczos, moments
+from hesstore.linalg import lanczos, moments
+from tests.support.operators import DenseOperator
 
 SIZE = 12
 SHIFT = 0.3

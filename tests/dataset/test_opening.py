@@ -32,7 +32,7 @@ WHOLE = [
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of two runs, of the second one λ fitted and one pending."""
+    """A store of two runs; in the second one, one grid point is fitted and one is pending."""
     path: Path = tmp_path_factory.mktemp("opening") / "s.zarr"
     store = SweepStore.create(path, spec(identity=IDENTITY))
     for run in store.runs:
@@ -43,7 +43,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_it_says_what_it_is_and_how_far(path: Path) -> None:
+def test_the_repr_describes_the_sweep_and_its_progress(path: Path) -> None:
     ds = hesstore.open(path)
     assert headline(ds) == WHOLE
     text = repr(ds).splitlines()
@@ -57,14 +57,14 @@ def test_it_says_what_it_is_and_how_far(path: Path) -> None:
         assert ds._repr_html_().count(WHOLE[1]) == 1
 
 
-def test_it_is_the_dataset_of_xarray(path: Path) -> None:
+def test_the_dataset_is_identical_to_that_of_xarray(path: Path) -> None:
     ds, plain = hesstore.open(path), xr.open_zarr(path)
     assert ds.identical(plain)
     assert plain.identical(ds)
     assert list(ds.variables) == list(plain.variables)
     encodings = [str([variable.encoding for variable in each.variables.values()]) for each in (ds, plain)]
     assert encodings[0] == encodings[1]
-    again = pickle.loads(pickle.dumps(ds))  # noqa: S301 - our own
+    again = pickle.loads(pickle.dumps(ds))  # noqa: S301 - made by this test
     assert headline(again) == WHOLE
     assert isinstance(again.load(), SweepDataset)
     assert ds.hess.complete().identical(plain.hess.complete())
@@ -83,7 +83,7 @@ def test_it_is_the_dataset_of_xarray(path: Path) -> None:
         (lambda ds: ds.isel(l2=[]), "2 runs, 0 λ", "          3 eigenpairs, 12 parameters"),
     ],
 )
-def test_a_part_says_what_part(path: Path, part: Callable[[xr.Dataset], xr.Dataset], first: str, second: str) -> None:
+def test_the_headline_of_a_part(path: Path, part: Callable[[xr.Dataset], xr.Dataset], first: str, second: str) -> None:
     lines = headline(part(hesstore.open(path)))
     assert first in lines[0]
     assert second in lines[1]
@@ -107,14 +107,14 @@ def test_a_part_says_what_part(path: Path, part: Callable[[xr.Dataset], xr.Datas
         lambda ds: ds.hess.layer_mass(),
     ],
 )
-def test_what_was_calculated_says_nothing(path: Path, calculate: Callable[[xr.Dataset], xr.Dataset]) -> None:
+def test_computed_datasets_have_no_headline(path: Path, calculate: Callable[[xr.Dataset], xr.Dataset]) -> None:
     result = calculate(hesstore.open(path))
     assert headline(result) == []
     assert not repr(result).startswith("hesstore: ")
     assert "<pre>hesstore: " not in result._repr_html_()
 
 
-def test_what_an_import_says(path: Path) -> None:
+def test_the_headline_of_an_import(path: Path) -> None:
     ds = hesstore.open(path).assign_attrs({ORIGIN: Origin(files="classic").to_json()})
     assert headline(ds)[0].startswith("hesstore: imported from classic files, blobs, mlp")
     unknown = ds.assign_attrs(identity=ds.attrs["identity"].replace("ab12", ""))
@@ -125,7 +125,7 @@ def test_what_an_import_says(path: Path) -> None:
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-def test_it_is_read_when_it_is_shown(path: Path, tmp_path: Path, *, chunked: bool) -> None:
+def test_the_progress_is_read_when_the_dataset_is_shown(path: Path, tmp_path: Path, *, chunked: bool) -> None:
     path = Path(shutil.copytree(path, tmp_path / "s.zarr"))
     ds = hesstore.open(path, chunked=chunked)
     assert headline(ds) == WHOLE
@@ -134,7 +134,7 @@ def test_it_is_read_when_it_is_shown(path: Path, tmp_path: Path, *, chunked: boo
     assert headline(ds)[1].endswith("; 5 complete, 1 pending")
     chunk = path / "status" / "c" / "1" / "0"
     chunk.write_bytes(bytes([*chunk.read_bytes()[:-1], 0]))
-    assert "how far it is can't be read (" in headline(ds)[1]
+    assert "the progress can't be read (" in headline(ds)[1]
     assert "3 eigenpairs" in repr(ds)
     with pytest.raises((ValueError, RuntimeError)):
         np.asarray(ds["status"])

@@ -9,7 +9,7 @@ import xarray as xr
 
 import hesstore
 from hesstore.config import SweepConfig
-from hesstore.dataset import progress
+from hesstore.dataset.progress import Progress, progress_of
 from hesstore.engine.sweep import SweepEvent, run_sweep
 from hesstore.errors import AnalysisError
 from hesstore.store import Run, Status
@@ -19,7 +19,7 @@ MakeConfig = Callable[..., SweepConfig]
 
 
 def synthetic(status: list[list[int]], seconds: list[list[float]], directions: list[str]) -> xr.Dataset:
-    """The small variables of a store of three classes whose λ took so many seconds, a third of them for the fit."""
+    """Small variables of a store with three classes; fits take a third of the ``seconds`` of each grid point."""
     runs, l2 = len(status), len(status[0])
     nothing = np.array(status) < Status.COMPLETE
     took = np.array(seconds)
@@ -44,56 +44,60 @@ def synthetic(status: list[list[int]], seconds: list[list[float]], directions: l
     )
 
 
-def test_a_run_that_goes_down_and_one_that_waits() -> None:
-    far = progress.of(synthetic([[0, 1, 3, 2], [0, 0, 0, 0]], [[9, 6, 9, 9], [0, 0, 0, 0]], ["down", "up"]))
+def test_a_run_in_progress_and_one_that_waits() -> None:
+    far = progress_of(synthetic([[0, 1, 3, 2], [0, 0, 0, 0]], [[9, 6, 9, 9], [0, 0, 0, 0]], ["down", "up"]))
     first, second = far.runs
     assert (first.pending, first.fitted, first.complete, first.failed) == (1, 1, 1, 1)
     assert (first.current, first.phase, first.seconds_each) == (0.01, "analysing", 9.0)
-    assert first.seconds_left == pytest.approx(9 + 9 - 2)  # what was fitted need not be fitted again
+    assert first.seconds_left == pytest.approx(9 + 9 - 2)  # the fit of one grid point is done
     assert first.last is not None
     assert (first.last.l2, first.last.worst_class, first.last.eigenvalue) == (0.03, 1, 2.5)
     assert first.last.test_accuracy == pytest.approx(0.1 * 1.75 / 3)
     assert first.last.worst_class_accuracy == pytest.approx(0.025)
     assert (second.current, second.phase, second.last) == (0.0, "fitting", None)
-    assert (second.seconds_each, second.seconds_left) == (9.0, 36.0)  # at the pace of the other
+    assert (second.seconds_each, second.seconds_left) == (9.0, 36.0)  # at the pace of the other run
     assert (far.total, far.finished, far.complete, far.failed, far.is_over) == (8, 2, 1, 1, False)
-    assert (far.at, far.last) == (first, first.last)
+    assert (far.current_run, far.last) == (first, first.last)
     assert far.seconds_left == pytest.approx(52)
 
 
-def test_the_pace_is_that_of_the_latest() -> None:
+def test_the_pace_is_that_of_the_latest_grid_points() -> None:
     took = [100.0] * 20 + [4.0] * 9 + [0.0]
-    far = progress.of(synthetic([[2] * 29 + [0]], [took], ["up"]))
+    far = progress_of(synthetic([[2] * 29 + [0]], [took], ["up"]))
     assert (far.seconds_each, far.seconds_left) == (4.0, 4.0)
 
 
-def test_nothing_begun_and_all_done() -> None:
-    new = progress.of(synthetic([[0, 0]], [[0, 0]], ["up"]))
-    assert (new.last, new.seconds_each, new.seconds_left, new.at.phase) == (None, None, None, "fitting")
-    over = progress.of(synthetic([[2, 3], [2, 2]], [[1, 1], [1, 1]], ["up", "up"]))
-    assert (over.is_over, over.seconds_left, over.at.current, over.at.phase) == (True, 0.0, None, None)
-    assert over.at.run == 1
+def test_new_and_finished_stores() -> None:
+    new = progress_of(synthetic([[0, 0]], [[0, 0]], ["up"]))
+    assert (new.last, new.seconds_each, new.seconds_left, new.current_run.phase) == (None, None, None, "fitting")
+    over = progress_of(synthetic([[2, 3], [2, 2]], [[1, 1], [1, 1]], ["up", "up"]))
+    assert (over.is_over, over.seconds_left, over.current_run.current, over.current_run.phase) == (
+        True,
+        0.0,
+        None,
+        None,
+    )
+    assert over.current_run.run == 1
 
 
-def test_what_is_no_store() -> None:
+def test_datasets_that_are_not_whole_stores() -> None:
     whole = synthetic([[2, 2]], [[1, 1]], ["up"])
     for part in (whole.isel(run=0), whole.isel(l2=[]), whole.drop_vars("accuracy"), xr.Dataset()):
         with pytest.raises(AnalysisError, match="give the one that"):
-            progress.of(part)
-    bare = whole.assign(class_accuracy=whole["class_accuracy"] * np.nan)  # of an import
-    last = progress.of(bare).last
+            progress_of(part)
+    bare = whole.assign(class_accuracy=whole["class_accuracy"] * np.nan)  # as in an import
+    last = progress_of(bare).last
     assert last is not None
     assert last.worst_class is None
 
 
-def test_of_a_store_that_is_being_filled(toy_config: MakeConfig, tmp_path: Path) -> None:
-    """It says what the sweep's own observer was told."""
+def test_progress_agrees_with_the_events_of_a_sweep(toy_config: MakeConfig, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
-    ends: list[tuple[progress.Progress, SweepEvent]] = []
+    ends: list[tuple[Progress, SweepEvent]] = []
 
     def observe(event: SweepEvent) -> None:
         if event.phase == "complete":
-            ends.append((progress.of(hesstore.open(path)), event))
+            ends.append((progress_of(hesstore.open(path)), event))
 
     run_sweep(toy_config(direction="down", epochs=1, l2="0,0.01"), path, observer=observe)
     assert [event.l2 for _, event in ends] == [0.01, 0.0]
@@ -107,6 +111,6 @@ def test_of_a_store_that_is_being_filled(toy_config: MakeConfig, tmp_path: Path)
             assert far.last.eigenvalue == event.facts["eigenvalue"]
     store = SweepStore.open(path)
     ds = hesstore.open(path)
-    assert progress.of(ds).is_over
+    assert progress_of(ds).is_over
     store.withdraw(Run(0, 0, "down"), [1])
-    assert progress.of(ds).runs[0].pending == 1  # the Dataset keeps nothing of what was read
+    assert progress_of(ds).runs[0].pending == 1  # the Dataset does not cache the values

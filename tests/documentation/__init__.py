@@ -1,1 +1,1 @@
-"""The documentation: pages made from the code, and what tests need to run the examples in all pages."""
+"""The documentation: the generated parts of its pages, and tests of its examples, names and links."""

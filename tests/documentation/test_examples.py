@@ -1,54 +1,51 @@
-"""Every example in the README and in docs/: its names and options exist, and it runs where it can."""
+"""Tests of every example in the README and in docs/: names and options exist, and the slow tests run it."""
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import glob
-import importlib
 import io
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
 
 import hesstore as library
-from hesstore import analysis, plots
 from hesstore.config import PRESETS, SweepConfig, settings
 from hesstore_cli.main import cli
 from tests.conftest import Done
-from tests.documentation.examples import Block, Command, blocks, inline, pages
+from tests.documentation.code_names import check_names
+from tests.documentation.page_examples import Block, Command, blocks, inline, pages
 
 BLOCKS = [block for page in pages() for block in blocks(page)]
 COMMANDS = [command for block in BLOCKS if block.language == "sh" for command in block.commands]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 
 ELSEWHERE = "docs/examples/"
-"""Its examples are run by tests/test_examples.py, with what should come out."""
+"""The folder whose examples tests/documentation/test_worked_examples.py runs and checks."""
 
 NOT_HERE = {
     "sweep": "trains for minutes to days; tests/test_quickstart.py runs one",
-    "plan": "of MNIST, which would be downloaded",
+    "plan": "needs MNIST, which would be downloaded",
     "my.zarr": "made by a command that trains for minutes",
-    "s3://": "needs a bucket; tests/store/test_s3.py has one",
-    "models/": "checkpoints of the reader's own; tests/importing/test_recompute.py has some",
+    "s3://": "needs a bucket; tests/store/test_s3.py uses one",
+    "models/": "needs checkpoints; tests/importing/test_recompute.py uses some",
 }
-"""Why commands of the README are not run, by a word in them; its source stays without marks."""
+"""Why some commands of the README are not run, by a word in them. The README has no ``not run`` comments."""
 
 
 def why_not(command: Command) -> str:
-    """Why a command is not run here; empty if it is."""
+    """Return why a command is not run here; empty if it is run."""
     if not command.place.startswith("README.md"):
         return ""
     return next((why for word, why in NOT_HERE.items() if any(word in each for each in command.arguments)), "")
 
 
 def left_out() -> Iterator[tuple[str, str]]:
-    """What is not run, and why."""
+    """Yield each example that is not run, and the reason."""
     for block in BLOCKS:
         if block.not_run:
             yield block.place, block.not_run
@@ -57,7 +54,7 @@ def left_out() -> Iterator[tuple[str, str]]:
 
 
 def parsed(command: Command) -> click.Context:
-    """The command's arguments as click understands them, nothing done."""
+    """Parse the arguments of a command with click, without running it."""
     group = cli.make_context("hesstore", list(command.arguments))
     name, found, rest = cli.resolve_command(group, [*group._protected_args, *group.args])
     assert found is not None
@@ -72,7 +69,7 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
 def test_commands_are_understood(command: Command) -> None:
-    """Options and their values, and the settings of a sweep."""
+    """Check options and their values, and for a sweep also its settings."""
     options = parsed(command).params
     if "preset" in options and not options["config_file"]:
         named = {each.name: options[each.name] for each in settings() if options[each.name] is not None}
@@ -83,23 +80,6 @@ def test_commands_in_the_text_are_understood() -> None:
     for command in (command for page in pages() for command in inline(page)):
         with contextlib.suppress(click.MissingParameter, click.BadOptionUsage, click.exceptions.Exit):
             parsed(command)
-
-
-def names_in(tree: ast.AST) -> Iterator[tuple[Any, str]]:
-    """What is asked of our modules and of ``ds.hess``, by where it should be."""
-    homes: dict[str, Any] = {"hesstore": library, "analysis": analysis, "plots": plots, "hess": analysis}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            of = node.value
-            home = of.id if isinstance(of, ast.Name) else of.attr if isinstance(of, ast.Attribute) else ""
-            if home in homes and not (home == "hess" and isinstance(of, ast.Name)):
-                yield homes[home], node.attr
-
-
-def check_names(source: str) -> None:
-    for home, name in names_in(ast.parse(source)):
-        if name not in home.__all__:
-            importlib.import_module(f"{home.__name__}.{name}")
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
@@ -115,7 +95,7 @@ def test_names_exist(block: Block) -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store like the quickstart's, of a network of 4 hidden units that is hardly trained."""
+    """A store like that of the quickstart, but of a network with 4 hidden units that is trained for one epoch."""
     path: Path = tmp_path_factory.mktemp("documentation") / "quickstart.zarr"
     hardly = {"hidden": "4", "epochs": 1, "k": 12, "hessian_samples": 300, "device": "cpu"}
     library.run_sweep(SweepConfig.from_mapping({**PRESETS["quickstart"], **hardly}), path)
@@ -124,7 +104,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_examples_run(small: Path, hesstore: Callable[..., Done], tmp_path: Path) -> None:
-    """In one folder, page by page: what one example writes the next may read."""
+    """Run all examples in one folder, page by page, because later examples read files that earlier ones write."""
     for name in ("quickstart.zarr", "run.zarr"):
         shutil.copytree(small, tmp_path / name)
     for block in (block for block in BLOCKS if not block.not_run and not block.place.startswith(ELSEWHERE)):
@@ -132,7 +112,7 @@ def test_examples_run(small: Path, hesstore: Callable[..., Done], tmp_path: Path
             Path(block.file).write_text(block.text)
         elif block.language == "python":
             with contextlib.redirect_stdout(io.StringIO()):
-                exec(compile(block.text, block.place, "exec"), {})  # noqa: S102 - our own examples
+                exec(compile(block.text, block.place, "exec"), {})  # noqa: S102 - examples of our own pages
         elif block.language == "sh":
             for command in (command for command in block.commands if not why_not(command)):
                 words = [name for word in command.arguments for name in (sorted(glob.glob(word)) or [word])]  # noqa: PTH207
@@ -148,4 +128,4 @@ def test_examples_run(small: Path, hesstore: Callable[..., Done], tmp_path: Path
     [pytest.param(place, id=place, marks=pytest.mark.skip(reason=f"{place}: {why}")) for place, why in left_out()],
 )
 def test_examples_that_are_not_run(place: str) -> None:
-    """They are listed in pytest's summary."""
+    """List the examples that are not run in pytest's summary."""

@@ -12,15 +12,15 @@ from hesstore.config import SweepConfig
 from hesstore.engine.experiment import Experiment
 from hesstore.store import SweepStore
 from tests.conftest import ROOT
-from tests.documentation.examples import pages
-from tests.documentation.pages import DOCS, PAGES, PARTS, made
+from tests.documentation.generated_pages import DOCS, PAGES, PARTS, regenerated
+from tests.documentation.page_examples import pages
 
 REMEDY = "run python -m tests.documentation"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages_are_up_to_date(page: Path) -> None:
-    assert made(page) == page.read_text(), REMEDY
+    assert regenerated(page) == page.read_text(), REMEDY
 
 
 def test_every_part_is_in_a_page() -> None:
@@ -43,7 +43,7 @@ def test_root_attributes_and_codecs_are_described(toy_config: Callable[..., Swee
 
 @pytest.mark.parametrize("page", [*pages(), DOCS / "tutorial.ipynb"], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Those within the repository: files, and headings of pages."""
+    """Check the links within the repository: to files, and to headings of pages."""
     for target, heading in re.findall(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]*))?\)", page.read_text()):
         there = (page.parent / target).resolve() if target else page
         assert there.exists(), f"{page.relative_to(ROOT)}: {target}"
@@ -53,5 +53,5 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def anchor(heading: str) -> str:
-    """What GitHub calls a heading."""
+    """Return the anchor that GitHub gives to a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import Quickstart
 from tests.documentation import tutorial
-from tests.documentation.test_examples import check_names
+from tests.documentation.code_names import check_names
 
 
 def code_cells(notebook: Any) -> list[Any]:
@@ -15,7 +15,7 @@ def code_cells(notebook: Any) -> list[Any]:
 
 
 def shown(cell: Any) -> list[str]:
-    """What kinds of output a cell has."""
+    """Return the kinds of output that a cell has."""
     return [
         "/".join([output.output_type, *sorted(output.get("data", {output.get("name"): 0}))]) for output in cell.outputs
     ]
@@ -32,11 +32,11 @@ def test_it_is_a_notebook_with_outputs() -> None:
     assert not [kind for kind in kinds if "stderr" in kind or "error" in kind]
     text = tutorial.NOTEBOOK.read_text()
     assert len(text) < 1_000_000
-    assert not re.search(r"(?<![\w.])/(home|tmp|root|Users)/", text)  # where it was made is nobody's business
+    assert not re.search(r"(?<![\w.])/(home|tmp|root|Users)/", text)  # it names no folder of the machine that ran it
 
 
 @pytest.mark.slow
 def test_it_runs(quickstart: Quickstart) -> None:
-    """On another machine numbers differ; what kinds of output a cell has does not."""
+    """The kinds of output must be the same; numbers differ from machine to machine."""
     before, now = code_cells(tutorial.read()), code_cells(tutorial.run(quickstart.store))
     assert [shown(cell) for cell in now] == [shown(cell) for cell in before]

@@ -1,4 +1,4 @@
-"""The page of docs/examples: its commands and Python run as they stand, and their results are looked at."""
+"""Tests of the page docs/examples/README.md: its commands and its Python code run, and their results are right."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.problem.test_datasets import write_idx
 EXAMPLES = ROOT / "docs" / "examples"
 
 
-def fashion(folder: Path) -> None:
-    """Files in torchvision's own layout, of FashionMNIST's shape, with digits in it: 4 + 2 a class."""
+def write_fashion(folder: Path) -> None:
+    """Write digits as files in the layout and shape of FashionMNIST: 4 training and 2 test rows per class."""
     raw = folder / "hesstore" / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     bunch = load_digits()
@@ -41,10 +41,10 @@ def fashion(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where all that the page says has been done, in its order."""
+    """The folder in which all commands and code blocks of the page have run, in their order."""
     folder = tmp_path_factory.mktemp("page") / "examples"
     shutil.copytree(EXAMPLES, folder)
-    fashion(folder / "cache")
+    write_fashion(folder / "cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(folder)
@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(files, "_sync", lambda _: None)
         for language, text in re.findall(r"```(\w+)\n(.*?)```", (EXAMPLES / "README.md").read_text(), re.DOTALL):
             if language == "python":
-                exec(text, {})  # noqa: S102 - the page's own
+                exec(text, {})  # noqa: S102 - code of our own page
                 continue
             for line in text.replace("\\\n", " ").splitlines():
                 program, *arguments = shlex.split(line)
@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def dense(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """∇²E in float64, written down as it is defined, a block of columns at a time."""
+    """Return ∇²E in float64 by its definition, computed in blocks of columns."""
     module = module.double()
     names, shapes, sizes = zip(*((n, p.shape, p.numel()) for n, p in module.named_parameters()), strict=True)
 
@@ -81,7 +81,7 @@ def dense(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def check_pairs(cell: xr.Dataset, h: Tensor) -> None:
-    """The stored pairs are the outermost ones of a dense Hessian."""
+    """Check that the stored eigenpairs of ``cell`` are the top k of the dense Hessian ``h``."""
     true = np.linalg.eigvalsh(h.numpy())
     true = true[np.argsort(-np.abs(true))][: cell.sizes["mode"]]
     np.testing.assert_allclose(cell["eigenvalues"], true, rtol=2e-3)
@@ -92,7 +92,7 @@ def check_pairs(cell: xr.Dataset, h: Tensor) -> None:
 
 
 class PlainMLP(nn.Module):
-    """The built-in network as a user would write it, for wines."""
+    """The built-in network for the wine data, as a user would write it."""
 
     def __init__(self) -> None:
         super().__init__()

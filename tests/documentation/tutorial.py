@@ -1,4 +1,4 @@
-"""Read, run and write ``docs/tutorial.ipynb``."""
+"""The tutorial notebook ``docs/tutorial.ipynb``: functions that read, run, write and check it."""
 
 from __future__ import annotations
 

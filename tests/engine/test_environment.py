@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from hesstore.engine import environment
+from tests.conftest import ROOT
 
 
-def test_facts_are_plain_and_name_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_are_plain_values_without_names_of_people_or_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     facts: dict[str, Any] = json.loads(json.dumps(environment.describe(torch.device("cpu"))))
     assert facts["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
@@ -27,7 +28,7 @@ def test_facts_are_plain_and_name_nobody(monkeypatch: pytest.MonkeyPatch) -> Non
     assert str(Path.home()) not in text
 
 
-def test_switches_are_those_of_now() -> None:
+def test_numerical_settings_are_the_current_ones() -> None:
     if not torch.set_flush_denormal(True):
         pytest.skip("this processor can't flush")
     torch.set_float32_matmul_precision("high")
@@ -41,10 +42,9 @@ def test_switches_are_those_of_now() -> None:
 
 
 def test_the_commit_of_a_checkout() -> None:
-    here = Path(environment.__file__).parent
-    asked = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
+    asked = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
     facts = environment.describe(torch.device("cpu")).get("source")
-    if asked.returncode or not (here.parent / ".git").exists():
+    if asked.returncode or not (ROOT / ".git").exists():
         assert facts is None
     else:
         assert isinstance(facts, dict)

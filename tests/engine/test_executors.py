@@ -23,15 +23,15 @@ from hesstore.engine.sweep import SweepEvent, run_sweep
 from hesstore.errors import CorruptStoreError, DeviceError
 from hesstore.store import Status
 from tests.conftest import ROOT
-from tests.engine.test_sweep import results
 from tests.support import broken_tasks
+from tests.support.sweeps import results
 
 MakeConfig = Callable[..., SweepConfig]
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a scheduler with two workers that are threads of this process."""
+    """The address of a scheduler whose two workers are threads of this process."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", silence_logs=50
@@ -40,7 +40,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def children() -> list[psutil.Process]:
-    """The worker processes of this one."""
+    """The worker processes that this process has started."""
     return [child for child in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
 
 
@@ -50,7 +50,7 @@ def children() -> list[psutil.Process]:
 def test_two_processes_give_the_bytes_of_one(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """One of them is killed on the way: its tasks are done again."""
+    """One of them is killed during the sweep, and its tasks are submitted again."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     config = toy_config(direction="both", seeds="0,4", path=path)
     killed: list[int] = []
@@ -73,7 +73,7 @@ def test_two_processes_give_the_bytes_of_one(
 
 
 @pytest.mark.slow
-def test_what_breaks_three_times_fails_with_its_reason_and_is_tried_again_on_request(
+def test_a_task_that_breaks_three_times_fails_with_its_reason_and_is_computed_again_on_request(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str
 ) -> None:
     broken_tasks.tried.clear()
@@ -83,7 +83,7 @@ def test_what_breaks_three_times_fails_with_its_reason_and_is_tried_again_on_req
     assert len(broken_tasks.tried) == 3
     ds = hesstore.open(tmp_path / "s.zarr").sel(run=0)
     assert ds["status"].values.tolist() == [2, 3, 2, 2]
-    assert str(ds["failure"].values[1]) == "analysis failed 3 times, at last by MemoryError: not enough of it"
+    assert str(ds["failure"].values[1]) == "analysis failed 3 times, the last time with MemoryError: not enough of it"
     monkeypatch.undo()
     assert run_sweep(toy_config(), tmp_path / "s.zarr").computed == 0
     again = run_sweep(toy_config(), tmp_path / "s.zarr", retry_failed=True)
@@ -93,7 +93,7 @@ def test_what_breaks_three_times_fails_with_its_reason_and_is_tried_again_on_req
 
 
 @pytest.mark.slow
-def test_what_once_breaks_is_done_again(
+def test_a_task_that_breaks_once_is_submitted_again(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str
 ) -> None:
     broken_tasks.tried.clear()
@@ -123,7 +123,7 @@ def test_diverged_and_stopped(toy_config: MakeConfig, tmp_path: Path, cluster: s
 def test_drivers_of_different_runs_fill_one_store_side_by_side(
     toy_arguments: list[str], toy_config: MakeConfig, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """As the jobs of an array do: all start at once, one makes the store. A fourth finds its run taken."""
+    """Like the jobs of an array: all start together, and one creates the store. A fourth finds its run claimed."""
     environment = {**environment, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
     script = "import sys; from hesstore_cli.main import main; sys.exit(main())"
     options = [*toy_arguments, "--seeds", "0,1,2", "--epochs", "40", "--patience", "40"]
@@ -181,7 +181,7 @@ def test_scheduler_and_workers_that_were_started_separately(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False
         )
         assert done.returncode == 0, done.stderr
-        assert re.search(r"4 λ complete", done.stderr)
+        assert re.search(r"4 grid points complete", done.stderr)
     finally:
         for process in reversed(processes):
             process.send_signal(signal.SIGTERM)
@@ -196,7 +196,7 @@ def test_scheduler_and_workers_that_were_started_separately(
     xr.testing.assert_identical(results(tmp_path / "s.zarr"), results(tmp_path / "alone.zarr"))
 
 
-def test_no_scheduler_there(toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_scheduler_answers(toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_executor, "CONNECT_SECONDS", 1)
     for address in (f"tcp://127.0.0.1:{free_port()}", "nonsense://x"):
         with pytest.raises(DeviceError, match="no scheduler answers at"):
@@ -209,7 +209,7 @@ def test_each_worker_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [dask_executor._threads(workers) for workers in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
 
 
-def test_nothing_of_dask_is_imported_without_need(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_dask_is_imported_only_by_sweeps_with_workers(tmp_path: Path, environment: dict[str, str]) -> None:
     code = (
         "import sys, hesstore_cli.main, hesstore.engine.sweep; "
         "sys.exit('distributed' in sys.modules or 'dask' in sys.modules)"

@@ -21,12 +21,12 @@ from hesstore.config import SweepConfig
 from hesstore.engine.sweep import run_sweep
 from hesstore.store import Status
 from tests.conftest import ROOT
-from tests.engine.test_sweep import results
+from tests.support.sweeps import results
 
 
 @pytest.mark.slow
-def test_kill_9_loses_at_most_what_is_in_hand(tmp_path: Path) -> None:
-    """After each kill a reader sees right values or none, and in the end every byte is that of an unkilled sweep."""
+def test_kill_9_loses_at_most_the_current_grid_points(tmp_path: Path) -> None:
+    """After each kill a reader sees right values or none, and the last store has every byte of an unkilled sweep."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.support.kills", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200, check=False)
@@ -50,7 +50,7 @@ def test_driver_and_workers_killed_at_once(
             command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, start_new_session=True
         )
         assert process.stderr is not None
-        if not statuses:  # the first λ, at least once
+        if not statuses:  # wait for the first grid point, at least once
             next(line for line in process.stderr if line.startswith(b"1/8"))
         time.sleep(rng.uniform(0, 3))
         os.killpg(process.pid, signal.SIGKILL)

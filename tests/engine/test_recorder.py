@@ -8,15 +8,16 @@ import pytest
 import torch
 
 from hesstore.engine.devices import HostCopy
-from hesstore.engine.recorder import Record, Recorder
-from hesstore.store.schema import Run, Status
+from hesstore.engine.outcome import Outcome
+from hesstore.engine.recorder import Recorder
+from hesstore.store.schema import Point, Run, Status
 from hesstore.store.writing import SweepStore
 
 RUN = Run(0, 0, "up")
 
 
 class SlowStore:
-    """Takes records when it is let."""
+    """A store whose writes wait until the test allows them."""
 
     def __init__(self, *, failing: int | None = None) -> None:
         self.taken: list[tuple[int, dict[str, Any]]] = []
@@ -30,25 +31,27 @@ class SlowStore:
         self.taken.append((index, values))
 
 
-def made(store: SlowStore, room: int) -> Recorder:
+def recorder_of(store: SlowStore, room: int) -> Recorder:
     return Recorder(cast("SweepStore", store), room=room)
 
 
-def record(index: int, **values: Any) -> Record:
-    return Record(RUN, index, Status.FITTED, values, f"note {index}")
+def outcome(index: int, **values: Any) -> Outcome:
+    return Outcome(Point(RUN, index, 0.0), Status.FITTED, values, {"loss": index})
 
 
-def test_records_are_written_in_order_beside_the_caller() -> None:
+def test_outcomes_are_written_in_order_while_the_caller_continues() -> None:
     store = SlowStore()
-    with made(store, 5) as recorder:
+    with recorder_of(store, 5) as recorder:
         for index in range(4):
-            recorder.put(record(index, epochs=index))
-        assert recorder.written() == []
+            recorder.put(outcome(index, epochs=index))
+        assert recorder.take_written() == []
         assert store.taken == []
         store.may_take.release(4)
         recorder.close()
-        assert [each.note for each in recorder.written()] == [f"note {index}" for index in range(4)]
-        assert recorder.written() == []
+        written = recorder.take_written()
+        assert [each.facts for each in written] == [{"loss": index} for index in range(4)]
+        assert all(each.values == {} for each in written)
+        assert recorder.take_written() == []
     assert store.taken == [(index, {"epochs": index}) for index in range(4)]
 
 
@@ -56,8 +59,8 @@ def test_leaving_waits_even_when_something_else_went_wrong() -> None:
     store = SlowStore()
 
     def interrupted() -> None:
-        with made(store, 5) as recorder:
-            recorder.put(record(0))
+        with recorder_of(store, 5) as recorder:
+            recorder.put(outcome(0))
             store.may_take.release()
             raise KeyError
 
@@ -68,12 +71,12 @@ def test_leaving_waits_even_when_something_else_went_wrong() -> None:
 
 def test_a_full_queue_makes_the_caller_wait() -> None:
     store = SlowStore()
-    with made(store, 1) as recorder:
+    with recorder_of(store, 1) as recorder:
         done = threading.Event()
 
         def fill() -> None:
-            for index in range(3):  # one in the writer's hands, one waiting, one too many
-                recorder.put(record(index))
+            for index in range(3):  # one is being written, one waits, and there is no room for the third
+                recorder.put(outcome(index))
             done.set()
 
         thread = threading.Thread(target=fill)
@@ -85,29 +88,29 @@ def test_a_full_queue_makes_the_caller_wait() -> None:
     assert len(store.taken) == 3
 
 
-def test_nothing_is_written_after_a_failure_which_the_caller_gets() -> None:
+def test_nothing_is_written_after_a_failure_and_the_caller_gets_it() -> None:
     store = SlowStore(failing=1)
     store.may_take.release(9)
-    recorder = made(store, 1)
+    recorder = recorder_of(store, 1)
 
     def write() -> None:
         with recorder:
             for index in range(9):
-                recorder.put(record(index))
+                recorder.put(outcome(index))
             recorder.close()
 
     with pytest.raises(OSError, match="full"):
         write()
     assert [index for index, _ in store.taken] == [0]
     with pytest.raises(OSError, match="full"):
-        recorder.written()
+        recorder.take_written()
 
 
 def test_tensors_arrive_as_they_were_when_they_left(device: torch.device) -> None:
     store = SlowStore()
     values = torch.arange(1000.0, device=device)
-    with made(store, 2) as recorder:
-        recorder.put(record(0, weights=HostCopy(values * 2)))
+    with recorder_of(store, 2) as recorder:
+        recorder.put(outcome(0, weights=HostCopy(values * 2)))
         store.may_take.release()
         recorder.close()
     ((_, written),) = store.taken

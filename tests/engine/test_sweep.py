@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,46 +35,13 @@ from hesstore.problem.models import build
 from hesstore.problem.seeds import derived_seed
 from hesstore.store import Status
 from hesstore.store.writing import SweepStore
+from tests.support.sweeps import TIMES, Stop, results, stop_at
 
 MakeConfig = Callable[..., SweepConfig]
-TIMES = ["fit_seconds", "analysis_seconds", "entries_digest"]  # the last covers the others
-
-
-def untimed(files: Mapping[str, bytes]) -> dict[str, object]:
-    """The files of a store by name, but for when it was made and how long things took."""
-    root = json.loads(files["zarr.json"])
-    del root["attributes"]["seal"]
-    environment = json.loads(root["attributes"].pop("environment"))
-    assert environment.pop("time")
-    kept = {name: data for name, data in files.items() if name.partition("/")[0] not in TIMES or "/c/" not in name}
-    return {**kept, "zarr.json": (root, environment)}
-
-
-def results(path: Path) -> xr.Dataset:
-    """All that must be the same however a sweep was interrupted."""
-    ds: xr.Dataset = xr.open_zarr(path).drop_vars(TIMES, errors="ignore").load()
-    return ds.drop_attrs(deep=False)
-
-
-class Stop(Exception):  # noqa: N818 - an interruption
-    pass
-
-
-def stop_at(count: int) -> Callable[[SweepEvent], None]:
-    """An observer that interrupts the sweep at its ``count``-th event."""
-    seen = 0
-
-    def observe(_: SweepEvent) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == count:
-            raise Stop
-
-    return observe
 
 
 def test_numbers_equal_an_independent_calculation(toy_config: MakeConfig, tmp_path: Path) -> None:
-    """Every stored number of every λ, from the stored weights, in float64 and by other means."""
+    """Compute every stored number of every grid point again from the stored weights, in float64, in another way."""
     config = toy_config(hessian_samples=0)
     summary = run_sweep(config, tmp_path / "s.zarr")
     assert (summary.complete, summary.failed, summary.computed) == (4, 0, 4)
@@ -84,29 +50,29 @@ def test_numbers_equal_an_independent_calculation(toy_config: MakeConfig, tmp_pa
     model = build("mlp", (6, 5), (64,), 10, seed=0)
     module = model.module.double()
     for l2 in config.l2:
-        cell = ds.sel(l2=l2)
-        theta = torch.from_numpy(cell["weights"].values).double()
+        point = ds.sel(l2=l2)
+        theta = torch.from_numpy(point["weights"].values).double()
         nn.utils.vector_to_parameters(theta, module.parameters())
 
-        def mean_loss(point: torch.Tensor) -> torch.Tensor:
-            return nn.functional.cross_entropy(model.logits(point, data.train.x.double()), data.train.y)
+        def mean_loss(at: torch.Tensor) -> torch.Tensor:
+            return nn.functional.cross_entropy(model.logits(at, data.train.x.double()), data.train.y)
 
         dense: torch.Tensor = torch.func.hessian(mean_loss)(theta)
         exact = torch.linalg.eigvalsh(dense)
         exact = exact[exact.abs().argsort(descending=True)[:6]].numpy()
-        vectors = torch.from_numpy(cell["eigenvectors"].values).double()
+        vectors = torch.from_numpy(point["eigenvectors"].values).double()
         scale = np.abs(exact[0])
-        assert np.allclose(np.abs(cell["eigenvalues"]), np.abs(exact), rtol=2e-3, atol=1e-5 * scale)
+        assert np.allclose(np.abs(point["eigenvalues"]), np.abs(exact), rtol=2e-3, atol=1e-5 * scale)
         residual = torch.linalg.vector_norm(
-            vectors @ dense - torch.tensor(cell["eigenvalues"].values)[:, None] * vectors, dim=1
+            vectors @ dense - torch.tensor(point["eigenvalues"].values)[:, None] * vectors, dim=1
         )
-        assert np.allclose(residual, cell["residual_norm"], rtol=0.1, atol=2e-6 * scale)
+        assert np.allclose(residual, point["residual_norm"], rtol=0.1, atol=2e-6 * scale)
         assert np.allclose(vectors @ vectors.T, np.eye(6), atol=1e-5)
-        assert np.allclose(torch.func.grad(mean_loss)(theta), cell["gradient"], atol=1e-6)
+        assert np.allclose(torch.func.grad(mean_loss)(theta), point["gradient"], atol=1e-6)
         for split, (x, y) in (("train", data.train), ("test", data.test)):
             logits = module(x.double()).detach()
             predicted = logits.argmax(1)
-            part = cell.sel(split=split)
+            part = point.sel(split=split)
             assert float(part["loss"]) == pytest.approx(float(nn.functional.cross_entropy(logits, y)), rel=1e-5)
             assert float(part["accuracy"]) == pytest.approx(float((predicted == y).double().mean()), abs=1e-12)
             for label in range(10):
@@ -116,9 +82,9 @@ def test_numbers_equal_an_independent_calculation(toy_config: MakeConfig, tmp_pa
                 )
                 counts = predicted[of_class].bincount(minlength=10)
                 assert part["confusion"].sel(label=label).values.tolist() == counts.tolist()
-        assert float(cell["penalty"]) == pytest.approx(l2 / 2 * float(theta.square().sum()), rel=1e-6)
-        assert int(cell["status"]) == Status.COMPLETE
-        assert bool(cell["converged"].all())
+        assert float(point["penalty"]) == pytest.approx(l2 / 2 * float(theta.square().sum()), rel=1e-6)
+        assert int(point["status"]) == Status.COMPLETE
+        assert bool(point["converged"].all())
 
 
 @pytest.mark.parametrize(
@@ -129,7 +95,7 @@ def test_numbers_equal_an_independent_calculation(toy_config: MakeConfig, tmp_pa
         pytest.param("independent", "down", "3,1", marks=pytest.mark.slow),
     ],
 )
-def test_interrupted_and_resumed_is_uninterrupted(
+def test_an_interrupted_and_resumed_sweep_equals_an_uninterrupted_one(
     toy_config: MakeConfig, tmp_path: Path, path: str, direction: str, seeds: str
 ) -> None:
     config = toy_config(path=path, direction=direction, seeds=seeds)
@@ -168,8 +134,8 @@ def test_another_config_is_refused_and_changes_nothing(toy_config: MakeConfig, t
 
 
 @pytest.mark.slow
-def test_continuation_starts_from_the_previous_strength(toy_config: MakeConfig, tmp_path: Path) -> None:
-    """With a step of almost nothing the weights stay where the run, not the seed, brought them."""
+def test_a_continuation_starts_from_the_previous_grid_point(toy_config: MakeConfig, tmp_path: Path) -> None:
+    """With a tiny step, all weights of a run stay at the initial weights of its seed."""
     config = toy_config(optimizer="sgd", lr=1e-12, direction="both")
     run_sweep(config, tmp_path / "still.zarr")
     weights = hesstore.open(tmp_path / "still.zarr")["weights"].values
@@ -178,7 +144,7 @@ def test_continuation_starts_from_the_previous_strength(toy_config: MakeConfig, 
     run_sweep(toy_config(direction="both"), tmp_path / "up.zarr")
     run_sweep(toy_config(direction="both", path="independent"), tmp_path / "ind.zarr")
     chain, alone = (hesstore.open(tmp_path / name)["weights"].values for name in ("up.zarr", "ind.zarr"))
-    assert np.array_equal(chain[0, 0], alone[0, 0])  # the first λ of the up run starts fresh in both
+    assert np.array_equal(chain[0, 0], alone[0, 0])  # both start from initial weights
     assert np.array_equal(chain[1, -1], alone[1, -1])
     assert not np.array_equal(chain[0, -1], alone[0, -1])
     assert not np.array_equal(chain[0, 1], chain[1, 1])
@@ -202,10 +168,10 @@ def test_a_refined_grid_keeps_the_random_numbers_of_its_points(toy_config: MakeC
 
 
 @pytest.mark.slow
-def test_diverged_strengths_fail_with_their_reason_and_the_chain_goes_on(
+def test_diverged_grid_points_fail_with_their_reason_and_the_run_continues(
     toy_config: MakeConfig, tmp_path: Path
 ) -> None:
-    """λ = 1000 at this step multiplies the weights by −19 each step; its neighbours are fine."""
+    """With this step size, λ = 1000 multiplies the weights by −19 at each step. The smaller λ converge."""
     config = toy_config(optimizer="sgd", lr=0.02, l2="0,0.001,1000,2000", epochs=12, patience=12)
     events: list[SweepEvent] = []
     summary = run_sweep(config, tmp_path / "s.zarr", observer=events.append)
@@ -225,7 +191,7 @@ def test_diverged_strengths_fail_with_their_reason_and_the_chain_goes_on(
 
 
 @pytest.mark.parametrize("solver", ["lanczos", "eigsh"])
-def test_weights_that_left_the_finite_numbers_in_the_last_step_are_a_failed_fit(
+def test_a_fit_fails_if_its_last_step_makes_the_weights_infinite(
     toy_config: MakeConfig, tmp_path: Path, solver: str
 ) -> None:
     config = toy_config(optimizer="sgd", lr=1e30, epochs=1, batch_size=300, l2="0,1", solver=solver)
@@ -234,7 +200,7 @@ def test_weights_that_left_the_finite_numbers_in_the_last_step_are_a_failed_fit(
 
 
 @pytest.mark.slow
-def test_missing_weights_stop_a_resumed_sweep_and_fail_no_strength(toy_config: MakeConfig, tmp_path: Path) -> None:
+def test_missing_weights_stop_a_resumed_sweep_and_no_grid_point_fails(toy_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(Stop):
         run_sweep(toy_config(), tmp_path / "s.zarr", observer=stop_at(8))
     (weights, *_) = sorted(f for f in (tmp_path / "s.zarr" / "weights" / "c").rglob("*") if f.is_file())
@@ -249,7 +215,7 @@ def test_missing_weights_stop_a_resumed_sweep_and_fail_no_strength(toy_config: M
     assert run_sweep(toy_config(), tmp_path / "s.zarr").complete == 4
 
 
-def test_a_wrong_store_is_named_before_data_are_loaded(toy_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_store_of_another_config_is_refused_before_data_are_loaded(toy_config: MakeConfig, tmp_path: Path) -> None:
     run_sweep(toy_config(l2="0"), tmp_path / "s.zarr")
     with pytest.raises(
         ConfigMismatchError, match=r"dataset is tests\.support\.toy:digits in the store, mnist in the config"
@@ -260,11 +226,11 @@ def test_a_wrong_store_is_named_before_data_are_loaded(toy_config: MakeConfig, t
 @pytest.mark.parametrize(
     "values",
     [
-        {"path": "independent", "models": 3},  # 4 λ: a full stack and a rest
+        {"path": "independent", "models": 3},  # 4 grid points: a full stack and a remainder
         pytest.param(
             {"path": "independent", "models": 8, "direction": "both", "which": "LA"}, marks=pytest.mark.slow
-        ),  # more room than work of one run
-        {"path": "continuation", "models": 4, "seeds": "3,1,2"},  # fits of 3 runs, analyses of 4 λ
+        ),  # more models than the grid points of one run
+        {"path": "continuation", "models": 4, "seeds": "3,1,2"},  # fits of 3 runs and analyses of 4 grid points
         pytest.param(
             {"path": "continuation", "models": 3, "dtype": "float64", "optimizer": "sgd", "lr": 0.1},
             marks=pytest.mark.slow,
@@ -272,10 +238,10 @@ def test_a_wrong_store_is_named_before_data_are_loaded(toy_config: MakeConfig, t
         pytest.param({"path": "continuation", "models": 2, "solver": "eigsh"}, marks=pytest.mark.slow),
     ],
 )
-def test_many_at_once_equal_one_at_a_time(
+def test_models_side_by_side_equal_single_models(
     toy_config: MakeConfig, tmp_path: Path, values: dict[str, object], device: torch.device
 ) -> None:
-    """To float32 rounding, where training has not yet let rounding grow."""
+    """They are equal up to float32 rounding, because training is too short to amplify it."""
     values = {**values, "device": device.type}
     summary = run_sweep(toy_config(**values), tmp_path / "many.zarr")
     run_sweep(toy_config(**{**values, "models": 1}), tmp_path / "one.zarr")
@@ -286,14 +252,14 @@ def test_many_at_once_equal_one_at_a_time(
         xr.testing.assert_equal(many[name], one[name])
     for name in ("weights", "loss", "gradient", "eigenvalues", "penalty"):
         scale = float(np.abs(one[name]).max())
-        assert np.allclose(many[name], one[name], rtol=0, atol=2e-6 * scale), name  # 1e-7 was seen
+        assert np.allclose(many[name], one[name], rtol=0, atol=2e-6 * scale), name  # 1e-7 was observed
     assert np.allclose(many["matvecs"], one["matvecs"], atol=1)
     gram = np.einsum("rlmp,rlnp->rlmn", many["eigenvectors"], many["eigenvectors"])
     assert np.allclose(gram, np.eye(6), atol=1e-5)
 
 
 @pytest.mark.slow
-def test_one_that_diverges_in_a_stack_fails_alone(toy_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_model_of_a_stack_that_diverges_fails_alone(toy_config: MakeConfig, tmp_path: Path) -> None:
     values = {"optimizer": "sgd", "lr": 0.02, "l2": "0,0.001,1000,2000", "epochs": 12, "patience": 12}
     run_sweep(toy_config(**values, path="independent", models=4), tmp_path / "s.zarr")
     ds = hesstore.open(tmp_path / "s.zarr").sel(run=0)
@@ -302,7 +268,9 @@ def test_one_that_diverges_in_a_stack_fails_alone(toy_config: MakeConfig, tmp_pa
 
 
 @pytest.mark.parametrize("models", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_stopped_after_what_is_in_hand_and_resumed(toy_config: MakeConfig, tmp_path: Path, models: int) -> None:
+def test_a_sweep_stops_after_the_current_grid_points_and_is_resumed(
+    toy_config: MakeConfig, tmp_path: Path, models: int
+) -> None:
     config = toy_config(direction="both", path="independent", models=models)
     asked = 0
 
@@ -324,7 +292,7 @@ def test_stopped_after_what_is_in_hand_and_resumed(toy_config: MakeConfig, tmp_p
 def test_a_failed_write_stops_the_sweep_with_its_reason(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk fills up at the third record: nothing later is written, and what is there is resumed."""
+    """The disk is full at the third record. Nothing later is written, and the sweep can be resumed."""
     record = SweepStore.record
     calls = 0
 
@@ -348,7 +316,7 @@ def test_a_failed_write_stops_the_sweep_with_its_reason(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EMFILE, errno.EIO])
-def test_a_failed_write_step_names_the_file_and_is_resumed(
+def test_the_error_of_a_failed_write_names_the_file_and_the_sweep_is_resumed(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def failing(step: str, path: Path) -> None:
@@ -365,7 +333,7 @@ def test_a_failed_write_step_names_the_file_and_is_resumed(
     assert run_sweep(toy_config(l2="0,0.01"), tmp_path / "s.zarr").complete == 2
 
 
-def test_a_store_that_vanishes_stays_gone(toy_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_store_that_is_moved_away_is_not_created_again(toy_config: MakeConfig, tmp_path: Path) -> None:
     def observe(event: SweepEvent) -> None:
         if event.phase == "complete":
             (tmp_path / "s.zarr").rename(tmp_path / "elsewhere")
@@ -378,17 +346,17 @@ def test_a_store_that_vanishes_stays_gone(toy_config: MakeConfig, tmp_path: Path
 def test_space_is_checked_before_anything_is_written(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_sweep(toy_config(l2="0"), tmp_path / "there.zarr")
+    run_sweep(toy_config(l2="0"), tmp_path / "complete.zarr")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(StoreError, match=r"needs about 0\.00 GB for what is left to compute, 0\.00 GB are free"):
+    with pytest.raises(StoreError, match=r"need about 0\.00 GB, but only 0\.00 GB are free there"):
         run_sweep(toy_config(), tmp_path / "s.zarr")
     assert not (tmp_path / "s.zarr").exists()
-    assert run_sweep(toy_config(l2="0"), tmp_path / "there.zarr").computed == 0  # nothing to compute, no room needed
+    assert run_sweep(toy_config(l2="0"), tmp_path / "complete.zarr").computed == 0  # no work, no space
 
 
 @pytest.mark.slow
-def test_readers_see_only_what_stays(toy_config: MakeConfig, tmp_path: Path) -> None:
-    """One that polls all the while: what it has seen as complete never changes."""
+def test_results_that_a_reader_sees_as_complete_never_change(toy_config: MakeConfig, tmp_path: Path) -> None:
+    """A reader polls the store during the whole sweep."""
     seen: dict[float, np.ndarray[Any, Any]] = {}
     done = threading.Event()
 
@@ -412,28 +380,28 @@ def test_readers_see_only_what_stays(toy_config: MakeConfig, tmp_path: Path) -> 
     assert all(np.array_equal(final.sel(l2=l2).values, values) for l2, values in seen.items())
 
 
-def test_only_the_chosen_runs(toy_config: MakeConfig, tmp_path: Path) -> None:
+def test_only_the_selected_runs_are_computed(toy_config: MakeConfig, tmp_path: Path) -> None:
     config = toy_config(seeds="0,1")
     summary = run_sweep(config, tmp_path / "s.zarr", runs=[1])
     assert (summary.complete, summary.pending, summary.total) == (4, 0, 4)
     assert hesstore.open(tmp_path / "s.zarr")["status"].sum("l2").values.tolist() == [0, 8]
-    with pytest.raises(ConfigError, match=r"run: 2 is not there: .* has runs 0 to 1"):
+    with pytest.raises(ConfigError, match=r"run: 2 does not exist: .* has runs 0 to 1"):
         run_sweep(config, tmp_path / "s.zarr", runs=[2])
-    with pytest.raises(ConfigError, match="run: 7 is not there"):
+    with pytest.raises(ConfigError, match="run: 7 does not exist"):
         run_sweep(config, tmp_path / "new.zarr", runs=[7])
     assert not (tmp_path / "new.zarr").exists()
 
 
 @pytest.mark.slow
-def test_events_come_in_order_and_only_when_it_is_on_disk(toy_config: MakeConfig, tmp_path: Path) -> None:
+def test_events_come_in_order_and_only_when_results_are_on_disk(toy_config: MakeConfig, tmp_path: Path) -> None:
     events: list[SweepEvent] = []
 
     def observe(event: SweepEvent) -> None:
         events.append(event)
         if event.phase == "complete":
-            cell = hesstore.open(tmp_path / "s.zarr").sel(run=event.run.id, l2=event.l2)
-            assert int(cell["status"]) == Status.COMPLETE
-            assert event.facts["test_accuracy"] == float(cell["accuracy"].sel(split="test"))
+            point = hesstore.open(tmp_path / "s.zarr").sel(run=event.run.id, l2=event.l2)
+            assert int(point["status"]) == Status.COMPLETE
+            assert event.facts["test_accuracy"] == float(point["accuracy"].sel(split="test"))
 
     run_sweep(toy_config(seeds="0,1"), tmp_path / "s.zarr", observer=observe)
     assert events[0].phase == "opened"
@@ -445,7 +413,7 @@ def test_events_come_in_order_and_only_when_it_is_on_disk(toy_config: MakeConfig
 
 
 def test_the_collapsed_phase(toy_config: MakeConfig, tmp_path: Path) -> None:
-    """At a λ that drives θ to zero all k pairs are there, orthonormal, in few products."""
+    """At a λ that drives θ to zero, all k eigenpairs are found, orthonormal, in few products."""
     config = toy_config(l2="0.3,3", k=30, epochs=40, lr=0.01, batch_size=16)
     run_sweep(config, tmp_path / "s.zarr")
     ds = hesstore.open(tmp_path / "s.zarr").sel(run=0)
@@ -466,8 +434,8 @@ def test_variants(toy_config: MakeConfig, tmp_path: Path, options: dict[str, obj
     base, other = (hesstore.open(tmp_path / name).sel(run=0, l2=0.01).load() for name in ("base.zarr", "other.zarr"))
     assert bool(other["converged"].all())
     close = np.allclose(other["eigenvalues"], base["eigenvalues"], rtol=1e-3)
-    assert close == ("hessian_samples" not in options)  # a subset of the rows has another Hessian
-    assert np.allclose(other["gradient"], base["gradient"], atol=1e-4)  # the gradient is always of all rows
+    assert close == ("hessian_samples" not in options)  # the Hessian over a subset of the rows is a different one
+    assert np.allclose(other["gradient"], base["gradient"], atol=1e-4)  # the gradient is always taken over all rows
 
 
 @pytest.mark.parametrize("which", ["LA", "SA"])

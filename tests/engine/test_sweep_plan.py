@@ -15,15 +15,16 @@ import torch
 
 from hesstore import plan_sweep
 from hesstore.config import SweepConfig
-from hesstore.engine import environment, sweep_plan, work_sizes
+from hesstore.engine import environment, speed_probe, sweep_plan, work_sizes
 from hesstore.engine.experiment import Experiment
+from hesstore.engine.speed_probe import Rates
 from hesstore.engine.sweep import run_sweep
-from hesstore.engine.sweep_plan import Rates, Span, SweepPlan
+from hesstore.engine.sweep_plan import Span, SweepPlan
 from hesstore.errors import ConfigError, ConfigMismatchError, StoreError
 from hesstore.store import Run, Status
 from hesstore.store.writing import SweepStore
 from tests.conftest import TOY
-from tests.engine.test_sweep import untimed
+from tests.support.sweeps import untimed
 
 MakeConfig = Callable[..., SweepConfig]
 
@@ -34,7 +35,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SweepPlan]:
     path = tmp_path_factory.mktemp("planned") / "s.zarr"
     plans: list[SweepPlan] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_plan, "BUDGET", dict.fromkeys(sweep_plan.BUDGET, 0.02))
+        patch.setattr(speed_probe, "BUDGET", dict.fromkeys(speed_probe.BUDGET, 0.02))
         run_sweep(SweepConfig.from_mapping({**TOY, "epochs": 2}), path, on_plan=plans.append)
     (plan,) = plans
     return path, plan
@@ -47,7 +48,7 @@ def files(path: Path) -> dict[str, object]:
 def test_a_planned_sweep_ends_with_the_same_bytes(
     planned: tuple[Path, SweepPlan], toy_config: MakeConfig, tmp_path: Path
 ) -> None:
-    """The probe reuses the sweep's own programs, trainer and Hessian, and leaves no trace in them."""
+    """The probe uses the programs, the trainer and the Hessian of the sweep without changing them."""
     run_sweep(toy_config(epochs=2), tmp_path / "s.zarr")
     assert len(files(tmp_path / "s.zarr")) > 100
     assert files(planned[0]) == files(tmp_path / "s.zarr")
@@ -57,7 +58,7 @@ def test_the_plan_of_a_new_sweep(planned: tuple[Path, SweepPlan]) -> None:
     path, plan = planned
     assert (plan.total, plan.fits, plan.analyses, plan.complete, plan.failed) == (4, 4, 4, 0, 0)
     assert (plan.train_rows, plan.test_rows, plan.parameters, plan.k, plan.together) == (300, 100, 485, 6, 1)
-    assert plan.epochs == Span(2, 2)  # less than the patience
+    assert plan.epochs == Span(2, 2)  # fewer than the patience
     assert plan.seconds is not None
     assert 0 < plan.seconds.least < plan.seconds.most < 60
     assert "measured here" in plan.basis
@@ -73,10 +74,10 @@ def test_the_plan_of_a_new_sweep(planned: tuple[Path, SweepPlan]) -> None:
     assert json.loads(json.dumps(dataclasses.asdict(plan)))["disk_end"]["most"] == plan.disk_end.most
 
 
-def test_what_is_complete_tells_the_rest(
+def test_complete_grid_points_are_the_basis_of_the_plan(
     planned: tuple[Path, SweepPlan], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A store of this machine needs no probe; one of another gives the counts, and the probe their time."""
+    """A store of this machine needs no probe. A store of another machine gives the counts, and the probe the times."""
     path = shutil.copytree(planned[0], tmp_path / "s.zarr")
     config = SweepConfig.from_mapping({**TOY, "epochs": 2})
     probes: list[tuple[object, ...]] = []
@@ -85,7 +86,7 @@ def test_what_is_complete_tells_the_rest(
         probes.append(given)
         return Rates(step=0.25, product=2.0, vector=0.0)
 
-    monkeypatch.setattr(sweep_plan, "probe", probe)
+    monkeypatch.setattr(speed_probe, "measure_rates", probe)
     over = plan_sweep(config, path)
     assert (over.analyses, over.products, over.seconds, over.complete) == (0, Span(0, 0), Span(0, 0), 4)
     assert over.disk_end == Span(over.disk_now, over.disk_now)
@@ -97,35 +98,39 @@ def test_what_is_complete_tells_the_rest(
     low, high = np.sum([np.quantile(each, (0.25, 0.75)) for each in seconds], axis=0)
     before = files(path)
     left = plan_sweep(config, path)
-    assert (left.fits, left.analyses, left.basis) == (1, 1, "as 3 λ of the store took, one after the other")
+    assert (left.fits, left.analyses, left.basis) == (
+        1,
+        1,
+        "from 3 complete grid points, one after the other",
+    )
     assert left.seconds == Span(pytest.approx(low), pytest.approx(high))  # type: ignore[arg-type]
     assert left.epochs == Span(2, 2)
     assert files(path) == before
     assert probes == []
 
     with monkeypatch.context() as elsewhere:
-        there: dict[str, Any] = {**environment.describe(torch.device("cpu")), "threads": 64}
-        elsewhere.setattr(environment, "describe", lambda _: there)
+        other_machine: dict[str, Any] = {**environment.describe(torch.device("cpu")), "threads": 64}
+        elsewhere.setattr(environment, "describe", lambda _: other_machine)
         other = plan_sweep(config, path)
     (given,) = probes
     assert given[1:] == (1, 1)
-    assert other.basis == "measured here: 0.25 s a training step, 2 s a product; as many as 3 λ had"
+    assert other.basis == "measured here: 0.25 s per training step, 2 s per product; counts from 3 complete grid points"
     assert other.seconds is not None
-    assert other.seconds.least > 2 * 5 * 0.25 + 2.0 * other.products.least - 1e-9  # 5 steps an epoch
+    assert other.seconds.least > 2 * 5 * 0.25 + 2.0 * other.products.least - 1e-9  # 5 steps per epoch
 
     with pytest.raises(ConfigMismatchError, match="k is 6 in the store, 5 in the config"):
         plan_sweep(dataclasses.replace(config, k=5), path)
-    with pytest.raises(ConfigError, match="run: 7 is not there"):
+    with pytest.raises(ConfigError, match="run: 7 does not exist"):
         plan_sweep(config, path, runs=[7])
 
 
 def test_the_plan_of_a_store_that_is_to_grow(
     planned: tuple[Path, SweepPlan], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What is foreseen is what growing makes."""
+    """The plan has the same numbers as the store after it has grown."""
     path = shutil.copytree(planned[0], tmp_path / "s.zarr")
     SweepStore.open(path).withdraw(Run(0, 0, "up"), [1])
-    monkeypatch.setattr(sweep_plan, "probe", lambda *_: Rates(1.0, 1.0, 0.0))
+    monkeypatch.setattr(speed_probe, "measure_rates", lambda *_: Rates(1.0, 1.0, 0.0))
     for changes, work in (
         ({"l2": "0,0.001,0.002,0.01,0.05,0.06", "seeds": "0,4"}, (9, 9)),
         ({"k": 7}, (1, 4)),
@@ -138,15 +143,15 @@ def test_the_plan_of_a_store_that_is_to_grow(
     found: list[SweepPlan] = []
     run_sweep(config, path, grow=True, on_plan=found.append, stop=lambda: True)
     assert (found[0].fits, found[0].analyses) == work
-    assert found[0].seconds is None  # asked to stop, it does not begin to measure
+    assert found[0].seconds is None  # a sweep that is to stop measures nothing
     with pytest.raises(ConfigMismatchError, match="which the config does not have"):
         plan_sweep(dataclasses.replace(config, l2=(0.0,)), path, grow=True)
 
 
-def test_what_has_no_room_is_refused_before_anything_is_written(
+def test_a_sweep_without_room_is_refused_before_anything_is_written(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_plan, "probe", lambda *_: Rates(1.0, 1.0, 0.0))
+    monkeypatch.setattr(speed_probe, "measure_rates", lambda *_: Rates(1.0, 1.0, 0.0))
     huge = toy_config(hidden="3000000,3000000")
     for begin in (run_sweep, plan_sweep):
         with pytest.raises(ConfigError, match=r"memory: 6 eigenpairs of 9,000,[\d,]+ parameters take at least 936"):
@@ -158,7 +163,7 @@ def test_what_has_no_room_is_refused_before_anything_is_written(
     assert plan_sweep(toy_config()).disk_free is None  # a plan without a store
 
 
-def test_memory_is_that_of_all_that_go_together() -> None:
+def test_memory_is_that_of_all_models_together() -> None:
     assert work_sizes.least_bytes(1000, 30, 4, 3) == 3 * 98 * 4000
     device = torch.device("cpu")
     work_sizes.check_memory(device, 1000, 30, 4, 3)
@@ -173,11 +178,11 @@ def test_the_probe_draws_no_random_numbers(toy_config: MakeConfig, *, stacked: b
     state = torch.get_rng_state()
     new = np.full(4, Status.PENDING, np.int8)
     statuses = {Run(index, index, "up"): new for index in range(2)}
-    assert sweep_plan._widths(experiment, statuses) == ((2, 2) if stacked else (1, 1))
-    rates = sweep_plan.probe(experiment, *sweep_plan._widths(experiment, statuses))
+    assert sweep_plan._stack_sizes(experiment, statuses) == ((2, 2) if stacked else (1, 1))
+    rates = speed_probe.measure_rates(experiment, *sweep_plan._stack_sizes(experiment, statuses))
     assert (torch.get_rng_state() == state).all()
     assert min(dataclasses.astuple(rates)) > 0
-    assert sweep_plan.probe(experiment, 0, 1).step == 0
+    assert speed_probe.measure_rates(experiment, 0, 1).step == 0
 
 
 def test_counts_of_products() -> None:

@@ -8,22 +8,22 @@ from hesstore.engine import work_sizes
 from hesstore.engine.work_sizes import GIB, GPU_MODELS, GPU_ROWS, models_that_fit, rows_that_fit
 from hesstore.problem.models import build
 from tests.support import toy
+from tests.support.hessians import cached_share
 
 
-def test_on_a_cpu_one_model_unless_asked() -> None:
+def test_a_cpu_takes_one_model_unless_the_config_gives_a_number() -> None:
     model = build("mlp", (6,), (5,), 3, seed=0)
     x, y = toy.blobs()
-    hessian = Hessian(model, x.float(), y)
-    given = work_sizes.choose(torch.device("cpu"), hessian, model.theta(), 50, models=3, chunk_rows=7, gib=1.5)
+    given = work_sizes.choose(model, x.float(), y, models=3, chunk_rows=7, memory_gib=1.5)
     assert given == work_sizes.Sizes(3, 7, 1.5 * GIB)
-    chosen = work_sizes.choose(torch.device("cpu"), hessian, model.theta(), 50, models=0, chunk_rows=0, gib=0)
+    chosen = work_sizes.choose(model, x.float(), y, models=0, chunk_rows=0, memory_gib=0)
     assert (chosen.models, chosen.chunk_rows) == (1, work_sizes.CPU_ROWS)
     assert chosen.cache_bytes > 1 << 20
 
 
 @pytest.mark.parametrize("gib", [0.1, 1, 4, 40, 1000])
 def test_stacks_stay_within_the_budget(gib: float) -> None:
-    """The default network on 60,000 rows: 6 kB a row, 473 kB a vector."""
+    """The default network on 60,000 rows takes 6 kB per row and 473 kB per vector."""
     cached, vector = 6_000 * 60_000, 473_128
     models = models_that_fit(gib * GIB, cached, vector)
     assert 1 <= models <= GPU_MODELS
@@ -36,18 +36,18 @@ def test_rows_are_a_power_of_two(gib: float, rows: int) -> None:
     assert rows_that_fit(gib * GIB, 6_000) == rows
 
 
-def test_bytes_a_row_are_those_that_a_spectrum_caches() -> None:
+def test_bytes_per_row_are_those_that_a_spectrum_caches() -> None:
     model = build("mlp", (6, 5), (8,), 4, seed=0)
     x, y = toy.blobs(96, 8, 4)
     hessian = Hessian(model, x.float(), y, chunk_rows=96)
     each = hessian.row_bytes(model.theta())
-    assert hessian.at(model.theta(), cache_bytes=96 * each + 200).cached_share == 1
-    assert hessian.at(model.theta(), cache_bytes=96 * each * 0.9).cached_share == 0
+    assert cached_share(hessian.at(model.theta(), cache_bytes=96 * each + 200)) == 1
+    assert cached_share(hessian.at(model.theta(), cache_bytes=96 * each * 0.9)) == 0
 
 
-def test_device(device: torch.device) -> None:
+def test_a_gpu_takes_many_models(device: torch.device) -> None:
     model = build("mlp", (6,), (5,), 3, seed=0)
     model.module.to(device)
     x, y = (part.to(device) for part in toy.blobs())
-    sizes = work_sizes.choose(device, Hessian(model, x.float(), y), model.theta(), 50, models=0, chunk_rows=0, gib=0)
+    sizes = work_sizes.choose(model, x.float(), y, models=0, chunk_rows=0, memory_gib=0)
     assert sizes.models == (GPU_MODELS if device.type == "cuda" else 1)

@@ -41,10 +41,10 @@ def test_a_model_with_the_weights(ds: xr.Dataset) -> None:
     assert np.allclose(logits, hidden @ w["fc2.weight"].T + w["fc2.bias"], atol=1e-6)
     with torch.no_grad():
         next(model.parameters()).zero_()
-    assert np.array_equal(ds["weights"].sel(run=0, l2=0.0002), expected)  # nothing is shared
+    assert np.array_equal(ds["weights"].sel(run=0, l2=0.0002), expected)  # no memory is shared
 
 
-def test_ones_own_module(ds: xr.Dataset) -> None:
+def test_a_custom_module(ds: xr.Dataset) -> None:
     module = MLP(2, (3,), 2)
     assert hesstore.load_model(ds, l2=0.01, module=module) is module
     with pytest.raises(ExportError, match="module: Linear has other parameters than the store"):
@@ -55,12 +55,12 @@ def test_ones_own_module(ds: xr.Dataset) -> None:
     ("where", "message"),
     [({"l2": 0.003}, "λ = 0.003 is not in the store: the nearest is 0.0002"), ({"run": 4, "l2": 0.0}, "run 4 is not")],
 )
-def test_what_is_not_there(ds: xr.Dataset, where: dict[str, float], message: str) -> None:
+def test_missing_runs_and_l2(ds: xr.Dataset, where: dict[str, float], message: str) -> None:
     with pytest.raises(ExportError, match=message):
         hesstore.load_model(ds, **where)  # type: ignore[arg-type]
 
 
-def test_a_network_of_ones_own(tmp_path: Path, toy_config: Callable[..., SweepConfig]) -> None:
+def test_a_custom_network(tmp_path: Path, toy_config: Callable[..., SweepConfig]) -> None:
     config = toy_config(model="tests.support.toy:cnn", l2=[0.01], k=2, epochs=1, response=0, probes=0)
     run_sweep(config, tmp_path / "s.zarr")
     ds = hesstore.open(tmp_path / "s.zarr")
@@ -74,14 +74,14 @@ def test_a_network_of_ones_own(tmp_path: Path, toy_config: Callable[..., SweepCo
     assert list(torch.load(file, weights_only=True)) == ["conv.weight", "conv.bias", "head.weight", "head.bias"]
 
 
-def test_parameters_of_no_mlp(tmp_path: Path) -> None:
+def test_parameters_that_are_not_those_of_an_mlp(tmp_path: Path) -> None:
     make_store(tmp_path / "s.zarr", shapes=(("a.weight", (2, 2)),))
     with pytest.raises(ExportError, match=r"the parameters a\.weight are not those of an mlp: pass module="):
         hesstore.load_model(hesstore.open(tmp_path / "s.zarr"), l2=0.01)
 
 
 @pytest.mark.parametrize("format_", ["pth", "safetensors"])
-def test_weights_files_alone(ds: xr.Dataset, tmp_path: Path, format_: str) -> None:
+def test_weight_files(ds: xr.Dataset, tmp_path: Path, format_: str) -> None:
     for folder in ("a", "b"):
         hesstore.export(ds, tmp_path / folder, format=format_)
     files = sorted((tmp_path / "a").glob(f"*.{format_}"))

@@ -23,7 +23,7 @@ from hesstore.engine.sweep import run_sweep
 from hesstore.errors import CorruptStoreError, ExportError
 from hesstore.exporting import export
 from hesstore.exporting.file_names import l2_decimals
-from hesstore.exporting.text import joined
+from hesstore.exporting.text import number_text
 from hesstore.problem.models import MLP
 from hesstore.store import Status, SweepStore
 
@@ -80,16 +80,16 @@ def test_accuracy_file(store: Path, ds: xr.Dataset, tmp_path: Path) -> None:
         assert text.splitlines()[0] == header
         rows = list(csv.DictReader(io.StringIO(text)))
         table = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
-        cell = ds.sel(run=run)
+        one_run = ds.sel(run=run)
         assert table["L2_strength"].tolist() == [0.0, 0.001, 0.01, 0.05]
-        assert np.array_equal(table["Train_Loss"], cell["loss"].sel(split="train"))
-        assert np.array_equal(table["Train_Reg_Loss"], cell["loss"].sel(split="train") + cell["penalty"])
-        assert np.array_equal(table["Test_Loss"], cell["loss"].sel(split="test"))
-        assert np.allclose(table["Test_Accuracy"], 100 * cell["accuracy"].sel(split="test"), rtol=1e-15)
+        assert np.array_equal(table["Train_Loss"], one_run["loss"].sel(split="train"))
+        assert np.array_equal(table["Train_Reg_Loss"], one_run["loss"].sel(split="train") + one_run["penalty"])
+        assert np.array_equal(table["Test_Loss"], one_run["loss"].sel(split="test"))
+        assert np.allclose(table["Test_Accuracy"], 100 * one_run["accuracy"].sel(split="test"), rtol=1e-15)
         for label in range(10):
             assert np.allclose(
                 table[f"Class_{label}_Accuracy"],
-                100 * cell["class_accuracy"].sel(split="test", label=label),
+                100 * one_run["class_accuracy"].sel(split="test", label=label),
                 rtol=1e-15,
                 equal_nan=True,
             )
@@ -101,19 +101,19 @@ def test_eigenvalues_eigenvectors_and_gradients_read_back_bit_for_bit(
     export(store, tmp_path)
     for run in (0, 1):
         for l2 in L2:
-            cell = ds.sel(run=run, l2=float(l2))
+            point = ds.sel(run=run, l2=float(l2))
             lines = (tmp_path / f"Hessian-eigenvalues-{run}-{l2}.csv").read_text().splitlines()
-            assert [float(line) for line in lines] == cell["eigenvalues"].values.tolist()
+            assert [float(line) for line in lines] == point["eigenvalues"].values.tolist()
             with (tmp_path / f"Hessian-eigenvectors-{run}-{l2}.csv").open(newline="") as file:
                 rows = np.array(list(csv.reader(file)), dtype=np.float32)
-            assert np.array_equal(rows, cell["eigenvectors"].values)
+            assert np.array_equal(rows, point["eigenvectors"].values)
             loaded = np.loadtxt(tmp_path / f"Hessian-eigenvectors-{run}-{l2}.csv", delimiter=",", dtype=np.float32)
-            assert np.array_equal(loaded, cell["eigenvectors"].values)
+            assert np.array_equal(loaded, point["eigenvectors"].values)
             lines = (tmp_path / f"gradients-{run}-{l2}.csv").read_text().splitlines()
             names = [line.split(": ")[0] for line in lines]
             assert names == [f"dL/dfc{i}.{kind}" for i in (1, 2, 3) for kind in ("weight", "bias")]
             values = np.array(", ".join(line.split(": ")[1] for line in lines).split(", "), dtype=np.float32)
-            assert np.array_equal(values, cell["gradient"].values)
+            assert np.array_equal(values, point["gradient"].values)
 
 
 def test_weights_load_into_the_users_module(store: Path, ds: xr.Dataset, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_nothing_is_overwritten_without_force(store: Path, tmp_path: Path) -> No
     victim.write_text("mine")
     with pytest.raises(
         ExportError,
-        match=r"1 of 34 files are there already and not from this export \(such as gradients-0-0.01000.csv\).*--force",
+        match=r"1 of 34 files exist already and are not from this export \(such as gradients-0-0.01000.csv\).*--force",
     ):
         export(store, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == [victim.name]
@@ -163,9 +163,7 @@ def test_nothing_is_overwritten_without_force(store: Path, tmp_path: Path) -> No
         ({"only": ["eigenvalue"]}, "'eigenvalue' is not one of accuracy, eigenvalues"),
     ],
 )
-def test_what_is_not_there_is_named(
-    store: Path, tmp_path: Path, options: dict[str, list[object]], message: str
-) -> None:
+def test_missing_choices_are_named(store: Path, tmp_path: Path, options: dict[str, list[object]], message: str) -> None:
     with pytest.raises(ExportError, match=message):
         export(store, tmp_path / "out", **options)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
@@ -193,7 +191,7 @@ def test_missing_or_damaged_data_are_not_exported(store: Path, tmp_path: Path) -
             export(path, tmp_path / "out", only=["weights"], force=True)
 
 
-def test_only_complete_strengths_are_exported(store: Path, tmp_path: Path) -> None:
+def test_only_complete_grid_points_are_exported(store: Path, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     shutil.copytree(store, path)
     writer = SweepStore.open(path)
@@ -207,11 +205,11 @@ def test_only_complete_strengths_are_exported(store: Path, tmp_path: Path) -> No
     assert pd.read_csv(tmp_path / "out" / "Model-1_split_accuracy.csv")["L2_strength"].tolist() == [0.001, 0.01]
     for each in writer.runs:
         writer.put_all("status", each, np.zeros(4, np.int8))
-    with pytest.raises(ExportError, match="none of the 8 chosen λ is complete"):
+    with pytest.raises(ExportError, match="none of the 8 chosen grid points is complete"):
         export(path, tmp_path / "none")
 
 
-def test_names_take_the_decimals_that_the_grid_needs() -> None:
+def test_names_have_as_many_decimals_as_the_grid_needs() -> None:
     assert l2_decimals(np.array([0.0, 0.0002])) == 5
     assert l2_decimals(np.array([0.0, 0.000001])) == 6
     assert l2_decimals(np.array([0.0, 1e-10])) == 10
@@ -220,7 +218,7 @@ def test_names_take_the_decimals_that_the_grid_needs() -> None:
 
 @given(hnp.arrays(np.float32, st.integers(1, 30), elements=st.floats(width=32, allow_nan=True)))
 def test_float32_text_reads_back(values: np.ndarray) -> None:
-    parts = bytes(joined(values, b",")).decode().split(",")
+    parts = bytes(number_text(values, b",")).decode().split(",")
     back = np.array(parts, dtype=np.float32)
     assert np.array_equal(back.view(np.int32)[~np.isnan(values)], values.view(np.int32)[~np.isnan(values)])
     assert np.array_equal(np.isnan(back), np.isnan(values))
@@ -228,7 +226,7 @@ def test_float32_text_reads_back(values: np.ndarray) -> None:
 
 @given(hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(allow_nan=True)))
 def test_float64_text_reads_back(values: np.ndarray) -> None:
-    back = np.array(bytes(joined(values, b", ")).decode().split(", "), dtype=np.float64)
+    back = np.array(bytes(number_text(values, b", ")).decode().split(", "), dtype=np.float64)
     assert np.array_equal(back, values, equal_nan=True)
     assert np.array_equal(np.signbit(back)[~np.isnan(values)], np.signbit(values)[~np.isnan(values)])
 

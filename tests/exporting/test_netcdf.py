@@ -21,7 +21,7 @@ from hesstore import files
 from hesstore.config import SweepConfig
 from hesstore.engine.sweep import run_sweep
 from hesstore.errors import CorruptStoreError, ExportError
-from hesstore.exporting import netcdf
+from hesstore.exporting import netcdf_file
 from hesstore.exporting.netcdf import export_netcdf
 from hesstore.store import Status, SweepStore
 from hesstore.store.schema import BY_NAME
@@ -43,7 +43,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
-    """λ of every status, and numbers that are easily lost."""
+    """Grid points of every status, and numbers that are easily lost."""
     path = tmp_path / "m.zarr"
     store = SweepStore.create(path, spec())
     for run in store.runs:
@@ -63,7 +63,7 @@ def opened(path: Path, engine: str = "h5netcdf") -> xr.Dataset:
 
 
 def assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
-    """Identical, of the same types, and to the bit but for the NaN."""
+    """Assert that Datasets are identical, with the same types, and bit for bit except for NaN."""
     xr.testing.assert_identical(found, xr.Dataset(expected.data_vars, expected.coords, expected.attrs))
     for name, variable in expected.variables.items():
         values, there = variable.values, found[name].values
@@ -78,9 +78,7 @@ def assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
 @pytest.mark.filterwarnings("ignore:numpy.ndarray size changed:RuntimeWarning")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("compress", [None, "gz"])
-def test_what_xarray_reads_is_what_the_store_holds(
-    swept: Path, tmp_path: Path, engine: str, compress: str | None
-) -> None:
+def test_xarray_reads_the_contents_of_the_store(swept: Path, tmp_path: Path, engine: str, compress: str | None) -> None:
     path = tmp_path / "new folder" / "s.nc"
     assert export_netcdf(swept, path, compress=compress) == (path,)
     assert [file.name for file in path.parent.iterdir()] == ["s.nc"]
@@ -93,7 +91,7 @@ def test_what_xarray_reads_is_what_the_store_holds(
 
 @pytest.mark.filterwarnings("ignore:numpy.ndarray size changed:RuntimeWarning")
 @pytest.mark.parametrize("engine", ENGINES)
-def test_lambdas_that_are_not_complete_keep_their_place(mixed: Path, tmp_path: Path, engine: str) -> None:
+def test_grid_points_that_are_not_complete_keep_their_place(mixed: Path, tmp_path: Path, engine: str) -> None:
     (path,) = export_netcdf(mixed, tmp_path / "m.nc")
     found, expected = opened(path, engine), hesstore.open(mixed).load()
     assert found["status"].values.tolist() == [[2, 0, 3], [1, 0, 0]]
@@ -106,7 +104,8 @@ def test_lambdas_that_are_not_complete_keep_their_place(mixed: Path, tmp_path: P
 
 def test_only_what_the_status_promises_is_copied(mixed: Path, tmp_path: Path) -> None:
     store = SweepStore.open(mixed)
-    store.put_arrays(store.runs[1], 1, Status.FITTED, {"weights": np.ones(P, np.float32)})  # a kill came then
+    # As after a kill, the status is not written yet.
+    store.put_arrays(store.runs[1], 1, Status.FITTED, {"weights": np.ones(P, np.float32)})
     (path,) = export_netcdf(mixed, tmp_path / "m.nc")
     assert opened(path)["weights"][1, 1].isnull().all()
 
@@ -146,7 +145,7 @@ def test_a_flipped_byte_is_noticed(swept: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_runs_and_lambdas_are_chosen(swept: Path, tmp_path: Path) -> None:
+def test_runs_and_l2_are_chosen(swept: Path, tmp_path: Path) -> None:
     whole = hesstore.open(swept).load()
     (path,) = export_netcdf(swept, tmp_path / "part.nc", runs=[1], l2=[0.01, 0.001])
     assert_same(opened(path), whole.sel(run=[1], l2=[0.001, 0.01]))
@@ -156,7 +155,7 @@ def test_runs_and_lambdas_are_chosen(swept: Path, tmp_path: Path) -> None:
         export_netcdf(swept, tmp_path / "other.nc", l2=[0.02])
 
 
-def test_a_file_a_run(swept: Path, tmp_path: Path) -> None:
+def test_one_file_per_run(swept: Path, tmp_path: Path) -> None:
     whole = hesstore.open(swept).load()
     paths = export_netcdf(whole, tmp_path / "s.nc", split_runs=True)
     assert [path.name for path in paths] == ["s-0.nc", "s-1.nc"]
@@ -174,7 +173,7 @@ def test_without_vectors(swept: Path, tmp_path: Path) -> None:
         assert file["eigenvalues"].compression == "gzip"
 
 
-def test_progress_is_told_in_bytes(mixed: Path, tmp_path: Path) -> None:
+def test_progress_is_reported_in_bytes(mixed: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     export_netcdf(mixed, tmp_path / "m.nc", progress=lambda done, total: seen.append((done, total)))
     assert seen[-1][0] == seen[-1][1] > 4 * P * (K + 3)
@@ -191,7 +190,7 @@ def test_a_file_with_the_same_contents_is_left_alone(mixed: Path, tmp_path: Path
     assert export_netcdf(mixed, path, force=True) == (path,)
     store = SweepStore.open(mixed)
     store.record(store.runs[1], 1, Status.FITTED, fitted(7))
-    with pytest.raises(ExportError, match=r"m\.nc: is there already, with other contents: pass --force"):
+    with pytest.raises(ExportError, match=r"m\.nc: exists already, with other contents: pass --force"):
         export_netcdf(mixed, path)
     export_netcdf(mixed, path, force=True)
     assert opened(path)["status"].values.tolist() == [[2, 0, 3], [1, 1, 0]]
@@ -205,7 +204,7 @@ def test_other_files_are_not_overwritten(mixed: Path, tmp_path: Path, content: b
         path.mkdir()
     else:
         path.write_bytes(content)
-    with pytest.raises(ExportError, match=r"m\.nc: is"):
+    with pytest.raises(ExportError, match=r"m\.nc: (exists already, with other contents|is a folder)"):
         export_netcdf(mixed, path)
     assert path.is_dir() or path.read_bytes() == content
     if content is not None:
@@ -213,30 +212,30 @@ def test_other_files_are_not_overwritten(mixed: Path, tmp_path: Path, content: b
         assert opened(path)["status"][0, 0] == Status.COMPLETE
 
 
-def test_what_can_not_be_done_is_said_before_anything_is_written(
-    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_before_anything_is_written(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out" / "m.nc"
     with pytest.raises(ExportError, match="compress: 'zst' is not gz"):
         export_netcdf(mixed, out, compress="zst")
     with pytest.raises(ExportError, match=r"m\.h5: is not the name of a netCDF file"):
         export_netcdf(mixed, out.with_suffix(".h5"))
-    with pytest.raises(ExportError, match="status is not there"):
+    with pytest.raises(
+        ExportError, match="status, seed, direction are missing, or status does not have the dimensions run and l2"
+    ):
         export_netcdf(hesstore.open(mixed).sel(run=0, drop=True).expand_dims(run=[0]).drop_vars("status"), out)
     usage = type(shutil.disk_usage("/"))(10, 5, 1000)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: usage)
-        with pytest.raises(ExportError, match=r"needs about .* GB, 0.00 GB are free"):
+        with pytest.raises(ExportError, match=r"needs about .* GB, but only 0.00 GB are free"):
             export_netcdf(mixed, out)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "h5netcdf", None)
-        with pytest.raises(ExportError, match=r'netCDF needs h5netcdf: pip install "hesstore\[files\]"'):
+        with pytest.raises(ExportError, match=r'netcdf needs the package h5netcdf: pip install "hesstore\[files\]"'):
             export_netcdf(mixed, out)
     assert not out.parent.exists()
 
 
 def chunk_of(name: str, run: int, index: int) -> Callable[[Path], Path]:
-    """Where a store has a chunk."""
+    """The function that gives the file of a chunk of a store."""
 
     def file(path: Path) -> Path:
         array = zarr.open_group(path, mode="r")[name]
@@ -249,11 +248,11 @@ def chunk_of(name: str, run: int, index: int) -> Callable[[Path], Path]:
 @pytest.mark.parametrize(
     ("name", "run", "what"),
     [
-        ("weights", 0, r"weights of run 0 at λ = 0: "),
-        ("gradient", 0, r"gradient of run 0 at λ = 0: "),
-        ("eigenvectors", 0, r"eigenvectors of run 0 at λ = 0: "),
-        ("class_slope", 0, r"class_slope of run 0 at λ = 0: "),
-        ("weights", 1, r"weights of run 1 at λ = 0: "),  # that is fitted
+        ("weights", 0, r"weights of run 0 at λ = 0"),
+        ("gradient", 0, r"gradient of run 0 at λ = 0"),
+        ("eigenvectors", 0, r"eigenvectors of run 0 at λ = 0"),
+        ("class_slope", 0, r"class_slope of run 0 at λ = 0"),
+        ("weights", 1, r"weights of run 1 at λ = 0"),  # a fitted grid point
     ],
 )
 @pytest.mark.parametrize("harm", ["missing", "damaged"])
@@ -267,32 +266,33 @@ def test_a_damaged_store_makes_no_file(mixed: Path, tmp_path: Path, name: str, r
         data[len(data) // 3] ^= 8
         chunk.write_bytes(data)
     out = tmp_path / "out"
-    with pytest.raises(CorruptStoreError, match=what):
+    ending = ": missing, damaged or replaced" if harm == "missing" else " is damaged"
+    with pytest.raises(CorruptStoreError, match=what + ending):
         export_netcdf(mixed, out / "m.nc")
     assert not list(out.iterdir())
 
 
-def test_arrays_of_another_lambda_are_noticed(mixed: Path, tmp_path: Path) -> None:
+def test_arrays_of_another_grid_point_are_noticed(mixed: Path, tmp_path: Path) -> None:
     shutil.copy(chunk_of("weights", 1, 0)(mixed), chunk_of("weights", 0, 0)(mixed))
     with pytest.raises(CorruptStoreError, match="of run 0 at λ = 0: missing, damaged or replaced"):
         export_netcdf(mixed, tmp_path / "m.nc")
     small = chunk_of("status", 0, 0)(mixed).parent.parent / "0" / "0"
     small.write_bytes(small.read_bytes()[:-2])
-    with pytest.raises(CorruptStoreError, match="status: "):
+    with pytest.raises(CorruptStoreError, match="status is damaged"):
         export_netcdf(mixed, tmp_path / "m.nc")
 
 
-def test_a_sweep_may_go_on_meanwhile(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file holds what the status said at the beginning."""
+def test_a_sweep_may_run_during_the_export(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file contains the results that the status promised at the beginning."""
     store, before = SweepStore.open(mixed), hesstore.open(mixed).load()
-    really = netcdf._template
+    really = netcdf_file._template
 
     def meanwhile(*arguments: Any) -> Any:
         store.record(store.runs[1], 0, Status.COMPLETE, analysed(1))
         store.record(store.runs[1], 1, Status.FITTED, fitted(9))
         return really(*arguments)
 
-    monkeypatch.setattr(netcdf, "_template", meanwhile)
+    monkeypatch.setattr(netcdf_file, "_template", meanwhile)
     (path,) = export_netcdf(mixed, tmp_path / "m.nc")
     assert_same(opened(path), before)
 
@@ -310,14 +310,14 @@ def test_a_stopped_export_leaves_nothing(mixed: Path, tmp_path: Path, monkeypatc
             raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(files, "observe", unsynced)
-    with pytest.raises(ExportError, match=r"m\.nc: can't be written \(Input/output error\)"):
+    with pytest.raises(ExportError, match=r"m\.nc: cannot be written \(Input/output error\)"):
         export_netcdf(mixed, tmp_path / "out" / "m.nc")
     assert not list((tmp_path / "out").iterdir())
 
 
 @contextmanager
 def at_most(size: int) -> Iterator[None]:
-    """No file of this process may be larger."""
+    """Limit the size of the files of this process."""
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -332,7 +332,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(swept: Path, tmp_path: Path)
     (path,) = export_netcdf(swept, tmp_path / "s.nc")
     size = path.stat().st_size
     for limit in (100, size // 2, size - 1):
-        with at_most(limit), pytest.raises(ExportError, match=r"full\.nc: can't be written \(File too large\)"):
+        with at_most(limit), pytest.raises(ExportError, match=r"full\.nc: cannot be written \(File too large\)"):
             export_netcdf(swept, tmp_path / "full.nc")
         assert [file.name for file in tmp_path.iterdir()] == ["s.nc"]
 

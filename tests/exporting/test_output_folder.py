@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -35,7 +36,7 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir() if file.name != NAME}
 
 
-def test_the_manifest_tells_all(store: Path, tmp_path: Path) -> None:
+def test_the_manifest(store: Path, tmp_path: Path) -> None:
     summary = hesstore.export(store, tmp_path / "out")
     assert summary.skipped == ((0, 0.01),)
     entries = read_entries(tmp_path / "out" / NAME)
@@ -56,7 +57,7 @@ def test_the_manifest_tells_all(store: Path, tmp_path: Path) -> None:
     assert header["environment"] == {"torch": "2"}
 
 
-def test_what_is_there_is_skipped(store: Path, tmp_path: Path) -> None:
+def test_existing_files_are_skipped(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = hesstore.export(store, out, only=["eigenvalues", "gradients"])
     before = contents(out)
@@ -64,7 +65,7 @@ def test_what_is_there_is_skipped(store: Path, tmp_path: Path) -> None:
     assert (again.files, again.present) == (0, first.files)
     assert contents(out) == before
     (out / "gradients-0-0.00020.csv").unlink()
-    os.utime(out / "gradients-0-0.00000.csv")  # a copy has another time: the checksum tells
+    os.utime(out / "gradients-0-0.00000.csv")  # a copy has another time: the checksum decides
     mended = hesstore.export(store, out)
     assert (mended.files, mended.present) == (1 + 5, 3)
     forced = hesstore.export(store, out, force=True)
@@ -74,19 +75,19 @@ def test_what_is_there_is_skipped(store: Path, tmp_path: Path) -> None:
     }
 
 
-def test_what_was_changed_is_not_overwritten(store: Path, tmp_path: Path) -> None:
+def test_changed_files_are_not_overwritten(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     hesstore.export(store, out)
     victim = out / "gradients-0-0.00000.csv"
     text = victim.read_text()
     victim.write_text(text[:-3] + "99\n")  # as long as before
-    with pytest.raises(ExportError, match="1 of 9 files are there already and not from this export"):
+    with pytest.raises(ExportError, match="1 of 9 files exist already and are not from this export"):
         hesstore.export(store, out)
     hesstore.export(store, out, force=True)
     assert victim.read_text() == text
 
 
-def test_what_is_stale_is_written_anew(store: Path, tmp_path: Path) -> None:
+def test_outdated_files_are_written_again(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     hesstore.export(store, out)
     writer = hesstore.store.SweepStore.open(store)
@@ -95,10 +96,10 @@ def test_what_is_stale_is_written_anew(store: Path, tmp_path: Path) -> None:
         values = {"gradient": np.ones(17, np.float32), "eigenvectors": np.ones((3, 17), np.float32)}
         writer.record(run, 1, Status.COMPLETE, {**values, **_small(store, 1)})
     summary = hesstore.export(store, out)
-    assert (summary.files, summary.present) == (5, 4)  # λ's own four, and the table
+    assert (summary.files, summary.present) == (5, 4)  # the four files of the grid point, and the table
     assert (out / "gradients-0-0.00020.csv").read_text().startswith("dL/dfc1.weight: 1.0, 1.0")
     other = make_store(tmp_path / "other.zarr", k=2)
-    with pytest.raises(ExportError, match="9 of 13 files are there already and not from this export"):
+    with pytest.raises(ExportError, match="9 of 13 files exist already and are not from this export"):
         hesstore.export(other.path, out)
 
 
@@ -112,13 +113,13 @@ def test_a_manifest_that_a_kill_cut_off(store: Path, tmp_path: Path) -> None:
     manifest = out / NAME
     whole = manifest.read_text()
     manifest.write_text(whole[:-40])
-    with pytest.raises(ExportError, match=r"model_weights-0-0\.00020\.pth"):  # nothing says whose it is
+    with pytest.raises(ExportError, match=r"model_weights-0-0\.00020\.pth"):  # its entry is incomplete
         hesstore.export(store, out)
-    (out / "model_weights-0-0.00020.pth").unlink()  # as a kill leaves it: the line comes before the name
+    (out / "model_weights-0-0.00020.pth").unlink()  # as after a kill: the entry is written first
     assert hesstore.export(store, out).files == 1
     assert {json.loads(line)["name"] for line in manifest.read_text().splitlines()[1:]} == set(contents(out))
     manifest.write_text("what\nis this\n")
-    with pytest.raises(ExportError, match=r"manifest\.jsonl: line 2 is no entry of a manifest"):
+    with pytest.raises(ExportError, match=r"manifest\.jsonl: line 2 is not an entry of a manifest"):
         hesstore.export(store, out)
 
 
@@ -168,19 +169,19 @@ def test_killed_at_any_step(store: Path, tmp_path: Path, steps: int, environment
     only = ["accuracy", "eigenvalues", "eigenvectors", "gradients"]
     hesstore.export(store, out, only=only)
     hesstore.export(store, fresh, only=only)
-    there = {name: data for name, (data, _) in contents(out).items()}  # nothing that the kill left among them
+    there = {name: data for name, (data, _) in contents(out).items()}  # without files that the killed process left
     assert there == {name: data for name, (data, _) in contents(fresh).items()}
 
 
 def test_room_is_checked_first(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
-    with pytest.raises(ExportError, match=r"needs about .* GB, 0\.00 GB are free there"):
+    with pytest.raises(ExportError, match=r"needs about .* GB, but only 0\.00 GB are free"):
         hesstore.export(store, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_the_estimate_is_near(tmp_path: Path) -> None:
+def test_the_estimate_is_close(tmp_path: Path) -> None:
     make_store(tmp_path / "s.zarr", shapes=(("fc1.weight", (40, 50)), ("fc1.bias", (40,))), classes=40)
     seen: list[tuple[int, int]] = []
     for compress in (None, "gz"):
@@ -205,7 +206,8 @@ def test_compressed_files(store: Path, tmp_path: Path, compress: str) -> None:
             assert (tmp_path / "packed" / name).read_bytes() == data
             continue
         packed = tmp_path / "packed" / f"{name}.{compress}"
-        assert packed.read_bytes() == (tmp_path / "again" / packed.name).read_bytes()  # no time, no name inside
+        # Neither the time nor the name is part of the contents.
+        assert packed.read_bytes() == (tmp_path / "again" / packed.name).read_bytes()
         if compress == "gz":
             assert gzip.decompress(packed.read_bytes()) == data
         if name.startswith(("Hessian", "Model")):
@@ -221,15 +223,15 @@ def test_compressed_files(store: Path, tmp_path: Path, compress: str) -> None:
         ({"style": "neat"}, "style: 'neat' is not one of classic, tidy"),
         ({"compress": "xz"}, "compress: 'xz' is not one of gz, zst"),
         ({"compress": "gz", "format": "parquet"}, "compress: parquet files are not text"),
-        ({"only": ["weights"], "format": "netcdf"}, "only: a netcdf file is of no kind"),
+        ({"only": ["weights"], "format": "netcdf"}, "only: netcdf files have no kinds to choose from"),
         ({"only": ["accuracy"], "format": "pth"}, "only: 'accuracy' is not one of weights"),
         ({"only": ["accuracy"], "style": "tidy"}, "only: 'accuracy' is not one of strengths, splits"),
-        ({"vectors": False, "format": "pth"}, "vectors: pth files hold weights alone"),
-        ({"split_runs": True}, "split_runs: .* for netcdf"),
+        ({"vectors": False, "format": "pth"}, "vectors: pth files contain only weights"),
+        ({"split_runs": True}, "split_runs: applies to netcdf only, not to csv"),
         ({"runs": [0], "format": "zip"}, "zip: packs the whole store"),
     ],
 )
-def test_combinations_that_mean_nothing(store: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+def test_options_without_meaning(store: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ExportError, match=message):
         hesstore.export(store, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
@@ -241,9 +243,9 @@ def test_the_command(store: Path, tmp_path: Path, hesstore: Callable[..., Done])
     assert done.stdout == ""
     lines = done.stderr.splitlines()
     assert lines[-2].startswith("9 files, ")
-    assert lines[-1] == "1 λ are not complete, and left out: run 0: 0.01 (hesstore info s.zarr)"
+    assert lines[-1] == "1 grid point is not complete, and left out: run 0: 0.01 (hesstore info s.zarr)"
     again = hesstore("export", "s.zarr").stderr
-    assert "0 files, 0 B, in test_data; 9 were there already, complete (--force writes them anew)" in again
+    assert "0 files, 0 B, written to test_data; 9 complete files already existed (--force writes them again)" in again
     small = hesstore("export", "s.zarr", "--no-vectors", "-o", "small")
     assert sorted(file.name for file in (tmp_path / "small").iterdir()) == [
         *("Hessian-eigenvalues-0-0.00000.csv", "Hessian-eigenvalues-0-0.00020.csv"),
@@ -257,7 +259,7 @@ def test_the_command(store: Path, tmp_path: Path, hesstore: Callable[..., Done])
 
 
 @pytest.mark.slow
-def test_ctrl_c_and_on_again(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_an_interrupted_export_continues(tmp_path: Path, environment: dict[str, str]) -> None:
     shapes = (("fc1.weight", (100, 1000)), ("fc1.bias", (100,)))
     make_store(tmp_path / "s.zarr", l2=tuple(np.arange(12) / 100), shapes=shapes, classes=3, k=10)
     code = "import sys; from hesstore_cli.main import main; sys.argv[0] = 'hesstore'; main()"
@@ -268,9 +270,9 @@ def test_ctrl_c_and_on_again(tmp_path: Path, environment: dict[str, str]) -> Non
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.splitlines()[-1].startswith("hesstore: stopped; files that are there are whole")
-    there = len(list(tmp_path.glob("out/Hessian*")))
-    assert there < 12
+    assert said.splitlines()[-1].startswith("hesstore: stopped; existing files are complete")
+    present = len(list(tmp_path.glob("out/Hessian*")))
+    assert present < 12
     done = subprocess.run(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, check=True)
-    assert f"{12 - there} files" in done.stderr
-    assert f"{there} were there already" in done.stderr
+    assert re.search(rf"\b{12 - present} files?, ", done.stderr)
+    assert re.search(rf"\b{present} complete files? already existed", done.stderr)

@@ -23,7 +23,7 @@ ENDINGS = ("csv", "csv.gz", "csv.zst", "parquet")
 def ds(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
     path = tmp_path_factory.mktemp("tidy") / "s.zarr"
     nan = np.full((3, 17), 1.5, np.float32)
-    nan[2] = np.nan  # a pair that the solver did not find
+    nan[2] = np.nan  # an eigenpair that the solver did not find
     make_store(
         path,
         seeds=(3, 4),
@@ -53,7 +53,7 @@ def pandas_of(pattern: str) -> pl.DataFrame:
 
 
 def duckdb_of(pattern: str) -> pl.DataFrame:
-    relation = duckdb.sql(f"select * from '{pattern}'")  # noqa: S608 - a path of the test's own
+    relation = duckdb.sql(f"select * from '{pattern}'")  # noqa: S608 - a path that the test made
     table: pl.DataFrame = relation.pl()  # type: ignore[union-attr]
     return table
 
@@ -102,7 +102,7 @@ def test_small_tables(ds: xr.Dataset, tables: Path, kind: str, reader: str, endi
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("kind", LARGE)
-def test_a_value_a_parameter(ds: xr.Dataset, tables: Path, kind: str, ending: str) -> None:
+def test_one_value_per_parameter(ds: xr.Dataset, tables: Path, kind: str, ending: str) -> None:
     files = sorted((tables / ending / kind).iterdir())
     assert [file.name for file in files] == [
         f"{kind}-{cell}.{ending}" for cell in ("0-0.00000", "0-0.00020", "0-0.01000", "1-0.00020", "1-0.01000")
@@ -138,11 +138,11 @@ def test_pandas_reads_a_folder_of_parquet(tables: Path) -> None:
     assert frame["value"].dtype == np.float32
 
 
-def test_a_row_group_an_eigenvector(tables: Path) -> None:
+def test_one_row_group_per_eigenvector(tables: Path) -> None:
     file = pq.ParquetFile(tables / "parquet" / "eigenvectors" / "eigenvectors-0-0.00000.parquet")
     assert file.metadata.num_rows == 3 * sum(int(np.prod(shape)) for _, shape in SHAPES)
     assert file.metadata.row_group(0).column(0).compression == "ZSTD"
 
 
-def test_tables_that_would_be_empty_are_not_there(ds: xr.Dataset, tables: Path) -> None:
+def test_empty_tables_are_not_written(ds: xr.Dataset, tables: Path) -> None:
     assert not (tables / "csv" / "density.csv").exists()

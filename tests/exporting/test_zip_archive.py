@@ -63,7 +63,7 @@ def small(swept: Path) -> Path:
 
 @pytest.fixture
 def live(tmp_path: Path) -> SweepStore:
-    """A store with a λ of each status, but for a pending one."""
+    """A store with a grid point of each status except pending."""
     store = SweepStore.create(tmp_path / "live.zarr", spec())
     run = store.runs[0]
     store.record(run, 0, Status.FITTED, fitted(0))
@@ -73,14 +73,14 @@ def live(tmp_path: Path) -> SweepStore:
     return store
 
 
-def test_all_readers_read_what_the_folder_holds(swept: Path, packed: Path) -> None:
+def test_all_readers_read_the_contents_of_the_folder(swept: Path, packed: Path) -> None:
     expected = library.open(swept).load()
     xr.testing.assert_identical(library.open(packed).load(), expected)
     xr.testing.assert_identical(library.open(f"file://{packed}").load(), expected)
     assert xr.open_zarr(ZipStore(packed, mode="r"), zarr_format=3).load().identical(expected)
     upper = packed.with_name("S.ZARR.ZIP")
     shutil.copy(packed, upper)
-    lazy = pickle.loads(pickle.dumps(library.open(upper)))  # noqa: S301 - to another process
+    lazy = pickle.loads(pickle.dumps(library.open(upper)))  # noqa: S301 - as if it were sent to another process
     vector = lazy["eigenvectors"].sel(run=1, l2=0.001)[2]
     assert np.array_equal(vector, expected["eigenvectors"].sel(run=1, l2=0.001)[2])
 
@@ -137,16 +137,16 @@ def test_without_vectors(swept: Path, packed: Path, small: Path) -> None:
 def test_a_pack_is_verified(packed: Path, small: Path, hesstore: Callable[..., Done]) -> None:
     done = hesstore("verify", packed)
     assert done.returncode == 0, done.stderr
-    assert "all is well" in done.stderr
+    assert "no damage" in done.stderr
     assert "remark" not in done.stderr
     done = hesstore("verify", small)
     assert done.returncode == 0, done.stderr
     assert "remark: packed without eigenvectors, gradient, in_index" in done.stderr
-    assert "all is well" in done.stderr
+    assert "no damage" in done.stderr
     assert hesstore("verify", small, "--deep").returncode == 2
 
 
-def test_what_is_left_in_a_small_pack_is_checked(small: Path, tmp_path: Path) -> None:
+def test_the_contents_of_a_small_pack_are_checked(small: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(small) as archive:
         archive.extractall(tmp_path)
     shutil.copy(tmp_path / "loss/c/0/0/0", tmp_path / "loss/c/1/0/0")
@@ -166,7 +166,7 @@ def test_commands_that_read(packed: Path, small: Path, swept: Path, hesstore: Ca
     assert hesstore("plot", "accuracy", packed, "-o", "accuracy.png").returncode == 0
 
 
-def test_what_writes_is_refused(packed: Path, toy_arguments: list[str], hesstore: Callable[..., Done]) -> None:
+def test_commands_that_write_are_refused(packed: Path, toy_arguments: list[str], hesstore: Callable[..., Done]) -> None:
     before = packed.read_bytes()
     for command in (
         ("sweep", packed, *toy_arguments),
@@ -181,7 +181,7 @@ def test_what_writes_is_refused(packed: Path, toy_arguments: list[str], hesstore
     assert str(packed) in grown.stderr
     new = hesstore("sweep", "new.zarr.zip", *toy_arguments)
     assert new.stderr.endswith(
-        "new.zarr.zip: is the name of a packed store, which is read only: give that of a folder\n"
+        "new.zarr.zip: is the name of a packed store, which is read only: give the name of a folder\n"
     )
     assert not Path("new.zarr.zip").exists()
     assert packed.read_bytes() == before
@@ -198,8 +198,8 @@ def test_what_writes_is_refused(packed: Path, toy_arguments: list[str], hesstore
             act()
 
 
-def harmed(path: Path, member: str, position: int, harm: bytes | None = None) -> None:
-    """Flip a bit of a member's contents, or put other bytes there."""
+def harm_member(path: Path, member: str, position: int, harm: bytes | None = None) -> None:
+    """Flip a bit in the contents of a member, or replace bytes of it by ``harm``."""
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(member)
     data = bytearray(path.read_bytes())
@@ -215,7 +215,7 @@ def test_a_damaged_member_is_an_error(packed: Path, tmp_path: Path, member: str,
         size = archive.getinfo(member).file_size
     for position in range(0, size, size // 4):
         path = Path(shutil.copy(packed, tmp_path / "s.zarr.zip"))
-        harmed(path, member, position)
+        harm_member(path, member, position)
         with pytest.raises((CorruptStoreError, ValueError, RuntimeError), match=r"damaged|[Cc]hecksum|crc32c"):
             library.open(path).load()
     done = hesstore("verify", path)
@@ -226,19 +226,19 @@ def test_a_damaged_member_is_an_error(packed: Path, tmp_path: Path, member: str,
 def test_a_damaged_header_is_an_error(packed: Path, tmp_path: Path) -> None:
     path = Path(shutil.copy(packed, tmp_path / "s.zarr.zip"))
     member = "eigenvectors/c/0/1/0/0"
-    harmed(path, member, -30 - len(member), b"NO")
+    harm_member(path, member, -30 - len(member), b"NO")
     with pytest.raises(CorruptStoreError, match=f"its member {member} is damaged"):
         library.open(path).load()
 
 
-def test_what_is_no_packed_store(packed: Path, tmp_path: Path) -> None:
+def test_files_that_are_not_packed_stores(packed: Path, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr.zip"
     with pytest.raises(StoreError, match="no such packed store"):
         library.open(path)
     content = packed.read_bytes()
     for part in (b"", b"no zip", content[: len(content) // 2], content[:-30]):
         path.write_bytes(part)
-        with pytest.raises(StoreError, match="is not a zip file, or not all of one"):
+        with pytest.raises(StoreError, match="is not a zip file, or an incomplete one"):
             library.open(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("s.zarr/zarr.json", "{}")
@@ -267,7 +267,7 @@ def test_two_members_of_one_name_are_refused(packed: Path, tmp_path: Path) -> No
     path = Path(shutil.copy(packed, tmp_path / "s.zarr.zip"))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("zarr.json", b"{}")
-    with pytest.raises(StoreError, match="has two members of one name"):
+    with pytest.raises(StoreError, match="has two members with the same name"):
         library.open(path)
 
 
@@ -289,14 +289,14 @@ def test_a_file_with_the_same_contents_is_left_alone(live: SweepStore, tmp_path:
     before = path.stat().st_mtime_ns
     assert pack(live.path, path) is None
     assert path.stat().st_mtime_ns == before
-    with pytest.raises(ExportError, match="is there already, with other contents: pass --force"):
+    with pytest.raises(ExportError, match="exists already, with other contents: pass --force"):
         pack(live.path, path, vectors=False)
     assert pack(live.path, path, vectors=False, force=True) == path
     assert pack(live.path, path, vectors=False) is None
     live.record(live.runs[0], 1, Status.COMPLETE, analysed(1))
     for content in (path.read_bytes(), b"something else"):
         path.write_bytes(content)
-        with pytest.raises(ExportError, match="is there already, with other contents: pass --force"):
+        with pytest.raises(ExportError, match="exists already, with other contents: pass --force"):
             pack(live.path, path, vectors=False)
     assert pack(live.path, path, force=True) == path
     assert library.open(path)["status"][0].values.tolist() == [2, 2, 3]
@@ -305,7 +305,7 @@ def test_a_file_with_the_same_contents_is_left_alone(live: SweepStore, tmp_path:
 def test_a_status_never_promises_more_than_was_packed(
     live: SweepStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sweep records λ all the while."""
+    """A sweep records grid points during the packing."""
     waiting = [
         (1, Status.COMPLETE, analysed(1)),
         *((index, Status.FITTED, fitted(index)) for index in (3, 4)),
@@ -350,9 +350,7 @@ def test_an_unfinished_store_is_packed_and_whole(swept: Path, tmp_path: Path) ->
         assert report.counts[Status.PENDING]
 
 
-def test_what_can_not_be_done_is_said_before_anything_is_written(
-    live: SweepStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_before_anything_is_written(live: SweepStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out" / "p.zarr.zip"
     with pytest.raises(ExportError, match=r"p\.zarr\.tar: is not the name of a zip file"):
         pack(live.path, out.with_suffix(".tar"))
@@ -363,7 +361,7 @@ def test_what_can_not_be_done_is_said_before_anything_is_written(
     usage = type(shutil.disk_usage("/"))(10, 5, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     for vectors in (True, False):
-        with pytest.raises(ExportError, match=r"needs about .* GB, 0.00 GB are free"):
+        with pytest.raises(ExportError, match=r"needs about .* GB, but only 0.00 GB are free"):
             pack(live.path, out, vectors=vectors)
     assert not out.parent.exists()
 
@@ -382,7 +380,7 @@ def test_a_stopped_pack_leaves_nothing(live: SweepStore, tmp_path: Path, monkeyp
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files, "observe", full)
-    with pytest.raises(ExportError, match=r"p\.zarr\.zip: can't be written \(No space left on device\)"):
+    with pytest.raises(ExportError, match=r"p\.zarr\.zip: cannot be written \(No space left on device\)"):
         pack(live.path, out / "p.zarr.zip")
     assert not list(out.iterdir())
     monkeypatch.undo()
@@ -417,9 +415,9 @@ def test_a_store_on_s3_makes_the_same_file(live: SweepStore, tmp_path: Path, mon
         assert ds["status"].values.tolist() == [[2, 1, 3], [0, 0, 0]]
 
 
-def test_a_file_that_vanishes_meanwhile(live: SweepStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_vanishes(live: SweepStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     really = FolderPlace.names
     monkeypatch.setattr(FolderPlace, "names", lambda place: [*really(place), "weights/c/9/9/9"])
-    with pytest.raises(ExportError, match="weights/c/9/9/9 vanished while it was packed: pack it again"):
+    with pytest.raises(ExportError, match="weights/c/9/9/9 vanished while the store was packed: pack it again"):
         pack(live.path, tmp_path / "p.zarr.zip")
     assert not (tmp_path / "p.zarr.zip").exists()

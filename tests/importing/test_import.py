@@ -23,7 +23,7 @@ P = 14
 
 
 class Original:
-    """What the original scripts leave: 9 decimals, eigenvalues in ascending order, no class columns."""
+    """The files that the original scripts write: 9 decimals, eigenvalues in ascending order, no class columns."""
 
     def __init__(self, folder: Path) -> None:
         rng = np.random.default_rng(0)
@@ -60,32 +60,32 @@ def original(folder: Path) -> Original:
     return Original(folder)
 
 
-def test_what_the_original_scripts_left(original: Original, folder: Path, tmp_path: Path) -> None:
+def test_files_of_the_original_scripts(original: Original, folder: Path, tmp_path: Path) -> None:
     (folder / "readme.txt").write_text("mine")
     summary = import_files(folder, tmp_path / "s.zarr")
-    assert (summary.files, summary.strengths, summary.complete) == (13, 3, 3)
+    assert (summary.files, summary.points, summary.complete) == (13, 3, 3)
     assert [path.name for path in summary.ignored] == ["readme.txt"]
     ds = hesstore.open(tmp_path / "s.zarr").load()
     assert ds["l2"].values.tolist() == list(L2)
     assert (ds["status"] == Status.COMPLETE).all()
     for index in range(3):
-        cell = ds.isel(run=0, l2=index)
+        point = ds.isel(run=0, l2=index)
         rank = np.argsort(-np.abs(np.round(original.eigenvalues[index], 9)), kind="stable")
-        assert cell["eigenvalues"].values.tolist() == np.round(original.eigenvalues[index], 9)[rank].tolist()
+        assert point["eigenvalues"].values.tolist() == np.round(original.eigenvalues[index], 9)[rank].tolist()
         expected = np.round(original.vectors[index], 9)[rank].astype(np.float32)
         expected *= np.sign(expected[np.arange(K), np.abs(expected).argmax(1)])[:, None]
-        assert np.array_equal(cell["eigenvectors"], expected)
-        assert np.array_equal(cell["gradient"], np.round(original.gradient[index].astype(float), 9).astype(np.float32))
-        assert np.array_equal(cell["weights"], original.weights[index])
-        assert cell["loss"].values.tolist() == [0.5, 0.7]
-        assert float(cell["accuracy"].sel(split="test")) == pytest.approx((90 - index / 3) / 100, abs=1e-11)
-        assert float(cell["penalty"]) == pytest.approx(L2[index] * np.sum(original.weights[index] ** 2.0), abs=1e-8)
+        assert np.array_equal(point["eigenvectors"], expected)
+        assert np.array_equal(point["gradient"], np.round(original.gradient[index].astype(float), 9).astype(np.float32))
+        assert np.array_equal(point["weights"], original.weights[index])
+        assert point["loss"].values.tolist() == [0.5, 0.7]
+        assert float(point["accuracy"].sel(split="test")) == pytest.approx((90 - index / 3) / 100, abs=1e-11)
+        assert float(point["penalty"]) == pytest.approx(L2[index] * np.sum(original.weights[index] ** 2.0), abs=1e-8)
     for name in ("class_accuracy", "residual_norm", "class_curvature", "trace"):
         assert ds[name].isnull().all(), name
     assert (ds["confusion"] == -1).all()
     assert ds.sizes["label"] == 2
     assert list(ds["layer"].values) == ["fc1"] * 8 + ["fc2"] * 6
-    assert json.loads(ds.attrs["config"])["penalty"] == "full"  # as the tables say
+    assert json.loads(ds.attrs["config"])["penalty"] == "full"  # as the tables show
     assert "9 decimals" in ds["eigenvectors"].attrs["provenance"]
     assert "5e-10" in ds["eigenvalues"].attrs["provenance"]
     assert "Model-0.csv" in ds["loss"].attrs["provenance"]
@@ -94,7 +94,7 @@ def test_what_the_original_scripts_left(original: Original, folder: Path, tmp_pa
     assert report.ok, report.problems
 
 
-def test_files_that_are_missing_here_and_there(original: Original, folder: Path, tmp_path: Path) -> None:
+def test_some_missing_files(original: Original, folder: Path, tmp_path: Path) -> None:
     for name in (
         *("Hessian-eigenvectors-0-0.00020.csv", "model_weights-0-0.00000.pth", "gradients-0-0.00040.csv"),
         "Hessian-eigenvalues-0-0.00000.csv",
@@ -122,7 +122,7 @@ def test_files_that_are_missing_here_and_there(original: Original, folder: Path,
         "manifest.jsonl",
         "Model-0_split_accuracy.csv",
     }
-    # What is lost is noticed, for what is missing is known.
+    # Lost values are noticed, because the store knows which values the files lack.
     shutil.rmtree(tmp_path / "s.zarr" / "weights" / "c" / "0" / "1")
     assert not verify(tmp_path / "s.zarr").ok
     with pytest.raises(HesstoreError, match="missing or damaged"):
@@ -141,20 +141,24 @@ def test_one_kind_alone(original: Original, folder: Path, tmp_path: Path, kept: 
     ds = hesstore.open(tmp_path / "s.zarr")
     if kept == "gradients":
         assert json.loads(ds.attrs["identity"])["parameters"] == [[name, list(shape)] for name, shape in SHAPES.items()]
-    with pytest.raises(AnalysisError, match="no confusion counts"):
+    with pytest.raises(AnalysisError, match="the store was imported without confusion counts"):
         ds.hess.transitions()
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("Hessian-eigenvalues-0-0.00040.csv", "1\n2\n", "has 2 lines, 3 were expected"),
-        ("Hessian-eigenvalues-0-0.00040.csv", "1\n2\n3\n4\n", "has 4 lines, 3 were expected"),
-        ("Hessian-eigenvectors-0-0.00040.csv", "1,2\n", "line 1: has 2 values, 14 were expected"),
-        ("Hessian-eigenvectors-0-0.00040.csv", (",".join("1" * P) + "\n") * 4, "line 4: is one too many, 3 were"),
-        ("gradients-0-0.00040.csv", "dL/dfc3.weight: 1\n", "line 1: is of 'fc3.weight', fc1.weight was expected"),
+        ("Hessian-eigenvalues-0-0.00040.csv", "1\n2\n", "expected 3 lines, one per eigenpair, found 2"),
+        ("Hessian-eigenvalues-0-0.00040.csv", "1\n2\n3\n4\n", "expected 3 lines, one per eigenpair, found 4"),
+        ("Hessian-eigenvectors-0-0.00040.csv", "1,2\n", "line 1: expected 14 values, found 2"),
+        ("Hessian-eigenvectors-0-0.00040.csv", (",".join("1" * P) + "\n") * 4, "line 4: expected only 3 lines"),
+        (
+            "gradients-0-0.00040.csv",
+            "dL/dfc3.weight: 1\n",
+            "line 1: expected fc1.weight, found the parameter 'fc3.weight'",
+        ),
         ("Model-0.csv", "L2_strength,Test_Accuracy\n0.0004,200\n", "line 2: 200 is not an accuracy"),
-        ("model_weights-0-0.00040.pth", "not a zip", "can't be loaded"),
+        ("model_weights-0-0.00040.pth", "not a zip", "cannot be loaded"),
     ],
 )
 def test_nothing_is_half_imported(
@@ -168,10 +172,10 @@ def test_nothing_is_half_imported(
 
 
 def test_settings_and_files_that_contradict_each_other(original: Original, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ImportFilesError, match="k: 5 was given, the files have 3 eigenpairs"):
+    with pytest.raises(ImportFilesError, match="k: 5 was given, but the files have 3 eigenpairs"):
         import_files(folder, tmp_path / "s.zarr", settings={"k": 5})
     (folder / "gradients-2-0.00040.csv").write_text((folder / "gradients-0-0.00040.csv").read_text())
-    with pytest.raises(ImportFilesError, match="run ID 2 has files, but seeds and direction make 2 runs"):
+    with pytest.raises(ImportFilesError, match="run ID 2 has files, but seeds and direction make only 2 runs"):
         import_files(folder, tmp_path / "s.zarr", settings={"seeds": "5,6"})
     import_files(folder, tmp_path / "s.zarr", settings={"seeds": "5,6", "direction": "both", "penalty": "half"})
     ds = hesstore.open(tmp_path / "s.zarr")
@@ -180,18 +184,18 @@ def test_settings_and_files_that_contradict_each_other(original: Original, folde
     assert json.loads(ds.attrs["config"])["penalty"] == "half"
 
 
-def test_where_a_store_can_not_be(original: Original, folder: Path, tmp_path: Path) -> None:
+def test_paths_where_no_store_can_be_created(original: Original, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
     with pytest.raises(StoreError, match="is not a Zarr store"):
         import_files(folder, tmp_path / "full")
-    with pytest.raises(StoreError, match="into a folder"):
+    with pytest.raises(StoreError, match="cannot hold an import, which needs a local folder"):
         import_files(folder, "s3://bucket/s.zarr")
     import_files(folder, tmp_path / "s.zarr")
-    again = import_files(folder, tmp_path / "s.zarr")  # there already, whole
+    again = import_files(folder, tmp_path / "s.zarr")  # it exists already and is complete
     assert again.complete == 3
     (folder / "gradients-0-0.00040.csv").unlink()
-    with pytest.raises(StoreError, match="was imported from other files"):
+    with pytest.raises(StoreError, match="this store was imported from other files"):
         import_files(folder, tmp_path / "s.zarr")
 
 
@@ -199,7 +203,9 @@ def test_the_command(original: Original, folder: Path, tmp_path: Path, hesstore:
     done = hesstore("import", folder, "s.zarr")
     assert done.returncode == 0
     assert done.stdout == ""
-    assert done.stderr.splitlines()[-1].startswith("13 files, 3 λ, in s.zarr; what the files lack is NaN: --recompute")
+    assert done.stderr.splitlines()[-1].startswith(
+        "13 files imported into s.zarr, 3 grid points; missing values are NaN: --recompute"
+    )
     shown = hesstore("info", "s.zarr").stdout
     assert "imported from classic files" in shown
     assert "–" in shown
@@ -218,13 +224,13 @@ def test_the_command(original: Original, folder: Path, tmp_path: Path, hesstore:
     assert hesstore("plot", "spectrum", "s.zarr", "-o", "x.png").returncode == 0
 
 
-def test_two_spellings_of_one_strength(original: Original, folder: Path, tmp_path: Path) -> None:
+def test_two_spellings_of_one_l2(original: Original, folder: Path, tmp_path: Path) -> None:
     shutil.copy(folder / "gradients-0-0.00040.csv", folder / "gradients-0-0.0004.csv")
-    with pytest.raises(ImportFilesError, match="is of the same run and λ as"):
+    with pytest.raises(ImportFilesError, match="has the same run and λ as"):
         import_files(folder, tmp_path / "s.zarr")
 
 
-def test_a_table_with_few_columns_comes_back(tmp_path: Path) -> None:
+def test_round_trip_of_a_table_with_few_columns(tmp_path: Path) -> None:
     (tmp_path / "Model-0.csv").write_text("L2_strength,Test_Accuracy\n0,97.3\n0.1,11.35\n")
     import_files(tmp_path / "Model-0.csv", tmp_path / "s.zarr")
     hesstore.export(tmp_path / "s.zarr", tmp_path / "out")

@@ -21,7 +21,7 @@ from tests.conftest import TOY, Done
 TRAINED = {**TOY, "epochs": 2, "direction": "both", "l2": "0,0.01"}
 
 
-CODE = {"dataset": "tests.support.toy:digits"}  # what a manifest alone must not have run
+CODE = {"dataset": "tests.support.toy:digits"}  # code that must not run if only a manifest names it
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def opened(path: Path) -> xr.Dataset:
     return hesstore.open(path).load()
 
 
-def test_all_of_it_comes_back_from_the_weights(store: Path, files: Path, tmp_path: Path) -> None:
+def test_all_results_are_recomputed_from_the_weights(store: Path, files: Path, tmp_path: Path) -> None:
     summary = import_files(files, tmp_path / "t.zarr", settings=CODE, recompute=True)
     assert (summary.complete, summary.pending, summary.failed) == (4, 0, 0)
     there, again = opened(store), opened(tmp_path / "t.zarr")
@@ -60,7 +60,7 @@ def test_all_of_it_comes_back_from_the_weights(store: Path, files: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_files_that_are_off_are_told_of_by_how_much(store: Path, files: Path, tmp_path: Path) -> None:
+def test_differences_of_altered_files(store: Path, files: Path, tmp_path: Path) -> None:
     off = tmp_path / "off"
     off.mkdir()
     for file in files.iterdir():
@@ -89,7 +89,7 @@ def test_files_that_are_off_are_told_of_by_how_much(store: Path, files: Path, tm
     xr.testing.assert_equal(opened(tmp_path / "t.zarr")["eigenvalues"], opened(store)["eigenvalues"])
 
 
-def test_strengths_without_weights_stay_as_they_are(store: Path, files: Path, tmp_path: Path) -> None:
+def test_grid_points_without_weights_stay_as_imported(store: Path, files: Path, tmp_path: Path) -> None:
     part = tmp_path / "part"
     part.mkdir()
     for file in files.glob("*-0-*"):
@@ -97,7 +97,7 @@ def test_strengths_without_weights_stay_as_they_are(store: Path, files: Path, tm
             (part / file.name).write_bytes(file.read_bytes())
     (part / "manifest.jsonl").write_bytes((files / "manifest.jsonl").read_bytes())
     summary = import_files(part, tmp_path / "t.zarr", settings=CODE, recompute=True)
-    assert (summary.strengths, summary.complete) == (2, 2)
+    assert (summary.points, summary.complete) == (2, 2)
     there, again = opened(store).sel(run=0), opened(tmp_path / "t.zarr")
     assert (again["status"].sel(run=1) == Status.PENDING).all()
     again = again.sel(run=0)
@@ -111,12 +111,12 @@ def test_strengths_without_weights_stay_as_they_are(store: Path, files: Path, tm
 
 
 @pytest.mark.slow
-def test_what_was_stopped_goes_on(files: Path, tmp_path: Path) -> None:
+def test_an_interrupted_import_continues(files: Path, tmp_path: Path) -> None:
     calls = iter([False, False, True])
     first = import_files(files, tmp_path / "t.zarr", settings=CODE, recompute=True, stop=lambda: next(calls, True))
     assert 0 < first.complete < 4
     assert first.complete + first.pending == 4
-    with pytest.raises(ConfigMismatchError, match=r"other settings: tol is 0\.001 there, 0\.01 here"):
+    with pytest.raises(ConfigMismatchError, match=r"other settings: tol is 0\.001 in the store, 0\.01 in the config"):
         import_files(files, tmp_path / "t.zarr", settings={**CODE, "tol": 0.01}, recompute=True)
     seen: list[str] = []
     second = import_files(
@@ -125,16 +125,16 @@ def test_what_was_stopped_goes_on(files: Path, tmp_path: Path) -> None:
     assert (second.complete, second.pending) == (4, 0)
     assert seen.count("complete") == first.pending
     assert "fitting" not in seen
-    with pytest.raises(StoreError, match="was imported with"):
+    with pytest.raises(StoreError, match="this store was imported with --recompute"):
         import_files(files, tmp_path / "t.zarr")
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hidden": "6,6"}, r"has fc2.weight \(5, 6\) where the config's network has fc2.weight \(6, 6\)"),
-        ({"hidden": "6"}, "where the config's network has"),
-        ({"dataset": "mnist-5k"}, r"fc1.weight \(6, 64\) where the config's network has fc1.weight \(6, 784\)"),
+        ({"hidden": "6,6"}, r"has fc2.weight \(5, 6\) where the network of the config has fc2.weight \(6, 6\)"),
+        ({"hidden": "6"}, "where the network of the config has"),
+        ({"dataset": "mnist-5k"}, r"fc1.weight \(6, 64\) where the network of the config has fc1.weight \(6, 784\)"),
     ],
 )
 def test_another_network_or_data(files: Path, tmp_path: Path, settings: dict[str, str], message: str) -> None:
@@ -143,7 +143,7 @@ def test_another_network_or_data(files: Path, tmp_path: Path, settings: dict[str
     assert not (tmp_path / "t.zarr").exists()
 
 
-def test_checkpoints_of_any_name(store: Path, files: Path, tmp_path: Path, hesstore: Callable[..., Done]) -> None:
+def test_checkpoints_with_any_names(store: Path, files: Path, tmp_path: Path, hesstore: Callable[..., Done]) -> None:
     folder = tmp_path / "models"
     folder.mkdir()
     for position, l2 in enumerate(("0.00000", "0.01000")):
@@ -164,8 +164,8 @@ def test_checkpoints_of_any_name(store: Path, files: Path, tmp_path: Path, hesst
     ]
     done = hesstore("import", *sorted(folder.iterdir()), "m.zarr", "--l2-from-name", "--recompute", *options)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == ""  # nothing to compare with
-    assert "2 files, 2 λ, in m.zarr" in done.stderr.splitlines()[-1]
+    assert done.stdout == ""  # there are no numbers to compare with
+    assert "2 files imported into m.zarr, 2 grid points" in done.stderr.splitlines()[-1]
     there, again = opened(store).sel(run=0), opened(tmp_path / "m.zarr").sel(run=0)
     assert again.sizes["mode"] == 4
     xr.testing.assert_equal(again["confusion"], there["confusion"])
@@ -179,17 +179,17 @@ def test_checkpoints_of_any_name(store: Path, files: Path, tmp_path: Path, hesst
 
 def test_code_that_only_a_manifest_names_is_not_run(files: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        ImportFilesError, match=r"names code, 'tests\.support\.toy:digits', that --recompute would run: pass"
+        ImportFilesError, match=r"names code, 'tests\.support\.toy:digits', which --recompute would run: pass"
     ):
         import_files(files, tmp_path / "t.zarr", recompute=True)
     assert not (tmp_path / "t.zarr").exists()
 
 
-def test_the_differences_are_the_output(files: Path, hesstore: Callable[..., Done]) -> None:
+def test_the_command_prints_the_differences(files: Path, hesstore: Callable[..., Done]) -> None:
     done = hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.support.toy:digits")
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["files", "against", "weights", "unit", "λ", "median", "largest", "at"]
+    assert lines[0].split() == ["files", "against", "weights", "unit", "grid", "points", "median", "largest", "at"]
     assert len(lines) == 8
-    assert lines[1].startswith("eigenvalues               of |μ₁|      4  ")
+    assert lines[1].startswith("eigenvalues               relative to |μ₁|      4  ")
     again = hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.support.toy:digits")
     assert again.stdout == done.stdout

@@ -25,7 +25,7 @@ def same_files(first: Path, second: Path) -> None:
 
 
 def round_trip(store: Path, folder: Path, compress: str | None = None) -> Path:
-    """The store that comes of exporting and importing; its files are the same."""
+    """Export, import and export again; the files are the same. Return the path of the imported store."""
     hesstore.export(store, folder / "a", compress=compress)
     hesstore.import_files(folder / "a", folder / "again.zarr")
     hesstore.export(folder / "again.zarr", folder / "b", compress=compress)
@@ -74,7 +74,7 @@ def odd_stores(draw: st.DrawFn) -> dict[str, object]:
         shapes += [(f"fc{number}.weight", (fan_out, fan_in)), (f"fc{number}.bias", (fan_out,))]
     size, classes = size_of(shapes), widths[-1]
     k = draw(st.integers(1, 4))
-    found = draw(st.integers(1, k))  # the solver may have ended with fewer
+    found = draw(st.integers(1, k))  # the solver may have found fewer
     floats = st.one_of(WORDS, st.floats(width=32, allow_nan=False, allow_infinity=False))
     vectors = draw(hnp.arrays(np.float32, (k, size), elements=floats))
     peaks = np.take_along_axis(vectors, np.abs(vectors).argmax(1)[:, None], 1)
@@ -118,7 +118,7 @@ def test_round_trip_of_odd_shapes_and_numbers(store: dict[str, object]) -> None:
 
 
 @given(st.integers(1, 60_000).flatmap(lambda rows: st.tuples(st.integers(0, rows), st.just(rows))))
-def test_percentages_have_no_digit_too_many(counts: tuple[int, int]) -> None:
+def test_percentages_have_no_rounding_digits(counts: tuple[int, int]) -> None:
     hits, rows = counts
     value = np.array([hits / rows])
     assert percent(value)[0] == 100 * hits / rows

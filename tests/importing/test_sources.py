@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hesstore.errors import ImportFilesError
-from hesstore.importing.sources import find, l2_in
+from hesstore.importing.sources import find_sources, l2_in_name
 
 
 def touch(folder: Path, *names: str) -> list[Path]:
@@ -21,7 +21,7 @@ def test_files_by_their_names(tmp_path: Path) -> None:
         *("Hessian-eigenvalues-0-0.00020.csv", "Hessian-eigenvectors-0-0.00020.csv.zst", "gradients-3-1e-05.csv"),
         *("model_weights-0-0.00020.pth", "model_weights-1-0.00020.safetensors", "notes.txt", ".hidden.csv"),
     )
-    found = find([tmp_path])
+    found = find_sources([tmp_path])
     assert {run: path.name for run, path in found.tables.items()} == {
         0: "Model-0_split_accuracy.csv",
         12: "Model-12.csv.gz",
@@ -32,8 +32,8 @@ def test_files_by_their_names(tmp_path: Path) -> None:
     assert found.runs == [0, 1, 3, 12]
     before = found.digest()
     (tmp_path / "gradients-3-1e-05.csv").write_text("1\n2\n")
-    assert find([tmp_path]).digest() != before
-    assert find([tmp_path / "Model-12.csv.gz"]).runs == [12]
+    assert find_sources([tmp_path]).digest() != before
+    assert find_sources([tmp_path / "Model-12.csv.gz"]).runs == [12]
 
 
 @pytest.mark.parametrize(
@@ -41,21 +41,21 @@ def test_files_by_their_names(tmp_path: Path) -> None:
     [
         ([], "nothing to import"),
         (["a.txt"], "nothing to import"),
-        (["best.pth"], "best.pth: its name is not model_weights-ID-L2.pth: pass --l2-from-name"),
-        (["gradients-0-0.1.csv", "gradients-0-0.1.csv.gz"], "is of the same run and λ as"),
-        (["Model-0.csv", "Model-0.csv.gz"], "is of the same run and λ as"),
-        (["Model-5000.csv"], "run ID 5000 is above 999"),
+        (["best.pth"], "best.pth: the name does not have the form model_weights-ID-L2.pth: pass --l2-from-name"),
+        (["gradients-0-0.1.csv", "gradients-0-0.1.csv.gz"], "has the same run and λ as"),
+        (["Model-0.csv", "Model-0.csv.gz"], "has the same run and λ as"),
+        (["Model-5000.csv"], "run ID 5000 is above the limit of 999"),
     ],
 )
-def test_what_is_no_set_of_files(tmp_path: Path, names: list[str], message: str) -> None:
+def test_paths_without_files_to_import(tmp_path: Path, names: list[str], message: str) -> None:
     touch(tmp_path, *names)
     with pytest.raises(ImportFilesError, match=message):
-        find([tmp_path])
+        find_sources([tmp_path])
 
 
-def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+def test_a_path_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(ImportFilesError, match="no such file or folder"):
-        find([tmp_path / "nowhere"])
+        find_sources([tmp_path / "nowhere"])
 
 
 @pytest.mark.parametrize(
@@ -71,24 +71,24 @@ def test_a_path_that_is_not_there(tmp_path: Path) -> None:
     ],
 )
 def test_l2_from_a_name(name: str, l2: str) -> None:
-    assert l2_in(Path(name)) == l2
+    assert l2_in_name(Path(name)) == l2
 
 
 def test_checkpoints(tmp_path: Path) -> None:
     paths = touch(tmp_path, "seed1_0.01.pth", "seed1_0.02.pth", "seed0_0.01.pt", "log.txt")
-    found = find([tmp_path], l2_from_name=True)
+    found = find_sources([tmp_path], l2_from_name=True)
     assert found.style == "checkpoints"
     assert sorted(found.files["weights"]) == [(0, "0.01"), (1, "0.01"), (1, "0.02")]
-    by_order = find(paths[:2], l2=[0.5, 0.25])
+    by_order = find_sources(paths[:2], l2=[0.5, 0.25])
     assert sorted(by_order.files["weights"]) == [(1, "0.25"), (1, "0.5")]
-    with pytest.raises(ImportFilesError, match="l2: has 1 values for 2 files"):
-        find(paths[:2], l2=[0.5])
-    with pytest.raises(ImportFilesError, match="is not a checkpoint"):
-        find(paths, l2_from_name=True)
-    with pytest.raises(ImportFilesError, match="has no number"):
-        find(touch(tmp_path, "best.pth"), l2_from_name=True)
-    with pytest.raises(ImportFilesError, match="is of the same run and λ as"):
-        find(touch(tmp_path, "a_0.1.pth", "b_0.1.pth"), l2_from_name=True)
+    with pytest.raises(ImportFilesError, match="l2: 1 values for 2 files"):
+        find_sources(paths[:2], l2=[0.5])
+    with pytest.raises(ImportFilesError, match="not a checkpoint"):
+        find_sources(paths, l2_from_name=True)
+    with pytest.raises(ImportFilesError, match="the name has no number that could be λ"):
+        find_sources(touch(tmp_path, "best.pth"), l2_from_name=True)
+    with pytest.raises(ImportFilesError, match="has the same run and λ as"):
+        find_sources(touch(tmp_path, "a_0.1.pth", "b_0.1.pth"), l2_from_name=True)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ImportFilesError, match=r"has no \.pth"):
-        find([tmp_path / "empty"], l2_from_name=True)
+    with pytest.raises(ImportFilesError, match=r"contains no checkpoints, files that end in \.pth"):
+        find_sources([tmp_path / "empty"], l2_from_name=True)

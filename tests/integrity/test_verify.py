@@ -31,7 +31,7 @@ from hesstore.store.places.durable_store import DurableLocalStore
 from hesstore.store.schema import BY_NAME, VARIABLES, Status, promised_large, promised_small
 from hesstore.store.writing import PROMISES
 from tests.conftest import TOY
-from tests.engine.test_sweep import results
+from tests.support.sweeps import results
 
 L2 = (0.0, 0.001, 0.01, 0.05)
 CONFIG = {**TOY, "direction": "both", "seeds": (3,), "lr": 0.02}  # a seed of 0 has no file: it is the fill value

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hesstore.linalg import DenseOperator, as_scipy, eigsh, lanczos
-from tests.linalg.test_lanczos import symmetric
+from hesstore.linalg import as_scipy, eigsh, lanczos
+from tests.support.operators import DenseOperator, symmetric
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -8,20 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hesstore.linalg import DenseOperator, EigenPairs, lanczos, lanczos_stack
+from hesstore.linalg import EigenPairs, lanczos, lanczos_stack
 from hesstore.linalg.eigenpairs import Which, order, tolerances
-from hesstore.linalg.lanczos import _Search
+from hesstore.linalg.lanczos_search import LanczosSearch
+from tests.support.operators import DenseOperator, symmetric
 
 WHICH: list[Which] = ["LM", "LA", "SA"]
-
-
-def symmetric(eigenvalues: Tensor, seed: int = 0) -> Tensor:
-    """A matrix with these eigenvalues and random eigenvectors."""
-    n = len(eigenvalues)
-    generator = torch.Generator().manual_seed(seed)
-    q, _ = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
-    a: Tensor = (q * eigenvalues.double()) @ q.T
-    return (a + a.T) / 2
 
 
 def check(pairs: EigenPairs, matrix: Tensor, which: Which, tol: float) -> None:
@@ -58,7 +50,9 @@ def test_agrees_with_dense_eigenvalues(n: int, k: int, dtype: torch.dtype, which
 def test_defining_identity(dtype: torch.dtype) -> None:
     """A Q − Q T = β q eᵀ and Q Qᵀ = I, to rounding."""
     matrix = symmetric(torch.linspace(-3, 10, 200)).to(dtype)
-    search = _Search(DenseOperator(matrix), 5, "LM", 1e-3, torch.Generator().manual_seed(1))
+    search = LanczosSearch(
+        DenseOperator(matrix), 5, which="LM", tol=1e-3, max_matvecs=200, generator=torch.Generator().manual_seed(1)
+    )
     search._start_chain()
     for _ in range(8):
         steps = search._extend(8)
@@ -266,3 +260,14 @@ def test_a_product_that_is_not_finite_ends_one_search_of_a_stack() -> None:
 def test_a_stack_wants_a_generator_for_each() -> None:
     with pytest.raises(ValueError, match="1 generators for 2 matrices"):
         lanczos_stack(DenseStack(torch.eye(3).repeat(2, 1, 1)), 1, generators=random_starts(1))
+
+
+def test_the_message_says_how_the_search_ended() -> None:
+    matrix = symmetric(torch.linspace(1, 2, 400))
+    found = lanczos(DenseOperator(matrix), 2)
+    assert found.message == f"converged to 0.001 after {found.num_matvecs} products"
+    assert lanczos(DenseOperator(matrix[:5, :5].contiguous()), 5).message == "the Krylov space is the whole space"
+    limited = lanczos(DenseOperator(matrix), 10, tol=1e-8, max_matvecs=12)
+    assert limited.message == (
+        "stopped at the limit of 12 products; 10 of 10 pairs have not converged: raise max_matvecs or tol"
+    )

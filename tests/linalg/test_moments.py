@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from hesstore.linalg import DenseOperator, EigenPairs, lanczos, lanczos_quadrature, moments, smoothed
+from hesstore.linalg import EigenPairs, lanczos, lanczos_quadrature, moments, smoothed
 from hesstore.linalg.eigenpairs import padded
+from tests.support.operators import DenseOperator
 
 SIZE = 40
 

@@ -1,4 +1,4 @@
-"""The class geometry that a sweep stores, against dense float64 references at the stored weights."""
+"""The stored class geometry is compared with dense float64 references at the stored weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRAIN, TEST = (
 
 
 @pytest.fixture(scope="module")
-def cell(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
+def point(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
     path = tmp_path_factory.mktemp("geometry") / "run.zarr"
     run_sweep(SweepConfig.from_mapping({**CONFIG, "density": True, "density_probes": 40}), path)
     return hesstore.open(path).sel(run=0, l2=L2).load()
@@ -43,8 +43,8 @@ def model() -> FlatModel:
 
 
 @pytest.fixture(scope="module")
-def theta(cell: xr.Dataset) -> Tensor:
-    return torch.from_numpy(cell["weights"].values).double()
+def theta(point: xr.Dataset) -> Tensor:
+    return torch.from_numpy(point["weights"].values).double()
 
 
 def loss(model: FlatModel, x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
@@ -62,30 +62,30 @@ def hessian(model: FlatModel, theta: Tensor) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def vectors(cell: xr.Dataset) -> Tensor:
-    return torch.from_numpy(cell["eigenvectors"].values).double()
+def vectors(point: xr.Dataset) -> Tensor:
+    return torch.from_numpy(point["eigenvectors"].values).double()
 
 
-def test_class_slopes_and_curvatures(cell: xr.Dataset, model: FlatModel, theta: Tensor, vectors: Tensor) -> None:
+def test_class_slopes_and_curvatures(point: xr.Dataset, model: FlatModel, theta: Tensor, vectors: Tensor) -> None:
     for split, rows in (("train", TRAIN), ("test", TEST)):
         for label, e in enumerate(by_class(model, *rows)):
             h, g = torch.func.hessian(e)(theta), torch.func.grad(e)(theta)
-            at = cell.sel(split=split, label=label)
+            at = point.sel(split=split, label=label)
             np.testing.assert_allclose(at["class_slope"], vectors @ g, atol=1e-6)
             np.testing.assert_allclose(at["class_curvature"], ((vectors @ h) * vectors).sum(1), atol=2e-6)
 
 
-def test_the_identity_holds_and_its_deviation_is_stored(cell: xr.Dataset) -> None:
+def test_the_identity_holds_and_its_deviation_is_stored(point: xr.Dataset) -> None:
     shares = np.bincount(TRAIN[1].numpy()) / len(TRAIN[1])
-    total = cell["class_curvature"].sel(split="train").values @ shares
-    off = np.abs(total - cell["eigenvalues"].values).max() / np.abs(cell["eigenvalues"].values).max()
-    assert float(cell["class_identity_error"]) == pytest.approx(off, abs=1e-15)
+    total = point["class_curvature"].sel(split="train").values @ shares
+    off = np.abs(total - point["eigenvalues"].values).max() / np.abs(point["eigenvalues"].values).max()
+    assert float(point["class_identity_error"]) == pytest.approx(off, abs=1e-15)
     assert off < 1e-12
 
 
-def test_gradients(cell: xr.Dataset, model: FlatModel, theta: Tensor, vectors: Tensor) -> None:
+def test_gradients(point: xr.Dataset, model: FlatModel, theta: Tensor, vectors: Tensor) -> None:
     for split, rows in (("train", TRAIN), ("test", TEST)):
-        at = cell.sel(split=split)
+        at = point.sel(split=split)
         whole = torch.func.grad(loss(model, *rows))(theta)
         rows_of = torch.stack([torch.func.grad(e)(theta) for e in by_class(model, *rows)])
         assert float(at["gradient_norm"]) == pytest.approx(float(whole.norm()), rel=1e-9)
@@ -98,37 +98,37 @@ def test_gradients(cell: xr.Dataset, model: FlatModel, theta: Tensor, vectors: T
         np.testing.assert_allclose(at["class_gradient_share"], (units @ vectors.T).square().sum(1), rtol=1e-5)
 
 
-def test_stationarity_and_weights(cell: xr.Dataset, model: FlatModel, theta: Tensor, vectors: Tensor) -> None:
+def test_stationarity_and_weights(point: xr.Dataset, model: FlatModel, theta: Tensor, vectors: Tensor) -> None:
     g = torch.func.grad(loss(model, *TRAIN))(theta)
-    assert float(cell["stationarity"]) == pytest.approx(float((g + L2 * theta).norm() / g.norm()), rel=1e-9)
-    assert float(cell["weights_norm"]) == pytest.approx(float(theta.norm()), rel=1e-9)
-    assert float(cell["weights_share"]) == pytest.approx(float((vectors @ theta).norm() / theta.norm()) ** 2, rel=1e-5)
+    assert float(point["stationarity"]) == pytest.approx(float((g + L2 * theta).norm() / g.norm()), rel=1e-9)
+    assert float(point["weights_norm"]) == pytest.approx(float(theta.norm()), rel=1e-9)
+    assert float(point["weights_share"]) == pytest.approx(float((vectors @ theta).norm() / theta.norm()) ** 2, rel=1e-5)
 
 
-def test_responses(cell: xr.Dataset, model: FlatModel, theta: Tensor, vectors: Tensor) -> None:
+def test_responses(point: xr.Dataset, model: FlatModel, theta: Tensor, vectors: Tensor) -> None:
     def accuracy(at: Tensor) -> Tensor:
         right = (model.logits(at, TEST[0]).argmax(1) == TEST[1]).double()
         return torch.stack([right[TEST[1] == label].mean() for label in range(10)])
 
     e = loss(model, *TRAIN)
     slope = vectors @ torch.func.grad(e)(theta)
-    assert float(cell["response_step"].max()) <= max(1.0, float(theta.norm()))
+    assert float(point["response_step"].max()) <= max(1.0, float(theta.norm()))
     for mode in range(8):
         for sign in (-1, 1):
-            at = cell.sel(mode=mode, sign=sign)
+            at = point.sel(mode=mode, sign=sign)
             length = float(at["response_step"])
-            predicted = sign * length * float(slope[mode]) + length**2 * float(cell["eigenvalues"][mode]) / 2
+            predicted = sign * length * float(slope[mode]) + length**2 * float(point["eigenvalues"][mode]) / 2
             assert float(at["predicted_rise"]) == pytest.approx(predicted, abs=1e-5)
             moved = theta + sign * length * vectors[mode]
             assert float(at["measured_rise"]) == pytest.approx(float(e(moved) - e(theta)), abs=1e-5)
             off = np.abs(at["class_response"].values - (accuracy(moved) - accuracy(theta)).numpy())
-            assert (off < 1e-12).mean() >= 0.9  # the stored vectors are rounded: a digit on the edge may fall over
-    reached = cell["response_step"] < max(1.0, float(theta.norm()))
-    np.testing.assert_allclose(cell["predicted_rise"].where(reached, 0.1), 0.1, rtol=1e-9)
+            assert (off < 1e-12).mean() >= 0.9  # rounded vectors can move a digit across a boundary
+    reached = point["response_step"] < max(1.0, float(theta.norm()))
+    np.testing.assert_allclose(point["predicted_rise"].where(reached, 0.1), 0.1, rtol=1e-9)
 
 
 def test_trace_frobenius_norm_and_scalar_curvature(
-    cell: xr.Dataset, model: FlatModel, theta: Tensor, hessian: Tensor
+    point: xr.Dataset, model: FlatModel, theta: Tensor, hessian: Tensor
 ) -> None:
     objective = hessian + L2 * torch.eye(len(theta), dtype=torch.float64)
     g = torch.func.grad(loss(model, *TRAIN))(theta) + L2 * theta
@@ -140,27 +140,29 @@ def test_trace_frobenius_norm_and_scalar_curvature(
         "scalar_curvature": float(shape.trace() ** 2 - (shape @ shape).trace()),
     }
     for name, value in expected.items():
-        error = float(cell[f"{name}_error"])
+        error = float(point[f"{name}_error"])
         assert 0 < error < 0.05 * abs(value)
-        assert abs(float(cell[name]) - value) < 5 * error
+        assert abs(float(point[name]) - value) < 5 * error
 
 
-def test_density(cell: xr.Dataset, hessian: Tensor) -> None:
-    mu = torch.from_numpy(cell["mu"].values.copy())
+def test_density(point: xr.Dataset, hessian: Tensor) -> None:
+    mu = torch.from_numpy(point["mu"].values.copy())
     t = torch.asinh(torch.linalg.eigvalsh(hessian) / 1e-3)
     distances = (torch.asinh(mu / 1e-3)[:, None] - t) / 0.1
     kernels = torch.exp(-0.5 * distances**2) / (0.1 * math.sqrt(2 * math.pi))
     expected = (kernels.mean(1) / (mu.square() + 1e-6).sqrt()).numpy()
-    assert np.trapezoid(cell["density"], mu) == pytest.approx(1, abs=1e-3)
-    assert np.trapezoid(np.abs(cell["density"] - expected), mu) < 0.3
-    flipped = np.abs(cell["density"].values[::-1] - expected)
+    assert np.trapezoid(point["density"], mu) == pytest.approx(1, abs=1e-3)
+    assert np.trapezoid(np.abs(point["density"] - expected), mu) < 0.3
+    flipped = np.abs(point["density"].values[::-1] - expected)
     assert np.trapezoid(flipped, mu) > 0.8
 
 
 @pytest.mark.parametrize(
     "settings", [{"response": 0, "probes": 0}, {"response": 0.1, "probes": 0, "density": True, "density_steps": 4}]
 )
-def test_a_store_has_what_is_asked_for(toy_config: MakeConfig, tmp_path: Path, settings: dict[str, float]) -> None:
+def test_only_results_that_the_config_asks_for_are_stored(
+    toy_config: MakeConfig, tmp_path: Path, settings: dict[str, float]
+) -> None:
     run_sweep(toy_config(l2=[0.01], **settings), tmp_path / "run.zarr")
     ds = hesstore.open(tmp_path / "run.zarr").load()
     assert set(ds.data_vars) == {variable.name for variable in variables(settings)}
@@ -170,7 +172,7 @@ def test_a_store_has_what_is_asked_for(toy_config: MakeConfig, tmp_path: Path, s
 
 
 @pytest.mark.slow
-def test_many_at_once_equal_one_at_a_time(toy_config: MakeConfig, tmp_path: Path) -> None:
+def test_models_side_by_side_equal_single_models(toy_config: MakeConfig, tmp_path: Path) -> None:
     one, four = (
         hesstore.open(_swept(toy_config(models=models, path="independent"), tmp_path)).load() for models in (1, 4)
     )
@@ -185,10 +187,10 @@ def _swept(config: SweepConfig, folder: Path) -> Path:
 
 
 def test_a_subset_of_rows_for_the_spectrum(toy_config: MakeConfig, tmp_path: Path) -> None:
-    """The identity is that of the rows that H is taken over; gradients are of all rows."""
+    """The identity holds for the rows over which H is taken; gradients are taken over all rows."""
     run_sweep(toy_config(l2=[0.01], hessian_samples=100), tmp_path / "run.zarr")
-    cell = hesstore.open(tmp_path / "run.zarr").isel(run=0, l2=0).load()
-    assert float(cell["class_identity_error"]) < 1e-5
-    assert float(cell["gradient_norm"].sel(split="train")) == pytest.approx(
-        float(np.linalg.norm(cell["gradient"])), rel=1e-6
+    point = hesstore.open(tmp_path / "run.zarr").isel(run=0, l2=0).load()
+    assert float(point["class_identity_error"]) < 1e-5
+    assert float(point["gradient_norm"].sel(split="train")) == pytest.approx(
+        float(np.linalg.norm(point["gradient"])), rel=1e-6
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hesstore.measure.class_response import Responder, steps
+from hesstore.measure.class_response import Responder, choose_steps
 from hesstore.problem.models import build
 from tests.support import toy
 
@@ -12,7 +12,7 @@ from tests.support import toy
 def test_steps_reach_the_rise_by_the_quadratic_model() -> None:
     slope = torch.tensor([0.0, 0.3, -0.3, 0.2, 1e-9], dtype=torch.float64)
     curvature = torch.tensor([2.0, 2.0, 1e-3, -0.1, 1e-12], dtype=torch.float64)
-    found = steps(slope, curvature, 0.1, longest=50.0)
+    found = choose_steps(slope, curvature, 0.1, longest=50.0)
     for mode in range(5):
         for column, sign in enumerate((-1, 1)):
             length = float(found.length[mode, column])
@@ -25,20 +25,21 @@ def test_steps_reach_the_rise_by_the_quadratic_model() -> None:
 
 
 def test_the_shortest_step_is_taken() -> None:
-    """Uphill, then over the top and down: the model takes the value twice."""
-    found = steps(torch.tensor([1.0]).double(), torch.tensor([-1.0]).double(), 0.1, longest=10.0)
+    """Along a downward parabola the quadratic model reaches the rise twice."""
+    found = choose_steps(torch.tensor([1.0]).double(), torch.tensor([-1.0]).double(), 0.1, longest=10.0)
     assert float(found.length[0, 1]) == pytest.approx(1 - (1 - 0.2) ** 0.5, rel=1e-12)
 
 
 def test_flat_and_missing_directions() -> None:
-    found = steps(torch.tensor([0.0, torch.nan]).double(), torch.tensor([0.0, torch.nan]).double(), 0.1, longest=3.0)
+    flat_and_missing = torch.tensor([0.0, torch.nan], dtype=torch.float64)
+    found = choose_steps(flat_and_missing, flat_and_missing, 0.1, longest=3.0)
     assert found.length[0].tolist() == [3, 3]
     assert found.predicted[0].tolist() == [0, 0]
     assert bool(found.length[1].isnan().all())
 
 
 @pytest.mark.parametrize("chunk_rows", [64, 1000])
-def test_responses_are_those_of_moved_weights(chunk_rows: int, device: torch.device) -> None:
+def test_responses_equal_the_changes_at_moved_weights(chunk_rows: int, device: torch.device) -> None:
     model = build("mlp", (6, 5), (64,), 10, seed=0)
     train_x, train_y, test_x, test_y = (torch.from_numpy(a) for a in toy.digits())
     theta = model.theta() * 3
@@ -63,6 +64,6 @@ def test_responses_are_those_of_moved_weights(chunk_rows: int, device: torch.dev
     assert float(found.accuracy.abs().max()) > 0.1
     for mode in range(3):
         for sign in range(2):
-            there, then = expected[mode][sign]
-            torch.testing.assert_close(found.accuracy[mode, sign].cpu(), there - accuracy, rtol=0, atol=1e-12)
-            assert float(found.rise[mode, sign]) == pytest.approx(float(then - loss), abs=1e-5)
+            moved_accuracy, moved_loss = expected[mode][sign]
+            torch.testing.assert_close(found.accuracy[mode, sign].cpu(), moved_accuracy - accuracy, rtol=0, atol=1e-12)
+            assert float(found.rise[mode, sign]) == pytest.approx(float(moved_loss - loss), abs=1e-5)

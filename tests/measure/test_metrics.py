@@ -5,17 +5,17 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix, log_loss, recall_score
 
-from hesstore.measure.metrics import SplitMetrics, evaluate, evaluate_each
+from hesstore.measure.metrics import SplitMetrics, evaluate_each
 from hesstore.problem.models import build
 from tests.support import toy
 
 
 @pytest.mark.parametrize("chunk_rows", [7, 50, 1000])
-def test_agrees_with_scikit_learn(chunk_rows: int) -> None:
+def test_metrics_agree_with_scikit_learn(chunk_rows: int) -> None:
     model = build("mlp", (6,), (5,), 3, seed=0)
     model.module.double()
     x, y = toy.blobs(50)
-    found = evaluate(model, model.theta(), x, y, 3, chunk_rows)
+    (found,) = evaluate_each(model, model.theta()[None], x, y, 3, chunk_rows)
     probabilities = torch.softmax(model.module(x), 1).detach().numpy()
     predicted = probabilities.argmax(1)
     assert found.loss == pytest.approx(log_loss(y.numpy(), probabilities), rel=1e-12)
@@ -25,13 +25,13 @@ def test_agrees_with_scikit_learn(chunk_rows: int) -> None:
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 14, 1000])
-def test_many_models_at_once(chunk_rows: int, device: torch.device) -> None:
+def test_several_models_together_equal_each_alone(chunk_rows: int, device: torch.device) -> None:
     model = build("mlp", (6,), (5,), 3, seed=0)
     model.module.to(device, torch.float64)
     x, y = (part.to(device) for part in toy.blobs(50))
     thetas = torch.stack([model.theta() * scale for scale in (1.0, -2.0, 9.0)])
     for found, theta in zip(evaluate_each(model, thetas, x, y, 3, chunk_rows), thetas, strict=True):
-        alone = evaluate(model, theta, x, y, 3)
+        (alone,) = evaluate_each(model, theta[None], x, y, 3)
         assert found.loss == pytest.approx(alone.loss, rel=1e-12)
         assert np.array_equal(found.confusion, alone.confusion)
 

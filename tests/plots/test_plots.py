@@ -1,4 +1,4 @@
-"""What each picture draws, held against the variables it is drawn from."""
+"""Each figure's artists, compared with the variables from which they are drawn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from matplotlib.text import Text
 
 from hesstore import analysis, plots
 from hesstore.errors import AnalysisError
-from hesstore.plots.style import MANY
+from hesstore.plots.style import RASTERISE_ABOVE
 from hesstore.store.schema import Status
 from tests.support.plot_datasets import CLASSES, store, with_holes, without_options
 
@@ -61,7 +61,7 @@ def mesh(axes: Axes) -> np.ndarray:
 
 
 def render(figure: Figure) -> None:
-    """All is drawn, but not laid out, which takes longest."""
+    """Draw everything without the layout, which takes most of the time."""
     figure.set_layout_engine("none")
     FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
 
@@ -74,7 +74,7 @@ def text_of(figure: Figure) -> str:
 
 
 @pytest.mark.parametrize("kind", plots.KINDS)
-def test_every_picture_has_labels(ds: xr.Dataset, kind: str) -> None:
+def test_every_figure_has_labels(ds: xr.Dataset, kind: str) -> None:
     figure = plots.KINDS[kind](ds)
     render(figure)
     plain = [axes for axes in figure.get_axes() if axes.get_visible()]
@@ -87,7 +87,7 @@ def test_every_picture_has_labels(ds: xr.Dataset, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["hysteresis", "tracks", "classes"])
-def test_the_same_picture_has_the_same_bytes(ds: xr.Dataset, kind: str, tmp_path: Path) -> None:
+def test_the_same_figure_has_the_same_bytes(ds: xr.Dataset, kind: str, tmp_path: Path) -> None:
     for name in ("a.svg", "b.svg"):
         plots.save(plots.KINDS[kind](ds), tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
@@ -117,58 +117,62 @@ def test_formats(ds: xr.Dataset, tmp_path: Path, ending: str) -> None:
 
 @pytest.mark.parametrize("kind", plots.KINDS)
 def test_missing_runs(ds: xr.Dataset, kind: str) -> None:
-    with pytest.raises(AnalysisError, match="run 7 is not in the store: it has 0, 1"):
+    with pytest.raises(AnalysisError, match="run 7 is not in the store: choose from 0, 1"):
         plots.KINDS[kind](ds, 7)
     empty = with_holes(ds, {0: list(range(16))}, Status.PENDING)
-    with pytest.raises(AnalysisError, match="no λ of run 0 is complete"):
+    with pytest.raises(AnalysisError, match="run 0 has no complete grid point"):
         plots.KINDS[kind](empty)
 
 
-@pytest.mark.parametrize(("kind", "name", "option"), [
-    ("density", "density", "--density"), ("response", "class_response", "--response 0.1")
-])  # fmt: skip
-def test_what_the_config_does_not_ask_for(ds: xr.Dataset, kind: str, name: str, option: str) -> None:
-    message = f"has no {name}, because its config does not ask for it: `hesstore sweep STORE … {option} --grow`"
+@pytest.mark.parametrize(
+    ("kind", "name", "option"),
+    [("density", "density", "--density"), ("response", "class_response", "--response 0.1")],
+)
+def test_optional_variables_name_their_option(ds: xr.Dataset, kind: str, name: str, option: str) -> None:
+    message = f"{name} is not in this store: record it with `hesstore sweep STORE … {option} --grow`"
     with pytest.raises(AnalysisError, match=message):
         plots.KINDS[kind](without_options(ds))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in plots.KINDS if kind not in {"density", "response", "summary"}])
-def test_what_needs_no_option_is_drawn(ds: xr.Dataset, kind: str) -> None:
+def test_figures_without_optional_variables(ds: xr.Dataset, kind: str) -> None:
     assert plots.KINDS[kind](without_options(ds)).get_axes()
 
 
 @pytest.mark.parametrize("kind", ["classes", "response", "density", "summary"])
-def test_a_strength_that_is_not_there_names_the_nearest(ds: xr.Dataset, kind: str) -> None:
-    with pytest.raises(AnalysisError, match=r"λ = 0\.0181 is not among the 16 complete λ of run 0: try 0\.018"):
+def test_an_unknown_grid_point_names_the_nearest(ds: xr.Dataset, kind: str) -> None:
+    with pytest.raises(
+        AnalysisError, match=r"λ = 0\.0181 is not one of the 16 complete grid points of run 0: try 0\.018"
+    ):
         plots.KINDS[kind](ds, l2=0.0181)
     holes = with_holes(ds, {0: [3]})
-    with pytest.raises(AnalysisError, match=r"λ = 0\.018 is not among the 15 complete λ"):
+    with pytest.raises(AnalysisError, match=r"λ = 0\.018 is not one of the 15 complete grid points"):
         plots.KINDS[kind](holes, l2=0.018)
 
 
 @pytest.mark.parametrize("kind", plots.KINDS)
 def test_gaps_and_single_runs(ds: xr.Dataset, single: xr.Dataset, kind: str) -> None:
-    """λ that failed, and a run that is pending but for a few."""
+    """Failed grid points, and a run of which most are missing."""
     holed = with_holes(ds, {0: [0, 5, 6, 11], 1: [*range(10)]})
     render(plots.KINDS[kind](holed))
     if kind != "hysteresis":
         assert plots.KINDS[kind](single).get_axes()
 
 
-def test_pictures_have_a_run_and_documented_options() -> None:
+def test_figures_have_a_run_and_documented_options() -> None:
     assert list(plots.KINDS)[-1] == "summary"
-    for name, picture in plots.KINDS.items():
-        parameters = list(inspect.signature(picture).parameters)
+    for name, draw in plots.KINDS.items():
+        parameters = list(inspect.signature(draw).parameters)
         assert parameters[:2] == ["ds", "run"]
-        for parameter in parameters:
-            assert f"{parameter} : " in str(picture.__doc__), (name, parameter)
+        section = (inspect.getdoc(draw) or "").split("Parameters\n----------\n")[1].split("\n\n")[0]
+        entries = [line.partition(" : ")[0] for line in section.splitlines() if not line.startswith(" ")]
+        assert ", ".join(entries).split(", ") == parameters, name
 
 
 # -- accuracies -------------------------------------------------------------------------------------------
 
 
-def test_accuracy_draws_both_ways(ds: xr.Dataset) -> None:
+def test_accuracy_draws_both_directions(ds: xr.Dataset) -> None:
     figure = plots.accuracy(ds, 1)
     upper, middle, lower = figure.get_axes()
     for index, label in enumerate(LABELS):
@@ -192,7 +196,7 @@ def test_accuracy_draws_both_ways(ds: xr.Dataset) -> None:
             assert drawn(lower, f"_{direction} {label}")[0].tolist() == [float(onsets.sel(run=run, label=index))]
 
 
-def test_classes_are_told_apart(ds: xr.Dataset) -> None:
+def test_classes_can_be_distinguished(ds: xr.Dataset) -> None:
     upper = plots.accuracy(ds).get_axes()[0]
     assert len({line(upper, label).get_color() for label in LABELS}) == CLASSES
     assert len({line(upper, label).get_marker() for label in LABELS}) == CLASSES
@@ -207,7 +211,7 @@ def test_accuracy_of_one_run_on_the_split_train() -> None:
     assert "run 0 (seed 4, up)" in upper.get_title("left")
 
 
-def test_a_way_down_alone_has_a_legend(single: xr.Dataset) -> None:
+def test_a_run_down_without_one_up_has_a_legend(single: xr.Dataset) -> None:
     upper, _ = plots.accuracy(single).get_axes()
     assert legend_texts(upper) == [*LABELS, "all", "chance"]
 
@@ -227,7 +231,7 @@ def test_lines_break_at_gaps(ds: xr.Dataset) -> None:
 
 
 def test_classes_that_stay_are_not_marked_lost(ds: xr.Dataset) -> None:
-    """At the last complete λ nothing is known of what comes after."""
+    """Whether a class is lost after the last complete grid point is unknown."""
     short = with_holes(ds, {0: [*range(3, 16)], 1: [*range(3, 16)]}, Status.PENDING)
     *_, lower = plots.accuracy(short).get_axes()
     onset = analysis.transitions(short)["onset"].sel(run=0).values
@@ -240,12 +244,12 @@ def test_markers_are_thinned_on_dense_grids() -> None:
     dense = plots.accuracy(store(451, 3, 8, ((0, "up"),))).get_axes()[0]
     places = [line(dense, label).get_markevery() for label in LABELS]
     assert all(isinstance(place, list) and 15 < len(place) < 30 for place in places)
-    assert len({str(place) for place in places}) == CLASSES  # neighbours have theirs elsewhere
+    assert len({str(place) for place in places}) == CLASSES  # those of neighbouring lines are apart
     sparse = line(plots.accuracy(store(4)).get_axes()[0], "0").get_markevery()
     assert sparse == [0, 1, 2, 3]
 
 
-def test_lone_points_keep_their_marker() -> None:
+def test_isolated_points_keep_their_marker() -> None:
     holes = {0: [100, 102]}
     place = line(plots.accuracy(with_holes(store(300, 3, 8), holes)).get_axes()[0], "4").get_markevery()
     assert isinstance(place, list)
@@ -295,19 +299,21 @@ def test_spectrum_draws_magnitudes_by_sign(ds: xr.Dataset, *, shift: bool) -> No
     assert len(np.asarray(negative.get_facecolor())) == 0  # open
 
 
-def test_large_scatters_are_images(tmp_path: Path) -> None:
+def test_large_scatters_are_rasterised(tmp_path: Path) -> None:
     large = store(300, 30, 40, ((0, "up"),))
     (axes,) = plots.spectrum(large).get_axes()
     (positive,) = [one for one in axes.collections if one.get_label() == "positive"]
-    assert len(np.asarray(positive.get_offsets())) > MANY
+    assert len(np.asarray(positive.get_offsets())) > RASTERISE_ABOVE
     assert positive.get_rasterized()
     plots.save(plots.spectrum(large), tmp_path / "a.svg")
     assert (tmp_path / "a.svg").stat().st_size < 500_000
 
 
 def test_losses_are_written_above(ds: xr.Dataset) -> None:
-    """In the order of the losses, without overlap, each with a line from its λ."""
-    crowded = ds.assign_coords(l2=np.concatenate([ds["l2"].values[:-1], [2.0]]))  # all losses in a twentieth
+    """In the order in which classes are lost, without overlap, each with a line from its λ."""
+    crowded = ds.assign_coords(
+        l2=np.concatenate([ds["l2"].values[:-1], [2.0]])
+    )  # all classes are lost within a twentieth of the axis
     for one in (ds, crowded):
         (axes,) = plots.spectrum(one).get_axes()
         onset = analysis.transitions(one)["onset"].sel(run=0).values
@@ -342,14 +348,17 @@ def test_density_at_one_and_at_several(ds: xr.Dataset) -> None:
     assert expected[~shown].max() <= 1e-9 * expected.max()
     assert (
         shown & (mu > 1)
-    ).any()  # nine eigenvalues of 118,282: a peak of 1e-8 of the bulk's, and what people look for
+    ).any()  # the nine top eigenvalues of 118,282 have a peak of 1e-8 of the bulk's, and are what readers look for
     assert drawn(axes, "stored\neigenvalues")[0].tolist() == ds["eigenvalues"].sel(run=0, l2=0.018).values.tolist()
 
 
 def test_density_that_was_not_recorded() -> None:
     without = store(with_density=False)
-    for l2 in (None, 0.018):
-        with pytest.raises(AnalysisError, match="no spectral density there: sweep with --density"):
+    for l2, where in ((None, "run 0"), (0.018, "λ = 0.018 of run 0")):
+        with pytest.raises(
+            AnalysisError,
+            match=rf"{where} has no spectral density: record it with `hesstore sweep STORE … --density --grow`",
+        ):
             plots.density(without, l2=l2)
 
 
@@ -385,19 +394,19 @@ def test_classes_without_rows_are_grey(ds: xr.Dataset) -> None:
     assert np.isfinite(np.delete(values, 4, axis=0)).all()
 
 
-def test_the_default_strength_is_the_last_before_a_loss(ds: xr.Dataset) -> None:
+def test_the_default_grid_point_is_the_last_before_a_class_is_lost(ds: xr.Dataset) -> None:
     first_loss = float(analysis.transitions(ds)["onset"].sel(run=0).min())
     assert f"λ = {first_loss:g}," in text_of(plots.classes(ds))
 
 
-def test_response_draws_both_ways(ds: xr.Dataset) -> None:
+def test_response_draws_both_signs(ds: xr.Dataset) -> None:
     minus, plus, _ = plots.response(ds, l2=0.018).get_axes()
     expected = ds["class_response"].sel(run=0, l2=0.018).transpose("sign", "label", "mode").values
     assert np.array_equal(mesh(minus), expected[0])
     assert np.array_equal(mesh(plus), expected[1])
     assert minus.collections[0].get_clim() == plus.collections[0].get_clim()
     silent = ds.assign(class_response=ds["class_response"] * np.nan)
-    with pytest.raises(AnalysisError, match="no responses there: sweep with --response above 0"):
+    with pytest.raises(AnalysisError, match=r"λ = 0\.\d+ of run 0 has no responses: sweep with --response above 0"):
         plots.response(silent)
 
 
@@ -409,8 +418,8 @@ def test_overlap_draws_the_map(ds: xr.Dataset) -> None:
     values = mesh(axes)
     assert np.isnan(values[5]).all()
     assert np.isnan(values[:, 5]).all()
-    there = np.delete(np.arange(16), 5)
-    assert np.array_equal(values[np.ix_(there, there)], expected)
+    complete = np.delete(np.arange(16), 5)
+    assert np.array_equal(values[np.ix_(complete, complete)], expected)
     assert axes.collections[0].get_clim() == (0, 1)
     assert axes.collections[0].get_rasterized()
     assert "first 3 eigenvectors" in bar.get_ylabel()
@@ -419,7 +428,7 @@ def test_overlap_draws_the_map(ds: xr.Dataset) -> None:
     assert "first 9 eigenvectors" in default.get_ylabel()
 
 
-def test_cells_lie_around_their_strengths() -> None:
+def test_cells_are_centred_at_their_grid_points() -> None:
     uneven = store(4).assign_coords(l2=[0.0, 0.01, 0.03, 0.07])
     (cells,) = plots.overlap(uneven).get_axes()[0].collections
     assert isinstance(cells, QuadMesh)
@@ -427,12 +436,12 @@ def test_cells_lie_around_their_strengths() -> None:
     assert np.allclose(sides, [-0.005, 0.005, 0.02, 0.05, 0.09])
 
 
-def test_tracks_are_as_strong_as_their_links(ds: xr.Dataset) -> None:
+def test_links_are_as_wide_as_their_overlaps_are_large(ds: xr.Dataset) -> None:
     axes, _ = plots.tracks(ds, k=4).get_axes()
     found = analysis.track(ds, k=4)
     (links,) = [one for one in axes.collections if isinstance(one, LineCollection)]
-    strength = np.asarray(links.get_array())
-    assert np.allclose(strength, np.sort(found["confidence"].values[1:].ravel()))
+    overlaps = np.asarray(links.get_array())
+    assert np.allclose(overlaps, np.sort(found["confidence"].values[1:].ravel()))
     widths = np.asarray(links.get_linewidth())
     assert (np.diff(widths) >= 0).all()
     assert widths[0] < widths[-1]
@@ -447,12 +456,12 @@ def test_tracks_are_as_strong_as_their_links(ds: xr.Dataset) -> None:
 
 
 @pytest.mark.parametrize("kind", ["overlap", "tracks"])
-def test_one_strength_alone_has_no_neighbours(ds: xr.Dataset, kind: str) -> None:
-    with pytest.raises(AnalysisError, match="two are needed"):
+def test_one_grid_point_is_not_enough(ds: xr.Dataset, kind: str) -> None:
+    with pytest.raises(AnalysisError, match="run 0 has only one complete grid point, but this figure needs two"):
         plots.KINDS[kind](with_holes(ds, {0: [*range(1, 16)]}))
 
 
-# -- gradients and the page -------------------------------------------------------------------------------
+# -- gradients and the summary ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -467,7 +476,7 @@ def test_gradient_draws_norms_shares_and_stationarity(ds: xr.Dataset, split: str
     assert np.asarray(only.get_ydata()).tolist() == part["stationarity"].values.tolist()
 
 
-def test_summary_has_six_pictures(ds: xr.Dataset) -> None:
+def test_summary_has_six_plots(ds: xr.Dataset) -> None:
     figure = plots.summary(ds, l2=0.018, k=2)
     letters = [text.get_text() for axes in figure.get_axes() for text in axes.texts if text.get_fontweight() == "bold"]
     assert letters == list("abcdef")
@@ -476,9 +485,9 @@ def test_summary_has_six_pictures(ds: xr.Dataset) -> None:
     assert "λ = 0.018, run 0" in words
 
 
-def test_summary_says_what_the_store_does_not_have(ds: xr.Dataset) -> None:
+def test_summary_explains_what_the_store_lacks(ds: xr.Dataset) -> None:
     words = " ".join(text_of(plots.summary(without_options(ds))).split())
-    assert words.count("its config does not ask for it") == 1
+    assert words.count("class_response is not in this store") == 1
     assert "overlap of the spans" in words
 
 

@@ -26,7 +26,7 @@ def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
 
 @pytest.fixture
 def idx_folder(tmp_path: Path) -> Path:
-    """torchvision's own layout for three data sets: 20 training and 10 test images each."""
+    """Three data sets in torchvision's layout, with 20 training and 10 test images each."""
     rng = np.random.default_rng(0)
     for name in ("MNIST", "FashionMNIST", "KMNIST"):
         raw = tmp_path / name / "raw"
@@ -39,7 +39,7 @@ def idx_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A download fails at once, as it does without a network."""
+    """A download fails immediately, as it does without a network."""
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError("network is unreachable")
@@ -58,7 +58,7 @@ def test_torchvision_layout(idx_folder: Path, name: str, mean: float, std: float
     assert np.allclose(data.train.x.numpy(), (pixels / 255 - mean) / std, atol=1e-6)
 
 
-def test_missing_files_name_both_ways_out(tmp_path: Path) -> None:
+def test_missing_files_name_two_remedies(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"connect to a network.*--data-dir DIR"):
         datasets.load("mnist", str(tmp_path / "nowhere"))
     assert not (tmp_path / "nowhere").exists()
@@ -130,7 +130,7 @@ def test_unusable_data(name: str, message: str) -> None:
 UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
     "from 1": (
         lambda: toy.relabelled(lambda y: y + 1),
-        r"labels are 1, 2, 3, 4, 5, 6, …, not 0 to 9: give y - 1, of both",
+        r"labels are 1, 2, 3, 4, 5, 6, …, not 0 to 9: give y - 1, in both",
     ),
     "gaps": (
         lambda: toy.relabelled(lambda y: y * 2),
@@ -145,8 +145,8 @@ UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
         lambda: train_test_split(*load_wine(return_X_y=True)),
         "not that of scikit-learn's train_test",
     ),
-    "two": (lambda: toy.digits()[:2], "gave tuple of 2, not"),
-    "dict": (lambda: {"x": 1}, "gave dict, not"),
+    "two": (lambda: toy.digits()[:2], "returned tuple of 2, not"),
+    "dict": (lambda: {"x": 1}, "returned dict, not"),
     "words": (
         lambda: toy.reshaped(lambda x: pd.DataFrame(x).assign(name="x")),
         "could not convert string to float: 'x'",
@@ -159,7 +159,10 @@ UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
     "sparse": (lambda: toy.reshaped(csr_matrix), r"are sparse: give them as .toarray\(\)"),
     "masked": (lambda: toy.reshaped(lambda x: np.ma.masked_equal(x, 0)), "have masked values"),
     "complex": (lambda: toy.reshaped(lambda x: x.astype(complex)), "are complex"),
-    "one axis": (lambda: toy.reshaped(lambda x: x[:, 0]), r"shape \(300,\): give \(N, …\), as by x.reshape\(-1, 1\)"),
+    "one axis": (
+        lambda: toy.reshaped(lambda x: x[:, 0]),
+        r"shape \(300,\): give \(N, …\), for example x.reshape\(-1, 1\)",
+    ),
     "no rows": (lambda: (*toy.digits()[:2], *(part[:0] for part in toy.digits()[2:])), "the test split is empty"),
     "no training rows": (lambda: (*(part[:0] for part in toy.digits()[:2]), *toy.digits()[2:]), "the split is empty"),
     "one class": (lambda: toy.relabelled(lambda y: y * 0), "1 class: at least 2 are needed"),
@@ -167,7 +170,7 @@ UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
-def test_what_a_factory_should_have_given_instead(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_say_what_a_factory_should_return(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     factory, message = UNUSABLE[name]
     monkeypatch.setattr(toy, "raising", factory)
     with pytest.raises(DataError, match=message) as raised:
@@ -195,19 +198,17 @@ USABLE: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("name", USABLE)
-def test_what_a_factory_may_give(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accepted_results_of_a_factory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy, "raising", USABLE[name])
     data = datasets.load("tests.support.toy:raising")
     assert (data.num_classes, data.input_shape, data.train.y.dtype) == (10, (64,), torch.int64)
     assert data.digest == datasets.load("tests.support.toy:digits").digest
 
 
-def test_what_can_be_used_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_are_accepted_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y, test_x, test_y = toy.digits()
     monkeypatch.setattr(toy, "raising", lambda: (x, y, test_x[:1], test_y[:1]))
-    with pytest.warns(
-        DataWarning, match="has no test rows of classes 0, 1, 2, 3, 4, 5, …: what is measured of them there is NaN"
-    ):
+    with pytest.warns(DataWarning, match="has no test rows of classes 0, 1, 2, 3, 4, 5, …: their test results are NaN"):
         assert len(datasets.load("tests.support.toy:raising").test.y) == 1
     parts = [torch.from_numpy(part) for part in (x[y != 3], y[y != 3], test_x, test_y)]
     made = datasets.ClassificationData(datasets.Split(*parts[:2]), datasets.Split(*parts[2:]), 10)
@@ -215,11 +216,11 @@ def test_what_can_be_used_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.warns(DataWarning, match="has no training rows of class 3: "):
         assert datasets.load("tests.support.toy:raising").num_classes == 10
     monkeypatch.setattr(toy, "raising", lambda: toy.reshaped(lambda x: (x * 255).astype(np.uint8)))
-    with pytest.warns(DataWarning, match="gives inputs as bytes, taken as they are, 0 to 255: scale them"):
+    with pytest.warns(DataWarning, match="returns inputs as bytes, which are used unscaled, from 0 to 255: scale them"):
         assert float(datasets.load("tests.support.toy:raising").train.x.max()) == 255
 
 
-def test_digest_sees_every_part() -> None:
+def test_the_digest_depends_on_every_part() -> None:
     data = datasets.load("tests.support.toy:digits")
     seen = {data.digest}
     for split in ("train", "test"):

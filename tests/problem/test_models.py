@@ -20,7 +20,7 @@ def test_the_default_network() -> None:
     assert torch.equal(model.logits(model.theta(), x), expected)
 
 
-def test_initial_weights_depend_on_the_seed_alone() -> None:
+def test_initial_weights_depend_only_on_the_seed() -> None:
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
     first, second, other = (build("mlp", (4,), (6,), 3, seed).theta() for seed in (1, 1, 2))
@@ -62,10 +62,10 @@ def test_loss_sum_adds_up() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet", "is not mlp, nor module:factory"),
+        ("resnet", "is neither mlp nor module:factory"),
         ("tests.support.toy:nothing", "has no callable 'nothing'"),
         ("no_such_module:f", "can't import 'no_such_module'"),
-        ("tests.support.toy:blobs_for_model", "gave tuple, not an nn.Module"),
+        ("tests.support.toy:blobs_for_model", "returned tuple, not an nn.Module"),
         ("tests.support.toy:digits", "raised TypeError"),
         (":f", "is not module:factory"),
         ("tests.support.toy:with_frozen", r"frozen parameter 'inner\.weight'.*make it a buffer"),

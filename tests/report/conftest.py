@@ -9,5 +9,5 @@ from tests.support.report_pages import half_filled
 
 @pytest.fixture(scope="session")
 def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that a sweep has not finished; not to be written to."""
+    """The store of an unfinished sweep. Do not write to it."""
     return half_filled(tmp_path_factory.mktemp("report") / "half.zarr")

@@ -1,4 +1,4 @@
-"""The page in a real browser: what it shows, how it is worked, and that it asks nothing of a network."""
+"""The page in a real browser: its content, its controls, and that it makes no network requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import hesstore
 from hesstore import analysis
 from hesstore.report import report
 from tests.report.test_page import HOSTILE, hostile
-from tests.support.plot_datasets import store, without_options
+from tests.support.plot_datasets import store
 from tests.support.report_pages import HALF_L2
 
 if TYPE_CHECKING:
@@ -34,20 +34,20 @@ OPTIONS = (
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     try:
-        from playwright.sync_api import sync_playwright  # noqa: PLC0415 - may be absent
+        from playwright.sync_api import sync_playwright  # noqa: PLC0415 - may be missing
     except ImportError:
-        absent("playwright is not installed")
+        skip_or_fail("playwright is not installed")
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
-        absent("no chromium is installed")
+        skip_or_fail("no chromium is installed")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=OPTIONS)
         yield browser
         browser.close()
 
 
-def absent(what: str) -> NoReturn:
-    """Skip, but not where a browser is promised."""
+def skip_or_fail(what: str) -> NoReturn:
+    """Skip the tests, or fail if the environment promises a browser."""
     if os.environ.get("HESSTORE_REQUIRE_BROWSER"):
         pytest.fail(what)
     pytest.skip(what)
@@ -55,7 +55,7 @@ def absent(what: str) -> NoReturn:
 
 @contextmanager
 def shown(browser: Browser, path: Path, **options: Any) -> Iterator[Page]:
-    """A page that has drawn itself. No network, and nothing may be wrong, asked for or said until the context ends."""
+    """Open a page offline and wait until it is drawn; fail if it logs an error or requests anything until the end."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "offline": True, **options})
     page = context.new_page()
     address, wrong = path.as_uri(), list[str]()
@@ -73,7 +73,7 @@ def shown(browser: Browser, path: Path, **options: Any) -> Iterator[Page]:
         yield page
         settled(page)
         assert wrong == []
-        assert not page.locator("#trouble").is_visible()
+        assert not page.locator("#error").is_visible()
     finally:
         context.close()
 
@@ -88,7 +88,7 @@ def half_shown(browser: Browser, half: Path, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def page(half_shown: Page) -> Page:
-    """The page of the half-filled store as it is when it is opened, at a complete λ of the complete run."""
+    """The page of the half-filled store in its first state, at a complete grid point of the complete run."""
     half_shown.set_viewport_size({"width": 1280, "height": 800})
     half_shown.evaluate(
         """for (const select of document.querySelectorAll(".options select")) {
@@ -102,22 +102,22 @@ def page(half_shown: Page) -> Page:
 
 
 def go(page: Page, run: int, l2: str) -> None:
-    """By the address."""
+    """Go to a grid point by the address."""
     page.evaluate(f"location.hash = '#run={run}&l2={l2}'")
     until(page, f"document.getElementById('at').textContent.startsWith('At λ = {l2}, run {run} ')")
 
 
 def until(page: Page, expression: str) -> None:
-    """Wait for it; playwright's own way is evaluation in the page, which its policy forbids."""
+    """Wait until an expression is true; the page's policy forbids what Playwright's own function does."""
     for _ in range(100):
         if page.evaluate(expression):
             return
         page.wait_for_timeout(50)
-    pytest.fail(f"after 5 s it is still not so: {expression}")
+    pytest.fail(f"still false after 5 s: {expression}")
 
 
 def settled(page: Page) -> None:
-    """Wait for what is asked to be drawn."""
+    """Wait until everything is drawn."""
     page.evaluate("async () => { await new Promise(requestAnimationFrame); await drawing; }")
 
 
@@ -128,14 +128,14 @@ def unfold(page: Page, table: str) -> None:
 
 
 def plotted(page: Page, name: str) -> list[dict[str, Any]]:
-    """What plotly was told to draw."""
+    """Return the data that plotly draws."""
     settled(page)
     found: list[dict[str, Any]] = page.evaluate("(name) => document.getElementById(name).data", name)
     return found
 
 
 def cells(page: Page, table: str) -> list[list[str]]:
-    """The texts of a table's body."""
+    """Return the texts in the body of a table."""
     return [row.locator("th, td").all_inner_texts() for row in page.locator(f"#{table} tbody tr").all()]
 
 
@@ -167,7 +167,7 @@ def test_numbers_are_those_of_the_store(page: Page, ds: xr.Dataset) -> None:
     record = dict(cells(page, "record"))
     assert record["epochs"] == str(int(part["epochs"]))
     assert record["Hessian products"] == str(int(part["matvecs"]))
-    assert record["solver"] == "text"
+    assert record["solver message"] == "text"
     assert record["accuracy"] == "train {:.4f}, test {:.4f}".format(*part["accuracy"].values)
     (heat,) = plotted(page, "modes")
     shares = analysis.sensitivity(ds, 1)["curvature_share"].sel(l2=0.004).transpose("label", "mode")
@@ -196,7 +196,7 @@ def test_curves_along_l2(page: Page, ds: xr.Dataset) -> None:
         assert np.allclose(drawn, skill.sel(run=run, label=label), rtol=5.1e-4, equal_nan=True)
     page.select_option("#quantity", "class_accuracy")
     page.select_option("#split", "0")
-    page.select_option("#beside", "")
+    page.select_option("#compare", "")
     lines = plotted(page, "classes")
     accuracies = ds["class_accuracy"].sel(run=1, split="train").values.T
     assert [line["y"] for line in lines] == accuracies.tolist()
@@ -206,27 +206,31 @@ def test_curves_along_l2(page: Page, ds: xr.Dataset) -> None:
         assert sorted(heights) == sorted(values.sel(run=1).values.ravel().tolist())
 
 
-def test_what_is_not_complete_is_said(page: Page) -> None:
+def test_grid_points_that_are_not_complete_are_named(page: Page) -> None:
     go(page, 0, "0.001")
     assert page.locator("#gaps").inner_text() == (
-        "3 of 6 λ of this run are complete and drawn; not drawn: 1 pending, 1 fitted, 1 failed."
+        "3 of 6 grid points of this run are complete and drawn; not drawn: 1 pending, 1 fitted, 1 failed."
     )
     first = plotted(page, "classes")[-1]
     assert [y is None for y in first["y"]] == [False, False, True, False, True, True]
     assert column(page, 1) == ["complete", "complete", "failed", "complete", "fitted", "pending"]
-    said = {"0.002": "is failed: text.", "0.006": "its spectrum is not there yet", "0.008": "nothing is recorded yet"}
-    for l2, words in said.items():
+    texts = {
+        "0.002": "failed: text.",
+        "0.006": "its analysis is not complete",
+        "0.008": "nothing has been computed yet",
+    }
+    for l2, words in texts.items():
         page.get_by_role("link", name=l2, exact=True).click()
         until(page, f"document.getElementById('shown').textContent === 'λ = {l2}'")
         assert words in page.locator("#state").inner_text()
         assert not page.locator("#details").is_visible()
     page.select_option("#run", "3")
-    page.get_by_text("No λ of this run is complete.").first.wait_for()
-    assert page.get_by_text("No λ of this run is complete.").count() == 2
-    assert "0 of 6 λ of this run" in page.locator("#gaps").inner_text()
+    page.get_by_text("This run has no complete grid point.").first.wait_for()
+    assert page.get_by_text("This run has no complete grid point.").count() == 2
+    assert "0 of 6 grid points of this run" in page.locator("#gaps").inner_text()
 
 
-def test_a_strength_is_chosen_by_keyboard_mouse_and_address(page: Page, ds: xr.Dataset) -> None:
+def test_a_grid_point_is_chosen_by_keyboard_mouse_and_address(page: Page, ds: xr.Dataset) -> None:
     def chosen(l2: str) -> None:
         until(page, f"location.hash === '#run=1&l2={l2}'")
         assert page.locator("#shown").inner_text() == f"λ = {l2}"
@@ -238,7 +242,7 @@ def test_a_strength_is_chosen_by_keyboard_mouse_and_address(page: Page, ds: xr.D
     assert page.evaluate("document.activeElement.id") == "l2"
     page.keyboard.press("ArrowLeft")
     chosen("0.002")
-    for key in ("ArrowLeft", "ArrowRight", "Home", "ArrowRight", "End"):  # faster than plots are drawn
+    for key in ("ArrowLeft", "ArrowRight", "Home", "ArrowRight", "End"):  # faster than the plots are drawn
         page.keyboard.press(key)
     chosen("0.008")
     shares = analysis.sensitivity(ds, 1)["curvature_share"].sel(l2=0.008).transpose("label", "mode")
@@ -256,13 +260,13 @@ def test_a_strength_is_chosen_by_keyboard_mouse_and_address(page: Page, ds: xr.D
         chosen(str(l2))
         settled(page)
         assert page.evaluate(f"document.getElementById('{plot}').layout.shapes[0].x0") == l2
-    page.evaluate("location.hash = '#run=2&l2=0.0009'")  # a link to a λ that is not there: the nearest
+    page.evaluate("location.hash = '#run=2&l2=0.0009'")  # a link to a λ that is not on the grid: the nearest one
     until(page, "location.hash === '#run=2&l2=0.001'")
     assert page.locator("#run").input_value() == "2"
 
 
 def place_of(page: Page, plot: str, l2: float) -> tuple[float, float]:
-    """Where λ is in a plot, a little left of it and at its foot, where no mark is near."""
+    """Return the place of λ in a plot, a little to the left of it and at the lower edge, where no marker is near."""
     inside = page.locator(f"#{plot} .nsewdrag").first
     inside.scroll_into_view_if_needed()
     box = inside.bounding_box()
@@ -287,7 +291,7 @@ def test_the_table_sorts(page: Page, ds: xr.Dataset) -> None:
     assert page.locator("#table th[aria-sort=none]").count() == page.locator("#table thead th").count() - 1
     go(page, 0, "0.001")
     page.locator("#table th", has_text="μ₁").get_by_role("button").click()
-    assert column(page, 1)[3:] == ["failed", "fitted", "pending"]  # what has no number comes last
+    assert column(page, 1)[3:] == ["failed", "fitted", "pending"]  # rows without a number come last
 
 
 def test_a_narrow_window_and_paper(page: Page) -> None:
@@ -310,24 +314,27 @@ def test_a_narrow_window_and_paper(page: Page) -> None:
     assert page.evaluate("getComputedStyle(document.querySelector('.xtick text')).fill") == ink
 
 
-def test_stores_that_lack_things(browser: Browser, tmp_path: Path) -> None:
+def test_stores_that_lack_variables(browser: Browser, tmp_path: Path) -> None:
     uncounted = store(1, k=1, runs=((0, "up"),))
     uncounted["confusion"].values[:] = -1
-    for ds, said in (
-        (without_options(store(3)), ("The store has no residuals.",)),
-        (uncounted, ("The store has no confusion counts there.",)),
+    for ds, texts in (
+        (
+            store(3).drop_vars("class_slope"),
+            ("This grid point has no class curvatures.", "The store has no residual norms."),
+        ),
+        (uncounted, ("This grid point has no confusion counts.",)),
     ):
         path = tmp_path / "lacking.html"
         report(ds, path)
         with shown(browser, path) as page:
-            for words in said:
+            for words in texts:
                 assert page.get_by_text(words).is_visible(), words
-            if ds is uncounted:  # begins with what it has
+            if ds is uncounted:  # the page starts with a quantity that the store has
                 assert page.input_value("#quantity") == "class_accuracy"
                 page.select_option("#quantity", "class_skill")
-                page.get_by_text("The store has no confusion counts, from which skill is.").wait_for()
+                page.get_by_text("The store has no confusion counts, which the skill needs.").wait_for()
             assert len(cells(page, "table")) == ds.sizes["l2"]
-            assert set(dict(cells(page, "record"))) >= {"epochs", "solver"}
+            assert set(dict(cells(page, "record"))) >= {"epochs", "solver message"}
             assert dict(cells(page, "record"))["epochs"] == "–"
 
 
@@ -338,13 +345,13 @@ def test_texts_of_a_store_run_nothing_on_a_phone(browser: Browser, tmp_path: Pat
     with shown(browser, path, **phone) as page:
         assert page.title() == page.locator("h1").inner_text() == HOSTILE
         assert page.evaluate("document.documentElement.scrollWidth") == 360
-        assert dict(cells(page, "record"))["solver"] == HOSTILE
+        assert dict(cells(page, "record"))["solver message"] == HOSTILE
         page.evaluate("Plotly.Fx.hover('classes', [{ curveNumber: 3, pointNumber: 0 }])")
         assert HOSTILE in (page.locator("#classes .hoverlayer").text_content() or "")
         page.touchscreen.tap(*place_of(page, "classes", 0.09))
         until(page, "document.getElementById('shown').textContent === 'λ = 0.09'")
         page.locator("#previous").tap()
         until(page, "document.getElementById('shown').textContent === 'λ = 0.045'")
-        assert page.locator("#state").inner_text() == f"This λ is failed: {HOSTILE}."
+        assert page.locator("#state").inner_text() == f"This grid point failed: {HOSTILE}."
         assert page.evaluate("window.harm") is None
         assert page.locator("img").count() == 0

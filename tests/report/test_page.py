@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 import hesstore
 from hesstore.errors import AnalysisError
 from hesstore.report import page, report
-from hesstore.report.data import of_run, overview
+from hesstore.report.page_data import run_data, store_data
 from tests.support.plot_datasets import store, with_holes
 from tests.support.report_pages import facts_in, library_in, run_in
 
@@ -41,7 +41,7 @@ class Elements(HTMLParser):
 
 
 def hostile() -> xr.Dataset:
-    """A store whose every text would be markup."""
+    """A store in which every text looks like markup."""
     ds = with_holes(store(3, k=2), {0: [1]})
     texts = np.full((2, 3), HOSTILE, dtype=object)
     ds = ds.assign(failure=(("run", "l2"), texts), solver_message=(("run", "l2"), texts))
@@ -55,25 +55,30 @@ def text(half: Path) -> str:
     return page(hesstore.open(half), "A half-filled store")
 
 
-def test_a_page_carries_what_the_store_has(half: Path, text: str) -> None:
+def test_a_page_contains_the_data_of_the_store(half: Path, text: str) -> None:
     ds = hesstore.open(half)
     facts = facts_in(text)
-    assert {**facts, "look": None} == {**overview(ds), "look": None}
+    assert {**facts, "look": None} == {**store_data(ds), "look": None}
     for run in range(4):
-        assert run_in(text, run) == of_run(ds, run)
+        assert run_in(text, run) == run_data(ds, run)
     assert library_in(text) == get_plotlyjs()
 
 
-def test_a_page_names_where_it_comes_from(half: Path, text: str) -> None:
+def test_a_page_shows_its_provenance(half: Path, text: str) -> None:
     ds = hesstore.open(half)
     words = Elements(text).text
-    for value in (ds.attrs["fingerprint"], "0" * 64, "λ, 4 eigenpairs of 17 parameters, 3 classes", "torch"):
+    for value in (
+        ds.attrs["fingerprint"],
+        "0" * 64,
+        "6 grid points each; 17 parameters, 3 classes, 4 eigenpairs per grid point",
+        "torch",
+    ):
         assert value in words
     assert "run 0 (seed 0, up): 1 failed, 3 complete, 1 fitted, 1 pending" in words
     assert "<title>A half-filled store</title>" in text
 
 
-def test_a_page_asks_nothing_of_a_network(text: str) -> None:
+def test_a_page_makes_no_network_requests(text: str) -> None:
     elements = Elements(text).found
     assert not [tag for tag, _ in elements if tag in {"link", "iframe", "img", "object", "embed", "base"}]
     addresses = [attrs[name] for _, attrs in elements for name in ("src", "href", "action") if name in attrs]
@@ -90,7 +95,7 @@ def test_the_same_store_gives_the_same_bytes(half: Path, text: str) -> None:
     assert page(hesstore.open(half), "A half-filled store") == text
 
 
-def test_texts_of_a_store_are_no_markup() -> None:
+def test_texts_of_a_store_do_not_become_markup() -> None:
     text = page(hostile(), HOSTILE)
     elements = Elements(text).found
     assert not [tag for tag, _ in elements if tag == "img"]
@@ -115,9 +120,9 @@ def test_chosen_runs(half: Path, tmp_path: Path) -> None:
 
 def test_nothing_is_written_without_a_whole_page(half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "r.html"
-    with pytest.raises(AnalysisError, match="run 9 is not in the store: it has 0, 1, 2, 3"):
+    with pytest.raises(AnalysisError, match="run 9 is not in the store: choose from 0, 1, 2, 3"):
         report(half, path, runs=[9])
-    with pytest.raises(AnalysisError, match="no λ of any run is complete"):
+    with pytest.raises(AnalysisError, match="no grid point of the store is complete"):
         report(half, path, runs=[3])
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     with pytest.raises(AnalysisError, match=re.escape('a report needs plotly: pip install "hesstore[report]"')):
@@ -126,6 +131,6 @@ def test_nothing_is_written_without_a_whole_page(half: Path, tmp_path: Path, mon
 
 
 def test_a_long_sweep_is_a_few_megabytes() -> None:
-    """451 λ × 30 modes × 10 classes would be so; a tenth of it, a run, may take a tenth of 2.2 MB."""
+    """One run of 45 grid points takes at most a tenth of the 2.2 MB of 451 grid points × 30 modes × 10 classes."""
     text = page(store(45, k=30, runs=((0, "up"),)), "")
     assert len(text) - len(page(store(1, k=30, runs=((0, "up"),)), "")) < 220_000

@@ -20,7 +20,7 @@ from hesstore.store.chunk_files import blocks, chunk_file, chunk_files
 from hesstore.store.growing import grow_store
 from hesstore.store.metadata import read_metadata, rebuild_spec
 from hesstore.store.schema import BY_NAME
-from tests.support.export_stores import make_store, sound
+from tests.support.export_stores import consistent_values, make_store
 
 COUNT = 600
 L2 = tuple(index / 10_000 for index in range(COUNT))
@@ -66,7 +66,7 @@ def test_recording_a_grid_point_rewrites_its_chunks_alone(
 
     store = SweepStore.open(path)
     (run,) = store.runs
-    values = sound(rebuild_spec(read_metadata(path)), np.random.default_rng(0), L2[530])
+    values = consistent_values(rebuild_spec(read_metadata(path)), np.random.default_rng(0), L2[530])
     monkeypatch.setattr("hesstore.store.places.durable_store.write_file", spy)
     if claimed:
         with store.claim(run):

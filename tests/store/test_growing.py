@@ -17,7 +17,7 @@ from hesstore.errors import ConfigMismatchError, StoreBusyError
 from hesstore.store import Status
 from hesstore.store.writing import SweepStore
 from tests.conftest import Done
-from tests.engine.test_sweep import Stop, results, stop_at
+from tests.support.sweeps import Stop, results, stop_at
 
 MakeConfig = Callable[..., SweepConfig]
 SMALL = {"l2": "0,0.01", "seeds": "3", "direction": "up"}
@@ -184,7 +184,7 @@ def test_from_the_command_line(hesstore: Callable[..., Done], toy_arguments: lis
     assert "--grow" in refused.stderr
     done = hesstore("sweep", "s.zarr", *toy_arguments, "--seeds", "0,1", "--grow")
     assert done.returncode == 0
-    assert "8 λ complete in s.zarr; 4 computed now" in done.stderr
+    assert "8 grid points complete in s.zarr; 4 computed now" in done.stderr
 
 
 def test_nothing_is_lost_of_weights_that_a_test_compares(toy_config: MakeConfig, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Stores on S3, against a real server on loopback."""
+"""Stores on S3, tested with a real server on the loopback interface."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from hesstore.errors import ConfigMismatchError, StoreBusyError, StoreError, Sto
 from hesstore.store import Run, Status, SweepStore
 from hesstore.store.places.location import locate
 from tests.conftest import ROOT, Done
-from tests.engine.test_sweep import Stop, stop_at, untimed
 from tests.store.test_scale import GETS, PUTS
 from tests.store.test_store import LARGE, analysed, fitted, spec
+from tests.support.sweeps import Stop, stop_at, untimed
 
 obstore = pytest.importorskip("obstore")
 pytest.importorskip("moto")
@@ -49,7 +49,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty bucket, and an environment that leads to it."""
+    """An empty bucket, and the environment variables to reach it."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in (
@@ -77,7 +77,7 @@ def files(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
-def test_a_template_has_the_local_ones_bytes(tmp_path: Path) -> None:
+def test_a_template_has_the_same_bytes_as_a_local_one(tmp_path: Path) -> None:
     SweepStore.create(tmp_path / "s.zarr", spec())
     store = SweepStore.create(URL, spec())
     assert store.path == URL
@@ -86,7 +86,7 @@ def test_a_template_has_the_local_ones_bytes(tmp_path: Path) -> None:
     assert set(hesstore.open(URL).data_vars) == {variable.name for variable in spec().variables}
 
 
-def test_what_is_recorded_has_the_local_bytes(tmp_path: Path) -> None:
+def test_recorded_results_have_the_same_bytes_as_local_ones(tmp_path: Path) -> None:
     for location in (tmp_path / "s.zarr", URL):
         store = SweepStore.create(location, spec())
         for index in range(3):
@@ -99,7 +99,7 @@ def test_what_is_recorded_has_the_local_bytes(tmp_path: Path) -> None:
     assert locate(URL).size() == sum(map(len, ours.values()))
 
 
-def test_the_status_follows_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_status_is_written_last(monkeypatch: pytest.MonkeyPatch) -> None:
     store = SweepStore.create(URL, spec())
     written: list[str] = []
     real = S3ZarrStore.set
@@ -118,7 +118,7 @@ def test_the_status_follows_everything_else(monkeypatch: pytest.MonkeyPatch) -> 
         assert set(phase[: len(large)]) == large
 
 
-def test_requests_of_one_strength_are_those_of_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_requests_per_grid_point(monkeypatch: pytest.MonkeyPatch) -> None:
     store = SweepStore.create(URL, spec())
     counts = {"get_async": 0, "put_async": 0}
 
@@ -144,7 +144,7 @@ def test_requests_of_one_strength_are_those_of_the_plan(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("puts", [0, 1, 2, 20, 44])
-def test_a_template_that_was_cut_short_is_no_store_and_is_completed(
+def test_an_unfinished_template_is_not_a_store_and_is_completed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, puts: int
 ) -> None:
     real, count = obstore.put, 0
@@ -185,15 +185,15 @@ def test_the_last_put_of_a_template_makes_it_a_store(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("keys", [["notes.txt"], ["loss/zarr.json"], [UNFINISHED, "notes.txt"], ["zarr/zarr.json"]])
-def test_foreign_objects_are_respected(keys: list[str]) -> None:
+def test_other_objects_are_not_overwritten(keys: list[str]) -> None:
     for key in keys:
         obstore.put(objects(), key, b"{}")
-    with pytest.raises(StoreError, match=r"other objects are there, such as .*: give another name"):
+    with pytest.raises(StoreError, match=r"contains other objects, such as .*, but no store: give another name"):
         SweepStore.create(URL, spec())
     assert sorted(contents()) == sorted(keys)
 
 
-def test_neighbours_are_not_in_the_way() -> None:
+def test_stores_with_similar_names_do_not_interfere() -> None:
     obstore.put(objects("s3://bucket/runs"), "s.zarr.txt", b"")
     obstore.put(objects("s3://bucket/runs"), "s.zarr", b"")
     SweepStore.create(URL, spec())
@@ -201,18 +201,18 @@ def test_neighbours_are_not_in_the_way() -> None:
     assert SweepStore.open(f"{URL}/").path == URL
 
 
-def test_only_one_of_two_makers_makes_a_store() -> None:
+def test_only_one_of_two_processes_makes_a_store() -> None:
     with Lease(objects(), ".claim-template.json", "x"):
         with pytest.raises(StoreBusyError, match=f"is being made by process {os.getpid()} on"):
             SweepStore.create(URL, spec())
     SweepStore.create(URL, spec())
     before = contents()
-    with pytest.raises(StoreError, match="other objects are there"):
+    with pytest.raises(StoreError, match="contains other objects"):
         SweepStore.create(URL, spec(k=2))
     assert contents() == before
 
 
-def test_a_store_that_appeared_meanwhile_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_appeared_in_the_meantime_is_not_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
     real = obstore.put
 
     def late(at: S3Store, key: str, *rest: Any, **options: Any) -> Any:
@@ -221,7 +221,7 @@ def test_a_store_that_appeared_meanwhile_is_respected(monkeypatch: pytest.Monkey
         return real(at, key, *rest, **options)
 
     monkeypatch.setattr(obstore, "put", late)
-    with pytest.raises(StoreError, match="another process made it meanwhile"):
+    with pytest.raises(StoreError, match="another process made it in the meantime"):
         SweepStore.create(URL, spec())
     assert contents()["zarr.json"] == b"another's"
 
@@ -240,16 +240,16 @@ def test_a_store_that_appeared_meanwhile_is_respected(monkeypatch: pytest.Monkey
         ("https://bucket/x", "local folder or on S3"),
         (Path("s3://bucket/x"), "give it as text"),
         (URL, "no such store: make one with `hesstore sweep s3://"),
-        ("s3://no-such-bucket/x", r"there is no bucket no-such-bucket at http://127"),
+        ("s3://no-such-bucket/x", r"bucket no-such-bucket does not exist at http://127"),
     ],
 )
-def test_locations_that_are_no_stores(location: str | Path, message: str) -> None:
+def test_locations_that_are_not_stores(location: str | Path, message: str) -> None:
     with pytest.raises(StoreError, match=message) as caught:
         hesstore.open(location)
     assert "\n" not in str(caught.value)
 
 
-def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(StoreError, match=r'pip install "hesstore\[s3\]"'):
         hesstore.open(URL)
@@ -265,7 +265,7 @@ def test_a_local_store_imports_nothing_of_s3(tmp_path: Path, environment: dict[s
 
 
 @pytest.mark.slow
-def test_nobody_listening_is_told_of_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_reported_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:  # bound, but not listening
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
@@ -277,13 +277,13 @@ def test_nobody_listening_is_told_of_within_seconds(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("value", ["localhost:9000", "not a url", "http://", "http://a b"])
-def test_an_endpoint_that_is_no_url(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_an_endpoint_that_is_not_a_url(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", value)
     with pytest.raises(StoreError, match="is not an http:// or https:// URL"):
         hesstore.open(URL)
 
 
-def test_a_wrong_key_is_told_of(server: str) -> None:
+def test_a_wrong_key_is_reported(server: str) -> None:
     SweepStore.create(URL, spec())
     ask(f"{server}/moto-api/reset-auth", b"0", method="POST")
     try:
@@ -294,13 +294,13 @@ def test_a_wrong_key_is_told_of(server: str) -> None:
         ask(f"{server}/moto-api/reset-auth", b"Infinity", method="POST")
 
 
-def test_missing_credentials_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(StoreError, match="no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
         hesstore.open(URL)
 
 
-def test_one_driver_a_run() -> None:
+def test_one_driver_per_run() -> None:
     store, other = SweepStore.create(URL, spec()), SweepStore.open(URL)
     first, second = store.runs
     with store.claim(first), store.claim(second):
@@ -319,7 +319,7 @@ _HOST = socket.gethostname()
 
 
 def _foreign(key: str = "status/.claim-0.json", **changes: Any) -> None:
-    """A claim by a process of another machine."""
+    """Write a claim of a process on another machine."""
     facts = {"pid": 1, "host": "elsewhere", "since": "then", "lease_seconds": 2, "processes": "x", "token": "y"}
     obstore.put(objects(), key, json.dumps({**facts, **changes}).encode())
 
@@ -374,7 +374,7 @@ def test_a_claim_that_can_not_be_renewed_stops_its_holder(monkeypatch: pytest.Mo
 
 
 def test_a_driver_that_was_killed_does_not_hold_its_run(environment: dict[str, str]) -> None:
-    """On the same machine at once; from elsewhere, once the lease has run out."""
+    """On the same machine immediately; for other machines, after the lease has expired."""
     store = SweepStore.create(URL, spec())
     code = (
         "import sys, time; from hesstore.store import SweepStore\n"
@@ -397,8 +397,8 @@ def test_a_driver_that_was_killed_does_not_hold_its_run(environment: dict[str, s
         pass
 
 
-def test_an_answer_that_got_lost_does_not_lock_a_claim_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library asks again when a connection drops; the second time, its own first put is in the way."""
+def test_a_lost_answer_does_not_prevent_a_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a connection drops, the library repeats its put, which then finds its own first put."""
     store = SweepStore.create(URL, spec())
     real = obstore.put
     monkeypatch.setattr(obstore, "put", lambda *rest, **kw: (real(*rest, **kw), real(*rest, **kw))[1])
@@ -438,7 +438,7 @@ def test_a_large_object_goes_in_parts_and_reads_back(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-def test_a_sweep_has_the_local_ones_bytes_however_it_was_interrupted(toy_config: MakeConfig, tmp_path: Path) -> None:
+def test_an_interrupted_sweep_has_the_same_bytes_as_a_local_one(toy_config: MakeConfig, tmp_path: Path) -> None:
     config = toy_config(direction="both")
     run_sweep(config, tmp_path / "s.zarr")
     for count in (1, 6, 20):
@@ -467,7 +467,7 @@ def test_the_command_line(
     assert hesstore("sweep", "s.zarr", *toy_arguments).returncode == 0
     for location, out in ((URL, "a"), ("s.zarr", "b")):
         assert hesstore("export", location, "-o", out).returncode == 0
-        (tmp_path / out / "manifest.jsonl").unlink()  # it has the times of the files
+        (tmp_path / out / "manifest.jsonl").unlink()  # it contains the times of the files
     assert files(tmp_path / "a") == files(tmp_path / "b")
     drawn = hesstore("plot", "summary", URL, "-o", "s.svg")
     assert drawn.returncode == 0, drawn.stderr
@@ -487,7 +487,7 @@ def test_the_command_line(
 
 @pytest.mark.slow
 def test_verify_and_repair(hesstore: Callable[..., Done], toy_arguments: list[str]) -> None:
-    """A flipped bit, a missing object, two that were exchanged: found, and mended by the next sweep."""
+    """A flipped bit, a missing object and two exchanged objects are found, and the next sweep repairs them."""
     swept = ["sweep", URL, *toy_arguments, "--direction", "both"]
     assert hesstore(*swept).returncode == 0
     whole = contents()
@@ -536,23 +536,23 @@ def test_a_store_in_a_bucket_does_not_grow(toy_config: MakeConfig) -> None:
 
 
 def test_status_asks_the_bucket(hesstore: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who holds a run is read from the object that its holder renews; asking writes nothing."""
+    """The holder of a run is read from its claim, and nothing is written."""
     store = SweepStore.create(URL, spec())
     run = Run(0, 4, "up")
     store.record(run, 0, Status.COMPLETE, {**fitted(0), **analysed(0)})
     with store.claim(run):
         before = contents()
-        told = hesstore("status", URL, "--json")
-        assert told.returncode == 0, told.stderr
+        answer = hesstore("status", URL, "--json")
+        assert answer.returncode == 0, answer.stderr
         assert contents() == before
         monkeypatch.setattr("hesstore.store.places.s3.process_space", lambda: "of another machine")
         elsewhere = hesstore("status", URL).stdout
-    facts = json.loads(told.stdout)
+    facts = json.loads(answer.stdout)
     assert (facts["complete"], facts["total"], facts["is_driven"]) == (1, 6, True)
     holder = facts["runs"][0]["holder"]
     assert (holder["pid"], holder["alive"]) == (os.getpid(), True)
     assert holder["renewed"]
     assert facts["runs"][1]["holder"] is None
     assert facts["newest_record"]
-    assert "; heard of " in elsewhere
-    assert f"held by process {os.getpid()} on " in elsewhere
+    assert "; claim renewed " in elsewhere
+    assert f"claimed by process {os.getpid()} on " in elsewhere

@@ -1,4 +1,4 @@
-"""Small Datasets with the layout of a store, whose content is known."""
+"""Small Datasets with the layout of a store and known content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from hesstore.store.schema import BY_NAME, COORDINATE_ATTRS, SIGNS, SPLITS, Status
+from hesstore.store.schema import AXIS, BY_NAME, COORDINATE_ATTRS, SIGNS, SPLITS, Status
 
 Runs = Sequence[tuple[int, str]]
 """Seed and direction of each run."""
@@ -16,13 +16,13 @@ ONE_RUN: Runs = ((0, "up"),)
 
 
 def dataset(l2: ArrayLike, values: Mapping[str, ArrayLike], runs: Runs = ONE_RUN) -> xr.Dataset:
-    """A store with these variables, each with all its dimensions; what has no status is complete."""
-    strengths = np.asarray(l2, dtype=np.float64)
-    status = np.full((len(runs), strengths.size), Status.COMPLETE, np.int8)
+    """Return a store with these variables, which have all their dimensions; without a status everything is complete."""
+    grid = np.asarray(l2, dtype=np.float64)
+    status = np.full((len(runs), grid.size), Status.COMPLETE, np.int8)
     entries = {name: np.asarray(array) for name, array in {"status": status, **values}.items()}
     ds = xr.Dataset({name: _variable(name, array) for name, array in entries.items()})
     coords = {
-        **{str(dim): ("l2", strengths) if dim == "l2" else _index(str(dim), size) for dim, size in ds.sizes.items()},
+        **{str(dim): (AXIS, grid) if dim == AXIS else _index(str(dim), size) for dim, size in ds.sizes.items()},
         "seed": ("run", [seed for seed, _ in runs]),
         "direction": ("run", np.array([direction for _, direction in runs], dtype=object)),
     }
@@ -48,7 +48,7 @@ def spectra(
     status: Sequence[int] | None = None,
     l2: Sequence[float] | None = None,
 ) -> xr.Dataset:
-    """One run with eigenvectors (n, k, P) at n λ."""
+    """Return a store of one run with eigenvectors (n, k, P) at n grid points."""
     rows = np.asarray(vectors, dtype=np.float32)
     count, k, size = rows.shape
     mu = np.where(np.isnan(rows[..., 0]), np.nan, np.arange(k, 0, -1.0)) if eigenvalues is None else eigenvalues
@@ -61,13 +61,13 @@ def spectra(
 
 
 def random_bases(count: int, k: int, size: int, seed: int = 0) -> NDArray[np.float32]:
-    """(count, k, size), rows orthonormal."""
+    """Return (count, k, size) with orthonormal rows."""
     normal = np.random.default_rng(seed).standard_normal((count, size, k))
     return np.linalg.qr(normal)[0].transpose(0, 2, 1).astype(np.float32)
 
 
 def accuracies(l2: ArrayLike, curves: ArrayLike, runs: Runs = ONE_RUN, status: ArrayLike | None = None) -> xr.Dataset:
-    """Test accuracies (n, classes) of each run; those of the split train are all 1."""
+    """Return a store with test accuracies (n, classes) of each run; those of the split train are all 1."""
     test = np.asarray(curves, dtype=np.float64)
     values: dict[str, ArrayLike] = {"class_accuracy": np.stack([np.ones_like(test), test], axis=2)}
     if status is not None:
@@ -75,8 +75,28 @@ def accuracies(l2: ArrayLike, curves: ArrayLike, runs: Runs = ONE_RUN, status: A
     return dataset(l2, values, runs)
 
 
+def curves(*classes: Sequence[float]) -> NDArray[np.float64]:
+    """Return the curves along λ of some classes as (n, classes)."""
+    return np.array(classes).T
+
+
+def runs_with_onsets(l2: Sequence[float], onsets: Sequence[float], direction: str = "up") -> xr.Dataset:
+    """Two classes, of which one is known up to the onset of each run, the other never."""
+    up_to = [np.where(np.array(l2) <= onset, 0.9, 0.1) for onset in onsets]
+    runs = [(seed, direction) for seed in range(len(onsets))]
+    return accuracies(l2, [np.stack([curve, 0 * curve], 1) for curve in up_to], runs)
+
+
+def counted(l2: Sequence[float], *matrices: ArrayLike, runs: int = 1) -> xr.Dataset:
+    """Confusion counts of the split test, one matrix per grid point; on the split train nothing is confused."""
+    test = np.array(matrices)
+    train = np.broadcast_to(np.diag(test[0].sum(1)), test.shape)
+    counts = np.stack([train, test], axis=1)[None].repeat(runs, 0)
+    return dataset(l2[: len(test)], {"confusion": counts}, [(seed, "up") for seed in range(runs)])
+
+
 class Classes:
-    """Class losses with random gradients and Hessians, and the store that belongs to them.
+    """Class losses with random gradients and Hessians, and the corresponding store.
 
     Class ``empty`` has no rows in the split test.
     """

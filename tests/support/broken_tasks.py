@@ -1,4 +1,4 @@
-"""Tasks for Dask's workers that break; found by name, as pickled functions must be."""
+"""Tasks for Dask workers that break. They stand in a module, because pickled functions are found by name."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from hesstore.engine.dask_executor import compute
 
 if TYPE_CHECKING:
     from hesstore.engine.dask_executor import Kind
-    from hesstore.engine.worker import Outcome
+    from hesstore.engine.outcome import Outcome
     from hesstore.store.schema import Point
 
 tried: list[tuple[Kind, float]] = []
-"""What the tasks of this process were asked for."""
+"""The kind and λ of each task that broke in this process."""
 
 
 def out_of_memory_at_one_strength(location: str, config: str, kind: Kind, point: Point, start: Point | None) -> Outcome:

@@ -1,4 +1,4 @@
-"""Stores with any numbers in them, made without a sweep."""
+"""Stores with random or given numbers, made without a sweep."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ def make_store(
     values: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> SweepStore:
-    """A store with random numbers; ``statuses`` by (run, index) where not complete, ``values`` at every λ."""
+    """Make a store with random numbers.
+
+    ``statuses`` has the status by (run, index) of grid points that are not complete; ``values`` are recorded at every
+    grid point.
+    """
     config = SweepConfig.from_mapping({"l2": list(l2), "seeds": list(seeds), "direction": direction, "k": k})
     parameters = [[name, list(shape)] for name, shape in shapes]
     spec = StoreSpec(
@@ -51,15 +55,15 @@ def make_store(
     rng = np.random.default_rng(seed)
     for run in store.runs:
         with store.claim(run):
-            for index, strength in enumerate(spec.l2):
+            for index, l2_value in enumerate(spec.l2):
                 status = (statuses or {}).get((run.id, index), Status.COMPLETE)
                 if status != Status.PENDING:
-                    store.record(run, index, status, {**sound(spec, rng, strength), **(values or {})})
+                    store.record(run, index, status, {**consistent_values(spec, rng, l2_value), **(values or {})})
     return store
 
 
-def sound(spec: StoreSpec, rng: np.random.Generator, l2: float) -> dict[str, Any]:
-    """Numbers of one λ that agree with each other as far as an export tells."""
+def consistent_values(spec: StoreSpec, rng: np.random.Generator, l2: float) -> dict[str, Any]:
+    """Random results of one grid point that agree with each other where an export shows it."""
     sizes = spec.sizes
     found: dict[str, Any] = {}
     for variable in (each for each in spec.variables if each.name not in PROMISES):
@@ -83,5 +87,5 @@ def sound(spec: StoreSpec, rng: np.random.Generator, l2: float) -> dict[str, Any
 
 
 def size_of(shapes: Sequence[tuple[str, tuple[int, ...]]]) -> int:
-    """P."""
+    """P, the number of parameters."""
     return sum(math.prod(shape) for _, shape in shapes)

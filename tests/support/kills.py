@@ -1,9 +1,9 @@
-"""Kills a sweep again and again: ``python -m tests.support.kills FOLDER``.
+"""Kill a sweep repeatedly: ``python -m tests.support.kills FOLDER``.
 
-It is a separate process, since its children are forks.
+It runs in a process of its own, because its children are forks.
 
-Each child is a sweep that ends itself by SIGKILL: at a chosen step of a chosen write, or, from outside, at a random
-moment. After each kill a reader looks at the store; the next child resumes.
+Each child is a sweep that is killed by SIGKILL: by itself at a chosen step of a chosen write, or by its parent at a
+random moment. After each kill a reader checks the store, and the next child resumes the sweep.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hesstore import files
 from hesstore.config import SweepConfig
 from hesstore.integrity.verify import verify
 from tests.conftest import TOY
-from tests.engine.test_sweep import TIMES, results
+from tests.support.sweeps import TIMES, results
 
 CONFIG = {**TOY, "direction": "both", "epochs": 2, "l2": "0,0.001,0.05"}
 STEPS = ("write", "fsync", "rename", "done")
@@ -35,15 +35,15 @@ RANDOM_STEPS, RANDOM_MOMENTS = 10, 6
 
 
 def sweep(store: Path) -> None:
-    """The whole sweep, in this process."""
+    """Run the whole sweep in this process."""
     torch.set_num_threads(1)
     hesstore.engine.sweep.run_sweep(SweepConfig.from_mapping(CONFIG), store)
 
 
 def run_child(store: Path, *, place: str = "", step: str = "", count: int = 0, seconds: float | None = None) -> bool:
-    """A sweep in a fork that is killed before the ``count``-th ``step`` of a write to a path with ``place`` in it.
+    """Run a sweep in a fork; kill it before the ``count``-th ``step`` of a write to a path that contains ``place``.
 
-    Returns whether it was killed; it may have been done before.
+    Returns whether it was killed. It may have finished before.
     """
     pid = os.fork()
     if pid == 0:
@@ -60,7 +60,7 @@ def run_child(store: Path, *, place: str = "", step: str = "", count: int = 0, s
             files.observe = observe
         try:
             sweep(store)
-        except BaseException as error:  # noqa: BLE001 - a child of a fork must not go on
+        except BaseException as error:  # noqa: BLE001 - a forked child must not continue
             print(f"child: {error!r}", file=sys.stderr)  # noqa: T201
             os._exit(1)
         os._exit(0)
@@ -76,7 +76,7 @@ def run_child(store: Path, *, place: str = "", step: str = "", count: int = 0, s
 
 
 def check(store: Path, reference: Path) -> int:
-    """What a reader sees: every λ is complete and right, or not complete. Returns how many are. In a fork."""
+    """Check in a fork that a reader finds each grid point complete and right, or not complete. Returns the number."""
     pid = os.fork()
     if pid == 0:
         os._exit(_count(store, reference))
@@ -90,7 +90,7 @@ def _count(store: Path, reference: Path) -> int:
         if not store.exists():
             return 0
         report = verify(store)
-        assert report.ok, list(map(str, report.problems))  # a kill is no damage
+        assert report.ok, list(map(str, report.problems))  # a kill damages nothing
         found, right = results(store), results(reference)
         complete = found["status"].values == 2
         fitted = found["status"].values >= 1
@@ -106,7 +106,7 @@ def _count(store: Path, reference: Path) -> int:
 
 
 def plans() -> Iterator[dict[str, object]]:
-    """Where to kill: at each step of each kind of write, while the template is made, and at random."""
+    """When to kill: at each step of each kind of write, while the template is made, and at random."""
     rng = random.Random(0)  # noqa: S311 - not for secrets
     for place in PLACES:
         for step in STEPS:
@@ -121,7 +121,7 @@ def plans() -> Iterator[dict[str, object]]:
 
 
 def same_bytes(store: Path, reference: Path) -> None:
-    """Every chunk that a sweep writes is the same, but for times."""
+    """Check that every chunk that a sweep writes is the same, except for times."""
     for file in reference.rglob("c/**/*"):
         inside = file.relative_to(reference)
         if file.is_file() and inside.parts[0] not in TIMES:
@@ -129,7 +129,7 @@ def same_bytes(store: Path, reference: Path) -> None:
 
 
 def main(folder: Path) -> Counter[str]:
-    """Go through the plans, a new store whenever one is complete; returns counts."""
+    """Carry out the plans, with a new store whenever one is complete. Returns the number of kills and of ends."""
     counts: Counter[str] = Counter()
     reference, store = folder / "reference.zarr", folder / "killed.zarr"
     assert not run_child(reference)
@@ -141,7 +141,7 @@ def main(folder: Path) -> Counter[str]:
         killed = run_child(store, **plan)  # type: ignore[arg-type]
         counts["kills" if killed else "ends"] += 1
         now = check(store, reference)
-        assert now >= complete, "a complete λ was lost"
+        assert now >= complete, "a complete grid point was lost"
         complete = now
         if not killed:
             same_bytes(store, reference)

@@ -1,4 +1,4 @@
-"""Stores as a sweep might leave them: classes lost one after the other, eigenvalues that decay, two ways along λ."""
+"""Stores like those of a sweep in both directions: classes are lost one after the other, eigenvalues decay."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hesstore.store.schema import BY_NAME, SCHEMA_VERSION, Status, density_grid
+from hesstore.analysis.selection import RECORDING_OPTIONS
+from hesstore.store.schema import Status, density_grid
 from tests.support.analysis_datasets import Runs, dataset, random_bases
 
 CLASSES = 10
@@ -15,7 +16,7 @@ LAST = 0.09
 
 
 def store(count: int = 16, k: int = 12, size: int = 40, runs: Runs = BOTH, *, with_density: bool = True) -> xr.Dataset:
-    """A complete store of ``count`` λ."""
+    """Return a complete store of ``count`` grid points."""
     rng = np.random.default_rng(5)
     l2 = np.round(np.linspace(0, LAST, count), 10)
     parts = [_run(rng, l2, k, size, 1.0 if direction == "up" else 0.85) for _, direction in runs]
@@ -26,7 +27,7 @@ def store(count: int = 16, k: int = 12, size: int = 40, runs: Runs = BOTH, *, wi
 
 
 def with_holes(ds: xr.Dataset, holes: dict[int, list[int]], status: Status = Status.FAILED) -> xr.Dataset:
-    """``ds`` with some λ, by position in each run, not complete; their values are NaN."""
+    """Return ``ds`` with grid points, by position in each run, that are not complete and whose values are NaN."""
     ds = ds.copy(deep=True)
     for run, positions in holes.items():
         for variable in ds.data_vars.values():
@@ -37,9 +38,9 @@ def with_holes(ds: xr.Dataset, holes: dict[int, list[int]], status: Status = Sta
 
 
 def without_options(ds: xr.Dataset) -> xr.Dataset:
-    """``ds`` as it is if the config asks for no optional result."""
-    optional = [str(name) for name in ds.data_vars if BY_NAME[str(name)].setting]
-    return ds.drop_vars(optional).drop_dims(["mu", "sign"], errors="ignore").assign_attrs(schema_version=SCHEMA_VERSION)
+    """Return ``ds`` as a sweep writes it whose config asks for no optional variable."""
+    optional = [name for name in RECORDING_OPTIONS if name in ds]
+    return ds.drop_vars(optional).drop_dims(["mu", "sign"], errors="ignore")
 
 
 def _run(
@@ -58,7 +59,7 @@ def _run(
     rows = 900
     hits = (rows * both).round().astype(int)
     others = 1 - np.eye(CLASSES, dtype=int)
-    confusion = ((rows - hits) // (CLASSES - 1))[..., None] * others  # misses go to all other classes alike
+    confusion = ((rows - hits) // (CLASSES - 1))[..., None] * others  # misses are spread evenly over all other classes
     confusion = confusion + (rows - confusion.sum(-1))[..., None] * np.eye(CLASSES, dtype=int)
     mu = np.array(density_grid())
     return {
@@ -80,7 +81,7 @@ def _run(
 
 
 def _order(rng: np.random.Generator) -> NDArray[np.intp]:
-    """The order in which classes were lost on the way up."""
+    """Return the order in which classes are lost on the way up."""
     return np.random.default_rng(5).permutation(CLASSES)
 
 
@@ -96,7 +97,7 @@ def _eigenvalues(
 
 
 def _shares(rng: np.random.Generator, alive: NDArray[np.float64], k: int) -> NDArray[np.float64]:
-    """(λ, mode, class), sums of 1, some of it negative."""
+    """Return shares (grid point, mode, class) that sum to 1 and are negative in part."""
     bumps = np.exp(-0.5 * ((np.arange(CLASSES) - np.arange(k)[:, None]) % CLASSES / 1.4) ** 2)
     raw = bumps * (0.2 + alive[:, None, :]) + rng.normal(0, 0.05, (len(alive), k, CLASSES))
     shares: NDArray[np.float64] = raw / raw.sum(-1, keepdims=True)
@@ -104,7 +105,7 @@ def _shares(rng: np.random.Generator, alive: NDArray[np.float64], k: int) -> NDA
 
 
 def _vectors(rng: np.random.Generator, l2: NDArray[np.float64], k: int, size: int) -> NDArray[np.float32]:
-    """Bases that turn slowly, and at two λ at once."""
+    """Return bases that turn slowly, except for two jumps."""
     first, second, third = random_bases(3, k, size, seed=2)
     angle = np.where(l2 > 0.025, 0.9, 0.0) + np.where(l2 > 0.055, 0.5, 0.0) + 4 * l2
     mixed = np.cos(angle)[:, None, None] * first + np.sin(angle)[:, None, None] * second + 0.1 * third
@@ -113,7 +114,7 @@ def _vectors(rng: np.random.Generator, l2: NDArray[np.float64], k: int, size: in
 
 
 def _density(mu: NDArray[np.float64], eigenvalues: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gaussians in asinh(μ/s) at zero and at the eigenvalues."""
+    """Return Gaussians in asinh(μ/s) at zero and at the eigenvalues."""
     s, width = 1e-3, 0.1
     grid, jacobian = np.arcsinh(mu / s), 1 / np.hypot(mu, s)
     nodes = np.concatenate([np.zeros((len(eigenvalues), 1)), np.arcsinh(eigenvalues / s)], axis=1)

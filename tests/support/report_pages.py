@@ -1,4 +1,4 @@
-"""Stores for reports, and what a page carries, read back as any other program might."""
+"""Stores for reports, and readers of the data in a page."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ HALF_STATUS = {
 
 
 def half_filled(path: Path) -> Path:
-    """Three classes, four modes; two seeds both ways: three λ of the first run are complete, all, one, none."""
+    """Make a store of two seeds in both directions, whose runs have three, all, one and no complete grid points."""
     make_store(path, l2=HALF_L2, seeds=(0, 7), direction="both", k=4, classes=3, statuses=HALF_STATUS)
     return path
 
 
 def facts_in(page: str) -> dict[str, Any]:
-    """The facts of the whole store."""
+    """Return the facts about the whole store."""
     found: dict[str, Any] = json.loads(_script(page, "facts"))
     return found
 
 
 def run_in(page: str, run: int) -> dict[str, Any]:
-    """What a page has of one run."""
-    found: dict[str, Any] = json.loads(_unpacked(page, f"run-{run}"))
+    """Return the data of one run."""
+    found: dict[str, Any] = json.loads(_unpack(page, f"run-{run}"))
     return found
 
 
 def library_in(page: str) -> str:
-    return _unpacked(page, "library")
+    """Return the plotting library."""
+    return _unpack(page, "library")
 
 
-def _unpacked(page: str, name: str) -> str:
+def _unpack(page: str, name: str) -> str:
     return gzip.decompress(base64.b64decode(_script(page, name))).decode()
 
 

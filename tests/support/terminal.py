@@ -1,4 +1,4 @@
-"""A terminal to test on: a pseudo-terminal of a given size, and the screen that what is written to it makes."""
+"""A pseudo-terminal of a given size, and the screen that results from the text written to it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONTROL = re.compile(r"\x1b\[(\??\d*(?:;\d+)*)([A-Za-z])")
 
 
 class Terminal:
-    """A screen of ``width`` columns and of as many rows as are needed; one that was made narrower wraps its lines."""
+    """A screen of ``width`` columns and any number of rows, which wraps its lines if it becomes narrower."""
 
     def __init__(self, width: int, controller: int, stream: TextIO) -> None:
         self.stream, self._controller = stream, controller
@@ -26,19 +26,19 @@ class Terminal:
         self.resize(width)
 
     def resize(self, width: int) -> None:
-        """Give the terminal another width."""
+        """Change the width of the terminal."""
         self._take()
         fcntl.ioctl(self._controller, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
         self.width = width
         parts = [self._wrapped(row) for row in self._rows]
-        self._row = sum(map(len, parts[: self._row + 1])) - 1  # the cursor is at its row's end
+        self._row = sum(map(len, parts[: self._row + 1])) - 1  # the cursor is at the end of its row
         self._rows = [part for row in parts for part in row]
 
     def _wrapped(self, row: str) -> list[str]:
         return [row[start : start + self.width] for start in range(0, max(len(row), 1), self.width)]
 
     def _take(self) -> None:
-        """Read what was written, which must come with the stream flushed."""
+        """Read the text written so far."""
         self.stream.flush()
         os.set_blocking(self._controller, False)
         new = b""
@@ -72,21 +72,21 @@ class Terminal:
             self._row += 1
             if self._row == len(self._rows):
                 self._rows.append("")
-        elif char != "\r":  # the text is always written at a line's end
+        elif char != "\r":  # text is always written at the end of a line
             if len(self._rows[self._row]) == self.width:
                 self._put("\n")
             self._rows[self._row] += char
 
     @property
     def screen(self) -> list[str]:
-        """The lines, without empty ones at the end."""
+        """The lines on the screen, without empty ones at the end."""
         self._take()
         return "\n".join(self._rows).rstrip().splitlines()
 
 
 @contextmanager
 def terminal(width: int) -> Iterator[Terminal]:
-    """A terminal whose ``stream`` is one to a program."""
+    """A terminal; programs see its ``stream`` as one."""
     controller, device = pty.openpty()
     stream = os.fdopen(device, "w", encoding="utf-8")
     try:

@@ -10,8 +10,9 @@ from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, FakeTen
 
 from hesstore.errors import DivergedError
 from hesstore.problem.models import MLP, FlatModel, build
-from hesstore.training import Fit, FitSettings, Trainer, fit
+from hesstore.training import Fit, FitSettings, Trainer
 from tests.support import toy
+from tests.support.training import fit
 
 SETTINGS = FitSettings(
     optimizer="adam", lr=1.5e-3, momentum=0.0, batch_size=64, epochs=1, patience=5, penalty_scale=0.5
@@ -32,7 +33,7 @@ def rng() -> torch.Generator:
 def reference(
     model: FlatModel, x: Tensor, y: Tensor, decay: float, settings: FitSettings, epochs: int
 ) -> tuple[Tensor, list[float]]:
-    """The same training in the plainest PyTorch: module, unfused optimiser, penalty added to the reported loss."""
+    """The same training in plain PyTorch: a module, an unfused optimiser, the penalty added to the reported loss."""
     module = build("mlp", (6, 5), (5,), 3, seed=0).module.double()
     if settings.optimizer == "adam":
         optimizer: torch.optim.Optimizer = torch.optim.Adam(
@@ -71,7 +72,7 @@ def test_one_step_is_adam_with_coupled_weight_decay(model: FlatModel, l2: float,
 
 
 def test_the_gradient_step_is_that_of_the_penalised_objective(model: FlatModel) -> None:
-    """SGD moves by −lr · ∇(E + (λ/2)‖θ‖²), biases too."""
+    """A step of SGD is −lr · ∇(E + (λ/2)‖θ‖²), for the biases too."""
     x, y = toy.blobs(50)
     theta = model.theta().requires_grad_()
     objective = nn.functional.cross_entropy(model.logits(theta, x), y) + 0.2 / 2 * theta.square().sum()
@@ -120,7 +121,7 @@ def test_best_weights_are_a_copy_and_patience_counts_from_them(model: FlatModel)
     assert losses == pytest.approx(seen[: best + 1])
 
 
-def test_divergence_is_named(model: FlatModel) -> None:
+def test_divergence_is_reported(model: FlatModel) -> None:
     x, y = toy.blobs(50)
     settings = replace(SETTINGS, optimizer="sgd", lr=1e200, epochs=5)
     with pytest.raises(DivergedError, match=r"became (nan|inf) in epoch \d at λ = 0.5"):
@@ -131,8 +132,8 @@ def recorder(losses: list[float]) -> Callable[[int, float], None]:
     return lambda _, loss: losses.append(loss)
 
 
-def test_many_side_by_side_are_as_each_alone(model: FlatModel) -> None:
-    """Each with its start, λ, order of rows, and end; a short last batch; one copy more than there are models."""
+def test_models_fitted_together_equal_each_fitted_alone(model: FlatModel) -> None:
+    """Each has its own start, λ, order of rows and end. The last batch is short, and one copy is idle."""
     x, y = toy.blobs(50)
     settings = replace(SETTINGS, lr=0.3, batch_size=16, epochs=40, patience=2)
     starts = [model.theta() * scale for scale in (1.0, 0.2, 3.0)]
@@ -162,7 +163,7 @@ def test_many_side_by_side_are_as_each_alone(model: FlatModel) -> None:
     assert len({one.epochs for one in found if isinstance(one, Fit)}) > 1
 
 
-def test_one_that_diverges_leaves_the_others_alone(model: FlatModel) -> None:
+def test_a_model_that_diverges_does_not_affect_the_others(model: FlatModel) -> None:
     x, y = toy.blobs(50)
     settings = replace(SETTINGS, epochs=3)
     starts = [model.theta(), torch.full_like(model.theta(), torch.nan)]
@@ -175,13 +176,13 @@ def test_one_that_diverges_leaves_the_others_alone(model: FlatModel) -> None:
 
 
 @pytest.mark.parametrize(("starts", "strengths"), [(0, 0), (3, 3), (1, 2)])
-def test_as_many_of_each_as_there_is_room_for(model: FlatModel, starts: int, strengths: int) -> None:
+def test_numbers_of_starts_that_are_refused(model: FlatModel, starts: int, strengths: int) -> None:
     trainer = Trainer(model, *toy.blobs(50), SETTINGS, copies=2)
     with pytest.raises(ValueError, match="1 to 2"):
         trainer.fit([model.theta()] * starts, [0.0] * strengths, [rng()] * starts)
 
 
-def test_a_trainer_starts_each_fit_afresh(model: FlatModel) -> None:
+def test_fits_of_one_trainer_are_independent(model: FlatModel) -> None:
     x, y = toy.blobs(50)
     trainer = Trainer(model, x, y, replace(SETTINGS, epochs=2))
     (first,), _, (again,) = (trainer.fit([model.theta()], [l2], [rng()]) for l2 in (0.0, 0.3, 0.0))
@@ -193,17 +194,17 @@ def test_a_trainer_starts_each_fit_afresh(model: FlatModel) -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("copies", [1, 3])
 def test_steps_stay_on_the_device(copies: int, optimizer: str) -> None:
-    """On tensors that only claim to be on a GPU a stray host tensor, or a value wanted on the host, raises."""
+    """On fake GPU tensors, a stray tensor on the host and a value that is read on the host both raise."""
     with FakeTensorMode(), torch.device("meta"):
         model = FlatModel(MLP(5, (6, 5), 3))
         x, y = torch.randn(50, 5), torch.zeros(50, dtype=torch.int64)
         trainer = Trainer(model, x, y, replace(SETTINGS, optimizer=optimizer), copies=copies)
         batch = torch.zeros(copies, 16, dtype=torch.int64)
         with torch.no_grad():
-            trainer._eager_step(16)(batch)
+            trainer._make_eager_step(16)(batch)
             trainer._l2 = torch.zeros(copies, 1, device="cpu")
             with pytest.raises(FakeTensorDeviceMismatchError):
-                trainer._eager_step(16)(batch)
+                trainer._make_eager_step(16)(batch)
 
 
 def test_device(device: torch.device) -> None:

@@ -1,1 +1,1 @@
-"""The commands of ``hesstore``, one module each."""
+"""The commands of ``hesstore``, one module per command."""

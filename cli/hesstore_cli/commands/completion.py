@@ -1,7 +1,8 @@
-"""``hesstore completion``, and how shells ask for completions.
+"""``hesstore completion``, and the completions that it makes shells ask for.
 
-Each shell hands over the line up to the cursor, which is split here: Bash's own words are broken at ``=`` and ``:``,
-which stand within our settings. A completion that ends in ``/`` or ``=`` goes on; after any other one a space follows.
+The classes replace click's own ones. Each shell passes the whole line up to the cursor, which is split into words here,
+because Bash breaks words at ``=`` and ``:``, which ``--set key=value``, ``--option=value`` and URLs contain. No space
+follows a completion that ends in ``/`` or ``=``, and paths with spaces are quoted.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ from typing import ClassVar, NamedTuple
 import click
 from click.shell_completion import CompletionItem, ShellComplete, add_completion_class, get_completion_class
 
-from hesstore_cli.help_pages import KEPT
+from hesstore_cli.help_pages import KEPT, Command
 from hesstore_cli.options import Choice
 
 VARIABLE = "_HESSTORE_COMPLETE"
-"""What click asks for in the environment; with it ``hesstore`` answers with completions."""
+"""The environment variable with which ``hesstore`` prints completions instead of running a command."""
 
 _SPECIAL = {"": r"[^\w@%+,./:=-]", '"': r'["$`\\]', "'": "(?!)"}
-"""What Bash does not take as it is, by the quote that is open."""
+"""The characters that Bash requires to be escaped, by the open quotation mark."""
 
 
 class _Complete(ShellComplete):
-    """Completion of the line in the variable ``COMP_LINE``."""
+    """Completion of the line in the environment variable ``COMP_LINE``."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The whole words after ``hesstore``, and the one that is being typed."""
+        """Return the complete words after ``hesstore``, and the word that is being typed."""
         _, *words, last = split(os.environ["COMP_LINE"]).words
         return words, last
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
-        """What the last word can become; ``--option=value`` is completed as a whole."""
+        """Return the completions of the last word; those of ``--option=value`` include the option."""
         found = super().get_completions(args, incomplete)
         option, equals, _ = incomplete.partition("=")
         if not (equals and option.startswith("-")):
@@ -41,7 +42,7 @@ class _Complete(ShellComplete):
 
 
 class Bash(_Complete):
-    """For Bash 4.4 or newer."""
+    """Completion in Bash 4.4 or newer."""
 
     name: ClassVar[str] = "bash"
     source_template: ClassVar[str] = """\
@@ -57,14 +58,14 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 """
 
     def format_completion(self, item: CompletionItem[str]) -> str:
-        """What takes the place of that part of the word that Bash sees, quoted as it needs to be."""
+        """Return the replacement for the part of the word that Bash sees, with the necessary escapes."""
         line = split(os.environ["COMP_LINE"])
         rest = item.value.removeprefix(line.words[-1])
         return line.tail + re.sub(_SPECIAL[line.quote], r"\\\g<0>", rest)
 
 
 class Zsh(_Complete):
-    """For Zsh."""
+    """Completion in Zsh."""
 
     name: ClassVar[str] = "zsh"
     source_template: ClassVar[str] = """\
@@ -98,13 +99,13 @@ fi
 """
 
     def format_completion(self, item: CompletionItem[str]) -> str:
-        """The whole word, and its description; Zsh would quote a tilde."""
+        """Return the whole word and its description, with ``~`` expanded because Zsh would quote it."""
         value = os.path.expanduser(item.value) if item.value.startswith("~") else item.value  # noqa: PTH111 - keeps the last /
         return f"{value}\t{_description(item)}"
 
 
 class Fish(_Complete):
-    """For fish."""
+    """Completion in fish."""
 
     name: ClassVar[str] = "fish"
     source_template: ClassVar[str] = """\
@@ -115,7 +116,7 @@ complete --no-files --keep-order --command %(prog_name)s --arguments "(%(complet
 """
 
     def format_completion(self, item: CompletionItem[str]) -> str:
-        """The whole word, and its description."""
+        """Return the whole word and its description."""
         return f"{item.value}\t{_description(item)}"
 
 
@@ -124,23 +125,24 @@ for _shell in SHELLS:
     add_completion_class(_shell)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("shell", type=Choice([shell.name for shell in SHELLS]), metavar="bash|zsh|fish")
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script that teaches a shell to complete hesstore's command lines.
+    """Print a script for tab completion in bash, zsh or fish.
 
-    It completes commands, options, the values of settings, stores and TOML files.
+    With the script, the Tab key completes commands, options, the values of settings, and the names of stores and TOML
+    files.
 
     \b
-    Examples (the first for this shell alone):
+    Examples (the first one is for the current shell only):
       eval "$(hesstore completion bash)"
       hesstore completion bash >> ~/.bashrc
       hesstore completion zsh > ~/.zfunc/_hesstore
       hesstore completion fish \\
         > ~/.config/fish/completions/hesstore.fish
 
-    zsh looks in ~/.zfunc if ~/.zshrc has, before compinit, the line fpath+=~/.zfunc
+    For zsh, ~/.zshrc must contain the line fpath+=~/.zfunc before the line with compinit.
     """
     chosen = get_completion_class(shell)
     assert chosen is not None  # noqa: S101 - the choices are the registered ones
@@ -148,16 +150,16 @@ def completion(context: click.Context, shell: str) -> None:
 
 
 class Line(NamedTuple):
-    """A shell's line up to the cursor.
+    """A command line up to the cursor.
 
     Attributes
     ----------
     words : list of str
-        Without quotes; the last one is being typed.
+        The words without quotation marks; the last one is being typed.
     tail : str
-        What Bash takes for the word that is being typed, as it was typed: the part after a quote, ``=`` or ``:``.
+        The part of the last word that Bash completes, as it was typed: from a quotation mark, ``=`` or ``:`` onwards.
     quote : str
-        The quote that is open, or nothing.
+        The open quotation mark, or an empty text.
     """
 
     words: list[str]
@@ -166,7 +168,7 @@ class Line(NamedTuple):
 
 
 def split(line: str) -> Line:
-    """The words of a line.
+    """Split a line into words.
 
     Examples
     --------
@@ -176,7 +178,7 @@ def split(line: str) -> Line:
     'f'
     """
     words: list[str] = []
-    word, quote, begin, tail, before = "", "", 0, 0, 0
+    word, quote, start, tail, before = "", "", 0, 0, 0
     characters = iter(enumerate(line))
     for index, character in characters:
         if quote and character == quote:
@@ -186,8 +188,8 @@ def split(line: str) -> Line:
         elif character == "\\" and quote != "'":
             word += next(characters, (0, ""))[1]
         elif not quote and character.isspace():
-            words += [word] if index > begin else []
-            word, begin, tail = "", index + 1, index + 1
+            words += [word] if index > start else []
+            word, start, tail = "", index + 1, index + 1
         else:
             word += character
             if not quote and character in "=:":

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     cls=GroupedOption,
     group=SOURCES,
     metavar="STORE",
-    help="The config of a store, instead of a preset.",
+    help="Start from the config of a store instead of a preset.",
     shell_complete=completion_values.stores,
 )
 @layer_options
 @click.pass_context
-def config(context: click.Context, found: list[Layer], store: str | None) -> None:
-    """Print a config as TOML, with where each value comes from, without running anything.
+def config(context: click.Context, layers: list[Layer], store: str | None) -> None:
+    """Print a config as TOML, with the origin of each value.
 
-    What is printed runs as it is.
+    Nothing is computed. Write the output to a file to use it with --config.
 
     \b
     Examples:
@@ -43,6 +43,6 @@ def config(context: click.Context, found: list[Layer], store: str | None) -> Non
     """
     if store is not None:
         if context.get_parameter_source("preset") == ParameterSource.COMMANDLINE:
-            raise click.UsageError("--of takes the place of --preset: give one of them")
-        found = [stored_layer(store), *found[1:]]
-    click.echo(as_toml(SweepConfig.from_mapping(merge(found)), found), nl=False)
+            raise click.UsageError("--of replaces --preset: give only one of them")
+        layers = [stored_layer(store), *layers[1:]]
+    click.echo(as_toml(SweepConfig.from_mapping(merge(layers)), layers), nl=False)

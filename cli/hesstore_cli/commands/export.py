@@ -9,16 +9,18 @@ import click
 
 from hesstore_cli import completion_values
 from hesstore_cli.exit_status import ExitStatus
-from hesstore_cli.options import Choice, store_argument
-from hesstore_cli.terminal.amounts import size
+from hesstore_cli.help_pages import Command
+from hesstore_cli.options import Choice, runs_option, store_argument
+from hesstore_cli.terminal.amounts import counted, size
 
 if TYPE_CHECKING:
     from hesstore.exporting import ExportSummary
 
 NAMED = 8
+"""Skipped grid points of a run that are named at most."""
 
 
-@click.command()
+@click.command(cls=Command)
 @store_argument
 @click.option(
     "--format",
@@ -26,34 +28,35 @@ NAMED = 8
     type=Choice(["csv", "parquet", "pth", "safetensors", "netcdf", "zip"]),
     default="csv",
     show_default=True,
-    help="Kind of files.",
+    help="Format of the files.",
 )
 @click.option(
     "--style",
     type=Choice(["classic", "tidy"]),
     default="classic",
     show_default=True,
-    help="Of CSV: the field's scripts' files, or a table a kind.",
+    help="Layout of CSV: classic writes the files that the original scripts write; tidy writes one table per kind.",
 )
 @click.option(
     "-o",
     "--output",
     metavar="PATH",
-    help="Folder of the files, or the file.  [csv: test_data; tables: tables; pth: weights; else by STORE's name]",
+    help="Output folder, or output file.  [default: test_data; tables: tables; pth: weights; else from STORE's name]",
     shell_complete=completion_values.files,
 )
-@click.option("--l2", metavar="A,B,…", help="Only these λ.  [all complete ones]")
-@click.option("--run", "runs", multiple=True, type=int, metavar="ID", help="Only this run; repeatable.  [all]")
+@click.option("--l2", metavar="A,B,…", help="Only these λ.  [default: all complete ones]")
+@runs_option
 @click.option(
     "--only",
     metavar="KIND,…",
-    help="Some of accuracy, eigenvalues, eigenvectors, gradients, weights (or the tables of tidy and parquet).  [all]",
-    shell_complete=completion_values.listed("accuracy", "eigenvalues", "eigenvectors", "gradients", "weights"),
+    help="Only some of accuracy, eigenvalues, eigenvectors, gradients, weights (or the tables of tidy and parquet).  "
+    "[default: all]",
+    shell_complete=completion_values.comma_list("accuracy", "eigenvalues", "eigenvectors", "gradients", "weights"),
 )
-@click.option("--compress", type=Choice(["gz", "zst"]), help="Compress text; gz also netcdf.")
-@click.option("--no-vectors", is_flag=True, help="Leave out eigenvectors, gradients and weights: a small file.")
-@click.option("--split-runs", is_flag=True, help="netcdf: a file a run.")
-@click.option("--force", is_flag=True, help="Write all files anew, over any that are there.")
+@click.option("--compress", type=Choice(["gz", "zst"]), help="Compress text files; gz also compresses netcdf.")
+@click.option("--no-vectors", is_flag=True, help="Leave out eigenvectors, gradients and weights, for a small file.")
+@click.option("--split-runs", is_flag=True, help="Write one netcdf file per run.")
+@click.option("--force", is_flag=True, help="Write all files again and replace existing ones.")
 def export(
     *,
     store: str,
@@ -68,19 +71,19 @@ def export(
     split_runs: bool,
     force: bool,
 ) -> int:
-    """Write files of STORE's complete λ, for other programs.
+    """Export complete grid points to files for other programs.
 
-    A second run writes what is missing; a manifest beside the files has their checksums.
+    If some of the files exist, only the missing ones are written. A manifest next to the files lists their checksums.
 
     \b
     Formats:
-      csv      files of the field's scripts, weights as .pth;
-               --style tidy: tables
+      csv      CSV files that the original scripts read, and
+               weights as .pth; --style tidy: tables
       parquet  the same tables
-      pth      weights alone, for torch.load; safetensors too
+      pth      weights only, for torch.load; also safetensors
       netcdf   one netCDF-4/HDF5 file
-      zip      the store in one file, which hesstore and zarr
-               open as it is
+      zip      the whole store in one file, which hesstore
+               and zarr open directly
 
     \b
     Examples:
@@ -90,7 +93,7 @@ def export(
     """
     from hesstore.config.l2_grid import parse_l2
     from hesstore.exporting import export as export_files
-    from hesstore_cli.terminal.console import ByteBar
+    from hesstore_cli.terminal.bars import ByteBar
 
     try:
         chosen = None if l2 is None else parse_l2(l2)
@@ -114,33 +117,32 @@ def export(
                 progress=bar.advance,
             )
     except KeyboardInterrupt:
-        click.echo("hesstore: stopped; files that are there are whole: the same command goes on from there", err=True)
+        click.echo("hesstore: stopped; existing files are complete: run the same command again to continue", err=True)
         return ExitStatus.INTERRUPTED
-    click.echo(_ending(summary, store, in_one_file=format_ in {"netcdf", "zip"}), err=True)
+    click.echo(_summary_text(summary, store, is_one_file=format_ in {"netcdf", "zip"}), err=True)
     return ExitStatus.DONE
 
 
-def _ending(summary: ExportSummary, store: str, *, in_one_file: bool) -> str:
-    """What was written and what was not, in a line or two."""
-    files = "1 file" if summary.files == 1 else f"{summary.files} files"
-    message = f"{files}, {size(summary.bytes)}, in {summary.path}"
+def _summary_text(summary: ExportSummary, store: str, *, is_one_file: bool) -> str:
+    """Return what was written and what was left out, in one or two lines."""
+    message = f"{counted(summary.files, 'file')}, {size(summary.bytes)}, written to {summary.path}"
     if summary.present:
-        message += f"; {summary.present} were there already, complete (--force writes them anew)"
+        message += f"; {counted(summary.present, 'complete file')} already existed (--force writes them again)"
     if summary.skipped:
-        kept = "not complete, and in it as they are" if in_one_file else "not complete, and left out"
-        message += (
-            f"\n{len(summary.skipped)} λ are {kept}: {_named(summary.skipped)} (hesstore info {shlex.quote(store)})"
-        )
+        are = "grid point is" if len(summary.skipped) == 1 else "grid points are"
+        included = "included unchanged" if is_one_file else "left out"
+        where = f"hesstore info {shlex.quote(store)}"
+        message += f"\n{len(summary.skipped)} {are} not complete, and {included}: {_named(summary.skipped)} ({where})"
     return message
 
 
 def _named(skipped: tuple[tuple[int, float], ...]) -> str:
-    """Each run with its λ, the first few of them."""
+    """Return the first few skipped λ of each run."""
     by_run: dict[int, list[float]] = {}
     for run, l2 in skipped:
         by_run.setdefault(run, []).append(l2)
     parts = []
-    for run, strengths in by_run.items():
-        more = f" and {len(strengths) - NAMED} more" if len(strengths) > NAMED else ""
-        parts.append(f"run {run}: {', '.join(f'{l2:.10g}' for l2 in strengths[:NAMED])}{more}")
+    for run, values in by_run.items():
+        more = f" and {len(values) - NAMED} more" if len(values) > NAMED else ""
+        parts.append(f"run {run}: {', '.join(f'{l2:.10g}' for l2 in values[:NAMED])}{more}")
     return "; ".join(parts)

@@ -12,6 +12,9 @@ from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import setting_options, store_argument
 from hesstore_cli.stop_request import StopRequest
+from hesstore_cli.terminal.amounts import counted
+from hesstore_cli.terminal.point_text import point_text
+from hesstore_cli.terminal.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,18 +35,24 @@ if TYPE_CHECKING:
 @click.option(
     "--recompute",
     is_flag=True,
-    help="Compute metrics, gradient, spectrum and class geometry from the weights, and say how far the files are off.",
+    help="Compute metrics, gradient, spectrum and class geometry from the weights, and print how much the files "
+    "differ from them.",
 )
 @click.option("--l2-from-name", is_flag=True, help="SOURCEs are checkpoints with λ in their names.")
 @setting_options
 def import_(
     sources: tuple[str, ...], store: str, settings: dict[str, Any], *, recompute: bool, l2_from_name: bool
 ) -> int:
-    """Make STORE of files that hesstore or the field's scripts wrote, or of checkpoints.
+    """Create STORE from exported files or checkpoints.
 
-    SOURCE is a folder with Model-ID….csv, Hessian-eigenvalues-ID-L2.csv, Hessian-eigenvectors-…, gradients-… and
-    model_weights-ID-L2.pth, or such files; any of them may be missing. Numbers are stored as they are. The settings say
-    what the files were made with, where no manifest does.
+    SOURCE is a folder with files that hesstore or the original scripts wrote, or such a file, or a checkpoint. The
+    numbers are stored unchanged. If no manifest describes how the files were made, give the settings as options.
+
+    \b
+    Files in the folder, each of which may be missing:
+      Model-ID….csv
+      Hessian-eigenvalues-ID-L2.csv, Hessian-eigenvectors-…
+      gradients-…, model_weights-ID-L2.pth
 
     \b
     Examples:
@@ -52,7 +61,8 @@ def import_(
       hesstore import models/*.pth mine.zarr --l2-from-name --recompute --model mynet:build
     """
     from hesstore.importing import import_files
-    from hesstore_cli.terminal.console import ByteBar, SweepReporter
+    from hesstore_cli.terminal.bars import ByteBar
+    from hesstore_cli.terminal.sweep_reporter import SweepReporter
 
     stop = StopRequest(None)
     with stop, ByteBar("reading") as bar, SweepReporter() as reporter:
@@ -66,36 +76,44 @@ def import_(
             observer=reporter,
             stop=stop,
         )
-    for line in _table(summary.differences):
+    for line in _difference_lines(summary.differences):
         click.echo(line)
-    click.echo(_ending(summary, store, recompute=recompute), err=True)
+    click.echo(_summary_line(summary, store, recompute=recompute), err=True)
     if summary.pending:
         return stop.status or ExitStatus.DONE
     return ExitStatus.SOME_FAILED if summary.failed else ExitStatus.DONE
 
 
-def _table(differences: Sequence[Difference]) -> list[str]:
-    """How far the files' numbers are from the computed ones, a quantity a line."""
-    if not differences:
-        return []
-    rows = [("files against weights", "unit", "λ", "median", "largest", "at")]
-    for each in differences:
-        at = f"run {each.run}, λ = {each.l2:.10g}"
-        rows.append((each.quantity, each.unit, str(each.count), f"{each.median:.2g}", f"{each.largest:.2g}", at))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def _difference_lines(differences: Sequence[Difference]) -> list[str]:
+    """Return how much the numbers in the files differ from the computed ones, one quantity per line."""
+    rows = [
+        (
+            each.quantity,
+            each.unit,
+            str(each.count),
+            f"{each.median:.2g}",
+            f"{each.largest:.2g}",
+            point_text(each.run, each.l2),
+        )
+        for each in differences
+    ]
+    headings = ("files against weights", "unit", "grid points", "median", "largest", "at")
+    return table(headings, rows) if rows else []
 
 
-def _ending(summary: ImportSummary, store: str, *, recompute: bool) -> str:
+def _summary_line(summary: ImportSummary, store: str, *, recompute: bool) -> str:
+    """Return what was imported and what to do next, in one line."""
     where = shlex.quote(store)
-    message = f"{summary.files} files, {summary.strengths} λ, in {store}"
+    files, points = counted(summary.files, "file"), counted(summary.points, "grid point")
+    message = f"{files} imported into {store}, {points}"
     if summary.ignored:
         names = ", ".join(path.name for path in summary.ignored[:3])
-        message += f"; {len(summary.ignored)} other files were left alone, such as {names}"
+        message += f"; {counted(len(summary.ignored), 'other file')} ignored, such as {names}"
     if summary.failed:
-        message += f"; {summary.failed} λ failed (hesstore info {where} says why)"
+        message += f"; {counted(summary.failed, 'grid point')} failed (hesstore info {where} shows why)"
     if summary.pending:
-        return f"{message}; {summary.pending} λ are still to be computed: the same command goes on from there"
+        pending = counted(summary.pending, "grid point")
+        return f"{message}; {pending} not computed yet: run the same command again to continue"
     if recompute:
         return message
-    return f"{message}; what the files lack is NaN: --recompute, with another STORE, computes it from weights"
+    return f"{message}; missing values are NaN: --recompute, with another STORE, computes them from the weights"

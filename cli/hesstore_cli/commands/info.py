@@ -8,28 +8,37 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hesstore_cli.help_pages import Command
 from hesstore_cli.options import store_argument
-from hesstore_cli.terminal.amounts import size
+from hesstore_cli.terminal.amounts import counted, size
+from hesstore_cli.terminal.tables import table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import xarray as xr
 
     from hesstore.store.places.base import Place
 
 ROWS = 8
-SHOWN = ("status", "failure", "accuracy", "class_accuracy", "eigenvalues", "converged", "epochs", "matvecs")
+"""Grid points of a run that are shown at most."""
+
+READ = ("status", "failure", "accuracy", "class_accuracy", "eigenvalues", "converged", "epochs", "matvecs")
 
 
-@click.command()
+@click.command(cls=Command)
 @store_argument
 @click.option(
     "--provenance",
     is_flag=True,
-    help="Where it comes from instead: config, data, versions, commit, machine, threads, switches.",
+    help="Show the origin instead: config, data, versions, commit, machine, threads and switches.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object with all of it, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object, for programs.")
 def info(store: str, *, provenance: bool, as_json: bool) -> None:
-    """Say what STORE holds: config, progress by run, sizes, and results at a few λ.
+    """Show the contents of STORE: config, runs and results.
+
+    The output shows the config, the sizes, how many grid points of each run are complete, and the results at some of
+    them.
 
     \b
     Examples:
@@ -38,53 +47,26 @@ def info(store: str, *, provenance: bool, as_json: bool) -> None:
     """
     import hesstore
     from hesstore.store.places.location import locate
-    from hesstore_cli.terminal import provenance as of_store
+    from hesstore_cli.terminal import provenance as provenance_text
 
     place = locate(store)
     facts = describe(hesstore.open(place), place)
     if as_json:
         click.echo(json.dumps(facts, indent=2, allow_nan=False))
     else:
-        click.echo(of_store.as_text(facts) if provenance else as_text(facts))
+        click.echo(provenance_text.as_text(facts) if provenance else as_text(facts))
 
 
 def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
-    """The facts of ``hesstore info --json``."""
-    import numpy as np
-
-    from hesstore.errors import CorruptStoreError
+    """Return the facts of ``hesstore info --json``."""
+    from hesstore.store.decoding import decoding
     from hesstore.store.environments import environments
     from hesstore.store.origin import origin_of
-    from hesstore.store.schema import Status
 
     known = environments(place, ds.attrs)
     sizes = {str(name): int(length) for name, length in ds.sizes.items()}
-    try:
-        ds = ds[[*SHOWN]].load()  # some others have a file a λ
-    except (ValueError, RuntimeError) as error:
-        raise CorruptStoreError(f"{place}: {error}") from error
-    status = ds["status"].values
-    runs = []
-    for position, run in enumerate(ds["run"].values):
-        at = status[position]
-        complete = np.flatnonzero(at == Status.COMPLETE)
-        chosen = (
-            complete[np.unique(np.linspace(0, len(complete) - 1, ROWS).round().astype(int))] if len(complete) else []
-        )
-        part = ds.isel(run=position)
-        runs.append(
-            {
-                "run": int(run),
-                "seed": int(part["seed"]),
-                "direction": str(part["direction"].values),
-                **{s.name.lower(): int((at == s).sum()) for s in Status},
-                "failures": {
-                    f"{float(part['l2'][i]):.10g}": str(part["failure"].values[i])
-                    for i in np.flatnonzero(at == Status.FAILED)
-                },
-                "results": [_result(part.isel(l2=int(index))) for index in chosen],
-            }
-        )
+    with decoding(str(place)):
+        small = ds[[*READ]].load()  # other variables have a file per grid point
     return {
         "path": str(place),
         "bytes": place.size(),
@@ -96,24 +78,47 @@ def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
         "environment": known[0],
         "environments": known,
         "sizes": sizes,
-        "runs": runs,
+        "runs": [_run_facts(small.isel(run=position)) for position in range(sizes["run"])],
     }
 
 
-def _result(cell: xr.Dataset) -> dict[str, Any]:
+def _run_facts(run: xr.Dataset) -> dict[str, Any]:
+    """Return the facts of one run: its grid points by status, and the results at some of the complete ones."""
     import numpy as np
 
-    classes = cell["class_accuracy"].sel(split="test").values
-    known = bool(np.isfinite(classes).any())  # an import may lack them
+    from hesstore.analysis.selection import evenly_spaced
+    from hesstore.store.schema import AXIS, Status
+
+    status = run["status"].values
+    complete = np.flatnonzero(status == Status.COMPLETE)
     return {
-        "l2": float(cell["l2"]),
-        "test_accuracy": _finite(float(cell["accuracy"].sel(split="test"))),
-        "worst_class": int(cell["label"][int(np.nanargmin(classes))]) if known else None,
-        "worst_class_accuracy": float(np.nanmin(classes)) if known else None,
-        "top_eigenvalue": _finite(float(cell["eigenvalues"][0])),
-        "converged": int((cell["converged"] == 1).sum()),
-        "epochs": int(cell["epochs"]),
-        "matvecs": int(cell["matvecs"]),
+        "run": int(run["run"]),
+        "seed": int(run["seed"]),
+        "direction": str(run["direction"].values),
+        **{each.name.lower(): int((status == each).sum()) for each in Status},
+        "failures": {
+            f"{float(run[AXIS][index]):.10g}": str(run["failure"].values[index])
+            for index in np.flatnonzero(status == Status.FAILED)
+        },
+        "results": [_result(run.isel({AXIS: int(index)})) for index in complete[evenly_spaced(len(complete), ROWS)]],
+    }
+
+
+def _result(point: xr.Dataset) -> dict[str, Any]:
+    """Return the results at a complete grid point; an import may lack some of them."""
+    from hesstore.dataset.progress import worst_class
+    from hesstore.store.schema import AXIS
+
+    label, accuracy = worst_class(point["class_accuracy"].sel(split="test").values) or (None, None)
+    return {
+        "l2": float(point[AXIS]),
+        "test_accuracy": _finite(float(point["accuracy"].sel(split="test"))),
+        "worst_class": label,
+        "worst_class_accuracy": accuracy,
+        "top_eigenvalue": _finite(float(point["eigenvalues"][0])),
+        "converged": int((point["converged"] == 1).sum()),
+        "epochs": int(point["epochs"]),
+        "matvecs": int(point["matvecs"]),
     }
 
 
@@ -121,35 +126,50 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _text(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
-
-
 def as_text(facts: dict[str, Any]) -> str:
-    """The facts for people."""
+    """Return the facts as ``hesstore info`` prints them."""
     sizes = facts["sizes"]
-    runs = f"{sizes['run']} run{'s' * (sizes['run'] != 1)}"
-    shape = f"{runs} × {sizes['l2']} λ, {sizes['mode']} eigenpairs of {sizes['param']:,} parameters"
+    shape = f"{counted(sizes['run'], 'run')} × {counted(sizes['l2'], 'grid point')}"
+    pairs = f"{sizes['mode']} eigenpairs of {sizes['param']:,} parameters"
     settings = ", ".join(f"{key}={value}" for key, value in facts["config"].items() if value != "")
     lines = [
-        f"{facts['path']}: {shape}, {size(facts['bytes'])}",
+        f"{facts['path']}: {shape}, {pairs}, {size(facts['bytes'])}",
         f"config {facts['fingerprint'][:12]}: {settings}",
     ]
     if facts["imported"]:
         lines.append(f"imported from {facts['imported']} files")
     for run in facts["runs"]:
-        states = ", ".join(f"{run[name]} {name}" for name in ("complete", "fitted", "pending", "failed") if run[name])
-        lines += ["", f"run {run['run']} (seed {run['seed']}, {run['direction']}): {states}"]
-        lines += [f"  λ = {l2} failed: {reason}" for l2, reason in run["failures"].items()]
-        if run["results"]:
-            lines.append("         λ  test acc.  worst class     μ₁ (nat)  converged  epochs  products")
-        if len(run["results"]) < run["complete"]:
-            lines.append(f"  ({len(run['results'])} of {run['complete']} complete λ are shown)")
-        for row in run["results"]:
-            worst = "–" if row["worst_class"] is None else f"{row['worst_class']:>3}: {row['worst_class_accuracy']:.3f}"
-            lines.append(
-                f"{row['l2']:>10.10g}  {_text(row['test_accuracy'], '.3f'):>9}  {worst:<10}   "
-                f"{_text(row['top_eigenvalue'], '.4g'):>12}  {row['converged']:>4}/{sizes['mode']:<4}  "
-                f"{row['epochs']:>6}  {row['matvecs']:>8}"
-            )
+        lines += ["", *_run_lines(run, sizes["mode"])]
     return "\n".join(lines)
+
+
+def _run_lines(run: dict[str, Any], modes: int) -> Iterator[str]:
+    states = ", ".join(f"{run[name]} {name}" for name in ("complete", "fitted", "pending", "failed") if run[name])
+    yield f"run {run['run']} (seed {run['seed']}, {run['direction']}): {states}"
+    for l2, reason in run["failures"].items():
+        yield f"  λ = {l2} failed: {reason}"
+    if not run["results"]:
+        return
+    if len(run["results"]) < run["complete"]:
+        yield f"  {len(run['results'])} of {run['complete']} complete grid points:"
+    headings = ("λ", "test accuracy", "worst class", "μ₁ (nat)", "converged", "epochs", "products")
+    rows = [_row(result, modes) for result in run["results"]]
+    for line in table(headings, rows, align=">><>>>>"):
+        yield f"  {line}"
+
+
+def _row(result: dict[str, Any], modes: int) -> tuple[str, ...]:
+    label = result["worst_class"]
+    return (
+        f"{result['l2']:.10g}",
+        _text(result["test_accuracy"], ".3f"),
+        "–" if label is None else f"{label}: {result['worst_class_accuracy']:.3f}",
+        _text(result["top_eigenvalue"], ".4g"),
+        f"{result['converged']}/{modes}",
+        str(result["epochs"]),
+        str(result["matvecs"]),
+    )
+
+
+def _text(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -11,13 +13,12 @@ from hesstore.config import SweepConfig
 from hesstore.config.sources import merge
 from hesstore_cli import completion_values
 from hesstore_cli.help_pages import Command
-from hesstore_cli.options import layer_options, runs_option
+from hesstore_cli.options import json_option, layer_options, runs_option
 from hesstore_cli.stored_config import stored_layer
 from hesstore_cli.terminal.plan_text import as_text
 
 if TYPE_CHECKING:
     from hesstore.config.sources import Layer
-    from hesstore.engine.sweep import SweepPlan
 
 
 @click.command(cls=Command)
@@ -25,26 +26,29 @@ if TYPE_CHECKING:
     "store", metavar="[STORE]", required=False, type=click.Path(path_type=str), shell_complete=completion_values.stores
 )
 @layer_options
-@click.option("--grow", is_flag=True, help="Plan what sweep --grow would compute.")
+@click.option("--grow", is_flag=True, help="Plan the work of sweep --grow.")
 @runs_option
-@click.option("--retry-failed", is_flag=True, help="Count λ that failed as to be tried again.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.option("--retry-failed", is_flag=True, help="Count failed grid points as work.")
+@json_option
 @click.pass_context
 def plan(
     context: click.Context,
     store: str | None,
-    found: list[Layer],
+    layers: list[Layer],
     runs: tuple[int, ...],
     *,
     grow: bool,
     retry_failed: bool,
     as_json: bool,
 ) -> None:
-    """Say what a sweep would take: λ, Hessian products, time, disk and memory. Nothing is computed or written.
+    """Estimate the work, time, disk space and memory of a sweep.
 
-    Of STORE, if it is there, what is left; its own config holds if no setting is given. Without STORE: a new one,
-    wherever it may lie. Time is that of one process on this machine: measured on the data and the network in a few
-    seconds, or as the λ took that STORE has. How many epochs and products a λ needs shows only then, so it is a span.
+    No results are computed, and nothing is written. If STORE exists, the plan covers the remaining work, with the
+    config of STORE unless options give settings. Without STORE, the plan is for a new store.
+
+    The time is that of one process on this machine. It is estimated from a short probe on the data and the network, or
+    from finished grid points of STORE. It is a range because the numbers of epochs and Hessian products are not known
+    in advance.
 
     \b
     Examples:
@@ -54,33 +58,25 @@ def plan(
     from hesstore.engine.sweep import plan_sweep
     from hesstore.store.places.location import locate
 
-    if store is not None and _says_nothing(context, found) and not locate(store).is_new():
-        found = [_own(store)]
-    config = SweepConfig.from_mapping(merge(found))
+    if store is not None and not _gives_settings(context, layers) and not locate(store).is_new():
+        layers = [_trusted_layer(store)]
+    config = SweepConfig.from_mapping(merge(layers))
     planned = plan_sweep(config, store, retry_failed=retry_failed, grow=grow, runs=runs)
-    click.echo(as_json_text(planned) if as_json else as_text(planned))
+    click.echo(json.dumps(asdict(planned), indent=2, allow_nan=False) if as_json else as_text(planned))
 
 
-def _says_nothing(context: click.Context, found: list[Layer]) -> bool:
-    """Whether no option names a setting."""
-    return len(found) == 1 and context.get_parameter_source("preset") != ParameterSource.COMMANDLINE
+def _gives_settings(context: click.Context, layers: list[Layer]) -> bool:
+    """Whether an option gives a setting."""
+    return len(layers) > 1 or context.get_parameter_source("preset") == ParameterSource.COMMANDLINE
 
 
-def _own(store: str) -> Layer:
-    """The config of the store itself, unless it names code: nobody runs that for having been handed a store."""
+def _trusted_layer(store: str) -> Layer:
+    """Return the config of a store, unless it names code, which this command must not run without the user's word."""
     layer = stored_layer(store)
     for key in ("dataset", "model"):
         if ":" in str(layer.values.get(key, "")):
             raise click.UsageError(
-                f"{store} names code, {key} = {layer.values[key]}: give its settings yourself, "
-                f"as `hesstore config --of {store}` prints them"
+                f"the config of {store} names code, {key} = {layer.values[key]}, which is not run without your "
+                f"consent: give the settings as options (`hesstore config --of {store}` prints them)"
             )
     return layer
-
-
-def as_json_text(plan: SweepPlan) -> str:
-    """All of it; spans as objects with ``least`` and ``most``."""
-    import json
-    from dataclasses import asdict
-
-    return json.dumps(asdict(plan), indent=2, allow_nan=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hesstore_cli import completion_values
-from hesstore_cli.options import Choice, store_argument
+from hesstore_cli.help_pages import Command
+from hesstore_cli.options import Choice, output_file, store_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,7 +21,7 @@ KINDS = (
 ENDINGS = (".png", ".svg", ".pdf")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("kind", type=Choice(KINDS), metavar="KIND")
 @store_argument
 @click.option(
@@ -27,51 +29,60 @@ ENDINGS = (".png", ".svg", ".pdf")
     "--output",
     required=True,
     metavar="FILE",
-    help="Where to: .png, .svg or .pdf.",
+    help="Output file: .png, .svg or .pdf.",
     shell_complete=completion_values.files,
 )
-@click.option("--run", default=0, show_default=True, metavar="ID", help="Which run.")
-@click.option("--l2", type=float, metavar="X", help="Which λ.  [default: the last before a class is lost; several]")
-@click.option("--split", type=Choice(["train", "test"]), help="Part of the data.")
-@click.option("--k", type=click.IntRange(1), metavar="N", help="Eigenvectors.  [default: classes − 1; tracks: all]")
+@click.option("--run", default=0, show_default=True, metavar="ID", help="Run to draw.")
 @click.option(
-    "--skill", is_flag=True, default=None, help="Skill instead of accuracy: 0 for guesses, 1 for a known class."
+    "--l2",
+    type=float,
+    metavar="X",
+    help="Value of λ.  [default: the last one before a class is lost; density: several]",
 )
-@click.option("--shift", is_flag=True, default=None, help="Eigenvalues of the objective: add those of the penalty.")
+@click.option("--split", type=Choice(["train", "test"]), help="Split of the data.")
+@click.option(
+    "--k",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Number of eigenvectors.  [default: classes − 1; tracks: all]",
+)
+@click.option(
+    "--skill",
+    is_flag=True,
+    default=None,
+    help="Draw skill instead of accuracy: 0 means guessing, 1 means always right.",
+)
+@click.option(
+    "--shift", is_flag=True, default=None, help="Draw the eigenvalues of the objective, which includes the penalty."
+)
 def plot(kind: str, store: str, output: str, run: int, **options: object) -> None:
-    """Draw a picture of STORE.
+    """Draw a figure from STORE.
 
     \b
     Against λ:
       accuracy    accuracy of each class  [--split, --skill]
       spectrum    eigenvalues  [--shift]
-      tracks      eigenvalues joined by their vectors  [--k]
+      tracks      eigenvalues, by eigenvector  [--k]
       gradient    gradients, stationarity  [--split]
-      hysteresis  each class on the way up and down  [--split]
-      overlap     of the top spaces, all pairs of λ  [--k]
-    At one λ, or a few:
-      classes     which classes curve what  [--l2, --split]
-      response    what steps along them do to classes  [--l2]
+      hysteresis  classes in up and down runs  [--split]
+      overlap     overlap of the top spans  [--k]
+    At one or several λ:
+      classes     curvature by class  [--l2, --split]
+      response    effect of steps on classes  [--l2]
       density     spectral density  [--l2]
-    A page of them:
-      summary     [--l2, --k]
+    Several figures on one page:
+      summary     the most important ones  [--l2, --k]
 
     \b
     Examples:
       hesstore plot summary quickstart.zarr -o summary.svg
       hesstore plot classes quickstart.zarr --l2 0.006 -o classes.pdf
     """
-    from pathlib import Path
-
     import hesstore
     from hesstore import plots
-    from hesstore_cli.terminal.console import Bar
+    from hesstore_cli.terminal.bars import Bar
 
-    path = Path(output)
-    if path.suffix.lower() not in ENDINGS:
-        raise click.BadParameter(f"{output!r} does not end in .png, .svg or .pdf", param_hint="--output")
-    if not path.absolute().parent.is_dir():
-        raise click.BadParameter(f"the folder of {output!r} does not exist", param_hint="--output")
+    path = output_file(output, *ENDINGS)
     given = {name: value for name, value in options.items() if value is not None}
     _check_options(kind, given, plots.KINDS)
     with Bar("reading eigenvectors") as bar:
@@ -79,18 +90,16 @@ def plot(kind: str, store: str, output: str, run: int, **options: object) -> Non
             given["progress"] = bar.advance
         figure = plots.KINDS[kind](hesstore.open(store), run, **given)
     plots.save(figure, path)
-    click.echo(f"{kind} of run {run} in {output}", err=True)
+    click.echo(f"{kind} of run {run} written to {output}", err=True)
 
 
-def _check_options(kind: str, given: Mapping[str, object], pictures: Mapping[str, Callable[..., Any]]) -> None:
-    """An option that the picture does not have is an error, not ignored."""
+def _check_options(kind: str, given: Mapping[str, object], figures: Mapping[str, Callable[..., Any]]) -> None:
+    """Raise an error for an option that the figure does not have."""
     for name in given:
-        having = [other for other, picture in pictures.items() if name in _parameters(picture)]
+        having = [other for other, figure in figures.items() if name in _parameters(figure)]
         if kind not in having:
             raise click.UsageError(f"--{name} is not an option of {kind}, but of {', '.join(having)}")
 
 
-def _parameters(picture: Callable[..., Any]) -> set[str]:
-    import inspect
-
-    return set(inspect.signature(picture).parameters)
+def _parameters(figure: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(figure).parameters)

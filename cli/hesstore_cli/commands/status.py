@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 
@@ -11,24 +12,26 @@ import click
 from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import store_argument
-from hesstore_cli.terminal.status_view import Sight, Watcher
+from hesstore_cli.terminal.pace import Pace
+from hesstore_cli.terminal.status_view import StatusView, StoreWatcher
+from hesstore_cli.terminal.streams import is_live
 
 EVERY = 5.0
 WIDTH = 100
-"""Columns where there is no terminal."""
+"""Columns of the output if it does not go to a terminal."""
 
 
 class Seconds(click.ParamType[float]):
-    """Seconds between two looks."""
+    """The seconds between two updates."""
 
     name = "seconds"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """At least a tenth of one."""
+        """Return a number from 0.1 to 86400."""
         try:
             seconds = float(str(value))
         except ValueError:
-            self.fail(f"{value!r} is not a number of seconds: STORE stands before --watch", param, ctx)
+            self.fail(f"{value!r} is not a number of seconds: put STORE before --watch", param, ctx)
         if not 0.1 <= seconds <= 86400:
             self.fail(f"{value} s is not between 0.1 and 86400", param, ctx)
         return seconds
@@ -42,15 +45,20 @@ class Seconds(click.ParamType[float]):
     flag_value=EVERY,
     type=Seconds(),
     metavar="[SECONDS]",
-    help=f"Look again every so many seconds ({EVERY:g}) until every λ is complete or failed.",
+    help=f"Update every SECONDS (by default {EVERY:g}) until every grid point is complete or failed.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs; with --watch a line each change.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object, for programs; with --watch, one for every change."
+)
 def status(store: str, watch: float | None, *, as_json: bool) -> int:
-    """Say how far the sweep of STORE is: λ done, what is in hand, the last result, pace, time left, and who drives it.
+    """Show the progress of a sweep.
 
-    All of it is read from STORE, so any machine that sees it can ask, while it is written; nobody is disturbed. With
-    --watch a live block on a terminal, and elsewhere a line each time something has changed. The exit status is 4 if
-    nothing is left to do and some λ failed.
+    The output shows the finished grid points, the current one, the latest result, the time left, and the process that
+    drives the sweep. The command only reads STORE: it works on every machine that can read STORE, and it does not
+    disturb the sweep.
+
+    With --watch, the display is updated on a terminal; elsewhere, a line is printed for every change. The exit status
+    is 4 if the sweep has finished and some grid points failed.
 
     \b
     Examples:
@@ -58,65 +66,54 @@ def status(store: str, watch: float | None, *, as_json: bool) -> int:
       hesstore status run.zarr --watch
       hesstore status s3://bucket/run.zarr --json
     """
-    watcher = Watcher(store)
-    seen = watcher.look()
+    watcher = StoreWatcher(store)
+    view = watcher.read()
     if watch is None:
-        click.echo(json.dumps(seen.facts(), indent=2, allow_nan=False) if as_json else seen.as_text(_width()))
-        return _ended(seen)
+        click.echo(json.dumps(view.facts(), indent=2, allow_nan=False) if as_json else view.as_text(_width()))
+        return _exit_status(view)
     try:
-        return _ended(
-            _watched_live(watcher, seen, watch)
-            if _is_live(as_json=as_json)
-            else _watched(watcher, seen, watch, as_json=as_json)
-        )
+        if not as_json and is_live(sys.stdout):
+            view = _watch_live(watcher, view, watch)
+        else:
+            view = _watch(watcher, view, watch, as_json=as_json)
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
+    return _exit_status(view)
 
 
-def _ended(seen: Sight) -> ExitStatus:
-    return ExitStatus.SOME_FAILED if seen.progress.is_over and seen.progress.failed else ExitStatus.DONE
+def _exit_status(view: StatusView) -> ExitStatus:
+    return ExitStatus.SOME_FAILED if view.progress.is_over and view.progress.failed else ExitStatus.DONE
 
 
-def _is_live(*, as_json: bool) -> bool:
-    from hesstore_cli.terminal.console import is_live
-
-    return not as_json and is_live(sys.stdout)
-
-
-def _watched(watcher: Watcher, seen: Sight, every: float, *, as_json: bool) -> Sight:
-    """A line each change, until all is done; returns the last look."""
-    from hesstore_cli.terminal.console import Pace
-
-    pace, mark = Pace(), None
+def _watch(watcher: StoreWatcher, view: StatusView, every: float, *, as_json: bool) -> StatusView:
+    """Print a line for every change until the sweep has finished; return the last view."""
+    pace, key = Pace(), None
     while True:
-        pace.note(seen.progress.finished)
-        if seen.mark != mark:
-            mark = seen.mark
-            click.echo(json.dumps(seen.facts(), allow_nan=False) if as_json else seen.line(pace))
+        pace.note(view.progress.finished)
+        if view.key != key:
+            key = view.key
+            click.echo(json.dumps(view.facts(), allow_nan=False) if as_json else view.as_line(pace))
             sys.stdout.flush()
-        if seen.progress.is_over:
-            return seen
+        if view.progress.is_over:
+            return view
         time.sleep(every)
-        seen = watcher.look_again(seen)
+        view = watcher.read_again(view)
 
 
-def _watched_live(watcher: Watcher, seen: Sight, every: float) -> Sight:
-    """The block, drawn again and again, until all is done; returns the last look."""
-    from hesstore_cli.terminal.console import Pace
+def _watch_live(watcher: StoreWatcher, view: StatusView, every: float) -> StatusView:
+    """Draw the live block until the sweep has finished; return the last view."""
     from hesstore_cli.terminal.live_block import LiveBlock
 
     pace = Pace()
-    with LiveBlock(lambda: seen.view(pace), sys.stdout, keep=True):
+    with LiveBlock(lambda: view.block_content(pace), sys.stdout, keep=True):
         while True:
-            pace.note(seen.progress.finished)
-            if seen.progress.is_over:
-                return seen
+            pace.note(view.progress.finished)
+            if view.progress.is_over:
+                return view
             time.sleep(every)
-            seen = watcher.look_again(seen)
+            view = watcher.read_again(view)
 
 
 def _width() -> int:
-    """Columns of the terminal, if that is where the text goes."""
-    import shutil
-
+    """Return the columns of the terminal if the output goes to one."""
     return shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH

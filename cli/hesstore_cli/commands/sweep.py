@@ -13,7 +13,8 @@ from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import config_options, runs_option, store_argument
 from hesstore_cli.stop_request import Duration, StopRequest
-from hesstore_cli.terminal.amounts import duration
+from hesstore_cli.terminal.amounts import counted, duration
+from hesstore_cli.terminal.streams import write_line
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -30,32 +31,38 @@ if TYPE_CHECKING:
     "--time-limit",
     type=Duration(),
     metavar="7h50m",
-    help="Stop after the λ in hand once this time has passed, with exit status 75.",
+    help="Stop after the current grid point once this time has passed, with exit status 75.",
 )
 @click.option(
-    "--workers", type=click.IntRange(0), default=0, metavar="N", help="Processes on this machine that share the work."
+    "--workers",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Number of processes on this machine that share the work.",
 )
-@click.option("--dask", "scheduler", default="", metavar="ADDRESS", help="A Dask scheduler whose workers do the work.")
+@click.option(
+    "--dask", "scheduler", default="", metavar="ADDRESS", help="Dask scheduler whose workers carry out the work."
+)
 @click.option(
     "--grow",
     is_flag=True,
-    help="Make an existing STORE larger first: more λ, seeds or directions; or a larger k or another setting of the "
-    "solver, which computes its spectra again from the stored weights.",
+    help="First extend an existing STORE: more grid points, seeds or directions, a larger k, or other settings of the "
+    "solver, with which the spectra are computed again from the stored weights.",
 )
 @runs_option
-@click.option("--retry-failed", is_flag=True, help="Try λ again that failed.")
+@click.option("--retry-failed", is_flag=True, help="Try failed grid points again.")
 @click.option(
     "-q",
     "--quiet",
     count=True,
-    help="Say only warnings, what failed, and how it ended; twice: nothing but an error that ends it.",
+    help="Print only warnings, failures and the final summary; -qq prints only an error that ends the sweep.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="A line for every λ.")
+@click.option("-v", "--verbose", is_flag=True, help="Print a line for every grid point.")
 @click.option(
     "--log-file",
     metavar="FILE",
     default="",
-    help="Append all that happens to FILE, a JSON object a line, for programs.",
+    help="Append every event to FILE as one JSON object per line, for programs.",
 )
 def sweep(
     store: str,
@@ -71,10 +78,13 @@ def sweep(
     verbose: bool,
     log_file: str,
 ) -> int:
-    """Compute every λ that STORE lacks; make STORE if it is not there.
+    """Compute all grid points that STORE lacks.
 
-    It begins with its plan, see hesstore plan. Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 stop it after the λ in hand; a
-    second one at once. Run the same command again to go on where it stopped.
+    STORE is created if it does not exist. Every sweep first prints a plan: it estimates the run time, as a range, from
+    a short probe or from finished grid points.
+
+    Ctrl-C stops the sweep after the current grid point; a second one stops it immediately. SIGTERM, SIGHUP and SIGUSR1
+    act in the same way. To continue, run the same command again.
 
     \b
     Examples:
@@ -83,17 +93,17 @@ def sweep(
     """
     if workers and scheduler:
         raise click.UsageError(
-            "--workers starts workers of its own, --dask uses those of a scheduler: give one of them"
+            "--workers starts its own workers, --dask uses those of a scheduler: give only one of them"
         )
     if quiet and verbose:
-        raise click.UsageError("--quiet and --verbose contradict each other: give one of them")
+        raise click.UsageError("--quiet and --verbose contradict each other: give only one of them")
     stop = StopRequest(time_limit)
-    with _log(log_file, store) as log, stop:
+    with _open_log(log_file, store) as log, stop:
         from hesstore.engine.sweep import run_sweep
-        from hesstore_cli.terminal.console import SweepReporter, talk
+        from hesstore_cli.terminal.sweep_reporter import SweepReporter
 
         if log is not None:
-            log.started(store, config)
+            log.write_start(store, config)
         with SweepReporter(quiet, log, stop, verbose=verbose) as reporter:
             summary = run_sweep(
                 config,
@@ -107,22 +117,22 @@ def sweep(
                 grow=grow,
                 runs=runs,
             )
-        status = _status(summary, stop)
+        status = _exit_status(summary, stop)
         if log is not None:
-            log.ended(summary, status)
+            log.write_end(summary, status)
     if quiet < 2:
-        talk(_ending(summary, store))
+        write_line(_summary_line(summary, store))
     return status
 
 
-def _status(summary: SweepSummary, stop: StopRequest) -> ExitStatus:
+def _exit_status(summary: SweepSummary, stop: StopRequest) -> ExitStatus:
     if summary.pending:
         return stop.status or ExitStatus.DONE
     return ExitStatus.SOME_FAILED if summary.failed else ExitStatus.DONE
 
 
-def _log(path: str, store: str) -> AbstractContextManager[EventLog | None]:
-    """The log file, if one is asked for."""
+def _open_log(path: str, store: str) -> AbstractContextManager[EventLog | None]:
+    """Return the log, if a file is given."""
     if not path:
         return nullcontext()
     from hesstore_cli.event_log import EventLog
@@ -132,20 +142,20 @@ def _log(path: str, store: str) -> AbstractContextManager[EventLog | None]:
     return EventLog(path)
 
 
-def _ending(summary: SweepSummary, store: str) -> str:
-    """How the sweep ended and what comes next, in a line."""
+def _summary_line(summary: SweepSummary, store: str) -> str:
+    """Return how the sweep ended and what to do next, in one line."""
     where = shlex.quote(store)
-    failed = f", {summary.failed} failed (hesstore info {where} says why)" if summary.failed else ""
-    now = f"{summary.computed} computed now, in {duration(summary.seconds)}"
+    failed = f", {summary.failed} failed (hesstore info {where} shows why)" if summary.failed else ""
+    computed = f"{summary.computed} computed now, in {duration(summary.seconds)}"
     if summary.pending:
         return (
-            f"hesstore: stopped with {summary.complete} of {summary.total} λ complete in {store}{failed}; {now}; "
-            "the same command goes on from there"
+            f"hesstore: stopped with {summary.complete} of {counted(summary.total, 'grid point')} complete in "
+            f"{store}{failed}; {computed}; run the same command again to continue"
         )
     if not summary.complete:
-        return f"no λ complete in {store}{failed}; {now}; --retry-failed tries them again"
-    opener = "hesstore.open" if "://" in store else "xr.open_zarr"  # xarray alone takes URLs to fsspec
+        return f"no grid point is complete in {store}{failed}; {computed}; --retry-failed tries them again"
+    opener = "hesstore.open" if "://" in store else "xr.open_zarr"  # xarray passes URLs to fsspec
     return (
-        f"{summary.complete} λ complete in {store}{failed}; {now}. "
+        f"{counted(summary.complete, 'grid point')} complete in {store}{failed}; {computed}. "
         f"Next: hesstore export {where} --format csv, or in Python {opener}({store!r})"
     )

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hesstore_cli.exit_status import ExitStatus
-from hesstore_cli.options import store_argument
+from hesstore_cli.help_pages import Command
+from hesstore_cli.options import json_option, store_argument
+from hesstore_cli.terminal.amounts import counted
+from hesstore_cli.terminal.bars import Bar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from hesstore.integrity.findings import Findings, Problem
@@ -20,22 +24,34 @@ if TYPE_CHECKING:
     from hesstore.integrity.repair import Repair
 
 
-@click.command()
+@click.command(cls=Command)
 @store_argument
-@click.option("--deep", is_flag=True, help="Also calculate some complete λ again from their weights and the data.")
 @click.option(
-    "--sample", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="Most λ for --deep."
+    "--deep",
+    is_flag=True,
+    help="Also recompute some complete grid points from their weights and the data.",
 )
-@click.option("--trust", is_flag=True, help="Let --deep import the module:factory that STORE's config names.")
 @click.option(
-    "--repair", "repairing", is_flag=True, help="Mark bad λ pending, for the next sweep; remove temporary files."
+    "--sample",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Maximum number of grid points that --deep recomputes.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.option("--trust", is_flag=True, help="Allow --deep to import the module:factory in the config of STORE.")
+@click.option(
+    "--repair",
+    "repairing",
+    is_flag=True,
+    help="Mark bad grid points as pending, so that the next sweep computes them, and remove temporary files.",
+)
+@json_option
 def verify(store: str, *, deep: bool, sample: int, trust: bool, repairing: bool, as_json: bool) -> int:
-    """Check that STORE holds what it says: every file, every λ, its metadata.
+    """Check STORE for damage, and repair it with --repair.
 
-    Bad λ and damaged files are listed, a line each, and the exit status is 5. With --repair it is 5 only if something
-    remains that can't be repaired.
+    Every file, every grid point and the metadata are checked. Damaged files and bad grid points are listed, one per
+    line, and the exit status is 5. With --repair it is 5 only if some damage cannot be repaired.
 
     \b
     Examples:
@@ -44,91 +60,108 @@ def verify(store: str, *, deep: bool, sample: int, trust: bool, repairing: bool,
       hesstore verify quickstart.zarr --repair && hesstore sweep quickstart.zarr --preset quickstart
     """
     from hesstore.integrity.local_copy import fetch_to_folder
-    from hesstore_cli.terminal.console import Bar
 
-    with ExitStack() as held:
+    with ExitStack() as stack:
         with Bar("fetching") as bar:
-            folder = held.enter_context(fetch_to_folder(store, writable=repairing, progress=bar.advance))
-        report, again, done = _checked(folder, deep=deep, sample=sample, trust=trust, repairing=repairing)
+            folder = stack.enter_context(fetch_to_folder(store, writable=repairing, progress=bar.advance))
+        report, deep_report, repair = _check(folder, deep=deep, sample=sample, trust=trust, repairing=repairing)
     if as_json:
-        click.echo(json.dumps({**_facts(report, again, done), "path": store}, indent=2, allow_nan=False))
+        click.echo(json.dumps({**_facts(report, deep_report, repair), "path": store}, indent=2, allow_nan=False))
     else:
-        for problem in (done.before if done else report).problems:
+        for problem in (repair.before if repair else report).problems:
             click.echo(str(problem))
-        _tell(store, report, again, done)
-    return ExitStatus.DONE if (done.after if done else report).ok else ExitStatus.DAMAGED
+        for line in _remarks(report, repair):
+            click.echo(line, err=True)
+        click.echo(_summary_line(store, report, deep_report, repair), err=True)
+    return ExitStatus.DONE if (repair.after if repair else report).ok else ExitStatus.DAMAGED
 
 
-def _checked(
+def _check(
     folder: Path, *, deep: bool, sample: int, trust: bool, repairing: bool
 ) -> tuple[Findings, Recheck | None, Repair | None]:
-    """What the checks that are asked for say of a folder, and what was repaired."""
+    """Run the requested checks, and the repair if requested; return their reports."""
     from hesstore.integrity.repair import repair
     from hesstore.integrity.verify import verify as check
-    from hesstore_cli.terminal.console import Bar
 
-    again: Recheck | None = None
+    deep_report: Recheck | None = None
     with Bar("reading") as bar:
         report = check(folder, progress=bar.advance)
     if deep and all(problem.index is not None for problem in report.problems):
         from hesstore.integrity.recheck import recheck
 
-        with Bar("calculating again") as bar:
-            again = recheck(folder, sample=sample, avoid=report.bad, trust=trust, progress=bar.advance)
-        report.problems += again.problems
+        with Bar("recomputing") as bar:
+            deep_report = recheck(folder, sample=sample, avoid=report.bad, trust=trust, progress=bar.advance)
+        report.problems += deep_report.problems
     elif deep:
-        report.remarks.append("not calculated again: repair the files first")
+        report.remarks.append("--deep was skipped: repair the files first")
     if not repairing:
-        return report, again, None
+        return report, deep_report, None
+    condemned = deep_report.problems if deep_report else ()
     with Bar("repairing") as bar:
-        return report, again, repair(folder, condemned=again.problems if again else (), progress=bar.advance)
+        return report, deep_report, repair(folder, condemned=condemned, progress=bar.advance)
 
 
-def _tell(store: str, report: Findings, again: Recheck | None, done: Repair | None) -> None:
-    """What is not data: remarks, leftovers, and how it ended."""
-    where = shlex.quote(store)
-    last = done.after if done else report
+def _remarks(report: Findings, repair: Repair | None) -> Iterator[str]:
+    """Yield the remarks, the leftovers, and what the repair did, one line each."""
+    last = repair.after if repair else report
     for remark in last.remarks:
-        click.echo(f"remark: {remark}", err=True)
+        yield f"remark: {remark}"
     for leftover in last.leftovers:
-        click.echo(f"left by a killed process: {leftover}; --repair removes it", err=True)
-    if done is not None:
-        for name, files in (("removed", done.removed), ("written anew", done.rewritten)):
-            for file in files:
-                click.echo(f"{name}: {file}", err=True)
-        if done.withdrawn:
-            click.echo(f"{len(done.withdrawn)} λ are pending now: run the same hesstore sweep again", err=True)
+        yield f"left by a killed process: {leftover}; --repair removes it"
+    if repair is None:
+        return
+    for what, files in (("removed", repair.removed), ("rewritten", repair.rewritten)):
+        for file in files:
+            yield f"{what}: {file}"
+    if repair.withdrawn:
+        points = counted(len(repair.withdrawn), "grid point")
+        yield f"{points} marked pending: run the same hesstore sweep again to compute them"
+
+
+def _summary_line(store: str, report: Findings, deep_report: Recheck | None, repair: Repair | None) -> str:
+    """Return the result of the check and what to do next, in one line."""
+    last = repair.after if repair else report
     if last.ok:
         states = ", ".join(f"{count} {status.name.lower()}" for status, count in sorted(last.counts.items()))
-        deep = "" if again is None else f"; {len(again.checked)} λ calculated again, {again.modes} eigenpairs of each"
-        click.echo(f"{store}: all is well in {last.files} files: {states or 'no'} λ{deep}", err=True)
-        return
-    is_offered = done is None and report.repairable
-    remedy = f"hesstore verify {where} --repair" if is_offered else "can't be repaired: restore it from a copy"
-    click.echo(f"hesstore: {store}: {len(last.bad)} bad λ, {len(last.damaged_files)} damaged files: {remedy}", err=True)
+        line = f"{store}: no damage in {counted(last.files, 'file')}; grid points: {states or 'none'}"
+        if deep_report is None:
+            return line
+        return f"{line}; {len(deep_report.checked)} recomputed, {counted(deep_report.modes, 'eigenpair')} each"
+    can_repair = repair is None and report.repairable
+    remedy = (
+        f"hesstore verify {shlex.quote(store)} --repair"
+        if can_repair
+        else "cannot be repaired: restore the store from a copy"
+    )
+    bad, damaged = counted(len(last.bad), "bad grid point"), counted(len(last.damaged_files), "damaged file")
+    return f"hesstore: {store}: {bad}, {damaged}: {remedy}"
 
 
-def _facts(report: Findings, again: Recheck | None, done: Repair | None) -> dict[str, Any]:
-    last = done.after if done else report
+def _facts(report: Findings, deep_report: Recheck | None, repair: Repair | None) -> dict[str, Any]:
+    """Return the facts for ``--json``."""
+    last = repair.after if repair else report
     facts: dict[str, Any] = {
         "path": str(report.path),
         "ok": last.ok,
         "files": report.files,
         "l2": {status.name.lower(): count for status, count in sorted(last.counts.items())},
-        "problems": [_problem(problem) for problem in (done.before if done else report).problems],
+        "problems": [_problem(problem) for problem in (repair.before if repair else report).problems],
         "remarks": last.remarks,
         "leftovers": list(map(str, last.leftovers)),
         "deep": None,
         "repair": None,
     }
-    if again is not None:
-        facts["deep"] = {"checked": [{"run": run, "l2": l2} for run, l2 in again.checked], "modes": again.modes}
-    if done is not None:
+    if deep_report is not None:
+        facts["deep"] = {
+            "checked": [{"run": run, "l2": l2} for run, l2 in deep_report.checked],
+            "modes": deep_report.modes,
+        }
+    if repair is not None:
         facts["repair"] = {
-            "pending": [{"run": run, "index": index} for run, index in done.withdrawn],
-            "removed": done.removed,
-            "rewritten": done.rewritten,
-            "remaining": [_problem(problem) for problem in done.after.problems],
+            "pending": [{"run": run, "index": index} for run, index in repair.withdrawn],
+            "removed": repair.removed,
+            "rewritten": repair.rewritten,
+            "remaining": [_problem(problem) for problem in repair.after.problems],
         }
     return facts
 

@@ -1,1 +1,1 @@
-"""What is drawn on a terminal: bars, the live block of a sweep, amounts and warnings."""
+"""The output on a terminal: progress bars, the live block of a sweep, tables, amounts and warnings."""

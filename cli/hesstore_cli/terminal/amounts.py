@@ -1,10 +1,15 @@
-"""Amounts as people read them."""
+"""Amounts in the form in which people read them."""
 
 from __future__ import annotations
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: ``1 file``, ``3 files``, ``0 grid points``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
-    """Seconds for people: ``42 s``, ``3 min 05 s``, ``7 h 20 min``."""
+    """Return seconds as text: ``42 s``, ``3 min 05 s``, ``7 h 20 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -16,7 +21,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes for people: ``512 B``, ``31.2 MB``."""
+    """Return bytes as text: ``512 B``, ``31.2 MB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Where a store comes from, for people: ``hesstore info --provenance``."""
+"""The origin of a store as text, for ``hesstore info --provenance``."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ if TYPE_CHECKING:
 
 
 def as_text(facts: Mapping[str, Any]) -> str:
-    """The provenance among the facts of ``hesstore info --json``: in groups, with all values in one column."""
+    """Return the provenance among the facts of ``hesstore info --json``, in groups with all values in one column."""
     from hesstore.store.environments import facts_by_group
 
-    made, *others = facts["environments"]
+    first, *others = facts["environments"]
     groups: dict[str, dict[str, Any]] = {
         "store": {
             "fingerprint": facts["fingerprint"],
             "schema": facts["schema_version"],
             "data_digest": facts["data_digest"],
             **({"imported": f"{facts['imported']} files"} if facts["imported"] else {}),
-            **({"made": made["time"]} if "time" in made else {}),
+            **({"made": first["time"]} if "time" in first else {}),
         },
         "config": {name: value for name, value in facts["config"].items() if value != ""},
-        **facts_by_group(made),
+        **facts_by_group(first),
     }
     for number, other in enumerate(others, 1):
-        heading = f"went on in environment {number + 1}, {other.get('time', 'at a time unknown')}: what differed"
-        groups[heading] = dict(_changes(made, other))
+        heading = f"continued in environment {number + 1}, {other.get('time', 'at an unknown time')}: differences"
+        groups[heading] = dict(_differences(first, other))
     width = max(len(name) for group in groups.values() for name in group)
     lines = [facts["path"]]
     for heading, group in groups.items():
-        lines += ["", heading, *(f"  {name:<{width}}  {_shown(value)}" for name, value in group.items())]
+        lines += ["", heading, *(f"  {name:<{width}}  {_value_text(value)}" for name, value in group.items())]
     return "\n".join(lines)
 
 
-def _changes(made: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Each fact that differs, as ``group.name`` with both values."""
-    before, after = _flat(made), _flat(other)
+def _differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each fact that differs, as ``group.name`` with both values."""
+    before, after = _flat(first), _flat(other)
     for name in dict.fromkeys([*before, *after]):
         if before.get(name) != after.get(name):
-            yield name, f"{_shown(before.get(name))} → {_shown(after.get(name))}"
+            yield name, f"{_value_text(before.get(name))} → {_value_text(after.get(name))}"
 
 
 def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{group}.{name}": value for group, facts in groups.items() for name, value in facts.items()}
 
 
-def _shown(value: object) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What one look at a store shows of its sweep, and looking again and again."""
+"""The status of a store's sweep, read once or repeatedly, and the texts that show it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from hesstore_cli.terminal.amounts import duration
+from hesstore_cli.terminal.point_text import PHASES, l2_text, result_pieces
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -14,31 +15,29 @@ if TYPE_CHECKING:
     from hesstore.dataset.progress import Progress, RunProgress
     from hesstore.store.places.base import Place
     from hesstore.store.places.claims import Holder
-    from hesstore_cli.terminal.console import Pace
-    from hesstore_cli.terminal.live_block import View
+    from hesstore_cli.terminal.live_block import BlockContent
+    from hesstore_cli.terminal.pace import Pace
 
-SEEN = 3
-"""λ that must have been finished before one's eyes to tell the pace."""
+MEASURED = 3
+"""Grid points that must be finished while watching before their pace gives the time left."""
 TRIES = 3
-"""Looks in a row that may fail while watching: a store that grows is not there for a moment."""
-
-DOING = {"fitting": "fit", "analysing": "spectrum and classes"}
+"""Reads in a row that may fail while watching: a store that is being extended is missing for a moment."""
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What one look at a store has shown.
+class StatusView:
+    """The status of a store's sweep at one moment.
 
     Attributes
     ----------
     store : str
-        Its name.
+        The location of the store.
     progress : Progress
-        How far it is.
+        Its progress.
     holders : dict
-        Who holds each run, by its ID; runs that nobody holds are not there.
+        The holder of each run by the run's ID, for runs that are held.
     newest : datetime, optional
-        When the newest record was written.
+        When the newest result was recorded.
     """
 
     store: str
@@ -48,12 +47,15 @@ class Sight:
 
     @property
     def is_driven(self) -> bool:
-        """Whether somebody is at it, or may be."""
+        """Whether a driver that is alive, or may be, holds a run."""
         return any(holder.alive is not False for holder in self.holders.values())
 
     @property
     def seconds_left(self) -> float | None:
-        """For what is held, drivers side by side and the runs of one after each other; if nobody is there, for all."""
+        """Seconds until the drivers have finished the runs that they hold; without a driver, for all work left.
+
+        Drivers work at the same time, and each computes its runs one after another.
+        """
         sums: dict[tuple[str, int], float] = {}
         for run in self.progress.runs:
             holder = self.holders.get(run.run)
@@ -63,162 +65,170 @@ class Sight:
         return max(sums.values(), default=self.progress.seconds_left)
 
     @property
-    def at(self) -> RunProgress:
-        """The run to look at: of those that are driven, if any is."""
+    def current_run(self) -> RunProgress:
+        """The run to show: a driven one if any is driven."""
         driven = [run for run in self.progress.runs if (held := self.holders.get(run.run)) and held.alive is not False]
         unfinished = [run for run in driven if run.current is not None]
-        begun = [run for run in unfinished if run.finished or run.fitted]
-        return (begun or unfinished or [self.progress.at])[0]
+        started = [run for run in unfinished if run.finished or run.fitted]
+        return (started or unfinished or [self.progress.current_run])[0]
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """A value that differs between two views if there is a change to show."""
+        run = self.current_run
+        return self.progress.finished, run.run, run.current, run.phase, self.is_driven
 
     def facts(self) -> dict[str, Any]:
-        """For ``--json``."""
-        far = self.progress
-        runs = [{**asdict(run), "holder": _plain(self.holders.get(run.run))} for run in far.runs]
+        """Return the facts for ``--json``."""
+        progress = self.progress
+        runs = [{**asdict(run), "holder": _holder_facts(self.holders.get(run.run))} for run in progress.runs]
         return {
             "path": self.store,
-            "total": far.total,
-            "complete": far.complete,
-            "failed": far.failed,
-            "is_over": far.is_over,
+            "total": progress.total,
+            "complete": progress.complete,
+            "failed": progress.failed,
+            "is_over": progress.is_over,
             "is_driven": self.is_driven,
             "seconds_left": self.seconds_left,
             "newest_record": None if self.newest is None else self.newest.isoformat(timespec="seconds"),
             "runs": runs,
         }
 
-    def view(self, pace: Pace | None = None) -> View:
-        """For the block; time left by ``pace``, where it was seen, else by what λ took."""
-        from hesstore_cli.terminal.console import result_pieces
-        from hesstore_cli.terminal.live_block import View
+    def block_content(self, pace: Pace | None = None) -> BlockContent:
+        """Return the content of a live block; ``pace`` gives the time left once it is measured."""
+        from hesstore_cli.terminal.live_block import BlockContent
 
-        run, far = self.at, self.progress
-        left = pace.left(far.total) if pace is not None and pace.seen >= SEEN else None
+        run, progress = self.current_run, self.progress
+        left = pace.left(progress.total) if pace is not None and pace.seen >= MEASURED else None
         left = self.seconds_left if left is None else left
         doing: tuple[str, ...] = ()
         if run.current is not None and run.phase is not None:
-            where = f"run {run.run}  λ = {run.current:.10g}"
-            doing = (where if self.is_driven else f"next: {where}", DOING[run.phase])
-        last = run.last or far.last
+            where = f"run {run.run}  {l2_text(run.current)}"
+            doing = (where if self.is_driven else f"next: {where}", PHASES[run.phase])
+        last = run.last or progress.last
         word = "left" if self.is_driven else "of work left"
-        return View(
-            done=far.finished,
-            failed=far.failed,
-            total=far.total,
+        return BlockContent(
+            done=progress.finished,
+            failed=progress.failed,
+            total=progress.total,
             doing=doing,
-            last=(f"λ = {last.l2:.10g}", *result_pieces(asdict(last))) if last else (),
+            last=(l2_text(last.l2), *result_pieces(asdict(last))) if last else (),
             left=f"about {duration(left)} {word}" if left else "",
             notes=self.notes(),
         )
 
     def notes(self) -> list[str]:
-        """Who drives it, and what else is to be known."""
+        """Return a line per driver, and how long ago the newest result was recorded."""
         notes = []
         drivers: dict[tuple[str, int], list[int]] = {}
         for run_id, holder in self.holders.items():
             drivers.setdefault((holder.host, holder.pid), []).append(run_id)
         for runs in drivers.values():
             which = "" if len(self.progress.runs) == 1 else f" (run {', '.join(map(str, runs))})"
-            notes.append(_of_holder(self.holders[runs[0]]) + which)
+            notes.append(holder_text(self.holders[runs[0]]) + which)
         if not self.is_driven and not self.progress.is_over:
-            notes.append("nobody is at it: the same hesstore sweep goes on from there")
+            notes.append("no process computes this sweep: run the same hesstore sweep again to continue")
         if self.newest is not None and not self.progress.is_over:
-            notes.append(f"newest record {_ago(self.newest)}")
+            notes.append(f"newest result recorded {_ago(self.newest)}")
         return notes
 
     def as_text(self, width: int) -> str:
-        """For people."""
-        from hesstore_cli.terminal.live_block import flow, lines
+        """Return the status in lines of ``width`` columns."""
+        from hesstore_cli.terminal.live_block import block_lines, flow
 
-        far = self.progress
-        head = flow([f"{self.store}: {far.complete} of {far.total} λ complete"], max(width, len(self.store) + 40))
-        runs = [line for run in far.runs for line in flow(_counts(run), width)] if len(far.runs) > 1 else []
-        return "\n".join([*head, *runs, *(line.plain for line in lines(self.view(), width))])
+        progress = self.progress
+        head = f"{self.store}: {progress.complete} of {progress.total} grid points complete"
+        runs = [line for run in progress.runs for line in flow([_run_text(run)], width)]
+        return "\n".join(
+            [
+                *flow([head], max(width, len(self.store) + 50)),
+                *(runs if len(progress.runs) > 1 else []),
+                *(line.plain for line in block_lines(self.block_content(), width)),
+            ]
+        )
 
-    def line(self, pace: Pace) -> str:
-        """One line, as the sweep itself writes them."""
-        view = self.view(pace)
-        said = view.doing or (["all is done"] if self.progress.is_over else [])
-        failed = [f"{view.failed} failed"] if view.failed else []
-        last = ["last", *view.last] if view.last else []
-        return "  ".join([f"{view.done}/{view.total}", *failed, *said, *last, *([view.left] if view.left else [])])
+    def as_line(self, pace: Pace) -> str:
+        """Return the status in one line, like the lines of the sweep itself."""
+        from hesstore_cli.terminal.live_block import last_pieces
 
-    @property
-    def mark(self) -> tuple[object, ...]:
-        """What has changed if this has."""
-        run = self.at
-        return self.progress.finished, run.run, run.current, run.phase, self.is_driven
+        content = self.block_content(pace)
+        doing = content.doing or (["finished"] if self.progress.is_over else [])
+        failed = [f"{content.failed} failed"] if content.failed else []
+        left = [content.left] if content.left else []
+        return "  ".join([f"{content.done}/{content.total}", *failed, *doing, *last_pieces(content), *left])
 
 
-class Watcher:
-    """Looks at a store again and again; each look costs a few small reads."""
+class StoreWatcher:
+    """Reads the status of a store, once or repeatedly; each read needs only a few small files."""
 
     def __init__(self, store: str) -> None:
         from hesstore.store.places.location import locate
 
         self._place: Place = locate(store)
         self._ds: xr.Dataset | None = None
-        self._made: dt.datetime | None = None
-        self._misses = 0
+        self._metadata_time: dt.datetime | None = None
+        self._failed_reads = 0
 
-    def look(self) -> Sight:
-        """What is there now."""
-        from hesstore.dataset import progress
+    def read(self) -> StatusView:
+        """Return the status now."""
+        from hesstore.dataset.progress import progress_of
         from hesstore.store.chunk_files import chunk_files
         from hesstore.store.reading import open_store
         from hesstore.store.schema import AXIS, BY_NAME
 
-        made = self._place.written("zarr.json")
-        if self._ds is None or made != self._made:  # a store that has grown is another one
-            self._ds, self._made = open_store(self._place, chunked=False), made
-        far = progress.of(self._ds)
-        holders = {run.run: self._place.holder(run.run) for run in far.runs}
+        metadata_time = self._place.last_modified("zarr.json")
+        if self._ds is None or metadata_time != self._metadata_time:  # an extended store is opened again
+            self._ds, self._metadata_time = open_store(self._place, chunked=False), metadata_time
+        found = progress_of(self._ds)
+        holders = {run.run: self._place.holder(run.run) for run in found.runs}
         count = self._ds.sizes[AXIS]
-        files = [file for run in far.runs for file in chunk_files(BY_NAME["status"], run.run, count)]
-        written = [self._place.written(file) for file in files]
-        return Sight(
+        files = [file for run in found.runs for file in chunk_files(BY_NAME["status"], run.run, count)]
+        written = [self._place.last_modified(file) for file in files]
+        return StatusView(
             store=str(self._place),
-            progress=far,
+            progress=found,
             holders={run_id: holder for run_id, holder in holders.items() if holder is not None},
             newest=max((each for each in written if each is not None), default=None),
         )
 
-    def look_again(self, before: Sight) -> Sight:
-        """What is there now, or what was ``before`` where a look fails; not too often in a row."""
+    def read_again(self, previous: StatusView) -> StatusView:
+        """Return the status now, or the ``previous`` one if the read fails, except after several failures in a row."""
         from hesstore.errors import HesstoreError
 
         try:
-            seen = self.look()
+            view = self.read()
         except (HesstoreError, OSError):
-            self._misses += 1
-            if self._misses >= TRIES:
+            self._failed_reads += 1
+            if self._failed_reads >= TRIES:
                 raise
             self._ds = None
-            return before
-        self._misses = 0
-        return seen
+            return previous
+        self._failed_reads = 0
+        return view
 
 
-def _counts(run: RunProgress) -> list[str]:
+def holder_text(holder: Holder) -> str:
+    """Return who holds a run, and whether that process is alive."""
+    process = f"process {holder.pid} on {holder.host}, started {_ago(holder.since)}"
+    if holder.alive:
+        return f"driven by {process}"
+    if holder.alive is None:
+        renewed = f"claim renewed {_ago(holder.renewed)}" if holder.renewed else "only that machine knows if it runs"
+        return f"claimed by {process}; {renewed}"
+    return f"{process}, no longer runs"
+
+
+def _run_text(run: RunProgress) -> str:
     counts = {"complete": run.complete, "failed": run.failed, "fitted": run.fitted, "pending": run.pending}
     states = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    return [f"run {run.run} (seed {run.seed}, {run.direction}): {states}"]
-
-
-def _of_holder(holder: Holder) -> str:
-    who = f"process {holder.pid} on {holder.host}"
-    if holder.alive:
-        return f"driven by {who}, which began {_ago(holder.since)}"
-    if holder.alive is None:
-        heard = f"heard of {_ago(holder.renewed)}" if holder.renewed else "whether it lives only that machine can tell"
-        return f"held by {who}, which began {_ago(holder.since)}; {heard}"
-    return f"{who}, which began {_ago(holder.since)}, is gone"
+    return f"run {run.run} (seed {run.seed}, {run.direction}): {states}"
 
 
 def _ago(when: dt.datetime) -> str:
     return f"{duration(max(0.0, (dt.datetime.now(dt.UTC) - when).total_seconds()))} ago"
 
 
-def _plain(holder: Holder | None) -> dict[str, Any] | None:
+def _holder_facts(holder: Holder | None) -> dict[str, Any] | None:
     if holder is None:
         return None
     facts = asdict(holder)

@@ -1,4 +1,4 @@
-"""hesstore's own warnings on the command line: a line each on stderr, without the place in the code."""
+"""Warnings of hesstore on the command line: one line each on stderr, without the position in the code."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def told_in_a_line() -> Iterator[None]:
-    """Within it, a :class:`HesstoreWarning` is ``hesstore: warning: …``; others are shown as Python shows them."""
+def one_line_warnings() -> Iterator[None]:
+    """Show each :class:`HesstoreWarning` as ``hesstore: warning: …``, and other warnings as Python shows them."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", HesstoreWarning)
-        shown_by_python = warnings.showwarning
+        show_as_python = warnings.showwarning
 
         def show(
             message: Warning | str,
@@ -29,11 +29,11 @@ def told_in_a_line() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, HesstoreWarning):
-                # Not by click, which writes past what a live bar has put in the place of stderr.
+                # click.echo would bypass the stream with which a live bar has replaced stderr.
                 with suppress(OSError):
                     sys.stderr.write(f"hesstore: warning: {' '.join(str(message).split())}\n")
             else:
-                shown_by_python(message, category, filename, lineno, file, line)
+                show_as_python(message, category, filename, lineno, file, line)
 
         warnings.showwarning = show
         yield

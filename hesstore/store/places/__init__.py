@@ -1,1 +1,1 @@
-"""Where a store lies: a folder, a zip file, or an S3 bucket, and the claims on its runs there."""
+"""The places where a store can lie: a folder, a zip file, or an S3 bucket; and the claims on its runs there."""

@@ -1,4 +1,7 @@
-"""What a store needs of the place where it lies, be it a folder or a bucket."""
+"""The interface that a store needs of the place where it lies: a folder, a zip file, or an S3 bucket.
+
+All code above this package reads and writes a store through a :class:`Place`, so it works for each of them alike.
+"""
 
 from __future__ import annotations
 
@@ -17,28 +20,28 @@ if TYPE_CHECKING:
 
 
 class Place(ABC):
-    """Where a store is, or will be; as text, what a user calls it by."""
+    """The place where a store is, or will be made; ``str(place)`` is how messages name it."""
 
     @property
     @abstractmethod
     def location(self) -> Path | str:
-        """What leads back here, in another process too."""
+        """The path or URL that :func:`hesstore.store.places.location.locate` turns into this place again."""
 
     @property
     @abstractmethod
     def address(self) -> str:
-        """The same as text, from any working folder."""
+        """The location as text that is valid in any working folder."""
 
     def __str__(self) -> str:
         return str(self.location)
 
     @abstractmethod
     def is_new(self) -> bool:
-        """Whether nothing is here that a new store would have to respect, or that must be understood first."""
+        """Whether a new store can be made here without regard to one that exists."""
 
     @abstractmethod
     def check_exists(self) -> None:
-        """Raise :class:`StoreError` if nothing is here that could be a store."""
+        """Raise :class:`StoreError` if nothing here could be a store."""
 
     @abstractmethod
     def check_creatable(self) -> None:
@@ -46,15 +49,24 @@ class Place(ABC):
 
     @abstractmethod
     def check_writable(self) -> None:
-        """Raise :class:`StoreError` if it is known, without writing, that the store here can't be written."""
+        """Raise :class:`StoreError` if it is known, without writing, that the store can't be written."""
 
     @abstractmethod
     def create(self, write: Callable[[Store], None]) -> None:
-        """Make the store that ``write`` puts into the Zarr store it is given; it appears whole or not at all."""
+        """Make a store that appears whole or not at all.
+
+        Parameters
+        ----------
+        write : callable
+            Called with an empty Zarr store, into which it writes the template.
+        """
 
     @abstractmethod
     def zarr_store(self, *, read_only: bool) -> Store:
-        """The Zarr store; each of its writes is whole, and on disk (or the server's word for it) on return."""
+        """The Zarr store here.
+
+        Each write to it is atomic, and on disk (or confirmed by the server) when it returns.
+        """
 
     @abstractmethod
     def claim(self, run_id: int) -> AbstractContextManager[object]:
@@ -63,7 +75,7 @@ class Place(ABC):
         Raises
         ------
         StoreBusyError
-            If a live process holds the run; the message names it.
+            If a live process holds the run; the message names the process.
         """
 
     @abstractmethod
@@ -72,38 +84,64 @@ class Place(ABC):
 
     @abstractmethod
     def names(self) -> list[str]:
-        """The names of all files or objects, from the store's own folder."""
+        """The names of all files or objects, relative to the store's own folder."""
 
     @abstractmethod
     def fetch(self, key: str) -> bytes:
-        """What one of them holds."""
+        """The contents of one file or object."""
 
     @abstractmethod
     def put(self, key: str, data: bytes) -> None:
-        """Replace or make one, whole."""
+        """Write one file or object, atomically."""
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove one."""
+        """Remove one file or object."""
 
     @abstractmethod
     def size(self) -> int:
-        """Bytes of all that lies here."""
+        """Total size of all files or objects, in bytes."""
 
     def sync(self, key: str) -> None:  # noqa: B027 - most places have nothing to do
-        """Make the removal of what lay under ``key`` last."""
+        """Make sure that the removal of files in the folder ``key`` survives a power loss."""
 
     def holder(self, run_id: int) -> Holder | None:  # noqa: ARG002
-        """Who holds a run, or did until a kill; None if nobody. Asking disturbs no one."""
+        """The process that holds a run, or that held it until it was killed; None if no process does.
+
+        This does not affect the claim.
+        """
         return None
 
-    def written(self, key: str) -> dt.datetime | None:  # noqa: ARG002
-        """When a file or object was last written; None if it is not there, or nobody knows."""
+    def last_modified(self, key: str) -> dt.datetime | None:  # noqa: ARG002
+        """The time at which a file or object was last written; None if it does not exist or the time is unknown."""
         return None
 
     def free_space(self) -> int | None:
-        """Bytes that have room here; None where that is no question."""
+        """Free space in bytes; None if the place has no limit."""
         return None
 
-    def check_space(self, needed: int) -> None:  # noqa: B027 - a bucket takes what it is given
-        """Raise :class:`StoreError` if ``needed`` bytes surely have no room here."""
+    def check_space(self, needed: int) -> None:  # noqa: B027 - a bucket has no limit
+        """Raise :class:`StoreError` if fewer than ``needed`` bytes are free."""
+
+
+class LocalPlace(Place):
+    """A store at a local path: the common part of folders and zip files.
+
+    Parameters
+    ----------
+    path : Path
+        The folder or file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def location(self) -> Path:
+        """The path, as it was given."""
+        return self.path
+
+    @property
+    def address(self) -> str:
+        """The absolute path."""
+        return str(self.path.absolute())

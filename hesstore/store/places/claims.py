@@ -1,4 +1,7 @@
-"""One driver a run: a claim that names its holder and that a dead process does not keep."""
+"""Claims on the runs of a store in a folder: at most one driver works on a run at any time.
+
+A claim names its holder, and it ends with the process of its holder, however that process ends.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who drives a run, as its claim says.
+    """The process that holds a run, according to its claim.
 
     Attributes
     ----------
     pid, host : int, str
-        The process.
+        Process ID, and name of the machine.
     since : datetime
-        When it began.
+        Time at which the claim was made.
     alive : bool, optional
-        Whether it is there; None for one on another machine, of which nobody here can know.
+        Whether the process runs; None if it is on another machine, where this can't be known.
     renewed : datetime, optional
-        When it was last heard of, by its own clock, where a claim is renewed.
+        Time of the last renewal, by the holder's clock; None for a claim that is not renewed.
     """
 
     pid: int
@@ -42,15 +45,15 @@ class Holder:
     renewed: dt.datetime | None = None
 
 
-def holder_of(facts: Any, *, is_here: bool | None = None) -> Holder | None:
-    """The holder that a claim names; None if it names none.
+def parse_holder(facts: Any, *, is_here: bool | None = None) -> Holder | None:
+    """Return the holder that a claim names; None if the claim is malformed.
 
     Parameters
     ----------
     facts : mapping
-        What the claim holds.
+        The contents of the claim.
     is_here : bool, optional
-        Whether its process is one of this machine's; by default that is told by the host's name.
+        Whether the process runs on this machine; by default the names of the hosts are compared.
     """
     try:
         pid, host, since = int(facts["pid"]), str(facts["host"]), dt.datetime.fromisoformat(facts["since"])
@@ -61,29 +64,43 @@ def holder_of(facts: Any, *, is_here: bool | None = None) -> Holder | None:
     return Holder(pid, host, since, _is_alive(pid, since) if is_here else None, renewed)
 
 
-def _is_alive(pid: int, since: dt.datetime) -> bool:
-    """Whether the process is there and no later one of the same number."""
+def facts_of_this_process() -> dict[str, Any]:
+    """The facts by which a claim names this process as its holder."""
+    since = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+
+
+def describe_holder(facts: Any) -> str:
+    """The holder that a claim names, as messages show it."""
     try:
-        # The name, in parentheses, may have spaces; the 22nd field is the start in ticks since the machine's.
+        return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
+    except (KeyError, TypeError):
+        return "another process"
+
+
+def _is_alive(pid: int, since: dt.datetime) -> bool:
+    """Whether the process runs; a later process with the same ID does not count."""
+    try:
+        # The process name, in parentheses, may contain spaces. Field 22 is the start time, in ticks since boot.
         ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
         boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
     except (OSError, ValueError, IndexError, StopIteration):
         return False
     started = int(boot.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
-    return started <= since.timestamp() + 60  # clocks are set now and then
+    return started <= since.timestamp() + 60  # the clock may have been adjusted meanwhile
 
 
 @contextlib.contextmanager
 def claim(folder: Path, run_id: int) -> Iterator[None]:
     """Hold run ``run_id`` while the context lasts.
 
-    The claim is a lock of the operating system on ``.claim-ID`` in ``folder``, so it ends with its process; who holds
-    it stands beside it in ``.claim-ID.json``.
+    The claim is a lock of the operating system on the file ``.claim-ID`` in ``folder``, so it ends with its process.
+    The file ``.claim-ID.json`` next to it names the holder.
 
     Raises
     ------
     StoreBusyError
-        If a live process holds the run; the message names it.
+        If a live process holds the run; the message names the process.
     """
     lock = FileLock(folder / f".claim-{run_id}", timeout=0)
     holder = folder / f".claim-{run_id}.json"
@@ -91,20 +108,18 @@ def claim(folder: Path, run_id: int) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise StoreBusyError(
-            f"run {run_id} of this store is being computed by {_describe(holder)}: wait for it or stop it"
+            f"run {run_id} of this store is being computed by {_read_holder(holder)}: wait for it or stop it"
         ) from None
     try:
-        started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": started}))
+        holder.write_text(json.dumps(facts_of_this_process()))
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
 
 
-def _describe(holder: Path) -> str:
+def _read_holder(file: Path) -> str:
     try:
-        facts = json.loads(holder.read_text())
-        return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
-    except (OSError, ValueError, KeyError):
-        return "another process"
+        return describe_holder(json.loads(file.read_text()))
+    except (OSError, ValueError):  # the file does not exist, or is being written
+        return describe_holder({})

@@ -1,7 +1,9 @@
-"""A claim on S3: an object that names its holder, who renews it; a dead process renews nothing.
+"""Claims on the runs of a store on S3: an object that names its holder, and that the holder keeps renewing.
 
-Each write of it is conditional, so of two processes that want it one gets it. Its age is told by the server's clock
-alone, and a holder gives up by its own clock before the server's can have run out, so clocks need not agree.
+A claim that is not renewed expires, so a killed process does not keep its run. Every write of the object is
+conditional: if two processes want the claim, only one gets it. The age of a claim is measured with the server's clock
+alone. A holder gives up, by its own clock, before the claim can have expired on the server, so the clocks of the
+machines need not agree.
 """
 
 from __future__ import annotations
@@ -9,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
-import os
-import socket
 import threading
 import time
 import uuid
@@ -21,7 +21,8 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
 
 from hesstore.errors import HesstoreError, StoreBusyError, StoreError
-from hesstore.store.places.s3_errors import explained, url_of
+from hesstore.store.places.claims import describe_holder, facts_of_this_process
+from hesstore.store.places.s3_errors import translating_errors, url_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,53 +31,55 @@ if TYPE_CHECKING:
     from obstore.store import S3Store
 
 LEASE_SECONDS = 60.0
-"""A claim that was not renewed for so long is dead."""
+"""Time after which a claim that was not renewed has expired, in seconds."""
 RENEWALS = 4
-"""Renewals in that time."""
+"""Number of renewals in that time."""
 TRIES = 5
+"""Number of attempts to get a claim that other processes want too."""
 
 _LOST = (AlreadyExistsError, PreconditionError, FileNotFoundError)
-"""What a conditional put says when the object is not the one it was meant for."""
+"""Errors of a conditional put whose condition is not met."""
 
 
 class _Found(NamedTuple):
+    """A claim as the server has it: its contents, its ETag, and the time at which it was written."""
+
     facts: dict[str, Any]
     tag: str
     written: dt.datetime
 
 
 class Lease:
-    """Hold ``key`` as a context manager, and renew it in a thread.
+    """A context manager that holds the claim ``key`` and renews it in a thread.
 
     Parameters
     ----------
     objects : S3Store
-        Where; of few retries, so that a renewal is over before the next is due.
+        The store that the object belongs to. It should make few retries, so that a renewal ends before the next one
+        is due.
     key : str
         Name of the object.
-    doing : str
-        What the claim is for, as an error says it: "… is being computed".
+    activity : str
+        Start of error messages: what the claim is for, such as "… is being computed".
     """
 
-    def __init__(self, objects: S3Store, key: str, doing: str) -> None:
-        self._objects, self._key, self._doing = objects, key, doing
+    def __init__(self, objects: S3Store, key: str, activity: str) -> None:
+        self._objects, self._key, self._activity = objects, key, activity
         self._url = url_of(objects)
         self._facts = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            **facts_of_this_process(),
             "lease_seconds": LEASE_SECONDS,
             "processes": process_space(),
-            "token": uuid.uuid4().hex,  # tells our own put, whose answer got lost, from another's
+            "token": uuid.uuid4().hex,  # identifies a put of this process whose answer got lost
         }
         self._tag = ""
         self._renewed = 0.0
         self._lost = ""
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="hesstore-lease", daemon=True)
+        self._thread = threading.Thread(target=self._renew_periodically, name="hesstore-lease", daemon=True)
 
     def __enter__(self) -> Self:
-        with explained(self._url):
+        with translating_errors(self._url):
             self._acquire()
         self._thread.start()
         return self
@@ -88,21 +91,21 @@ class Lease:
         self._thread.join()
         if self._lost:
             return
-        # A claim that can't be given back now ends by itself; what went wrong before matters more.
-        with contextlib.suppress(HesstoreError, *_LOST), explained(self._url):
-            self._renew()  # a delete has no condition, but for a lease from now on the claim is ours
+        # A claim that can't be given back now expires; an error inside the context matters more.
+        with contextlib.suppress(HesstoreError, *_LOST), translating_errors(self._url):
+            self._renew()  # a delete can't be conditional, but a renewed claim is ours for the whole lease time
             if not self._lost:
                 obstore.delete(self._objects, self._key)
 
     def check(self) -> None:
-        """Raise :class:`StoreBusyError` if the claim was lost, or may have been: it was not renewed in time."""
+        """Raise :class:`StoreBusyError` if the claim was lost, or may be lost because it was not renewed in time."""
         if not self._lost and _clock() - self._renewed > LEASE_SECONDS:
             raise StoreBusyError(
-                f"{self._doing}, but its claim could not be renewed for {LEASE_SECONDS:g} s: "
+                f"{self._activity}, but its claim could not be renewed for {LEASE_SECONDS:g} s: "
                 "check the network, then run the same command again"
             )
         if self._lost:
-            raise StoreBusyError(f"{self._doing} by {self._lost}, who took it over: wait for it or stop it")
+            raise StoreBusyError(f"{self._activity} by {self._lost}, who took it over: wait for it or stop it")
 
     def _acquire(self) -> None:
         for _ in range(TRIES):
@@ -111,39 +114,44 @@ class Lease:
             if tag is None:
                 found = self._read()
                 if found is None:
-                    continue  # given back between our two requests
+                    continue  # it was given back between the two requests
                 if found.facts.get("token") != self._facts["token"]:
                     if not self._is_dead(found):
-                        raise StoreBusyError(f"{self._doing} by {_describe(found.facts)}: wait for it or stop it")
+                        raise StoreBusyError(
+                            f"{self._activity} by {describe_holder(found.facts)}: wait for it or stop it"
+                        )
                     began = _clock()
                     if (tag := self._put({"e_tag": found.tag})) is None:
-                        continue  # another took it first
+                        continue  # another process took it first
                 else:
                     tag = found.tag
             self._tag, self._renewed = tag, began
             self._check_conditions()
             return
-        raise StoreBusyError(f"{self._doing}: {TRIES} others were faster: run the same command again")
+        raise StoreBusyError(f"{self._activity}: other processes were faster {TRIES} times: run the same command again")
 
     def _check_conditions(self) -> None:
-        """A server that ignores conditions would let two drivers in: this put must be refused."""
+        """Raise :class:`StoreError` if the server ignores conditions, and so would let two drivers in.
+
+        The claim exists now, so the server must refuse to create it.
+        """
         tag = self._put("create")
         if tag is not None:
             obstore.delete(self._objects, self._key)
             raise StoreError(
-                f"{self._url}: the server ignores conditional puts (If-None-Match), without which two drivers can't be "
-                "kept apart: store in a folder, or use a server that has them"
+                f"{self._url}: the server ignores conditional puts (If-None-Match), which are needed to keep two "
+                "drivers apart: use a store in a folder, or a server that supports them"
             )
 
     def _put(self, mode: PutMode) -> str | None:
-        """Write the claim on a condition; its ETag, or None if the condition was not met."""
+        """Write the claim on a condition; return its ETag, or None if the condition is not met."""
         data = json.dumps({**self._facts, "renewed": dt.datetime.now(dt.UTC).isoformat()}).encode()
         try:
             return str(obstore.put(self._objects, self._key, data, mode=mode, use_multipart=False)["e_tag"])
         except NotSupportedError as error:
             raise StoreError(
-                f"{self._url}: conditional puts are switched off or not there, without which two drivers can't be kept "
-                "apart: unset AWS_CONDITIONAL_PUT, store in a folder, or use another server"
+                f"{self._url}: conditional puts, which are needed to keep two drivers apart, are switched off or not "
+                "supported: unset AWS_CONDITIONAL_PUT, use a store in a folder, or use another server"
             ) from error
         except _LOST as error:
             if "NoSuchBucket" in str(error):
@@ -163,27 +171,28 @@ class Lease:
         return _Found(facts if isinstance(facts, dict) else {}, str(answer.meta["e_tag"]), answer.meta["last_modified"])
 
     def _is_dead(self, found: _Found) -> bool:
+        """Whether the holder no longer runs, or the claim has expired by the server's clock."""
         if found.facts.get("processes") == process_space() and not _is_alive(found.facts.get("pid")):
             return True
-        beside = f"{self._key}.clock-{self._facts['token']}"
-        obstore.put(self._objects, beside, b"")
+        clock_key = f"{self._key}.clock-{self._facts['token']}"
+        obstore.put(self._objects, clock_key, b"")
         try:
-            now = obstore.head(self._objects, beside)["last_modified"]
+            now = obstore.head(self._objects, clock_key)["last_modified"]
         finally:
-            obstore.delete(self._objects, beside)
+            obstore.delete(self._objects, clock_key)
         promised = found.facts.get("lease_seconds")
         lease = float(promised) if isinstance(promised, (int, float)) else LEASE_SECONDS
         return (now - found.written).total_seconds() > lease + 1  # the server's times are whole seconds
 
-    def _keep(self) -> None:
-        """Renew until told to stop, sooner again after a failure."""
+    def _renew_periodically(self) -> None:
+        """Renew the claim until the context ends; after a failure, try again sooner."""
         pause = LEASE_SECONDS / RENEWALS
         while not self._done.wait(pause):
             pause = LEASE_SECONDS / RENEWALS
             try:
-                with explained(self._url):
+                with translating_errors(self._url):
                     self._renew()
-            except Exception:  # noqa: BLE001 - whatever it was, check() tells once the lease has run out
+            except Exception:  # noqa: BLE001 - check() raises once the claim has expired
                 pause = pause / 5
             if self._lost:
                 return
@@ -194,29 +203,25 @@ class Lease:
         if tag is None:
             found = self._read()
             if found is None or found.facts.get("token") != self._facts["token"]:
-                self._lost = _describe(found.facts) if found else "another process"
+                self._lost = describe_holder(found.facts) if found else "another process"
                 return
             tag = found.tag
         self._tag, self._renewed = tag, began
 
 
 def _clock() -> float:
-    """Seconds that go on while the machine sleeps, as the server's do."""
+    """Seconds on a clock that continues while the machine sleeps, as the server's clock does."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def process_space() -> str:
-    """Equal for two processes if a process ID means the same to both: the same boot, the same PID namespace."""
+    """Identify the set of processes in which a process ID is unique: one boot and one PID namespace.
+
+    Two processes with equal values see the same processes under the same IDs.
+    """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
 
 
 def _is_alive(pid: object) -> bool:
     return isinstance(pid, int) and Path(f"/proc/{pid}").exists()
-
-
-def _describe(facts: dict[str, Any]) -> str:
-    try:
-        return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
-    except KeyError:
-        return "another process"

@@ -1,4 +1,7 @@
-"""A store that came from elsewhere must not make its reader open, or its writer replace, files outside of it."""
+"""Protection against symbolic links that lead out of a store.
+
+A store that somebody else made must not cause its reader to open, or its writer to replace, files outside of it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def refuse_outward_links(path: Path) -> None:
-    """Raise :class:`StoreError` if a file or folder in the store at ``path`` is a symbolic link that leads outside.
+    """Raise :class:`StoreError` if the store at ``path`` contains a symbolic link to a target outside of it.
 
     The store itself may be reached through a link.
     """
@@ -23,12 +26,15 @@ def refuse_outward_links(path: Path) -> None:
         if not target.is_relative_to(inside):
             raise StoreError(
                 f"{path}: {link.relative_to(path)} is a link that leads outside of the store, to {target}: "
-                "replace it by what it should hold"
+                "replace it with a copy of its target"
             )
 
 
 def _links(folder: Path) -> Iterator[Path]:
-    """Every symbolic link in ``folder`` and its folders, without following any; no system call a file."""
+    """All symbolic links in ``folder`` and its subfolders.
+
+    Links are not followed, and ``scandir`` needs no further system call for each file.
+    """
     waiting = [os.fspath(folder)]
     while waiting:
         with os.scandir(waiting.pop()) as entries:

@@ -1,4 +1,4 @@
-"""The place that a path or URL names."""
+"""Find the place that a path or URL names."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
     from hesstore.store.places.s3 import S3Place
 
 Location: TypeAlias = "str | os.PathLike[str] | Place"
-"""What names a store: a path, a ``file://`` or ``s3://`` URL, or a place itself."""
+"""The location of a store: a path, a ``file://`` or ``s3://`` URL, or a place itself."""
 
 
 def locate(location: Location) -> Place:
-    """The place that a path, a ``file://`` URL or an ``s3://`` URL names; a file ``….zip`` is a packed store.
+    """Return the place that a path, a ``file://`` URL or an ``s3://`` URL names.
+
+    A path that ends with ``.zip`` names a packed store, unless it is a folder.
 
     Raises
     ------
     StoreError
-        For a URL of another scheme or a malformed one, and for ``s3://`` without the packages that it needs.
+        If the URL is malformed or has another scheme, or if the packages that ``s3://`` needs are not installed.
     """
     if isinstance(location, Place):
         return location
@@ -38,12 +40,12 @@ def locate(location: Location) -> Place:
 
 
 def local_path(location: str | os.PathLike[str]) -> Path:
-    """The local folder that a path or a ``file://`` URL names.
+    """Return the local path that a path or a ``file://`` URL names.
 
     Raises
     ------
     StoreError
-        For a URL of another scheme.
+        If the URL has another scheme.
     """
     text = os.fspath(location)
     if not text or "\0" in text:
@@ -51,17 +53,17 @@ def local_path(location: str | os.PathLike[str]) -> Path:
     if text.startswith("file://"):
         return Path(unquote(urlparse(text).path))
     if text.startswith("s3://"):
-        raise StoreError(f"{text}: this works on local folders alone: give a path")
+        raise StoreError(f"{text}: this works only on local folders: give a path")
     if "://" in text:
         raise StoreError(f"{text}: a store is a local folder or on S3: give a path, or s3://BUCKET/NAME")
     if isinstance(location, Path) and re.match(r"(s3|file):/", text):
-        raise StoreError(f"{text}: is a URL made into a Path, which dropped a slash: give it as text")
+        raise StoreError(f"{text}: is a URL that was turned into a Path, which drops a slash: give it as text")
     return Path(text).expanduser()
 
 
 def _s3_place(url: str) -> S3Place:
     try:
-        import obstore  # noqa: F401, PLC0415 - an extra, and whoever stores locally does not wait for it
+        import obstore  # noqa: F401, PLC0415 - an extra, which local stores should not wait for
     except ImportError as error:
         raise StoreError(f'{url}: stores on S3 need a further package: pip install "hesstore[s3]"') from error
     from hesstore.store.places.s3 import S3Place  # noqa: PLC0415

@@ -1,11 +1,12 @@
 """A store in an S3 bucket.
 
-Zarr has two roads to S3. This takes ``ObjectStore`` (obstore): it writes on condition (``If-None-Match``, ``If-Match``
-by ETag), which the claim on a run stands on; its retries and timeouts can be bounded; and it is one compiled package.
-``FsspecStore`` (s3fs) brings a dozen packages and an event loop of its own, and offers no conditional update by ETag.
+Zarr has two ways to access S3. This module uses ``ObjectStore`` (obstore): it supports conditional writes
+(``If-None-Match``, and ``If-Match`` by ETag), on which the claim on a run is based; its retries and timeouts can be
+bounded; and it is one compiled package. ``FsspecStore`` (s3fs) brings a dozen packages and its own event loop, and has
+no conditional update by ETag.
 
-A put appears whole or not at all, and is kept once it is answered, so the order of writes alone keeps a store true, as
-in a folder.
+A put is atomic, and it is durable once the server has answered. So, as in a folder, the order of writes is enough to
+keep a store consistent.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from zarr.storage import MemoryStore, ObjectStore
 
 from hesstore.errors import StoreError
 from hesstore.store.places.base import Place
-from hesstore.store.places.claims import holder_of
+from hesstore.store.places.claims import parse_holder
 from hesstore.store.places.lease import Lease, process_space
-from hesstore.store.places.s3_errors import endpoint, explained, url_of
+from hesstore.store.places.s3_errors import endpoint, translating_errors, url_of
 from hesstore.store.schema import BY_NAME, COORDINATE_ATTRS
 
 if TYPE_CHECKING:
@@ -43,19 +44,22 @@ if TYPE_CHECKING:
 
 ROOT = "zarr.json"
 UNFINISHED = ".hesstore-unfinished"
-"""There while a template is being written: what lies beside it is ours, and not a store yet."""
+"""An object that exists while a template is written: the objects next to it are ours, and not a store yet."""
 _TEMPLATE_CLAIM = ".claim-template.json"
 _OF_A_TEMPLATE = re.compile(rf"({'|'.join([*BY_NAME, *COORDINATE_ATTRS])})/(zarr\.json|c/0)")
 
 _LISTED = 1000
-"""Keys that one request lists; a template has fewer."""
+"""Number of keys that one request lists; a template has fewer."""
 
 ONE_PUT = 64 << 20
-"""Bytes up to which an object goes in one request; larger ones go in parts of half that, and appear whole too."""
+"""Size in bytes up to which an object is sent in one request.
+
+Larger ones are sent in parts of half that size, and appear atomically too.
+"""
 
 
-# A wrong address or key must be told of at once. Later the server has answered before, and a sweep of days should
-# outlive a minute of trouble or a request to slow down.
+# A wrong address or key must be reported quickly. Later, when the server has answered before, a sweep of several days
+# should survive a minute without answers, or a request to slow down.
 _BRIEF: ClientConfig = {"connect_timeout": timedelta(seconds=3), "timeout": timedelta(seconds=10)}
 _PATIENT: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=120)}
 _BACKOFF: BackoffConfig = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2}
@@ -64,7 +68,10 @@ _MANY_RETRIES: RetryConfig = {"max_retries": 10, "retry_timeout": timedelta(seco
 
 
 class S3Place(Place):
-    """The objects under ``s3://BUCKET/NAME/``; server and credentials come from the usual AWS variables."""
+    """A store whose objects are under ``s3://BUCKET/NAME/``.
+
+    The server and the credentials come from the usual AWS environment variables.
+    """
 
     def __init__(self, url: str) -> None:
         bucket, _, name = url.removeprefix("s3://").partition("/")
@@ -72,12 +79,12 @@ class S3Place(Place):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]+", bucket) or not name:
             raise StoreError(f"{url}: does not name a bucket and a store in it: give s3://BUCKET/NAME")
         if any(part in {"", ".", ".."} for part in name.split("/")):
-            raise StoreError(f"{url}: has an empty part, . or .. in its name: give another")
+            raise StoreError(f"{url}: has an empty part, . or .. in its name: give another name")
         self.url = f"s3://{bucket}/{name}"
         server = endpoint()
         if server is not None and not _is_http(server):
             raise StoreError(f"{url}: AWS_ENDPOINT_URL={server!r} is not an http:// or https:// URL")
-        with explained(self.url):
+        with translating_errors(self.url):
             self._objects = _connect(bucket, name, server, _PATIENT, _MANY_RETRIES)
             self._brief = _connect(bucket, name, server, _BRIEF, _FEW_RETRIES)
         self._claims: dict[int, Lease] = {}
@@ -93,32 +100,38 @@ class S3Place(Place):
         return self.url
 
     def is_new(self) -> bool:
-        """Whether there is no root ``zarr.json``, which is written last."""
+        """Whether the root ``zarr.json``, which is written last, does not exist."""
         return self._root() is None
 
     def check_exists(self) -> None:
-        """Raise :class:`StoreError` unless there is a root ``zarr.json``."""
+        """Raise :class:`StoreError` unless the root ``zarr.json`` exists."""
         if self._root() is None:
             raise StoreError(f"{self}: no such store: make one with `hesstore sweep {self}`")
 
     def check_creatable(self) -> None:
-        """Raise :class:`StoreError` unless there is nothing, or what a kill left of an unfinished template."""
+        """Raise :class:`StoreError` if there are objects other than those of an unfinished template.
+
+        A process that was killed while it made the store leaves such a template.
+        """
         keys = [key for key, _ in itertools.islice(self._listing(), _LISTED)]
         is_ours = UNFINISHED in keys
         for key in keys:
             is_housekeeping = key == UNFINISHED or key.startswith(_TEMPLATE_CLAIM)
             if not is_housekeeping and not (is_ours and _OF_A_TEMPLATE.fullmatch(key)):
-                raise StoreError(f"{self}: other objects are there, such as {key}, not a store: give another name")
+                raise StoreError(f"{self}: contains other objects, such as {key}, but no store: give another name")
 
     def check_writable(self) -> None:
-        """Nothing: only a write tells, and the claim on a run is the first."""
+        """Do nothing: only a write would show it, and the claim on a run is the first write."""
 
     def create(self, write: Callable[[Store], None]) -> None:
-        """Put the root ``zarr.json`` last: until then this is no store, and the same command completes it."""
+        """Write the template, with the root ``zarr.json`` last.
+
+        Until then this is not a store, and the same command, run again, completes it.
+        """
         template: dict[str, Buffer] = {}
         write(MemoryStore(template))
         root = template.pop(ROOT).to_bytes()
-        with Lease(self._brief, _TEMPLATE_CLAIM, f"{self}: is being made"), explained(self.url):
+        with Lease(self._brief, _TEMPLATE_CLAIM, f"{self}: is being made"), translating_errors(self.url):
             self.check_creatable()
             obstore.put(self._objects, UNFINISHED, b"")
             for key, value in template.items():
@@ -126,16 +139,18 @@ class S3Place(Place):
             try:
                 obstore.put(self._objects, ROOT, root, mode="create")
             except AlreadyExistsError:
-                if self._root() != root:  # ours, if the answer to a first try got lost
-                    raise StoreError(f"{self}: another process made it meanwhile: run the same command again") from None
+                if self._root() != root:  # equal if the answer to a first attempt got lost
+                    raise StoreError(
+                        f"{self}: another process made it in the meantime: run the same command again"
+                    ) from None
             obstore.delete(self._objects, UNFINISHED)
 
     def zarr_store(self, *, read_only: bool) -> Store:
-        """Zarr's object store, with errors explained."""
+        """Zarr's object store, with errors that say what to do."""
         return S3ZarrStore(self._objects, read_only=read_only)
 
     def claim(self, run_id: int) -> AbstractContextManager[object]:
-        """An object that its holder renews; see :class:`hesstore.store.places.lease.Lease`."""
+        """Hold a run by an object that is renewed; see :class:`hesstore.store.places.lease.Lease`."""
         lease = Lease(self._brief, f"status/.claim-{run_id}.json", f"{self}: run {run_id} is being computed")
         self._claims[run_id] = lease
         return lease
@@ -146,46 +161,47 @@ class S3Place(Place):
             self._claims[run_id].check()
 
     def holder(self, run_id: int) -> Holder | None:
-        """The process that the object names, which renews it."""
+        """The process that the claim names."""
         try:
             facts = json.loads(self.fetch(f"status/.claim-{run_id}.json"))
-            return holder_of(facts, is_here=facts.get("processes") == process_space())
+            return parse_holder(facts, is_here=facts.get("processes") == process_space())
         except (FileNotFoundError, ValueError, AttributeError):
             return None
 
-    def written(self, key: str) -> dt.datetime | None:
-        """When the object was put, by the server's clock."""
-        with explained(self.url):
+    def last_modified(self, key: str) -> dt.datetime | None:
+        """The time at which the object was written, by the server's clock; None if it does not exist."""
+        with translating_errors(self.url):
             try:
                 return obstore.head(self._brief, key)["last_modified"]
             except FileNotFoundError:
                 return None
 
     def names(self) -> list[str]:
-        """All objects, without the store's own name."""
+        """The names of all objects, relative to the store."""
         return [key for key, _ in self._listing()]
 
     def fetch(self, key: str) -> bytes:
-        """The object."""
-        with explained(self.url):
+        """The contents of an object."""
+        with translating_errors(self.url):
             return bytes(obstore.get(self._objects, key).bytes())
 
     def put(self, key: str, data: bytes) -> None:
-        """Put the object."""
-        with explained(self.url):
+        """Write an object."""
+        with translating_errors(self.url):
             obstore.put(self._objects, key, data)
 
     def delete(self, key: str) -> None:
-        """Delete the object."""
-        with explained(self.url):
+        """Delete an object."""
+        with translating_errors(self.url):
             obstore.delete(self._objects, key)
 
     def size(self) -> int:
-        """Bytes of all objects."""
+        """Total size of all objects, in bytes."""
         return sum(size for _, size in self._listing())
 
     def _root(self) -> bytes | None:
-        with explained(self.url):
+        """The root ``zarr.json``; None if it does not exist."""
+        with translating_errors(self.url):
             try:
                 return bytes(obstore.get(self._brief, ROOT).bytes())
             except FileNotFoundError as error:
@@ -194,46 +210,46 @@ class S3Place(Place):
                 return None
 
     def _listing(self) -> Iterator[tuple[str, int]]:
-        """Keys, in order, and sizes."""
-        with explained(self.url):
+        """The key and the size in bytes of each object, in the order of the keys."""
+        with translating_errors(self.url):
             for batch in obstore.list(self._brief):
                 for each in batch:
                     yield each["path"], each["size"]
 
 
 class S3ZarrStore(ObjectStore[S3Store]):
-    """Zarr's object store, whose errors say what to do, and which puts what it can in one request."""
+    """Zarr's object store, with errors that say what to do, and with writes in one request where possible."""
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """The object or a part of it; None if it is not there."""
-        with explained(url_of(self.store)):
+        """The contents of an object, or a range of them; None if it does not exist."""
+        with translating_errors(url_of(self.store)):
             return await super().get(key, prototype, byte_range)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> builtins.list[Buffer | None]:
-        """Parts of objects."""
-        with explained(url_of(self.store)):
+        """Ranges of the contents of objects."""
+        with translating_errors(url_of(self.store)):
             return await super().get_partial_values(prototype, key_ranges)
 
     async def exists(self, key: str) -> bool:
-        """Whether there is such an object."""
-        with explained(url_of(self.store)):
+        """Whether an object exists."""
+        with translating_errors(url_of(self.store)):
             return await super().exists(key)
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Write ``value`` under ``key``; kept by the server on return."""
+        """Write ``value`` under ``key``; the server has confirmed it on return."""
         self._check_writable()
         data = value.to_bytes()
-        # By default 5 MB is the limit, and parts whose process was killed stay, unseen and paid for.
+        # By default the limit is 5 MB, and parts whose process was killed stay in the bucket, invisible but paid for.
         is_large = len(data) > ONE_PUT
-        with explained(url_of(self.store)):
+        with translating_errors(url_of(self.store)):
             await obstore.put_async(
                 self.store, key, data, use_multipart=is_large, chunk_size=ONE_PUT // 2, max_concurrency=4
             )
 
     async def _list(self, prefix: str | None = None) -> AsyncGenerator[Any, None]:
-        with explained(url_of(self.store)):
+        with translating_errors(url_of(self.store)):
             async for each in super()._list(prefix):
                 yield each
 
@@ -241,7 +257,7 @@ class S3ZarrStore(ObjectStore[S3Store]):
 def _connect(bucket: str, name: str, server: str | None, client: ClientConfig, retries: RetryConfig) -> S3Store:
     if server is None:
         return S3Store(bucket, prefix=name, client_options=client, retry_config=retries)
-    # Whoever writes http:// means it; the library asks for a second word.
+    # The library refuses http:// unless it is allowed explicitly; a user who writes http:// means it.
     options: ClientConfig = {**client, "allow_http": server.startswith("http://")}
     return S3Store(bucket, prefix=name, endpoint=server, client_options=options, retry_config=retries)
 

@@ -1,4 +1,4 @@
-"""What a server or the network said, as one line that says what to do."""
+"""Errors of an S3 server or of the network, as one line that says what to do."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from obstore.store import S3Store
 
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-"""In the order in which they count."""
+"""Environment variables that name the server; the first one that is set counts."""
 
 _EXPECTED = (exceptions.AlreadyExistsError, exceptions.PreconditionError, exceptions.NotSupportedError)
-"""Answers to conditional requests, for whoever made them."""
+"""Answers to conditional requests; the caller handles them."""
 
 
 def endpoint() -> str | None:
-    """The server that the environment names; None means AWS itself."""
+    """The server that the environment names; None stands for AWS itself."""
     return next((os.environ[name] for name in ENDPOINT_VARIABLES if os.environ.get(name)), None)
 
 
 @contextlib.contextmanager
-def explained(url: str) -> Iterator[None]:
-    """Raise what goes wrong with the store at ``url`` as a :class:`StoreError`.
+def translating_errors(url: str) -> Iterator[None]:
+    """Raise errors about the store at ``url`` as :class:`StoreError`.
 
-    That an object is not there, and that a condition was not met, pass through unchanged.
+    Errors about a missing object (:class:`FileNotFoundError`) or an unmet condition pass through unchanged.
     """
     try:
         yield
@@ -41,25 +41,25 @@ def explained(url: str) -> Iterator[None]:
     except FileNotFoundError as error:
         if "<Code>NoSuchBucket</Code>" not in str(error):
             raise
-        raise _explain(url, error) from error
+        raise _store_error(url, error) from error
     except exceptions.BaseError as error:
-        raise _explain(url, error) from error
+        raise _store_error(url, error) from error
 
 
 def url_of(objects: S3Store) -> str:
-    """The ``s3://`` URL that ``objects`` was made for."""
+    """The ``s3://`` URL of the store whose objects these are."""
     return f"s3://{objects.config['bucket']}/{objects.prefix}"
 
 
-def _explain(url: str, error: Exception) -> StoreError:
+def _store_error(url: str, error: Exception) -> StoreError:
     server, bucket = endpoint() or "AWS", url.removeprefix("s3://").partition("/")[0]
-    said = str(error).partition("\n\nDebug source")[0]
-    found = re.search(r"<Code>(\w+)</Code>", said)
-    answer = re.search(r"status code: (\d+ [A-Za-z ]+)", said)
+    message = str(error).partition("\n\nDebug source")[0]
+    found = re.search(r"<Code>(\w+)</Code>", message)
+    answer = re.search(r"status code: (\d+ [A-Za-z ]+)", message)
     code = found[1] if found else answer[1].strip() if answer else ""
     if code == "NoSuchBucket":
-        return StoreError(f"{url}: there is no bucket {bucket} at {server}: make it first, or give another")
-    if "169.254.169.254" in said or "MissingSecretAccessKey" in str(error):
+        return StoreError(f"{url}: bucket {bucket} does not exist at {server}: create it first, or give another")
+    if "169.254.169.254" in message or "MissingSecretAccessKey" in str(error):
         return StoreError(
             f"{url}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (files in ~/.aws are not read), "
             "or AWS_SKIP_SIGNATURE=true for a public bucket"
@@ -68,11 +68,11 @@ def _explain(url: str, error: Exception) -> StoreError:
         answer and answer[1].startswith(("401", "403"))
     ):
         return StoreError(
-            f"{url}: {server} denies access ({code}): check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and what they "
-            f"may do in bucket {bucket}"
+            f"{url}: {server} denies access ({code}): check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and their "
+            f"permissions in bucket {bucket}"
         )
-    if "PermanentRedirect" in said or "AuthorizationHeaderMalformed" in said or "without LOCATION" in said:
-        return StoreError(f"{url}: bucket {bucket} is in another region: set AWS_REGION to its own")
+    if "PermanentRedirect" in message or "AuthorizationHeaderMalformed" in message or "without LOCATION" in message:
+        return StoreError(f"{url}: bucket {bucket} is in another region: set AWS_REGION to that region")
     if answer is None:
         return StoreUnreachableError(
             f"{url}: can't reach {server} ({_cause(str(error))}): check AWS_ENDPOINT_URL and the network, then run the "
@@ -82,11 +82,11 @@ def _explain(url: str, error: Exception) -> StoreError:
 
 
 def _cause(text: str) -> str:
-    """Why no answer came: the innermost reason in the library's dump, else what it said itself."""
+    """The innermost reason why the server did not answer, as far as the library's message names one."""
     for reason in ("Connection refused", "Name or service not known", "Connection reset", "Network is unreachable"):
         if reason in text:
             return reason.lower()
     if "TimedOut" in text or "timed out" in text:
         return "no answer in time"
-    said = text.partition("\n\nDebug source")[0]
-    return said.rsplit(" - ", 1)[-1]
+    message = text.partition("\n\nDebug source")[0]
+    return message.rsplit(" - ", 1)[-1]

@@ -1,4 +1,7 @@
-"""A store packed into one ``.zip`` file by :mod:`hesstore.exporting.zip_archive`: read where it lies, never written."""
+"""A store that :mod:`hesstore.exporting.zip_archive` packed into one ``.zip`` file.
+
+It is read without unpacking, and it is never written.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteReques
 from zarr.storage import ZipStore
 
 from hesstore.errors import CorruptStoreError, StoreError
-from hesstore.store.places.base import Place
+from hesstore.store.places.base import LocalPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,93 +25,88 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer, BufferPrototype
 
 SUMS = "SHA256SUMS"
-BESIDE = ("config.toml", "environment.json", SUMS)
-"""Members for people, beside the store's own files."""
+EXTRA_MEMBERS = ("config.toml", "environment.json", SUMS)
+"""Members of the zip file that are meant for people, and are not part of the store."""
 LEFT_OUT = "left_out"
-"""The root attribute with the names of the arrays that a pack without vectors lacks, a space between two."""
+"""The root attribute that lists the variables which were left out of a pack, separated by spaces."""
+
+_GET_AGAIN = "copy or download the zip file again"
 
 _HEADER = 30
-"""Bytes of a member's header before its name."""
+"""Length of a member's local header before the member's name, in bytes."""
 
 
-class ZipPlace(Place):
-    """The file ``path``."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @property
-    def location(self) -> Path:
-        """The file."""
-        return self.path
-
-    @property
-    def address(self) -> str:
-        """The file's absolute path."""
-        return str(self.path.absolute())
+class ZipPlace(LocalPlace):
+    """A store in the zip file ``path``; it can only be read."""
 
     def is_new(self) -> bool:
-        """Whether there is nothing."""
+        """Whether the file does not exist."""
         return not self.path.exists()
 
     def check_exists(self) -> None:
-        """Raise :class:`StoreError` unless there is a zip file with a store in it and nothing that leads outside."""
+        """Raise :class:`StoreError` unless this is a zip file that contains a store and no unsafe member names."""
         if not self.path.exists():
             raise StoreError(f"{self}: no such packed store")
         if "zarr.json" not in self._sizes():
             raise StoreError(f"{self}: is a zip file without a store at its top: it has no zarr.json there")
 
     def check_creatable(self) -> None:
-        """Raise :class:`StoreError`."""
+        """Raise :class:`StoreError`: a packed store is never written."""
         self.check_writable()
 
     def check_writable(self) -> NoReturn:
-        """Raise :class:`StoreError`."""
+        """Raise :class:`StoreError`: a packed store is never written."""
         if self.is_new():
-            raise StoreError(f"{self}: is the name of a packed store, which is read only: give that of a folder")
+            raise StoreError(f"{self}: is the name of a packed store, which is read only: give the name of a folder")
         raise StoreError(f"{self}: is a packed store, which is read only: unzip it into a folder first")
 
     def create(self, write: Callable[[Store], None]) -> NoReturn:  # noqa: ARG002
-        """Raise :class:`StoreError`."""
+        """Raise :class:`StoreError`: a packed store is never written."""
         self.check_writable()
 
     def zarr_store(self, *, read_only: bool) -> Store:
-        """Zarr's store in a zip file, with errors explained; raises :class:`StoreError` if it is to be written."""
+        """Zarr's store in the zip file.
+
+        Raises
+        ------
+        StoreError
+            If ``read_only`` is False.
+        """
         if not read_only:
             self.check_writable()
         return _ZipStore(self.path)
 
     def claim(self, run_id: int) -> NoReturn:  # noqa: ARG002
-        """Raise :class:`StoreError`."""
+        """Raise :class:`StoreError`: a packed store is never written."""
         self.check_writable()
 
     def check_claim(self, run_id: int) -> None:
-        """Nothing: there are no claims."""
+        """Do nothing: a packed store has no claims."""
 
     def names(self) -> list[str]:
-        """The members that are files of the store."""
+        """The names of the members that belong to the store."""
         return sorted(self._sizes())
 
     def fetch(self, key: str) -> bytes:
-        """The member's contents, of which the checksum is right."""
-        with _explained(self.path, key), zipfile.ZipFile(self.path) as archive:
+        """The contents of a member, after a check of its checksum."""
+        with _translating_errors(self.path, key), zipfile.ZipFile(self.path) as archive:
             return archive.read(key)
 
     def put(self, key: str, data: bytes) -> NoReturn:  # noqa: ARG002
-        """Raise :class:`StoreError`."""
+        """Raise :class:`StoreError`: a packed store is never written."""
         self.check_writable()
 
     def delete(self, key: str) -> NoReturn:  # noqa: ARG002
-        """Raise :class:`StoreError`."""
+        """Raise :class:`StoreError`: a packed store is never written."""
         self.check_writable()
 
     def size(self) -> int:
-        """Bytes of the store's files."""
+        """Total size of the store's files, in bytes."""
         return sum(self._sizes().values())
 
     def _sizes(self) -> dict[str, int]:
-        """Bytes of each file of the store, by name."""
-        with _explained(self.path), zipfile.ZipFile(self.path) as archive:
+        """The size in bytes of each file of the store, by name."""
+        with _translating_errors(self.path), zipfile.ZipFile(self.path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
         for member in members:
             name = member.filename
@@ -116,24 +114,27 @@ class ZipPlace(Place):
                 raise StoreError(f"{self}: the name of a member, {name!r}, leads out of the store")
         sizes = {member.filename: member.file_size for member in members}
         if len(sizes) < len(members):
-            raise StoreError(f"{self}: has two members of one name")
-        return {name: size for name, size in sizes.items() if name not in BESIDE}
+            raise StoreError(f"{self}: has two members with the same name")
+        return {name: size for name, size in sizes.items() if name not in EXTRA_MEMBERS}
 
 
 class _ZipStore(ZipStore):
-    """Zarr's store in a zip file, whose errors say what to do, and which reads parts of a member without the rest."""
+    """Zarr's store in a zip file, with errors that say what to do.
+
+    It also reads a range of bytes of an uncompressed member without reading the rest.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, mode="r")
 
     def _sync_open(self) -> None:
-        with _explained(self.path):
+        with _translating_errors(self.path):
             super()._sync_open()
 
     def _get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        if not self._is_open:  # unpickled in another process; not every zarr opens it before it comes here
+        if not self._is_open:  # it was unpickled in another process, and not every zarr version opens it first
             self._sync_open()
-        with _explained(self.path, key):
+        with _translating_errors(self.path, key):
             member = self._zf.NameToInfo.get(key)
             if byte_range is None or member is None or member.compress_type != zipfile.ZIP_STORED:
                 return super()._get(key, prototype, byte_range)
@@ -141,7 +142,7 @@ class _ZipStore(ZipStore):
             return prototype.buffer.from_bytes(self._part(member, start, stop))
 
     def _part(self, member: zipfile.ZipInfo, start: int, stop: int) -> bytes:
-        """Some bytes of a member that is not compressed; their own checksum is in them."""
+        """A range of bytes of an uncompressed member; the chunk's own codec checks them."""
         file: Any = self._zf.fp
         header = os.pread(file.fileno(), _HEADER, member.header_offset)
         if header[:4] != b"PK\3\4":
@@ -151,7 +152,7 @@ class _ZipStore(ZipStore):
 
 
 def _between(byte_range: ByteRequest, size: int) -> tuple[int, int]:
-    """First and last position of what is asked for, of ``size`` bytes."""
+    """The first position of a byte range, and the one after its last, in ``size`` bytes."""
     match byte_range:
         case RangeByteRequest(start, end):
             return start, min(end, size)
@@ -162,13 +163,13 @@ def _between(byte_range: ByteRequest, size: int) -> tuple[int, int]:
 
 
 @contextmanager
-def _explained(path: Path, member: str = "") -> Iterator[None]:
-    """Turn what reading a damaged zip file raises into an error of ours."""
+def _translating_errors(path: Path, member: str = "") -> Iterator[None]:
+    """Raise errors about a damaged zip file as :class:`StoreError`, or :class:`CorruptStoreError` for a member."""
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         if member:
-            raise CorruptStoreError(f"{path}: its member {member} is damaged ({error}): get it anew") from error
-        raise StoreError(f"{path}: is not a zip file, or not all of one ({error}): get it anew") from error
+            raise CorruptStoreError(f"{path}: its member {member} is damaged ({error}): {_GET_AGAIN}") from error
+        raise StoreError(f"{path}: is not a zip file, or an incomplete one ({error}): {_GET_AGAIN}") from error
     except IsADirectoryError:
         raise StoreError(f"{path}: is a folder, not a packed store") from None

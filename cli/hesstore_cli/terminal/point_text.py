@@ -1,0 +1,31 @@
+"""A grid point in words: its place and its main results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PHASES = {"fitting": "fit", "analysing": "analysis: spectrum and class geometry"}
+"""The phases of a grid point, as they are shown."""
+
+
+def l2_text(l2: float) -> str:
+    """Return ``λ = 0.006``."""
+    return f"λ = {l2:.10g}"
+
+
+def point_text(run: int, l2: float) -> str:
+    """Return ``run 0, λ = 0.006``."""
+    return f"run {run}, {l2_text(l2)}"
+
+
+def result_pieces(facts: Mapping[str, Any]) -> list[str]:
+    """Return the main results of a complete grid point, one text each, without those that an import lacks."""
+    forms = (
+        ("test_accuracy", "test accuracy {test_accuracy:.3f}"),
+        ("worst_class", "worst class {worst_class}: {worst_class_accuracy:.3f}"),
+        ("eigenvalue", "μ₁ {eigenvalue:.4g}"),
+    )
+    return [form.format_map(facts) for name, form in forms if facts[name] is not None]

@@ -1,0 +1,143 @@
+"""The steps that prepare an experiment: build the network, move the data, check both, and choose the sizes.
+
+The steps stand in the order of :meth:`hesstore.engine.experiment.Experiment.prepare`. Each raises before anything is
+written, and memory is checked before it is taken.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import partial
+from typing import TYPE_CHECKING
+
+from hesstore.curvature import model_check
+from hesstore.engine import work_sizes
+from hesstore.errors import ConfigError
+from hesstore.problem import datasets, models
+from hesstore.problem.seeds import derived_seed
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from hesstore.config import SweepConfig
+    from hesstore.engine.work_sizes import Sizes
+    from hesstore.problem.models import FlatModel
+
+    Rows = tuple[Tensor, Tensor]
+
+
+def build_model(config: SweepConfig, data: datasets.ClassificationData, seed: int) -> FlatModel:
+    """Build the config's network for the data, on the CPU, with the initial weights of a derived seed."""
+    return models.build(config.model, config.hidden, data.input_shape, data.num_classes, seed)
+
+
+def build_network(
+    config: SweepConfig, data: datasets.ClassificationData, device: torch.device, dtype: torch.dtype
+) -> FlatModel:
+    """Build the network with the first run's initial weights.
+
+    The MLP's parameters are counted, and the memory for them checked, before the network is built. A custom network
+    is built several times, to check that equal seeds give equal networks.
+
+    Raises
+    ------
+    ConfigError
+        If the network has no room in memory, or k is not below its number of parameters.
+    ModelError
+        If the network can't be built, or differs each time.
+    """
+    seed = derived_seed("init", config.seeds[0])
+    if _is_custom(config):
+        model = build_model(config, data, seed)
+        model_check.check_factory(partial(build_model, config, data), model, config.model, seed)
+    else:
+        widths = (math.prod(data.input_shape), *config.hidden, data.num_classes)
+        parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(widths))
+        work_sizes.check_memory(device, parameters, config.k, dtype.itemsize)
+        model = build_model(config, data, seed)
+    if config.k >= model.layout.size:
+        raise ConfigError(f"k: {config.k} must be below the number of parameters, {model.layout.size}")
+    return model
+
+
+def move_data(
+    config: SweepConfig, data: datasets.ClassificationData, device: torch.device, dtype: torch.dtype
+) -> tuple[datasets.ClassificationData, Rows]:
+    """Move the data to the device and precision of the computation; select the training rows of the Hessian.
+
+    Returns
+    -------
+    data : ClassificationData
+        The data on the device.
+    rows : (Tensor, Tensor)
+        The inputs and labels of the Hessian's rows: all training rows (the same tensors, not a copy), or as many as
+        the config asks for, drawn by class.
+
+    Raises
+    ------
+    DataError
+        If there are fewer rows than the config asks for, or a finite value overflows in ``dtype``.
+    """
+    count = config.hessian_samples
+    chosen = datasets.stratified_indices(data.train.y, count).to(device) if count else None
+    moved = data.to(device, dtype)
+    if data.train.x.dtype != dtype:
+        datasets.check_data(moved, f"{config.dataset} in {config.dtype}")
+    x, y = moved.train
+    return moved, (x, y) if chosen is None else (x[chosen], y[chosen])
+
+
+def check_network(config: SweepConfig, model: FlatModel, data: datasets.ClassificationData) -> None:
+    """Try a custom network on a few rows; raise if it has no Hessian, and warn if its Hessian is of limited use.
+
+    Raises
+    ------
+    ModelError
+        If E is not a twice differentiable function of the parameters alone.
+    """
+    if not _is_custom(config):
+        return
+    few = _few_rows(data.train)
+    model_check.issue_warnings(model_check.ModelCheck(model, config.model, *few, data.num_classes).run())
+
+
+def _few_rows(split: datasets.Split) -> datasets.Split:
+    """A few rows of each class."""
+    rows = datasets.stratified_indices(split.y, min(model_check.ROWS, len(split.y))).to(split.y.device)
+    return datasets.Split(split.x[rows], split.y[rows])
+
+
+def choose_sizes(config: SweepConfig, model: FlatModel, rows: Rows) -> Sizes:
+    """Choose how many models and rows the device processes together, as far as the config leaves it open.
+
+    Raises
+    ------
+    ConfigError
+        If the models have no room in memory together.
+    """
+    x, y = rows
+    sizes = work_sizes.choose(
+        model, x, y, models=config.models, chunk_rows=config.chunk_rows, memory_gib=config.memory_gib
+    )
+    together = min(sizes.models, len(config.l2) * len(config.runs()))
+    work_sizes.check_memory(x.device, model.layout.size, config.k, x.dtype.itemsize, together)
+    return sizes
+
+
+def check_stack(config: SweepConfig, model: FlatModel, rows: Rows, sizes: Sizes) -> None:
+    """Check that several copies of a custom network can be computed together, if they are to be.
+
+    Raises
+    ------
+    ModelError
+        If they can't be computed together, or their Hessians then differ.
+    """
+    if _is_custom(config) and sizes.models > 1:
+        model_check.check_stack(model, config.model, *rows)
+
+
+def _is_custom(config: SweepConfig) -> bool:
+    """Whether the network comes from the user's code, not from hesstore."""
+    return config.model != "mlp"

@@ -1,0 +1,82 @@
+"""A short probe of this machine's speed: a few training steps and Hessian products on the real data and network."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hesstore.engine.experiment import Experiment
+
+STEPS_TOGETHER = 50
+"""Number of training steps per measurement."""
+
+BUDGET = {"step": 0.4, "product": 0.8, "vector": 0.1}
+"""Seconds for each part of the probe, in addition to one warm-up each. The sweep uses what the warm-up traces."""
+
+BASIS_SIZE = 32
+"""Number of vectors against which one vector is orthogonalised in the probe."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The seconds that each step of the work takes, for one model.
+
+    Attributes
+    ----------
+    step : float
+        One training step.
+    product : float
+        One Hessian product.
+    vector : float
+        One pass over one Lanczos vector, to orthogonalise another one against it.
+    """
+
+    step: float
+    product: float
+    vector: float
+
+
+def measure_rates(experiment: Experiment, fits: int, analyses: int) -> Rates:
+    """Measure the rates at the initial weights, with as many models side by side as the sweep will use.
+
+    No random number is drawn. The programs that are traced stay with the experiment.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    fits, analyses : int
+        The number of fits and of analyses side by side. Without fits, ``step`` is 0.
+    """
+    theta = experiment.model.theta()
+    step = 0.0
+    if fits:
+        trainer = experiment.trainer(fits)
+        step = _mean_seconds(lambda: trainer.take_steps(STEPS_TOGETHER), BUDGET["step"]) / STEPS_TOGETHER / fits
+    hessian, cache = experiment.hessian, experiment.sizes.cache_bytes
+    stacked = theta.repeat(analyses, 1)
+    operator = hessian.at(theta, cache_bytes=cache) if analyses == 1 else hessian.at_each(stacked, cache_bytes=cache)
+    v = torch.full_like(operator.theta, theta.numel() ** -0.5)
+    basis = theta.new_full((BASIS_SIZE, theta.numel()), theta.numel() ** -0.5)
+    # .item() waits for the device.
+    return Rates(
+        step=step,
+        product=_mean_seconds(lambda: operator.matvec(v).sum().item(), BUDGET["product"]) / analyses,
+        vector=_mean_seconds(lambda: (basis.T @ (basis @ basis[0])).sum().item(), BUDGET["vector"]) / BASIS_SIZE,
+    )
+
+
+def _mean_seconds(run: Callable[[], object], budget: float) -> float:
+    """The mean seconds of ``run`` over about ``budget`` seconds, after one call to warm up."""
+    run()
+    began, count, took = time.perf_counter(), 0, 0.0
+    while not count or took < budget:
+        run()
+        count, took = count + 1, time.perf_counter() - began
+    return took / count

@@ -1,0 +1,139 @@
+"""The contents of a store at one moment: what a netCDF file receives while a sweep may still be running.
+
+Small variables are read when the snapshot is taken, the status first. Large arrays are read later, one grid point at a
+time, and only those that the status promises; a digest shows whether they are the ones of that moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from hesstore.errors import CorruptStoreError, ExportError
+from hesstore.store.decoding import decoding
+from hesstore.store.digest import digest
+from hesstore.store.identity import identity_of
+from hesstore.store.origin import origin_of
+from hesstore.store.schema import AXIS, BY_NAME, Point, Run, Status, promised_large
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import xarray as xr
+    from numpy.typing import NDArray
+
+_NEEDED = ("status", "seed", "direction")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A Dataset whose small variables are in memory, and whose large variables are in the store.
+
+    Attributes
+    ----------
+    ds : Dataset
+        The Dataset.
+    """
+
+    ds: xr.Dataset
+
+    @classmethod
+    def take(cls, ds: xr.Dataset) -> Self:
+        """Read the small variables: the status first, so that it promises nothing that is not read after it.
+
+        Raises
+        ------
+        ExportError
+            If the Dataset is not one of a store with runs and grid.
+        CorruptStoreError
+            If a small variable is damaged.
+        """
+        if any(name not in ds for name in _NEEDED) or ds["status"].dims != ("run", AXIS):
+            raise ExportError(
+                f"{', '.join(_NEEDED)} are missing, or status does not have the dimensions run and {AXIS}: give a "
+                "store, or the whole Dataset of one"
+            )
+        ds, large = ds.copy(), set(_large(ds))
+        for name in ("status", *ds.variables):
+            if name not in large:
+                with decoding(str(name)):
+                    ds.variables[name].load()
+        return cls(ds)
+
+    def of_run(self, run: int) -> Snapshot:
+        """The part of one run."""
+        return Snapshot(self.ds.sel(run=[run]))
+
+    @cached_property
+    def large(self) -> list[str]:
+        """The names of the large variables."""
+        return _large(self.ds)
+
+    @cached_property
+    def small(self) -> xr.Dataset:
+        """The other variables and the coordinates."""
+        return self.ds.drop_vars(self.large)
+
+    def points(self) -> Iterator[tuple[int, Point, Status]]:
+        """All grid points: the position of the run in the Dataset, the grid point, and its status."""
+        grid = self.ds[AXIS].values.tolist()
+        columns = (self.ds[name].values.tolist() for name in ("run", "seed", "direction"))
+        runs = [Run(*values) for values in zip(*columns, strict=True)]
+        for (row, index), status in np.ndenumerate(self.ds["status"].values):
+            point = Point(runs[row], index, grid[index])
+            with decoding(f"status {_where(point)}"):
+                yield row, point, Status(int(status))
+
+    def nbytes(self) -> int:
+        """The size of all values, before compression."""
+        size = {name: self.ds.variables[name][0, 0].nbytes for name in self.large}
+        at = {status: sum(size.get(name, 0) for name in self._promised(status)) for status in Status}
+        return self.small.nbytes + sum(at[status] for _, _, status in self.points())
+
+    def read_large(self, row: int, point: Point, status: Status) -> dict[str, NDArray[Any]]:
+        """Read the large arrays of a grid point that its status promises.
+
+        Raises
+        ------
+        CorruptStoreError
+            If an array is damaged, or if the arrays do not agree with the digest of the grid point.
+        """
+        arrays = {}
+        for name in self._promised(status):
+            if name in self.large:
+                with decoding(f"{name} {_where(point)}"):
+                    arrays[name] = self.ds.variables[name][row, point.index].values
+        if arrays and not self._are_intact(row, point, status, arrays):
+            missing = [name for name, values in arrays.items() if np.isnan(values).all()]
+            raise CorruptStoreError(
+                f"{', '.join(missing or arrays)} {_where(point)}: missing, damaged or replaced during the export: "
+                "export again, or run `hesstore verify`"
+            )
+        return arrays
+
+    def _promised(self, status: Status) -> tuple[str, ...]:
+        """The large arrays that a store has at a grid point with this status."""
+        return promised_large(identity_of(self.ds.attrs), status)
+
+    def _are_intact(self, row: int, point: Point, status: Status, arrays: dict[str, NDArray[Any]]) -> bool:
+        """Whether the arrays agree with the digest or, if it also covers others, are finite where they must be."""
+        # At a fitted grid point, the digest may already be that of the analysis: it is written before the status.
+        is_covered = status == Status.COMPLETE and arrays.keys() == set(self._promised(status))
+        if is_covered and "digest" in self.ds.variables:
+            return int(self.ds["digest"].values[row, point.index]) == digest(point.run, point.l2, arrays)
+        if origin_of(self.ds.attrs).is_import:  # the files may have lacked them
+            return True
+        return all(np.isfinite(arrays[name]).all() for name in ("weights", "gradient") if name in arrays)
+
+
+def _large(ds: xr.Dataset) -> list[str]:
+    """The variables that are large in the schema and have all of their dimensions."""
+    known = {name: variable.dims for name, variable in BY_NAME.items() if variable.is_large}
+    return [str(name) for name in ds.data_vars if known.get(str(name)) == ds.variables[name].dims]
+
+
+def _where(point: Point) -> str:
+    return f"of run {point.run.id} at λ = {point.l2:.10g}"

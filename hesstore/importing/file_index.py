@@ -1,0 +1,98 @@
+"""The files to import by run ID and λ. It is known before the config: the config's grid and runs follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from hesstore.config import SweepConfig
+from hesstore.config.l2_grid import L2_DECIMALS
+from hesstore.errors import ConfigError
+from hesstore.importing import readers
+from hesstore.importing.sources import Sources, duplicate_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from hesstore.importing.readers import AccuracyRow, AccuracyTable
+
+Key = tuple[int, float]
+"""The run ID and λ of a grid point, while its run and the grid are not known yet."""
+
+
+@dataclass(frozen=True)
+class FileIndex:
+    """The files to import by run ID and λ.
+
+    Attributes
+    ----------
+    sources : Sources
+        The files.
+    """
+
+    sources: Sources
+    _known_by_text: dict[int, dict[str, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @cached_property
+    def manifest_config(self) -> SweepConfig | None:
+        """The config in the manifest, if there is a manifest with a valid one."""
+        header = self.sources.header
+        if header is None:
+            return None
+        try:
+            return SweepConfig.from_mapping(header["config"])
+        except (KeyError, ConfigError, TypeError):
+            return None
+
+    @property
+    def manifest_l2(self) -> tuple[float, ...]:
+        """The grid in the manifest."""
+        return self.manifest_config.l2 if self.manifest_config else ()
+
+    @cached_property
+    def tables(self) -> dict[int, AccuracyTable]:
+        """The tables of losses and accuracies, by run ID."""
+        return {run: readers.read_accuracies(path) for run, path in sorted(self.sources.tables.items())}
+
+    @cached_property
+    def rows(self) -> dict[Key, AccuracyRow]:
+        """The rows of these tables."""
+        return {(run, l2): row for run, table in self.tables.items() for l2, row in table.rows.items()}
+
+    @cached_property
+    def paths(self) -> dict[str, dict[Key, Path]]:
+        """The files of each other kind."""
+        return {kind: self._by_key(files) for kind, files in self.sources.files.items()}
+
+    @cached_property
+    def keys(self) -> list[Key]:
+        """The run ID and λ of every grid point that has at least one file, in ascending order."""
+        return sorted({*self.rows, *chain.from_iterable(self.paths.values())})
+
+    def has(self, kind: str, key: Key) -> bool:
+        """Whether a grid point has a file of this kind."""
+        return key in (self.rows if kind == "accuracy" else self.paths[kind])
+
+    def _by_key(self, files: Mapping[tuple[int, str], Path]) -> dict[Key, Path]:
+        found: dict[Key, Path] = {}
+        for (run, text), path in files.items():
+            key = run, self._l2_of(text)
+            if key in found:
+                raise duplicate_error(found[key], path)
+            found[key] = path
+        return found
+
+    def _l2_of(self, text: str) -> float:
+        """λ from the text in a file name: names round λ, so a known value that rounds to this text is preferred."""
+        decimals = len(text.partition(".")[2])
+        if decimals not in self._known_by_text:
+            self._known_by_text[decimals] = {f"{l2:.{decimals}f}": l2 for l2 in self._known_l2}
+        return self._known_by_text[decimals].get(text, round(float(text), L2_DECIMALS))
+
+    @cached_property
+    def _known_l2(self) -> list[float]:
+        """The λ that tables and manifest give with all their digits."""
+        return sorted({*(l2 for _, l2 in self.rows), *self.manifest_l2})

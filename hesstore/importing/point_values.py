@@ -1,0 +1,110 @@
+"""The values of one grid point as its files give them, in the order and with the signs of the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hesstore.errors import ImportFilesError
+from hesstore.exporting.percent import fraction
+from hesstore.importing import readers
+from hesstore.store.writing import PROMISES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from hesstore.importing.import_plan import ImportPlan
+    from hesstore.importing.readers import AccuracyRow
+    from hesstore.store.schema import Point, StoreSpec
+
+
+def fill_values(spec: StoreSpec) -> dict[str, Any]:
+    """The value of each variable at a grid point about which nothing is known."""
+    sizes, empty = spec.sizes, {}
+    for variable in (each for each in spec.variables if each.name not in PROMISES):
+        shape = tuple(sizes[dim] for dim in variable.dims[2:])
+        empty[variable.name] = "" if variable.dtype == "string" else np.full(shape, variable.fill, variable.dtype)
+    return empty
+
+
+def read_values(plan: ImportPlan, point: Point) -> dict[str, Any]:
+    """Read all files of a grid point; only the order of the modes and the signs of the vectors are changed.
+
+    Raises
+    ------
+    ImportFilesError
+        If a file does not agree with the others.
+    """
+    values = _read_eigenpairs(plan, point)
+    if path := plan.path("gradients", point):
+        values["gradient"] = np.concatenate(list(readers.read_gradients(path, plan.shapes).values()))
+    if path := plan.path("weights", point):
+        values["weights"] = read_flat_weights(path, plan.shapes)
+    if row := plan.row(point):
+        values |= _accuracy_values(row, plan.num_classes, plan.index.sources.tables[point.run.id])
+    return values
+
+
+def read_flat_weights(path: Path, shapes: readers.Shapes) -> NDArray[np.float32]:
+    """(P,) the weights in a file."""
+    return np.concatenate([array.reshape(-1) for array in readers.read_weights(path, shapes).values()])
+
+
+def _read_eigenpairs(plan: ImportPlan, point: Point) -> dict[str, NDArray[Any]]:
+    """Eigenvalues in the order of the store, and eigenvectors whose largest entry is positive."""
+    values: dict[str, NDArray[Any]] = {}
+    if path := plan.path("eigenvectors", point):
+        vectors = _read_eigenvectors(path, plan)
+        peaks = np.take_along_axis(vectors, np.abs(vectors).argmax(1)[:, None], 1)
+        values["eigenvectors"] = np.where(peaks < 0, -vectors, vectors)
+    if path := plan.path("eigenvalues", point):
+        eigenvalues = readers.read_eigenvalues(path)
+        _check_count(len(eigenvalues), plan.modes, path)
+        distance = {"LM": np.abs(eigenvalues), "LA": eigenvalues, "SA": -eigenvalues}[plan.config.which]
+        rank = np.argsort(-distance, kind="stable")  # NaN last
+        values["eigenvalues"] = eigenvalues[rank]
+        if "eigenvectors" in values:
+            values["eigenvectors"] = values["eigenvectors"][rank]
+    return values
+
+
+def _read_eigenvectors(path: Path, plan: ImportPlan) -> NDArray[np.float32]:
+    """(k, P) the eigenvectors in a file, in its order and with its signs."""
+    rows: list[NDArray[np.float32]] = []
+    for vector in readers.read_eigenvectors(path, plan.size):
+        if len(rows) == plan.modes:
+            raise ImportFilesError(f"{path}: line {len(rows) + 1}: expected only {plan.modes} lines, one per eigenpair")
+        rows.append(vector)
+    _check_count(len(rows), plan.modes, path)
+    return np.stack(rows)
+
+
+def _check_count(count: int, modes: int, path: Path) -> None:
+    if count != modes:
+        raise ImportFilesError(f"{path}: expected {modes} lines, one per eigenpair, found {count}")
+
+
+def _accuracy_values(row: AccuracyRow, num_classes: int, path: Path) -> dict[str, Any]:
+    class_accuracy = np.full((2, num_classes), np.nan)
+    if row.classes:
+        if len(row.classes) != num_classes:
+            raise ImportFilesError(f"{path}: expected {num_classes} classes, found {len(row.classes)}")
+        class_accuracy[1] = fraction(np.array(row.classes))
+    return {
+        "loss": np.array([row.train_loss, row.test_loss]),
+        "penalty": _difference(row.train_reg_loss, row.train_loss),
+        "accuracy": np.array([np.nan, fraction(np.array([row.test_accuracy]))[0]]),
+        "class_accuracy": class_accuracy,
+    }
+
+
+def _difference(total: float, part: float) -> float:
+    """The number that gives exactly ``total`` when it is added to ``part``, if such a number exists."""
+    near = total - part
+    for candidate in (near, np.nextafter(near, np.inf), np.nextafter(near, -np.inf)):
+        if part + candidate == total:
+            return float(candidate)
+    return near

@@ -1,0 +1,198 @@
+"""Maps of class × mode at one grid point: shares of the curvature, and responses to steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+
+from hesstore.analysis import sensitivity
+from hesstore.errors import AnalysisError
+from hesstore.plots import style
+from hesstore.plots.run_data import class_names, complete_point, default_l2, run_name
+from hesstore.store.schema import AXIS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import xarray as xr
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+_NAMES = ("class_curvature", "class_slope", "confusion", "eigenvalues")
+_SIGN_FROM = 0.06
+"""Share of the colour range above which a negative cell shows a minus sign."""
+
+_NO_RESPONSES = "responses: sweep with --response above 0"
+
+
+@style.in_style
+def classes(ds: xr.Dataset, run: int = 0, l2: float | None = None, split: str = "train") -> Figure:
+    """Draw a map of class × mode at one grid point that shows which classes cause the curvature of which modes.
+
+    Each cell is the class's share of the curvature along the eigenvector, π_c vᵀH_c v / Σ_c π_c vᵀH_c v
+    (:func:`hesstore.analysis.sensitivity`). The shares of a mode sum to 1 and can be negative. The eigenvalues are
+    written above the map.
+
+    Parameters
+    ----------
+    ds : Dataset
+        A store.
+    run : int
+        Run ID.
+    l2 : float, optional
+        λ of a complete grid point; by default the last one before the first class is lost.
+    split : str
+        ``"train"`` or ``"test"``: the rows whose loss is used.
+
+    Raises
+    ------
+    AnalysisError
+        If the run or grid point does not exist or is not complete, or the store lacks the variables.
+    """
+    where = default_l2(ds, run) if l2 is None else l2
+    figure = style.new_figure(*_size(ds, 1))
+    axes = figure.subplots()
+    draw_classes(axes, ds, run, where, split)
+    figure.suptitle(f"λ = {where:g}, {run_name(ds, run)}, {split} split", fontsize=9, x=0.01, ha="left")
+    return figure
+
+
+def draw_classes(axes: Axes, ds: xr.Dataset, run: int, l2: float, split: str) -> None:
+    """Draw the axes of :func:`classes` and their colour bar."""
+    point = complete_point(ds, run, l2, *_NAMES)
+    shares = sensitivity(point, run, split)["curvature_share"].isel({AXIS: 0}).transpose("label", "mode").values
+    _require_some(shares, l2, run, "shares of the curvature: sweep with data that has rows of every class")
+    _draw_map(axes, class_names(ds), shares)
+    _name_modes(axes, point["eigenvalues"].isel({"run": 0, AXIS: 0}).values)
+    _draw_colour_bar(axes, "share of the curvature\nalong the mode", shares)
+
+
+@style.in_style
+def response(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
+    """Draw how the test accuracy of each class changes for a step along each mode, at one grid point.
+
+    The upper map is for a step along −v, the lower for one along +v. The step ends where the quadratic model of the
+    training loss has risen by the setting ``response`` of the sweep, 0.1 nat by default.
+
+    Parameters
+    ----------
+    ds : Dataset
+        A store.
+    run : int
+        Run ID.
+    l2 : float, optional
+        λ of a complete grid point; by default the last one before the first class is lost.
+
+    Raises
+    ------
+    AnalysisError
+        If the run or grid point does not exist or is not complete, or has no responses.
+    """
+    where = default_l2(ds, run) if l2 is None else l2
+    point = complete_point(ds, run, where, "class_response", "eigenvalues").isel({"run": 0, AXIS: 0})
+    changes = point["class_response"].transpose("sign", "label", "mode")
+    _require_some(changes.values, where, run, _NO_RESPONSES)
+    figure = style.new_figure(*_size(ds, 2))
+    panels = figure.subplots(2, 1, sharex=True)
+    for axes, sign, values in zip(panels, ("−", "+"), changes.values, strict=True):
+        _draw_map(axes, class_names(ds), values, _limit(changes.values))
+        axes.set_ylabel(f"class, step along {sign}v")
+    panels[0].set_xlabel("")
+    _name_modes(panels[0], point["eigenvalues"].values)
+    _draw_colour_bar(panels, "change of the class's test accuracy", changes.values)
+    figure.suptitle(f"λ = {where:g}, {run_name(ds, run)}", fontsize=9, x=0.01, ha="left")
+    return figure
+
+
+def draw_response(axes: Axes, ds: xr.Dataset, run: int, l2: float) -> None:
+    """Draw the mean response over both signs of each mode, and its colour bar."""
+    point = complete_point(ds, run, l2, *_NAMES, "class_response")
+    changes = sensitivity(point, run)["response"].isel({AXIS: 0}).transpose("label", "mode").values
+    _require_some(changes, l2, run, _NO_RESPONSES)
+    _draw_map(axes, class_names(ds), changes)
+    _name_modes(axes, point["eigenvalues"].isel({"run": 0, AXIS: 0}).values)
+    _draw_colour_bar(axes, "change of test accuracy,\nmean over steps along ±v", changes)
+
+
+def _size(ds: xr.Dataset, panels: int) -> tuple[float, float]:
+    width = 2.4 + 0.2 * max(ds.sizes["mode"], 12)
+    return min(width, 14.0), 1.4 + panels * 0.2 * max(ds.sizes["label"], 8)
+
+
+def _require_some(values: NDArray[np.float64], l2: float, run: int, what: str) -> None:
+    if not np.isfinite(values).any():
+        raise AnalysisError(f"λ = {l2:g} of run {run} has no {what}")
+
+
+def _limit(values: NDArray[np.float64]) -> float:
+    """Return the limit of the colours: the largest magnitude, at most 1."""
+    return min(float(np.nanmax(np.abs(values))), 1.0) or 1.0
+
+
+def _draw_map(axes: Axes, labels: list[str], values: NDArray[np.float64], limit: float | None = None) -> None:
+    """Draw ``values`` (label, mode)."""
+    limit = _limit(values) if limit is None else limit
+    colours = colormaps[style.DIVERGING].reversed().with_extremes(bad=style.MISSING)
+    axes.pcolormesh(
+        np.ma.masked_invalid(values),
+        cmap=colours,
+        vmin=-limit,
+        vmax=limit,
+        edgecolors="white",
+        linewidth=0.4,
+        rasterized=values.size > style.RASTERISE_ABOVE,
+    )
+    for row, mode in np.argwhere(values < -_SIGN_FROM * limit):
+        axes.text(
+            mode + 0.5, row + 0.47, "−", ha="center", va="center", fontsize=7, color=_ink(values[row, mode], limit)
+        )
+    every = range(0, values.shape[1], 1 if values.shape[1] <= 12 else 5)
+    axes.set_xticks([mode + 0.5 for mode in every], labels=[str(mode) for mode in every])
+    axes.set_yticks(np.arange(len(labels)) + 0.5, labels=labels)
+    axes.tick_params(labelsize=8, length=2)
+    axes.set(xlabel="mode, by |eigenvalue|", ylabel="class", ylim=(len(labels), 0))
+    axes.spines[:].set_visible(False)
+
+
+def _ink(value: float, limit: float) -> str:
+    """Return a text colour that is readable on the colour of ``value``."""
+    return "white" if abs(value) > 0.6 * limit else style.INK
+
+
+def _name_modes(axes: Axes, eigenvalues: NDArray[np.float64]) -> None:
+    """Write each eigenvalue above its mode."""
+    above = axes.secondary_xaxis("top")
+    known = np.flatnonzero(np.isfinite(eigenvalues))
+    above.set_xticks(known + 0.5, labels=[_short(eigenvalues[mode]) for mode in known], rotation=90)
+    above.tick_params(labelsize=6.5, length=2)
+    above.set_xlabel("eigenvalue (nat)", fontsize=8)
+    above.spines[:].set_visible(False)
+
+
+def _short(value: float) -> str:
+    """Return ``value`` with two digits: 2.5, 0.024, 3.1e−5."""
+    number, _, exponent = f"{value:#.2g}".partition("e")
+    digits = number.removesuffix(".")
+    return (f"{digits}e{int(exponent)}" if exponent else digits).replace("-", "−")
+
+
+def _draw_colour_bar(axes: Axes | Iterable[Axes], label: str, values: NDArray[np.float64]) -> None:
+    """Draw the colour bar of the maps in ``axes``."""
+    panels = [axes] if isinstance(axes, Axes) else list(axes)
+    mesh = panels[0].collections[0]
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
+    beyond = (bool(np.nanmin(values) < -_limit(values)), bool(np.nanmax(values) > _limit(values)))
+    bar = panels[0].figure.colorbar(
+        mesh,
+        ax=panels,
+        label=label,
+        extend=extend.get(beyond, "neither"),
+        pad=0.015,
+        aspect=18 * len(panels),
+        fraction=0.05,
+    )
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)

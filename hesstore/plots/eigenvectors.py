@@ -1,0 +1,172 @@
+"""Eigenvectors compared between grid points: overlaps of spans, and tracks along λ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap
+
+from hesstore.analysis import overlap_map, track
+from hesstore.analysis.attributes import OTHER_AXIS
+from hesstore.analysis.selection import require_variables
+from hesstore.errors import AnalysisError
+from hesstore.plots import style
+from hesstore.plots.lost_classes import mark_lost_classes
+from hesstore.plots.run_data import class_names, default_k, lost_at, run_name, with_gaps
+from hesstore.store.schema import AXIS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+
+@style.in_style
+def overlap(
+    ds: xr.Dataset, run: int = 0, k: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> Figure:
+    """Draw the overlap of the spans of the first k eigenvectors at all pairs of grid points.
+
+    Grid points that are not complete are grey.
+
+    Parameters
+    ----------
+    ds : Dataset
+        A store.
+    run : int
+        Run ID.
+    k : int, optional
+        Number of eigenvectors of each span; by default classes − 1, the number that stand out, or all modes if there
+        are fewer.
+    progress : callable, optional
+        Called with (pairs done, all pairs).
+
+    Raises
+    ------
+    AnalysisError
+        If the run does not exist, has fewer than two complete grid points, or k is out of range.
+    """
+    figure = style.new_figure(6.2, 5.2)
+    axes = figure.subplots()
+    draw_overlap(axes, ds, run, k, progress)
+    axes.set_aspect("equal")
+    room = mark_lost_classes(axes, class_names(ds), lost_at(ds, run))
+    style.write_heading(axes, run_name(ds, run), room)
+    return figure
+
+
+def draw_overlap(
+    axes: Axes, ds: xr.Dataset, run: int, k: int | None, progress: Callable[[int, int], None] | None
+) -> None:
+    """Draw the axes of :func:`overlap` and their colour bar."""
+    _require_vectors(ds)
+    k = default_k(ds) if k is None else k
+    overlaps = overlap_map(ds, k, run, progress)
+    _require_two_points(overlaps, run)
+    chance = float(overlaps["chance"])
+    overlaps = with_gaps(overlaps, ds)
+    overlaps = overlaps.reindex({OTHER_AXIS: overlaps[AXIS].values})
+    sides = _edges(overlaps[AXIS].values)
+    values = np.ma.masked_invalid(overlaps["overlap"].values)
+    colours = colormaps[style.SEQUENTIAL].with_extremes(bad=style.MISSING)
+    mesh = axes.pcolormesh(sides, sides, values, cmap=colours, vmin=0, vmax=1, rasterized=True)
+    axes.set(xlabel=style.L2_LABEL, ylabel="other λ")
+    axes.tick_params(labelsize=8)
+    label = f"overlap of the spans of the\nfirst {k} eigenvectors (chance {chance:.1g})"
+    bar = axes.figure.colorbar(mesh, ax=axes, label=label, pad=0.02, fraction=0.046)
+    bar.ax.tick_params(labelsize=8)
+
+
+def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the edges (n + 1,) of cells around ``centres``: midpoints, and their mirror images at both ends."""
+    midpoints = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[2 * centres[0] - midpoints[0]], midpoints, [2 * centres[-1] - midpoints[-1]]])
+
+
+@style.in_style
+def tracks(
+    ds: xr.Dataset, run: int = 0, k: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> Figure:
+    """Draw the eigenvalues against λ, joined along the tracks of their eigenvectors.
+
+    The larger the squared overlap of a link, the darker and wider it is. The axis shows magnitudes; negative
+    eigenvalues have open squares. The names above the axes mark the λ at which classes are lost.
+
+    Parameters
+    ----------
+    ds, run, k, progress
+        See :func:`hesstore.analysis.track`.
+
+    Raises
+    ------
+    AnalysisError
+        If the run does not exist, has fewer than two complete grid points, or k is out of range.
+    """
+    _require_vectors(ds)
+    found = track(ds, run, k, progress)
+    _require_two_points(found, run)
+    figure = style.new_figure(7.2, 4.6)
+    axes = style.set_up_l2_axes(figure.subplots())
+    _draw_links(axes, found)
+    axes.set(ylabel="|eigenvalue| of the Hessian\nof the mean training loss (nat)", yscale="log")
+    room = mark_lost_classes(axes, class_names(ds), lost_at(ds, run))
+    has_negative = bool((found["eigenvalue"].values < 0).any())
+    style.write_heading(axes, run_name(ds, run) + (";  □ negative" if has_negative else ""), room)
+    return figure
+
+
+def _draw_links(axes: Axes, found: xr.Dataset) -> None:
+    values = found["eigenvalue"].transpose(AXIS, "track").values
+    confidence = found["confidence"].transpose(AXIS, "track").values[1:].ravel()
+    x = np.broadcast_to(found[AXIS].values[:, None], values.shape)
+    points = np.stack([x, np.abs(values)], axis=-1)
+    segments = np.stack([points[:-1], points[1:]], axis=2).reshape(-1, 2, 2)
+    is_link = np.isfinite(confidence) & np.isfinite(segments).all((1, 2))
+    order = np.argsort(confidence[is_link], kind="stable")  # draws links of large overlap on top
+    overlaps = confidence[is_link][order]
+    links = LineCollection(
+        segments[is_link][order].tolist(),
+        array=overlaps,
+        cmap=_link_colours(),
+        linewidths=(0.3 + overlaps) * (1.5 if values.size <= style.RASTERISE_ABOVE else 0.8),
+        rasterized=bool(is_link.sum() > style.RASTERISE_ABOVE),
+    )
+    links.set_clim(0, 1)
+    axes.add_collection(links)
+    negative = values < 0
+    axes.plot(
+        x[negative],
+        -values[negative],
+        "s",
+        color=style.COLOURS[2],
+        markerfacecolor="none",
+        markersize=3 if len(values) <= style.DENSE_GRID else 1.6,
+        markeredgewidth=0.5,
+        rasterized=bool(negative.sum() > style.RASTERISE_ABOVE),
+        label="negative",
+    )
+    axes.autoscale_view()
+    bar = axes.figure.colorbar(links, ax=axes, label="squared overlap of the link", pad=0.015, fraction=0.05)
+    bar.ax.tick_params(labelsize=8)
+
+
+def _link_colours() -> ListedColormap:
+    """Return a colour map that is pale for small overlaps and dark for large ones."""
+    return ListedColormap(colormaps[style.SEQUENTIAL](np.linspace(0.93, 0.0, 256)))
+
+
+def _require_vectors(ds: xr.Dataset) -> None:
+    require_variables(ds, "eigenvectors", "eigenvalues", "status")
+
+
+def _require_two_points(result: xr.Dataset, run: int) -> None:
+    if result.sizes[AXIS] < 2:
+        raise AnalysisError(
+            f"run {run} has only one complete grid point, but this figure needs two: run the sweep further"
+        )

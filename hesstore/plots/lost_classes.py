@@ -1,0 +1,99 @@
+"""Marks at the λ where classes are lost: names above the axes, or one row per class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hesstore.plots.style import INK, class_colour, class_marker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+_CHARACTER = 0.013
+"""Width of a character, as a share of the axes."""
+_LEADER = 0.035
+"""Height of the lines that lead to the names, as a share of the axes."""
+_HEIGHT = 15.0
+"""Height of lines and names together, in points."""
+
+
+def mark_lost_classes(axes: Axes, labels: list[str], l2: NDArray[np.float64]) -> float:
+    """Write the name of each class above ``axes``, with a line to the λ where it is lost; return their height.
+
+    Parameters
+    ----------
+    axes : Axes
+        Axes along λ; their limits do not change.
+    labels, l2
+        (C,) names of the classes, and the λ at which they are lost; NaN for classes that are not lost.
+
+    Returns
+    -------
+    float
+        The height of the marks in points.
+    """
+    left, right = axes.get_xlim()
+    axes.set_xlim(left, right)
+    places = (l2 - left) / (right - left)
+    for index, middle in _spread(labels, places).items():
+        axes.plot(
+            [places[index], middle],
+            [1, 1 + _LEADER],
+            color=class_colour(index),
+            linewidth=1.3,
+            transform=axes.transAxes,
+            clip_on=False,
+            label=f"_lost {labels[index]}",
+        )
+        axes.text(middle, 1.005 + _LEADER, labels[index], ha="center", fontsize=7, color=INK, transform=axes.transAxes)
+    return _HEIGHT if np.isfinite(l2).any() else 0.0
+
+
+def _spread(labels: list[str], places: NDArray[np.float64]) -> dict[int, float]:
+    """Return the middle of each name by class, from left to right: near its place, but without overlaps."""
+    clusters: list[list[int]] = []
+    for index in np.argsort(places, kind="stable")[: int(np.isfinite(places).sum())]:
+        clusters.append([int(index)])
+        while len(clusters) > 1 and _touch(labels, places, clusters[-2], clusters[-1]):
+            last = clusters.pop()
+            clusters[-1] += last
+    return {index: middle for members in clusters for index, middle in _row(labels, places, members)}
+
+
+def _touch(labels: list[str], places: NDArray[np.float64], a: list[int], b: list[int]) -> bool:
+    return bool(places[b].mean() - places[a].mean() < _width(labels, a + b) / 2)
+
+
+def _row(labels: list[str], places: NDArray[np.float64], members: list[int]) -> Iterator[tuple[int, float]]:
+    """Yield the middles of names that stand side by side, centred at the mean of their places."""
+    end = float(places[members].mean()) - _width(labels, members) / 2
+    for index in members:
+        width = _width(labels, [index])
+        yield index, end + width / 2
+        end += width
+
+
+def _width(labels: list[str], members: list[int]) -> float:
+    return _CHARACTER * sum(len(labels[index]) + 1 for index in members)
+
+
+def draw_lost_classes(axes: Axes, labels: list[str], l2: dict[str, NDArray[np.float64]]) -> None:
+    """Draw one row per class with the λ at which it is lost in each direction, up filled and down open, joined."""
+    left, right = axes.get_xlim()
+    for row, label in enumerate(labels):
+        colour = class_colour(row)
+        places = [values[row] for values in l2.values()]
+        overlap = len(places) > 1 and abs(places[0] - places[1]) < 0.015 * (right - left)
+        heights = [row - 0.2, row + 0.2] if overlap else [float(row)] * len(places)
+        axes.plot(places, heights, color=colour, linewidth=0.9, label=f"_joined {label}")
+        for direction, place, height in zip(l2, places, heights, strict=True):
+            face = "white" if direction == "down" else colour
+            marker: dict[str, Any] = {"marker": class_marker(row), "markersize": 4.5, "markerfacecolor": face}
+            axes.plot([place], [height], color=colour, label=f"_{direction} {label}", **marker)
+    axes.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.4, -0.6))
+    axes.tick_params(axis="y", labelsize=7)

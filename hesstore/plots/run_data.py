@@ -1,0 +1,118 @@
+"""The data of one run for figures: series along λ, single grid points, names, and where classes are lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hesstore.analysis import class_skill, complete, transitions
+from hesstore.analysis.selection import complete_variables, l2_position, require_variables
+from hesstore.store.schema import AXIS, Status
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from numpy.typing import NDArray
+
+MARGIN = 0.1
+"""The skill above which a class is known, as in :func:`hesstore.analysis.transitions`."""
+
+
+def run_series(ds: xr.Dataset, run: int, *names: str) -> xr.Dataset:
+    """Load the variables ``names`` of ``run``, with NaN at grid points that are not complete between those that are."""
+    return with_gaps(complete_variables(ds, run, *names).load(), ds)
+
+
+def with_gaps(part: xr.Dataset, ds: xr.Dataset) -> xr.Dataset:
+    """Return ``part`` at all grid points of ``ds`` from its first to its last one, NaN where it has no value."""
+    l2, complete_l2 = ds[AXIS].values, part[AXIS].values
+    return part.reindex({AXIS: l2[(l2 >= complete_l2[0]) & (l2 <= complete_l2[-1])]})
+
+
+def complete_point(ds: xr.Dataset, run: int, l2: float, *names: str) -> xr.Dataset:
+    """Load the variables ``names`` at one complete grid point; the dimensions run and l2 are kept.
+
+    Raises
+    ------
+    AnalysisError
+        If the run has no complete grid point at ``l2``; the message names the nearest one.
+    """
+    require_variables(ds, *names, "status")
+    selected = ds[[*names, "status"]]
+    complete_l2 = complete(selected, run)[AXIS].values
+    position = l2_position(complete_l2, l2, run)
+    return selected.sel({"run": [run], AXIS: complete_l2[[position]]}).load()
+
+
+def runs_of_seed(ds: xr.Dataset, run: int) -> dict[str, int]:
+    """Return the runs with the seed of ``run`` that have complete grid points, by direction: up first."""
+    require_variables(ds, "status")
+    complete(ds[["status"]], run)
+    seeds, directions = ds["seed"].values, ds["direction"].values
+    seed = seeds[ds["run"].values == run][0]
+    chosen = (ds["status"].transpose("run", AXIS).values == Status.COMPLETE).any(1) & (seeds == seed)
+    runs = {str(directions[at]): int(ds["run"].values[at]) for at in np.flatnonzero(chosen)}
+    return {name: runs[name] for name in ("up", "down") if name in runs}
+
+
+def run_name(ds: xr.Dataset, run: int) -> str:
+    """Return the name of a run, such as "run 0 (seed 0, up)"."""
+    one = ds.sel(run=run)
+    return f"run {run} (seed {int(one['seed'])}, {one['direction'].values})"
+
+
+def run_names(ds: xr.Dataset, run: int) -> str:
+    """Return the name of the runs with the seed of ``run``, such as "runs 0 and 1 (seed 0, up and down)"."""
+    runs = runs_of_seed(ds, run)
+    if len(runs) < 2:
+        return run_name(ds, run)
+    seed = int(ds["seed"].sel(run=run))
+    return f"runs {' and '.join(map(str, runs.values()))} (seed {seed}, {' and '.join(runs)})"
+
+
+def class_names(ds: xr.Dataset) -> list[str]:
+    """Return the names of the classes."""
+    return [str(label) for label in ds["label"].values]
+
+
+def without_parameters(ds: xr.Dataset) -> xr.Dataset:
+    """Return ``ds`` without the variables that have one value per parameter."""
+    return ds.drop_dims("param", errors="ignore")
+
+
+def onsets(ds: xr.Dataset, run: int, split: str = "test") -> NDArray[np.float64]:
+    """Return the highest λ at which the skill of each class is above :data:`MARGIN` (label,); NaN if it never is."""
+    require_variables(ds, "confusion", "status")
+    complete(ds[["status"]], run)
+    small = without_parameters(ds).sel(run=[run])
+    if not bool((small["confusion"] >= 0).any()):  # an import without counts
+        return np.full(ds.sizes["label"], np.nan)
+    result: NDArray[np.float64] = transitions(small, split=split, margin=MARGIN, resamples=1)["onset"].values[0]
+    return result
+
+
+def lost_at(ds: xr.Dataset, run: int, split: str = "test") -> NDArray[np.float64]:
+    """Return the λ at which each class is lost (label,): :func:`onsets`, but NaN for classes that are never lost."""
+    last = complete(ds[["status"]], run)[AXIS].values[-1]
+    l2 = onsets(ds, run, split)
+    return np.where(l2 < last, l2, np.nan)
+
+
+def skill_series(ds: xr.Dataset, run: int, split: str) -> xr.DataArray:
+    """Return the skill of the classes of ``run`` (l2, label), with NaN at grid points that are not complete."""
+    require_variables(ds, "confusion")
+    complete_l2 = complete(ds[["status"]], run)[AXIS].values
+    skill = class_skill(without_parameters(ds).sel(run=[run]), split).isel(run=0).sel({AXIS: complete_l2})
+    return with_gaps(skill, ds)["class_skill"].transpose(AXIS, "label")
+
+
+def default_l2(ds: xr.Dataset, run: int) -> float:
+    """Return the last complete λ before the first class is lost, or the first λ if no class is ever known."""
+    l2 = onsets(ds, run)
+    first = float(complete(ds[["status"]], run)[AXIS].values[0])
+    return float(np.fmin.reduce(l2, initial=np.inf)) if np.isfinite(l2).any() else first
+
+
+def default_k(ds: xr.Dataset) -> int:
+    """Return classes − 1, the number of eigenvalues that stand out, or all modes if there are fewer."""
+    return min(ds.sizes["label"] - 1, ds.sizes["mode"])

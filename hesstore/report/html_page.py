@@ -1,0 +1,144 @@
+"""The page of a report: one HTML file that contains its data, its program and the plotting library.
+
+The page's content security policy names each script that a browser may run by its digest, and forbids every network
+request. So a text of the store that looks like markup cannot run anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+from html import escape
+from importlib import metadata, resources
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+
+from hesstore.errors import AnalysisError
+from hesstore.plots import style
+from hesstore.report.page_data import run_data, store_data
+from hesstore.report.provenance import provenance
+from hesstore.store.schema import AXIS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import xarray as xr
+
+
+SCRIPTS = ("data.js", "figures.js", "tables.js", "page.js")
+_SHADES = 11
+
+
+def page(ds: xr.Dataset, title: str, progress: Callable[[int, int], None] | None = None) -> str:
+    """Return the page of a store as HTML; the same store gives the same text.
+
+    Parameters
+    ----------
+    ds : Dataset
+        A store, which is read one run at a time.
+    title : str
+        The page's title and heading.
+    progress : callable, optional
+        Called with (grid points read, all grid points).
+
+    Raises
+    ------
+    AnalysisError
+        If plotly is not installed, or the store has no complete grid point.
+    """
+    library = _plotly()
+    facts = store_data(ds)
+    program = '"use strict";\n' + "".join(_asset(name) for name in SCRIPTS)
+    runs = [run["id"] for run in facts["runs"]]
+    count = len(facts[AXIS])
+    blocks = []
+    for at, run in enumerate(runs):
+        run_progress = None if progress is None else _shift(progress, at * count, count * len(runs))
+        blocks.append(_block(f"run-{run}", _json(run_data(ds, run, run_progress))))
+    return Template(_asset("page.html")).substitute(
+        title=escape(title),
+        policy=" ".join(_digest(text) for text in (program, library)),
+        style=_asset("page.css"),
+        summary=escape(_summary(ds)),
+        runs="".join(f"<li>{escape(_run_summary(run))}</li>" for run in facts["runs"]),
+        provenance=_sections(provenance(ds)),
+        version=escape(metadata.version("hesstore")),
+        facts=_json({**facts, "look": _look()}).replace("<", "\\u003c"),
+        blocks="\n".join([*blocks, _block("library", library)]),
+        program=program,
+    )
+
+
+def _plotly() -> str:
+    """Return the plotting library as JavaScript."""
+    try:
+        from plotly.offline import get_plotlyjs  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise AnalysisError('a report needs plotly: pip install "hesstore[report]"') from None
+    text: str = get_plotlyjs()
+    return text
+
+
+def _shift(progress: Callable[[int, int], None], before: int, total: int) -> Callable[[int, int], None]:
+    """Return a callback for one run that reports the progress of all runs."""
+    return lambda done, _: progress(before + done, total)
+
+
+def _asset(name: str) -> str:
+    return (resources.files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    """Return the name of a script in a content security policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, separators=(",", ":"), allow_nan=False)
+
+
+def _block(name: str, text: str) -> str:
+    """Return ``text`` in gzip and base64, in an element that the page's program finds by its name."""
+    packed = base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+    return f'<script type="application/gzip" id="{name}">{packed}</script>'
+
+
+def _look() -> dict[str, Any]:
+    """Return the colours of the figures of :mod:`hesstore.plots`."""
+    shades = colormaps[style.DIVERGING].reversed().resampled(_SHADES)
+    return {"classes": style.COLOURS, "diverging": [to_hex(shades(index)) for index in range(_SHADES)]}
+
+
+def _summary(ds: xr.Dataset) -> str:
+    sizes = ds.sizes
+    runs = (
+        f"1 run with {sizes[AXIS]} grid points"
+        if sizes["run"] == 1
+        else (f"{sizes['run']} runs with {sizes[AXIS]} grid points each")
+    )
+    parameters = f"{sizes['param']:,} parameters, " if "param" in sizes else ""
+    return f"{runs}; {parameters}{sizes['label']} classes, {sizes['mode']} eigenpairs per grid point"
+
+
+def _run_summary(run: dict[str, Any]) -> str:
+    """Return a line such as "run 0 (seed 0, up): 14 complete, 2 pending"."""
+    counts = ", ".join(f"{number} {state}" for state, number in reversed(run["counts"].items()) if number)
+    return f"run {run['id']} (seed {run['seed']}, {run['direction']}): {counts}"
+
+
+def _sections(sections: dict[str, dict[str, str]]) -> str:
+    """Return tables of names and values as HTML."""
+    return "".join(
+        f"<div><h3>{escape(name)}</h3><table><tbody>{''.join(map(_row, rows.items()))}</tbody></table></div>"
+        for name, rows in sections.items()
+    )
+
+
+def _row(entry: tuple[str, str]) -> str:
+    name, value = entry
+    return f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'

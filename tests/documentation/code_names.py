@@ -1,0 +1,31 @@
+"""The names of hesstore that Python code in the pages and in the tutorial uses."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import hesstore
+from hesstore import analysis, plots
+
+MODULES: dict[str, Any] = {"hesstore": hesstore, "analysis": analysis, "plots": plots, "hess": analysis}
+"""The modules by the name under which code uses them; the methods of ``ds.hess`` are the analyses."""
+
+
+def check_names(source: str) -> None:
+    """Raise an ``ImportError`` if ``source`` uses a name of hesstore that does not exist."""
+    for module, name in _names(ast.parse(source)):
+        if name not in module.__all__:
+            importlib.import_module(f"{module.__name__}.{name}")
+
+
+def _names(tree: ast.AST) -> Iterator[tuple[Any, str]]:
+    """Yield each attribute of hesstore's modules and of ``ds.hess``, with the module that must have it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            owner = node.value
+            name = owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
+            if name in MODULES and not (name == "hess" and isinstance(owner, ast.Name)):
+                yield MODULES[name], node.attr

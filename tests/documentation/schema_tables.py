@@ -1,0 +1,104 @@
+"""Markdown tables of the variables, coordinates and statuses of a store, and of the settings of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import xarray as xr
+
+from hesstore import config
+from hesstore.store import Status, SweepStore
+from hesstore.store.schema import COORDINATE_ATTRS, VARIABLES, promised_large, promised_small
+from hesstore.store.variable import CHUNK_POINTS, Variable
+from tests.store.test_store import spec
+
+
+def variables() -> str:
+    """Return a table with one row per variable, in alphabetical order."""
+    return table(
+        ("variable", "dimensions", "dtype", "units", "fill value", "chunk", "if", "meaning"),
+        (_variable(each) for each in sorted(VARIABLES, key=lambda each: each.name)),
+    )
+
+
+def _variable(variable: Variable) -> tuple[str, ...]:
+    notes = "".join(f"; `{name}` = {value}" for name, value in variable.attrs.items() if name != "comment")
+    comment = f"; {variable.attrs['comment']}" if "comment" in variable.attrs else ""
+    return (
+        f"`{variable.name}`",
+        ", ".join(variable.dims),
+        variable.dtype,
+        variable.units,
+        f"{variable.fill}" or '""',
+        _chunk(variable),
+        f"`{variable.setting}`" if variable.setting else "",
+        variable.long_name + comment + notes,
+    )
+
+
+def _chunk(variable: Variable) -> str:
+    """Return the extent of one chunk, derived from the chunk shape."""
+    sizes = {dim: number for number, dim in enumerate(("run", "l2", "mode", "split", "label", "pred", "param"), 2)}
+    sizes |= dict.fromkeys({"other", "sign", "mu"}, 99)
+    chunk = dict(zip(variable.dims, variable.chunks(sizes), strict=True))
+    if chunk["l2"] > 1:
+        return f"{CHUNK_POINTS} grid points"
+    if variable.shards(sizes):
+        return "one mode; one file per grid point"
+    return "one grid point"
+
+
+def coordinates() -> str:
+    """Return a table with one row per coordinate, read from an empty store."""
+    ds = _template()
+    rows = []
+    for name in COORDINATE_ATTRS:
+        dtype = "string" if ds[name].dtype.kind in "OT" else f"{ds[name].dtype.kind}{ds[name].dtype.itemsize}"
+        dims = ", ".join(map(str, ds[name].dims))
+        rows.append((f"`{name}`", dims, dtype, ds[name].attrs.get("units", ""), ds[name].attrs["long_name"]))
+    return table(("coordinate", "dimension", "dtype", "units", "meaning"), rows)
+
+
+def _template() -> xr.Dataset:
+    with TemporaryDirectory() as folder:
+        SweepStore.create(Path(folder) / "s.zarr", spec())
+        ds: xr.Dataset = xr.open_zarr(Path(folder) / "s.zarr").load()
+    return ds
+
+
+def promises() -> str:
+    """Return a table with one row per status: the variables that it promises, by the digest that covers them."""
+    return table(
+        ("status", "large variables, covered by `digest`", "small variables, covered by `entries_digest`"),
+        (
+            (f"{int(status)} {status.name.lower()}", _names(promised_large, status), _names(promised_small, status))
+            for status in Status
+        ),
+    )
+
+
+def _names(of: Any, status: Status) -> str:
+    return ", ".join(f"`{name}`" for name in of(spec().identity, status)) or "–"
+
+
+def settings() -> str:
+    """Return a table with one row per setting of a sweep."""
+    defaults = config.SweepConfig().to_mapping()
+    rows = []
+    for setting in config.settings():
+        default = defaults[setting.name]
+        shown = ",".join(map(str, default)) if isinstance(default, list) else str(default)
+        unit = setting.metadata.get("unit")
+        rows.append((f"`{setting.name}`", f"`{shown}`" * bool(shown), unit or "", setting.metadata["help"]))
+    return table(("setting", "default", "unit", "meaning"), rows)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [list(head), *map(list, rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)

@@ -1,0 +1,47 @@
+"""Symmetric matrices for tests of the eigensolvers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class DenseOperator:
+    """A symmetric matrix that is held in full.
+
+    Parameters
+    ----------
+    matrix : Tensor
+        (P, P), symmetric.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+
+    @property
+    def size(self) -> int:
+        """P, the number of rows."""
+        return self.matrix.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the matrix."""
+        return self.matrix.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the matrix."""
+        return self.matrix.device
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """A v for ``v`` (P,)."""
+        return self.matrix @ v
+
+
+def symmetric(eigenvalues: Tensor, seed: int = 0) -> Tensor:
+    """A matrix with these eigenvalues and random eigenvectors."""
+    n = len(eigenvalues)
+    generator = torch.Generator().manual_seed(seed)
+    q, _ = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
+    a: Tensor = (q * eigenvalues.double()) @ q.T
+    return (a + a.T) / 2
