@@ -219,7 +219,8 @@ def _prepare_worker(location: str, config: str) -> Worker:
         with warnings.catch_warnings():  # the driver has already shown these warnings
             warnings.simplefilter("ignore", HesstoreWarning)
             experiment = Experiment.prepare(SweepConfig.from_mapping(settings))
-        store = SweepStore.open_matching(location, experiment.identity())
+        store = SweepStore.open(location)
+        store.require(experiment.identity())
         _prepared.clear()  # to free the memory of an earlier sweep
         _prepared[location, config] = Worker(experiment, store, remember=False)
     return _prepared[location, config]

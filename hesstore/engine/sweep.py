@@ -26,9 +26,9 @@ from hesstore.errors import ConfigError, StoreError
 from hesstore.store.environments import record_environment
 from hesstore.store.growing import check_growing, grow_store, recover_store, statuses_after_growth
 from hesstore.store.places.folder import FolderPlace
-from hesstore.store.places.location import local_path, locate
+from hesstore.store.places.location import locate
 from hesstore.store.schema import Run, Status, StoreSpec
-from hesstore.store.writing import SweepStore, check_matching
+from hesstore.store.writing import SweepStore
 
 if TYPE_CHECKING:
     import os
@@ -129,11 +129,11 @@ def run_sweep(
     place = locate(location)
     if isinstance(place, FolderPlace):
         recover_store(place.path)
-    is_new = check_place(place, config.identity(), grow=grow)  # before data are loaded or even downloaded
+    existing = open_existing_store(place, config.identity(), grow=grow)  # before data are loaded or even downloaded
     experiment = Experiment.prepare(config)
     spec = experiment.spec()
     with connect_workers(workers, scheduler) as client, ExitStack() as claims:
-        store = create_or_open_store(place, spec, runs, is_new=is_new, grow=grow)
+        store = create_or_extend_store(place, existing, spec, runs, grow=grow)
         chosen = choose_runs(store.runs, runs, place)
         for run in chosen:
             if retry_failed or (store.status(run) < Status.COMPLETE).any():
@@ -168,20 +168,20 @@ def plan_sweep(
         In the same cases as :func:`run_sweep`, and if the store has no room.
     """
     place = None if location is None else locate(location)
-    is_new = place is None or check_place(place, config.identity(), grow=grow)
+    store = None if place is None else open_existing_store(place, config.identity(), grow=grow)
     experiment = Experiment.prepare(config)
-    if place is None or is_new:
+    if store is None:
         spec = experiment.spec()
         chosen = choose_runs(spec.runs, runs, place or "a new store")
         pending = np.full(len(spec.l2), Status.PENDING, np.int8)
         plan = sweep_plan.plan(experiment, dict.fromkeys(chosen, pending), place=place)
     elif grow:
-        statuses = statuses_after_growth(local_path(place.location), experiment.spec())
-        chosen = choose_runs(tuple(statuses), runs, place)
+        statuses = statuses_after_growth(store, experiment.spec())
+        chosen = choose_runs(tuple(statuses), runs, store.place)
         plan = sweep_plan.plan(experiment, {run: statuses[run] for run in chosen}, place=place)
     else:
-        store = SweepStore.open_matching(place, experiment.identity())
-        chosen = choose_runs(store.runs, runs, place)
+        store.require(experiment.identity())
+        chosen = choose_runs(store.runs, runs, store.place)
         plan = _plan_runs(experiment, store, chosen, retry_failed=retry_failed)
     if place is not None:
         place.check_space(int(plan.disk_end.least) - plan.disk_now)
@@ -191,8 +191,8 @@ def plan_sweep(
 # -- the store and its runs -----------------------------------------------------------------------------------
 
 
-def check_place(place: Place, identity: Mapping[str, Any], *, grow: bool) -> bool:
-    """Check that a store can be created, opened or grown at ``place``, as far as that is known without the data.
+def open_existing_store(place: Place, identity: Mapping[str, Any], *, grow: bool) -> SweepStore | None:
+    """Open the store at ``place`` and check that a sweep can continue it, as far as that is known without the data.
 
     Parameters
     ----------
@@ -205,8 +205,8 @@ def check_place(place: Place, identity: Mapping[str, Any], *, grow: bool) -> boo
 
     Returns
     -------
-    is_new : bool
-        Whether the store is to be created.
+    store : SweepStore or None
+        The store; None if a new one can be created there.
 
     Raises
     ------
@@ -215,20 +215,21 @@ def check_place(place: Place, identity: Mapping[str, Any], *, grow: bool) -> boo
     """
     if grow and not isinstance(place, FolderPlace):
         raise StoreError(f"{place}: only a store in a folder can grow: create a new store with the larger config")
-    is_new = place.is_new()
-    if is_new:
+    if place.is_new():
         place.check_creatable()
-    elif grow:
-        check_growing(local_path(place.location), identity)
+        return None
+    store = SweepStore.open(place)
+    if grow:
+        check_growing(store, identity)
     else:
-        check_matching(place, identity, partly=True)
-    return is_new
+        store.require(identity, partly=True)
+    return store
 
 
-def create_or_open_store(
-    place: Place, spec: StoreSpec, runs: Collection[int], *, is_new: bool, grow: bool
+def create_or_extend_store(
+    place: Place, existing: SweepStore | None, spec: StoreSpec, runs: Collection[int], *, grow: bool
 ) -> SweepStore:
-    """Create, grow or open the store at ``place``. If another driver creates it first, that one is opened.
+    """Create the store, or grow or check the existing one. If another driver creates it first, that one is opened.
 
     Raises
     ------
@@ -237,9 +238,9 @@ def create_or_open_store(
     StoreError
         If the place has no room or can't be written, or its store has another identity.
     """
-    if grow and not is_new:
-        return grow_store(local_path(place.location), spec)
-    if is_new:
+    if existing is not None and grow:
+        return grow_store(existing, spec)
+    if existing is None:
         chosen = choose_runs(spec.runs, runs, place)
         place.check_space(least_bytes(spec, len(spec.l2) * len(chosen)))
         try:
@@ -247,7 +248,9 @@ def create_or_open_store(
         except (StoreError, OSError):
             if place.is_new():
                 raise
-    return SweepStore.open_matching(place, spec.identity)
+    store = existing or SweepStore.open(place)
+    store.require(spec.identity)
+    return store
 
 
 def choose_runs(runs: Sequence[Run], ids: Collection[int], place: Place | str) -> tuple[Run, ...]:

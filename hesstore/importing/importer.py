@@ -124,7 +124,7 @@ def import_files(
         place.create(lambda zarr_store: _fill(zarr_store, spec, plan, recomputer, progress))
     else:
         _check_same_settings(place, spec)
-    writer = SweepStore(place)
+    writer = SweepStore.open(place)
     if recomputer:
         recomputer.compute(writer, observer, stop)
     return _summary(plan, writer, compare_with_files(plan, writer) if recompute else ())
@@ -210,7 +210,7 @@ def _fill(
     """Create an empty store and record all grid points that have files."""
     write_template(zarr_store, spec)
     assert isinstance(zarr_store, LocalStore)  # noqa: S101 - FolderPlace.create() passes one
-    store = SweepStore(zarr_store.root)
+    store = SweepStore.open(zarr_store.root)
     empty = fill_values(spec)
     done, total = 0, plan.index.sources.bytes
     for run in store.runs:

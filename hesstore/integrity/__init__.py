@@ -1,1 +1,1 @@
-"""Whether a store holds what it promises: verify, repair, recheck. May import ``engine`` and below."""
+"""Checks of whether a store contains what it promises: verify, repair, recheck. May import ``engine`` and below."""

@@ -1,4 +1,4 @@
-"""What the numbers of one λ must satisfy among themselves, whatever they were computed from."""
+"""Relations that the values of a grid point must satisfy, whatever they were computed from."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ORTHONORMAL = 1e-3
-"""Largest entry of |V Vᵀ − I| of stored eigenvectors, whose float32 entries alone make about 1e-6."""
+"""The limit on the entries of |V Vᵀ − I| for stored eigenvectors; their float32 rounding causes about 1e-6."""
 
 IDENTITY = 1e-6
-"""Largest deviation of the stored ``class_identity_error`` from the one that the stored values give."""
+"""The limit on the deviation of the stored ``class_identity_error`` from the one of the stored values."""
 
 _ROUNDING = 1e-5
 _SOME_MISSING = {"class_accuracy", "eigenvalues", "eigenvectors", "residual_norm"} | GEOMETRY
@@ -34,18 +34,18 @@ _ALWAYS_SOME = ("class_identity_error", "weights_norm", "response_step", "trace"
 def contradictions(
     status: Status, values: Mapping[str, Any], l2: float, identity: Mapping[str, Any], attrs: Mapping[str, Any]
 ) -> Iterator[str]:
-    """What is wrong with the values of a fitted or complete λ, a line each.
+    """Describe each contradiction between the values of a fitted or complete grid point.
 
     Parameters
     ----------
     status : Status
         Fitted or complete.
     values : mapping of str to array or scalar
-        All that the status promises in a store of its schema, by variable name.
+        Everything that the status promises, by variable name.
     l2 : float
-        The strength.
+        The regularisation strength λ.
     identity, attrs : mapping
-        Those of the store.
+        The identity and the root attributes of the store.
     """
     for name in (*promised_large(identity, status), *promised_small(identity, status)):
         value = np.asarray(values[name])
@@ -70,19 +70,19 @@ def _of_fit(values: Mapping[str, Any], l2: float, penalty_scale: float) -> Itera
     with np.errstate(invalid="ignore", divide="ignore"):  # a class without rows has no accuracy: 0/0 is NaN
         by_class, overall = hits / rows, hits.sum(axis=-1) / rows.sum(axis=-1)
     if not np.array_equal(by_class, values["class_accuracy"], equal_nan=True):
-        yield "class_accuracy: is not that of the confusion counts"
+        yield "class_accuracy: does not match the confusion counts"
     if not np.allclose(overall, values["accuracy"], rtol=1e-12, atol=0):
-        yield "accuracy: is not that of the confusion counts"
+        yield "accuracy: does not match the confusion counts"
     if (np.asarray(values["loss"]) < 0).any():
         yield "loss: is negative"
     norm = float(np.linalg.norm(np.asarray(values["weights"], np.float64)))
     if not np.isclose(float(values["penalty"]), penalty_scale * l2 * norm**2, rtol=1e-6, atol=0):
-        yield "penalty: is not that of the weights"
+        yield "penalty: does not match the weights"
 
 
 def _of_spectrum(values: Mapping[str, Any], which: str) -> Iterator[str]:
     eigenvalues, vectors = np.asarray(values["eigenvalues"]), np.asarray(values["eigenvectors"])
-    # A solver that ended with fewer than k pairs fills up with NaN, flagged as not converged.
+    # If the solver found fewer than k pairs, the others are NaN and flagged as not converged.
     there = np.isfinite(eigenvalues)
     found = int(there.sum())
     if not there[:found].all() or not found:
@@ -98,7 +98,7 @@ def _of_spectrum(values: Mapping[str, Any], which: str) -> Iterator[str]:
     if np.isnan(values["eigenvalue_bound"]):
         yield "eigenvalue_bound: is missing"
     if (np.asarray(values["converged"])[~there] > 0).any():
-        yield "converged: is set where there is no eigenvalue"
+        yield "converged: is set where an eigenvalue is missing"
     if (np.diff(_distance(eigenvalues[there], which)) > 0).any():
         yield f"eigenvalues: are not in the order of {which}"
     basis = vectors[there].astype(np.float64)
@@ -118,7 +118,7 @@ def _of_geometry(values: Mapping[str, Any], identity: Mapping[str, Any]) -> Iter
     if (np.abs(values["class_gradient_cosine"]) > 1 + _ROUNDING).any():
         yield "class_gradient_cosine: is not between -1 and 1"
     if "class_response" in values and (np.abs(values["class_response"]) > 1).any():
-        yield "class_response: is not a change of an accuracy"
+        yield "class_response: is not a difference of accuracies"
     for name in _ALWAYS_SOME:
         if name in values and not np.isfinite(values[name]).any():
             yield f"{name}: is missing"
@@ -127,7 +127,7 @@ def _of_geometry(values: Mapping[str, Any], identity: Mapping[str, Any]) -> Iter
 
 
 def _of_identity(values: Mapping[str, Any]) -> Iterator[str]:
-    """Σ_c π_c vᵀH_c v = μ, as far as it is said to hold."""
+    """Check that Σ_c π_c vᵀH_c v = μ up to the stored error."""
     eigenvalues = np.asarray(values["eigenvalues"])
     there = np.isfinite(eigenvalues)
     rows = np.asarray(values["confusion"])[0].sum(axis=-1)
@@ -138,7 +138,7 @@ def _of_identity(values: Mapping[str, Any]) -> Iterator[str]:
     error = np.abs(curvature - eigenvalues)[there].max() / scale
     if not abs(error - float(values["class_identity_error"])) <= IDENTITY:
         stored = float(values["class_identity_error"])
-        yield f"class_identity_error: is {stored:.3g}, the stored values give {error:.3g}"
+        yield f"class_identity_error: is {stored:.3g}, but {error:.3g} for the stored values"
 
 
 def _distance(eigenvalues: NDArray[np.float64], which: str) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What a check of a store has found."""
+"""The findings of a verification: a list of problems, and what else deserves attention."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """A problem of a store.
 
     Attributes
     ----------
     what : str
-        What it is.
+        A description of the problem.
     run, index, l2 : int, int, float or None
-        The λ that is bad because of it, if it is about one.
+        The grid point that is bad because of it, if it concerns one.
     file : str or None
-        The file that is damaged, by its path in the store.
+        The damaged file, by its path within the store.
     repairable : bool
-        Whether a repair does something about it.
+        Whether a repair can do something about it.
     """
 
     what: str
@@ -42,23 +42,23 @@ class Problem:
 
 
 @dataclass
-class Report:
-    """What :func:`verify` found.
+class Findings:
+    """The result of :func:`hesstore.integrity.verify.verify`.
 
     Attributes
     ----------
     path : Path
         The store.
     problems : list of Problem
-        All that is wrong; nothing, if all is well.
+        Everything that is wrong.
     remarks : list of str
-        What deserves to be known but is not wrong.
+        Facts that are not wrong, but deserve attention.
     leftovers : list of Path
-        Temporary files that killed writers left, in the store and beside it.
+        Temporary files that killed processes left in the store and next to it.
     counts : dict of Status to int
-        λ of each status, those of damaged status chunks left out.
+        The number of grid points of each status, without those whose status is damaged.
     files : int
-        Files in the store.
+        The number of files in the store.
     """
 
     path: Path
@@ -75,12 +75,12 @@ class Report:
 
     @property
     def repairable(self) -> bool:
-        """Whether a repair does something about what is wrong, if not about all of it."""
+        """Whether a repair can do something about at least one problem."""
         return any(problem.repairable for problem in self.problems)
 
     @property
     def bad(self) -> set[tuple[int, int]]:
-        """(run, index of λ) of every λ that can't be trusted."""
+        """The (run ID, index) of every bad grid point."""
         return {
             (problem.run, problem.index)
             for problem in self.problems
@@ -89,5 +89,5 @@ class Report:
 
     @property
     def damaged_files(self) -> list[str]:
-        """Damaged or missing files, by their paths in the store."""
+        """The damaged or missing files, by their paths within the store."""
         return list(dict.fromkeys(problem.file for problem in self.problems if problem.file))

@@ -1,4 +1,4 @@
-"""A folder that holds what a store holds, for what works on files: its own, or a copy of a bucket's or zip file's."""
+"""A local folder with the files of a store: its own folder, or a copy of a bucket or a zip file."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ if TYPE_CHECKING:
     from hesstore.store.places.location import Location
 
 Stamp = tuple[int, int]
-"""What changes when a file is replaced: its inode and its time."""
+"""The inode and the time of a file, which change when it is replaced."""
 
 
 @contextmanager
 def fetch_to_folder(
     location: Location, *, writable: bool, progress: Callable[[int, int], None] = lambda *_: None
 ) -> Iterator[Path]:
-    """A folder with the store's files, as long as the context lasts.
+    """Return a context whose value is a folder with the store's files, which exists as long as the context lasts.
 
-    Of a store in a bucket it is a copy of all objects, on this machine's disk. If it is writable, the runs are
-    claimed, and files that were replaced, made or removed are so in the bucket at the end: first what promises a λ.
-    Of a packed store it is a copy of all members, never writable.
+    For a store in a bucket it is a copy of all objects on the local disk. If it is writable, the runs are claimed, and
+    files that were replaced, created or removed are so in the bucket at the end, beginning with those that promise
+    results. For a packed store it is a copy of all members, which is never writable.
 
     Parameters
     ----------
     location : path or URL
         The store.
     writable : bool
-        Whether changes go back.
+        Whether changes are written back.
     progress : callable, optional
-        Called with (objects fetched, objects in all).
+        Called with (objects fetched, objects in total).
 
     Raises
     ------
     StoreBusyError
         If it is writable and a live driver holds one of its runs.
     StoreError
-        If there is no store, or no room for the copy; for a packed store that is to be written.
+        If there is no store, no space for the copy, or a packed store that must be writable.
     """
     place = locate(location)
     if isinstance(place, FolderPlace):
@@ -67,7 +67,7 @@ def fetch_to_folder(
 
 
 def _runs(place: Place) -> list[int]:
-    """The runs of which anything is there; the store need not be sound enough to be opened."""
+    """Return the IDs of the runs that have any file. The store may be too damaged to be opened."""
     found = (re.match(r"[^/]+/c/(\d+)/", key) for key in place.names())
     return sorted({int(match[1]) for match in found if match})
 
@@ -83,7 +83,7 @@ def _fetch(place: Place, folder: Path, progress: Callable[[int, int], None]) -> 
     for done, key in enumerate(keys, start=1):
         file = folder / key
         if not file.resolve().is_relative_to(folder.resolve()):
-            raise StoreError(f"{place}: the name of an object, {key!r}, leads out of the store")
+            raise StoreError(f"{place}: the name of an object, {key!r}, leads out of the store: do not use it")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(place.fetch(key))
         stamps[key] = _stamp(file)

@@ -1,4 +1,4 @@
-"""Whether stored results follow from the stored weights and the data: a sample of λ is calculated again."""
+"""Recheck: compute the results of a sample of grid points again from their weights and the data, and compare."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from hesstore.analysis.selection import evenly_spaced
 from hesstore.config import SweepConfig
 from hesstore.curvature import gradient
 from hesstore.engine.experiment import Experiment
 from hesstore.errors import CorruptStoreError, StoreError
 from hesstore.integrity.findings import Problem
+from hesstore.store.identity import identity_of
 from hesstore.store.metadata import read_metadata
 from hesstore.store.origin import origin_of
 from hesstore.store.places.location import local_path
@@ -29,33 +31,33 @@ if TYPE_CHECKING:
     from hesstore.measure.metrics import SplitMetrics
 
 SAMPLE = 5
-"""λ that are calculated again, unless told otherwise."""
+"""The default number of grid points that are computed again."""
 MODES = 4
-"""Eigenpairs that are checked at each of them, spread over all k."""
+"""The number of eigenpairs that are checked at each of them, evenly spaced among all k."""
 
-# Bounds on what float32 rounding may change between one machine, chunk size or thread count and another.
+# Bounds on the differences between machines, chunk sizes and thread counts that float32 rounding can cause.
 RESIDUAL = 128 * float(np.finfo(np.float32).eps)
-"""Of a residual norm, as a share of the spectral norm of H. Products were seen to differ by up to 50 ε of it."""
+"""For residual norms, relative to the spectral norm of H. Products were observed to differ by up to 50 ε of it."""
 GRADIENT = (1e-4, 1e-5)
-"""Of ∇E, in the 2-norm: a share of its norm, and an absolute part, for it is a mean of terms that cancel."""
+"""For ∇E in the 2-norm: relative to its norm, and absolute, because it is a mean of terms that cancel."""
 LOSS = 1e-5
-"""Of E, as a share of 1 + E."""
+"""For E, relative to 1 + E."""
 ROWS = 1e-3
-"""Share of a split's rows (at least one) whose predicted class may change: logits may tie."""
+"""The share of a split's rows (at least one row) whose predicted class may change, because logits can tie."""
 
 
 @dataclass
-class DeepReport:
-    """What :func:`deep_check` found.
+class Recheck:
+    """The result of :func:`recheck`.
 
     Attributes
     ----------
     problems : list of Problem
-        Results that do not follow from weights and data.
+        The results that do not follow from the weights and the data.
     checked : list of (int, float)
-        (run, λ) of those that were calculated again.
+        The (run ID, λ) of the grid points that were computed again.
     modes : int
-        Eigenpairs that were checked at each of them.
+        The number of eigenpairs that were checked at each of them.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -63,76 +65,77 @@ class DeepReport:
     modes: int = 0
 
 
-def deep_check(
+def recheck(
     location: str | os.PathLike[str],
     *,
     sample: int = SAMPLE,
     avoid: Collection[tuple[int, int]] = (),
     trust: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> DeepReport:
-    """Calculate loss, confusion counts, ∇E and some residual norms again at a sample of complete λ.
+) -> Recheck:
+    """Compute loss, confusion counts, ∇E and some residual norms again at a sample of complete grid points.
 
     Parameters
     ----------
     location : path or ``file://`` URL
-        A store that :func:`hesstore.integrity.verify.verify` finds no fault with, but for λ to ``avoid``.
+        A store in which :func:`hesstore.integrity.verify.verify` finds only problems of grid points to ``avoid``.
     sample : int
-        Most λ, spread over all complete ones.
+        The maximum number of grid points, evenly spaced among all complete ones.
     avoid : collection of (int, int)
-        (run, index of λ) of those that are known to be bad.
+        The (run ID, index) of grid points that are known to be bad.
     trust : bool
-        Import the data set or model of one's own that the store's config names.
+        Whether to import a custom data set or model that the store's config names.
     progress : callable, optional
-        Called with (λ checked, λ in all).
+        Called with (grid points checked, grid points in total).
 
     Raises
     ------
     StoreError
-        If the config names code of one's own and ``trust`` is off.
+        If the config names custom code and ``trust`` is off.
     CorruptStoreError
-        If data or model are not those that the store was made from.
+        If the data or the model are not those with which the store was made.
     HesstoreError
-        If the experiment can't be set up: data that are not there, for one.
+        If the experiment cannot be set up, for example because its data are missing.
     """
     path = local_path(location)
     attributes = read_metadata(path).attributes
     origin = origin_of(attributes)
     if origin.is_import and not origin.recompute:
         raise StoreError(
-            f"{path}: was imported as it is, from files that may have been made otherwise: nothing can be calculated "
-            "again; `hesstore import --recompute` compares them with what follows from their weights"
+            f"{path}: was imported without --recompute, from files that may have been made in other ways, so nothing "
+            "can be computed again; `hesstore import --recompute` compares them with the results of their weights"
         )
     config = replace(SweepConfig.from_mapping(json.loads(attributes["config"])), device="auto")
     for name in (config.dataset, config.model):
         if ":" in name and not trust:
             raise StoreError(
-                f"{path}: its config names code, {name!r}, that a deep check would run: "
+                f"{path}: its config names code, {name!r}, that --deep would run: "
                 "pass --trust if you know where the store comes from"
             )
     experiment = Experiment.prepare(config)
-    stored, here = json.loads(attributes["identity"]), experiment.identity()
+    stored, current = identity_of(attributes), experiment.identity()
     for key, what in (("data_digest", "data set"), ("parameters", "model"), ("buffers", "model")):
-        there, own = stored.get(key), here.get(key)
+        there, own = stored.get(key), current.get(key)
         if there != own:
             raise CorruptStoreError(
-                f"{path}: the {what} here is not the one that it was made from ({key} is {_short(there)} there, "
-                f"{_short(own)} here): check the --data-dir of its config, {config.data_dir!r}, or your own code"
+                f"{path}: the {what} is not the one with which it was made ({key} is {_short(there)} in the store, "
+                f"{_short(own)} now): check the --data-dir of its config, {config.data_dir!r}, or your custom code"
             )
-    store = SweepStore(path)
+    store = SweepStore.open(path)
     imported = {
         (run.id, index) for run, index in _complete(store, ()) if origin.is_as_imported(run.id, store.l2[index])
     }
-    chosen = _spread(_complete(store, {*avoid, *imported}), sample)
-    report = DeepReport(modes=min(MODES, config.k))
+    complete = _complete(store, {*avoid, *imported})
+    chosen = [complete[index] for index in evenly_spaced(len(complete), sample)]
+    found = Recheck(modes=min(MODES, config.k))
     for done, (run, index) in enumerate(chosen, start=1):
         l2 = float(store.l2[index])
         check = _Recalculation(experiment, store, run, index)
-        report.problems += [Problem(what, run.id, index, l2) for what in check.differences()]
-        report.checked.append((run.id, l2))
+        found.problems += [Problem(what, run.id, index, l2) for what in check.differences()]
+        found.checked.append((run.id, l2))
         if progress is not None:
             progress(done, len(chosen))
-    return report
+    return found
 
 
 def _short(value: object) -> str:
@@ -149,14 +152,8 @@ def _complete(store: SweepStore, avoid: Collection[tuple[int, int]]) -> list[tup
     ]
 
 
-def _spread(items: list[tuple[Run, int]], most: int) -> list[tuple[Run, int]]:
-    """At most ``most`` items, evenly, the first and the last among them."""
-    places = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
-    return [items[place] for place in np.unique(places)]
-
-
 class _Recalculation:
-    """One λ, calculated again from its weights."""
+    """A grid point whose results are computed again from its weights."""
 
     def __init__(self, experiment: Experiment, store: SweepStore, run: Run, index: int) -> None:
         self.experiment, self.store, self.run, self.index = experiment, store, run, index
@@ -167,7 +164,7 @@ class _Recalculation:
         return values.to(self.experiment.device, self.experiment.data.train.x.dtype)
 
     def differences(self) -> Iterator[str]:
-        """What does not follow from weights and data, a line each."""
+        """Describe each result that does not follow from the weights and the data."""
         (splits,) = self.experiment.measure([self.theta])
         for position, metrics in enumerate(splits):
             yield from self._of_split(position, metrics)
@@ -178,11 +175,11 @@ class _Recalculation:
         split = SPLITS[position]
         loss = float(self.store.read("loss", self.run, self.index)[position])
         if not abs(loss - metrics.loss) <= LOSS * (1 + abs(metrics.loss)):
-            yield f"loss: {split} is {loss:.8g}, calculated again {metrics.loss:.8g}"
+            yield f"loss: {split} is {loss:.8g}, computed again {metrics.loss:.8g}"
         counts = self.store.read("confusion", self.run, self.index)[position].astype(np.int64)
         moved, rows = int(np.abs(counts - metrics.confusion).sum()) // 2, int(metrics.confusion.sum())
         if counts.sum() != rows or moved > max(1, ROWS * rows):
-            yield f"confusion: {split} has {moved} of {rows} rows elsewhere when calculated again"
+            yield f"confusion: {split} has {moved} of {rows} rows in other cells when computed again"
 
     def _of_gradient(self) -> Iterator[str]:
         experiment = self.experiment
@@ -191,7 +188,7 @@ class _Recalculation:
         off = float(torch.linalg.vector_norm(again - self._tensor("gradient")))
         share, absolute = GRADIENT
         if not off <= share * norm + absolute:
-            yield f"gradient: is off by {off:.2g} from the one calculated again, of norm {norm:.2g}"
+            yield f"gradient: differs by {off:.2g} from the one that was computed again, of norm {norm:.2g}"
 
     def _of_spectrum(self) -> Iterator[str]:
         operator = self.experiment.hessian.at(self.theta, cache_bytes=self.experiment.sizes.cache_bytes)
@@ -199,7 +196,7 @@ class _Recalculation:
         residuals = self.store.read("residual_norm", self.run, self.index)
         vectors = self._tensor("eigenvectors")
         there = np.flatnonzero(np.isfinite(eigenvalues))
-        modes = there[np.unique(np.linspace(0, len(there) - 1, min(MODES, len(there))).round().astype(int))]
+        modes = there[evenly_spaced(len(there), MODES)]
         bound = RESIDUAL * self._scale(operator.matvec, float(np.nanmax(np.abs(eigenvalues))))
         for mode in modes:
             vector, value, stored = vectors[mode], float(eigenvalues[mode]), float(residuals[mode])
@@ -211,12 +208,12 @@ class _Recalculation:
                 )
 
     def _scale(self, product: Callable[[Tensor], Tensor], known: float) -> float:
-        """About the spectral norm of H: that of the stored eigenvalues, unless they are of one end only."""
+        """Return the approximate spectral norm of H: from the stored eigenvalues, unless they are of one end only."""
         if self.experiment.config.which == "LM":
             return known
         vector = torch.ones_like(self.theta)
         norm = known
-        for _ in range(5):  # a lower bound of the right size will do
+        for _ in range(5):  # a lower bound of the right magnitude is enough
             vector = product(vector / torch.linalg.vector_norm(vector))
             norm = max(norm, float(torch.linalg.vector_norm(vector)))
         return norm

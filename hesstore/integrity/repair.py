@@ -1,4 +1,4 @@
-"""Putting a damaged store into a state from which the next sweep makes it whole."""
+"""Repair: bring a damaged store into a state from which the next sweep completes it."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from hesstore.integrity.findings import Problem, Report
+    from hesstore.integrity.findings import Findings, Problem
     from hesstore.store.metadata import Metadata
 
 
 @dataclass
 class Repair:
-    """What :func:`repair` found and did.
+    """The result of :func:`repair`.
 
     Attributes
     ----------
-    before, after : Report
-        What is wrong before and after it.
+    before, after : Findings
+        The findings before and after the repair.
     withdrawn : list of (int, int)
-        (run, index of λ) of each λ that is pending now.
+        The (run ID, index) of each grid point that was marked as pending.
     removed, rewritten : list of str
-        Files that were removed, and metadata files and coordinates that were written anew.
+        The files that were removed, and the metadata files and coordinates that were written again.
     """
 
-    before: Report
-    after: Report
+    before: Findings
+    after: Findings
     withdrawn: list[tuple[int, int]] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     rewritten: list[str] = field(default_factory=list)
@@ -57,25 +57,25 @@ def repair(
     condemned: Iterable[Problem] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Repair:
-    """Mark every bad λ pending and remove damaged chunk files and what killed writers left.
+    """Mark every bad grid point as pending, and remove damaged chunk files and temporary files of killed processes.
 
-    Metadata are written anew where a sealed copy is intact, coordinates where the config gives them.
+    Metadata are written again from the copy that matches the seal, and coordinates from the config.
 
     Parameters
     ----------
     location : path or ``file://`` URL
         The store.
     condemned : iterable of Problem, optional
-        Bad λ that another check found; they are made pending too.
+        Bad grid points that another check found, which are marked as pending too.
     progress : callable, optional
-        Called with (λ checked, λ in all), in each of two passes over the store.
+        Called with (grid points checked, grid points in total), in each of two passes over the store.
 
     Raises
     ------
     StoreBusyError
         If a live sweep holds one of the runs; nothing is changed.
     StoreError
-        If it is not a store, or can't be written.
+        If it is not a store, or cannot be written.
     """
     path = local_path(location)
     if not path.is_dir():
@@ -83,13 +83,13 @@ def repair(
     refuse_outward_links(path)
     if not os.access(path, os.W_OK):
         raise StoreError(f"{path}: no permission to write")
-    tell = progress or (lambda *_: None)
+    report_progress = progress or (lambda *_: None)
     with ExitStack() as claims:
         metadata = read_metadata(path)
         for run in _runs(path, metadata):
             claims.enter_context(claim(path / "status", run))
-        # Not lenient: the claims taken here hide what a killed driver left of its own.
-        before = Verifier(path, metadata, lenient=False).run(tell)
+        # Not lenient, because the claims that are taken here replace those that a killed driver left.
+        before = Verifier(path, metadata, lenient=False).run(report_progress)
         before.problems += condemned
         done = Repair(before, before)
         _remove_leftovers(done)
@@ -99,13 +99,13 @@ def repair(
             if not metadata.damage and metadata.documents:
                 _repair_values(path, metadata, done)
         if not before.ok or before.leftovers:
-            done.after = Verifier(path, metadata, lenient=False).run(tell)
+            done.after = Verifier(path, metadata, lenient=False).run(report_progress)
     return done
 
 
 def _runs(path: Path, metadata: Metadata) -> list[int]:
-    """The runs that a live sweep may hold; where the metadata don't say, those that were ever claimed."""
-    (path / "status").mkdir(exist_ok=True)  # claims lie there; the folder may be what is lost
+    """Return the IDs of the runs; if the metadata are damaged, of those that were ever claimed."""
+    (path / "status").mkdir(exist_ok=True)  # for the claims; this folder may be the damage
     try:
         return [run.id for run in rebuild_spec(metadata).runs]
     except StoreError:
@@ -123,7 +123,7 @@ def _remove_leftovers(done: Repair) -> None:
 
 
 def _repair_values(path: Path, metadata: Metadata, done: Repair) -> None:
-    """Rewrite coordinates, withdraw bad λ, remove damaged chunk files; the metadata are intact."""
+    """Write coordinates again, withdraw bad grid points, and remove damaged chunk files; the metadata are intact."""
     checks = Verifier(path, metadata)
     try:
         spec, damaged = checks.spec, checks.damaged_coordinates()
@@ -136,9 +136,9 @@ def _repair_values(path: Path, metadata: Metadata, done: Repair) -> None:
         done.rewritten += [f"{name}/c/0" for name in damaged]
     labels = {f"{name}/c/0" for name in coordinate_names(spec.identity)}
     chunks = [file for file in done.before.damaged_files if "/c/" in file and file not in labels]
-    store = SweepStore(path)
+    store = SweepStore.open(path)
     bad = sorted(done.before.bad)
-    for run in store.runs:  # the promises first, then what is not promised any more
+    for run in store.runs:  # first the promises are withdrawn, then the files are removed
         indices = [index for run_id, index in bad if run_id == run.id]
         if indices or any(file.startswith(tuple(f"{name}/c/{run.id}/" for name in PROMISES)) for file in chunks):
             store.withdraw(run, indices)

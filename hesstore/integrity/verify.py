@@ -17,7 +17,7 @@ import numpy as np
 import zarr
 
 from hesstore.errors import StoreError
-from hesstore.integrity.findings import Problem, Report
+from hesstore.integrity.findings import Findings, Problem
 from hesstore.integrity.point_check import CheckedStore, PointCheck
 from hesstore.store.chunk_files import blocks, chunk_file, chunk_files, damage
 from hesstore.store.environments import is_record, is_sound
@@ -41,7 +41,7 @@ CLAIM = re.compile(r"status/\.claim-\d+(\.json)?")
 PARTIAL = re.compile(r"\..+\.partial")
 
 
-def verify(location: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> Report:
+def verify(location: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> Findings:
     """Read a whole store and compare it with its digests, its metadata and itself. Nothing is changed.
 
     Parameters
@@ -80,7 +80,7 @@ class Verifier:
 
     def __init__(self, path: Path, metadata: Metadata, *, lenient: bool = True) -> None:
         self.path, self.metadata, self.lenient = path, metadata, lenient
-        self.report = Report(path)
+        self.findings = Findings(path)
         self._arrays: dict[str, zarr.Array[Any]] = {}
         self._class_rows: dict[tuple[int, int], bytes] = {}
 
@@ -114,16 +114,16 @@ class Verifier:
             self._arrays[name] = array
         return self._arrays[name]
 
-    def run(self, progress: Callable[[int, int], None]) -> Report:
+    def run(self, progress: Callable[[int, int], None]) -> Findings:
         """Do all checks."""
-        report = self.report
+        findings = self.findings
         files = set(self._files())
         self._check_metadata(files)
         if self._is_understood():
-            report.remarks += [f"{name}: not a file of a store" for name in sorted(files - self._known(files))]
+            findings.remarks += [f"{name}: not a file of a store" for name in sorted(files - self._known(files))]
             for name in self.damaged_coordinates():
                 what = "values are damaged, missing, or not those of the config"
-                report.problems.append(Problem(what, file=f"{name}/c/0"))
+                findings.problems.append(Problem(what, file=f"{name}/c/0"))
             done, total = 0, len(self.spec.runs) * len(self.spec.l2)
             for run in self.spec.runs:
                 for _ in self._check_run(run):
@@ -132,32 +132,32 @@ class Verifier:
             self._compare_class_rows()
             if self.store.left_out:
                 names = ", ".join(sorted(self.store.left_out))
-                report.remarks.append(f"packed without {names}: the digests that cover them could not be checked")
+                findings.remarks.append(f"packed without {names}: the digests that cover them could not be checked")
         else:
             what = "the grid points were not checked, because the metadata are damaged: restore them from a copy first"
-            report.problems.append(Problem(what, repairable=False))
-        report.leftovers += [*leftover_folders(self.path, "partial"), *leftover_folders(self.path, "old")]
-        report.leftovers = [file for file in report.leftovers if file.exists()]  # those of a live writer are gone now
-        return report
+            findings.problems.append(Problem(what, repairable=False))
+        findings.leftovers += [*leftover_folders(self.path, "partial"), *leftover_folders(self.path, "old")]
+        findings.leftovers = [file for file in findings.leftovers if file.exists()]  # a live writer's are gone
+        return findings
 
     def _files(self) -> Iterator[str]:
         """Yield the path of every file within the store."""
         for folder, _, files in os.walk(self.path):
             for name in files:
                 file = Path(folder, name)
-                self.report.files += 1
+                self.findings.files += 1
                 if PARTIAL.fullmatch(name):
-                    self.report.leftovers.append(file)
+                    self.findings.leftovers.append(file)
                 else:
                     yield file.relative_to(self.path).as_posix()
 
     def _check_metadata(self, files: set[str]) -> None:
         for file, what in self.metadata.damage.items():
-            self.report.problems.append(Problem(what, file=file, repairable=self.metadata.is_mendable))
+            self.findings.problems.append(Problem(what, file=file, repairable=self.metadata.is_mendable))
         for name in sorted(filter(is_record, files)):
             if not is_sound(name, (self.path / name).read_bytes()):
                 what = "does not have the digest in its name: remove it"
-                self.report.problems.append(Problem(what, file=name, repairable=False))
+                self.findings.problems.append(Problem(what, file=name, repairable=False))
 
     def _known(self, files: set[str]) -> set[str]:
         known = {"zarr.json", *(f"{name}/zarr.json" for name in self.metadata.documents)}
@@ -177,12 +177,12 @@ class Verifier:
         try:
             variables = self.store.variables
         except StoreError as error:
-            self.report.problems.append(Problem(str(error), file="zarr.json", repairable=False))
+            self.findings.problems.append(Problem(str(error), file="zarr.json", repairable=False))
             return False
         wrong = {variable.name: self._unlike_schema(variable) for variable in variables}
         for name, what in wrong.items():
             if what:
-                self.report.problems.append(Problem(what, file=f"{name}/zarr.json", repairable=False))
+                self.findings.problems.append(Problem(what, file=f"{name}/zarr.json", repairable=False))
         return not any(wrong.values())
 
     def _unlike_schema(self, variable: Variable) -> str:
@@ -244,16 +244,16 @@ class Verifier:
                 yield
         if self.lenient and len(outdated) == 1 and (self.path / "status" / f".claim-{run.id}.json").exists():
             # A killed driver left the claim, or a live one holds it: only the last write of a status is missing.
-            self.report.remarks.append(
+            self.findings.remarks.append(
                 f"{outdated[0]}: its sweep was killed or is running; the next sweep continues from it"
             )
         else:
-            self.report.problems += outdated
+            self.findings.problems += outdated
 
     def _take(self, check: PointCheck) -> None:
-        self.report.problems += check.problems
+        self.findings.problems += check.problems
         if check.status is not None:
-            self.report.counts[check.status] += 1
+            self.findings.counts[check.status] += 1
         if check.class_rows is not None:
             self._class_rows[check.point.run.id, check.point.index] = check.class_rows
 
@@ -263,7 +263,7 @@ class Verifier:
             return np.asarray(self.array(name)[run.id, block])
         except Exception as error:  # noqa: BLE001 - decoders raise anything for damaged bytes
             file = chunk_file(BY_NAME[name], run.id, block.start)
-            self.report.problems.append(Problem(damage(self.path / file, error), file=file))
+            self.findings.problems.append(Problem(damage(self.path / file, error), file=file))
             return None
 
     def _compare_class_rows(self) -> None:
@@ -274,4 +274,4 @@ class Verifier:
         for (run, index), rows in self._class_rows.items():
             if rows != usual:
                 what = "confusion: the numbers of rows of the classes differ from those of other grid points"
-                self.report.problems.append(Problem(what, run, index, self.spec.l2[index]))
+                self.findings.problems.append(Problem(what, run, index, self.spec.l2[index]))

@@ -1,4 +1,4 @@
-"""The Zarr store: its schema, and how it is created, filled and read. Never imports torch."""
+"""The Zarr store: its schema, and how it is created, filled and read. This package never imports torch."""
 
 from hesstore.store.reading import open_store as open  # noqa: A004 - hesstore.open is the public name
 from hesstore.store.schema import SCHEMA_VERSION, Run, Status, StoreSpec

@@ -23,14 +23,13 @@ from hesstore.errors import ConfigMismatchError, StoreError
 from hesstore.files import sync_folder
 from hesstore.store.digest import digest
 from hesstore.store.environments import environments, record_environment
-from hesstore.store.group import open_group
-from hesstore.store.identity import describe, differences, identity_of
+from hesstore.store.identity import describe, differences
 from hesstore.store.places.durable_store import DurableLocalStore
 from hesstore.store.places.folder import leftover_folders
 from hesstore.store.places.location import local_path
 from hesstore.store.schema import AT_FIT, GRID_SETTINGS, SPECTRUM_SETTINGS, Run, Status, StoreSpec, variables
 from hesstore.store.template import write_template
-from hesstore.store.writing import PROMISES, SweepStore, check_swept
+from hesstore.store.writing import PROMISES, SweepStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,19 +39,18 @@ if TYPE_CHECKING:
     from hesstore.store.variable import Variable
 
 
-def check_growing(path: Path, wanted: Mapping[str, Any]) -> None:
-    """Raise an error unless the store can grow into one with the identity ``wanted``, which may be incomplete.
+def check_growing(store: SweepStore, wanted: Mapping[str, Any]) -> None:
+    """Raise an error unless ``store`` can grow into one with the identity ``wanted``, which may be incomplete.
 
     Raises
     ------
     ConfigMismatchError
         If another setting differs, or k is lower.
     StoreError
-        If it is not a store.
+        If the store was imported.
     """
-    attributes = open_group(path).attrs.asdict()
-    check_swept(path, attributes)
-    stored = identity_of(attributes)
+    store.require_swept()
+    path, stored = store.path, store.identity
     others = differences(stored, wanted, [key for key in wanted if key not in GRID_SETTINGS | SPECTRUM_SETTINGS])
     if others:
         raise ConfigMismatchError(
@@ -65,8 +63,8 @@ def check_growing(path: Path, wanted: Mapping[str, Any]) -> None:
         )
 
 
-def grow_store(path: Path, spec: StoreSpec) -> SweepStore:
-    """Extend the store at ``path`` to all grid points and runs of ``spec``, and open it.
+def grow_store(old: SweepStore, spec: StoreSpec) -> SweepStore:
+    """Extend a store in a folder to all grid points and runs of ``spec``, and open it again.
 
     Its runs keep their IDs, and new ones follow. Complete grid points stay complete, unless a setting of the analysis
     differs: then they become fitted.
@@ -78,20 +76,19 @@ def grow_store(path: Path, spec: StoreSpec) -> SweepStore:
     StoreBusyError
         If a run of it is being computed.
     """
-    check_growing(path, spec.identity)
-    old = SweepStore(path)
+    check_growing(old, spec.identity)
     if old.identity == json.loads(json.dumps(spec.identity)):
         return old
     _check_same_network(old, spec)
-    reanalyse = _changes_spectra(old, spec)
+    reanalyse, path = _changes_spectra(old, spec), local_path(old.path)
     with ExitStack() as claims:
         for run in old.runs:
             claims.enter_context(old.claim(run))
         _replace(path, old, _with_runs_of(old, spec), reanalyse=reanalyse)
-    return SweepStore(path)
+    return SweepStore.open(path)
 
 
-def statuses_after_growth(path: Path, spec: StoreSpec) -> dict[Run, NDArray[np.int8]]:
+def statuses_after_growth(old: SweepStore, spec: StoreSpec) -> dict[Run, NDArray[np.int8]]:
     """Return the status of each grid point of each run, (L,), that :func:`grow_store` would leave.
 
     Raises
@@ -99,8 +96,7 @@ def statuses_after_growth(path: Path, spec: StoreSpec) -> dict[Run, NDArray[np.i
     ConfigMismatchError
         As :func:`grow_store`.
     """
-    check_growing(path, spec.identity)
-    old = SweepStore(path)
+    check_growing(old, spec.identity)
     _check_same_network(old, spec)
     wanted, places = _with_runs_of(old, spec), _places(old, spec)
     reanalyse = _changes_spectra(old, spec)
@@ -137,7 +133,7 @@ def _replace(path: Path, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -
     try:
         template.chmod(path.stat().st_mode & 0o777)
         write_template(DurableLocalStore(template), spec)
-        new = SweepStore(template)
+        new = SweepStore.open(template)
         kept = [variable for variable in variables(old.identity) if variable.name in AT_FIT or not reanalyse]
         for run in old.runs:
             _copy_entries(old, new, run, places, kept)

@@ -1,4 +1,4 @@
-"""Where a store's numbers come from, if not from a sweep: files that were imported."""
+"""The origin of an imported store: the files from which its values come."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ORIGIN = "origin"
-"""The root attribute; a store that a sweep made has none."""
+"""The root attribute; a store that a sweep made does not have it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What an imported store was made from.
+    """The files from which a store was imported.
 
     Attributes
     ----------
     files : str
         ``classic`` or ``checkpoints``; empty for a store that a sweep made.
     source : str
-        Digest of the files' names and sizes.
+        The digest of the files' names and sizes.
     recompute : bool
-        Whether λ with weights have everything computed from them.
+        Whether all results are computed from the weights, for grid points that have some.
     missing : mapping of str to mapping of str to list of float
-        For each kind of file and each run ID, the λ that have none.
+        For each kind of file and each run ID, the values of λ without such a file.
     """
 
     files: str = ""
@@ -40,15 +40,15 @@ class Origin:
         return bool(self.files)
 
     def absent(self, kind: str) -> set[tuple[int, float]]:
-        """Run ID and λ of those without a file of a kind."""
+        """Return the run ID and λ of each grid point without a file of a kind."""
         return {(int(run), l2) for run, strengths in self.missing.get(kind, {}).items() for l2 in strengths}
 
     def is_as_imported(self, run: int, l2: float) -> bool:
-        """Whether the numbers of a λ are those of the files, with what gaps and rounding they have."""
+        """Whether the values of a grid point are those of the files, with their gaps and rounding."""
         return self.is_import and (not self.recompute or (run, l2) in self.absent("weights"))
 
     def to_json(self) -> str:
-        """For the root attribute."""
+        """Return the value of the root attribute."""
         return json.dumps(
             {
                 "files": self.files,
@@ -60,5 +60,5 @@ class Origin:
 
 
 def origin_of(attributes: Mapping[Any, Any]) -> Origin:
-    """The origin of a store, from its root attributes."""
+    """Return the origin of a store, from its root attributes."""
     return Origin(**json.loads(attributes[ORIGIN])) if ORIGIN in attributes else Origin()

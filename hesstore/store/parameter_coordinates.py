@@ -1,4 +1,4 @@
-"""How the entries of a flat parameter vector are labelled. Imports no torch, so that the store can use it too."""
+"""The labels of the entries of a flat parameter vector. This module imports no torch, since the store uses it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 def parameter_coordinates(parameters: Iterable[tuple[str, Sequence[int]]]) -> dict[str, NDArray[np.generic]]:
-    """Labels of each of the P entries of parameters that lie one after the other, each in C order.
+    """Return the labels of the P entries of parameters that follow each other in a vector, each in C order.
 
     Parameters
     ----------
     parameters : iterable of (str, sequence of int)
-        Name, such as ``fc1.weight``, and shape of each.
+        The name, such as ``fc1.weight``, and the shape of each parameter.
 
     Returns
     -------
     dict
         ``layer`` and ``kind`` (object arrays of str: ``fc1``, ``weight``), ``out_index`` (first index) and
-        ``in_index`` (index over the remaining axes, flattened; −1 for parameters of one axis), int32.
+        ``in_index`` (index over the remaining axes, flattened; −1 for parameters with one axis), int32.
     """
     layers, kinds, outs, ins = [], [], [], []
     for name, shape in parameters:

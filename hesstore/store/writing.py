@@ -6,6 +6,7 @@ is on disk before the next is written, so that the status is true at any moment 
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    import zarr
     from numpy.typing import NDArray
 
+    from hesstore.store.places.base import Place
     from hesstore.store.places.location import Location
 
 
@@ -53,29 +56,51 @@ PROMISES = ("status", "digest", "entries_digest")
 class SweepStore:
     """A store that is open for writing, by the driver of its runs or by workers.
 
-    Parameters
+    :meth:`open` and :meth:`create` return one.
+
+    Attributes
     ----------
-    location : path or URL
-        The store. ``path`` is its location too, from which another process can open it.
+    place : Place
+        The place of the store; ``path`` is its location, from which another process can open it.
+    group : Group
+        Its root group.
+    identity : dict
+        Its identity.
+    l2 : ndarray
+        The grid, (L,).
+    runs : tuple of Run
+        Its runs.
     """
 
-    def __init__(self, location: Location) -> None:
-        self.place = locate(location)
-        self.path = self.place.location
-        self.group = open_group(self.place, writable=True)
-        self.identity: dict[str, Any] = identity_of(self.group.attrs)
-        self._arrays = Arrays(self.group, str(self.path))
-        with decoding(f"{self.path}: a coordinate", f"`hesstore verify {self.path} --repair` restores it"):
-            self.l2: NDArray[np.float64] = np.asarray(self._arrays[AXIS][:])
-            seeds, directions = (np.asarray(self._arrays[name][:]) for name in ("seed", "direction"))
-        self.runs = tuple(
-            Run(index, int(seed), str(direction))
-            for index, (seed, direction) in enumerate(zip(seeds, directions, strict=True))
-        )
+    def __init__(self, place: Place, group: zarr.Group, arrays: Arrays, l2: NDArray[np.float64], runs: tuple[Run, ...]):
+        self.place, self.path, self.group = place, place.location, group
+        self.identity = identity_of(group.attrs)
+        self.l2, self.runs = l2, runs
+        self._arrays = arrays
+
+    @classmethod
+    def open(cls, location: Location) -> SweepStore:
+        """Open an existing store for writing.
+
+        Raises
+        ------
+        CorruptStoreError
+            If its metadata or a coordinate is damaged.
+        StoreError
+            If it is not a store, or cannot be written.
+        """
+        place = locate(location)
+        group = open_group(place, writable=True)
+        arrays = Arrays(group, str(place))
+        with decoding(f"{place}: a coordinate", f"`hesstore verify {place} --repair` restores it"):
+            l2, seeds, directions = (np.asarray(arrays[name][:]) for name in (AXIS, "seed", "direction"))
+        pairs = zip(seeds, directions, strict=True)
+        runs = tuple(Run(index, int(seed), str(direction)) for index, (seed, direction) in enumerate(pairs))
+        return cls(place, group, arrays, l2, runs)
 
     @classmethod
     def create(cls, location: Location, spec: StoreSpec) -> SweepStore:
-        """Create a new, empty store, which appears under its name whole or not at all.
+        """Create a new, empty store, which appears under its name whole or not at all, and open it.
 
         Raises
         ------
@@ -85,22 +110,44 @@ class SweepStore:
         place = locate(location)
         place.check_creatable()
         place.create(lambda store: write_template(store, spec))
-        return cls(place)
+        return cls.open(place)
 
-    @classmethod
-    def open_matching(cls, location: Location, identity: Mapping[str, Any]) -> SweepStore:
-        """Open an existing store that was made with ``identity``.
+    def require(self, identity: Mapping[str, Any], *, partly: bool = False) -> None:
+        """Raise an error unless a sweep with this identity can continue the store.
+
+        Parameters
+        ----------
+        identity : mapping
+            The identity of the sweep.
+        partly : bool
+            Whether to ignore keys that the store has and ``identity`` does not have.
 
         Raises
         ------
         ConfigMismatchError
-            If it was made with another identity; the message names the keys and both values.
+            If the store was made with another identity; the message names the keys and both values.
         StoreError
-            If it is not a store or cannot be written.
+            If the store was imported, or cannot be written.
         """
-        place = locate(location)
-        check_matching(place, identity)
-        return cls(place)
+        self.require_swept()
+        self.place.check_writable()
+        found = differences(self.identity, identity, identity if partly else {**self.identity, **identity})
+        if found:
+            can_grow = found.keys() <= GRID_SETTINGS | SPECTRUM_SETTINGS
+            raise ConfigMismatchError(
+                f"{self.place}: was made with another config: {describe(found)}. Give the same options (`hesstore "
+                f"config --of {self.place}` prints them) or another path"
+                f"{', or --grow to extend the store' if can_grow else ''}",
+                found,
+            )
+
+    def require_swept(self) -> None:
+        """Raise :class:`StoreError` for a store that was imported, which no sweep can continue."""
+        if origin_of(self.group.attrs).is_import:
+            raise StoreError(
+                f"{self.place}: was imported from files: give another path to the sweep, which makes a store of its "
+                "own; `hesstore import --recompute` computes what the files do not contain"
+            )
 
     @contextmanager
     def claim(self, run: Run) -> Iterator[None]:
@@ -109,7 +156,14 @@ class SweepStore:
         Meanwhile its small variables are read only once, since nobody else writes them.
         """
         with self.place.claim(run.id), self._arrays.remember(run.id):
+            self._require_unchanged()
             yield
+
+    def _require_unchanged(self) -> None:
+        """Raise :class:`StoreError` if the store has grown since it was opened, so that grid points have moved."""
+        attributes = json.loads(self.place.fetch("zarr.json"))["attributes"]
+        if attributes.get("fingerprint") != self.group.attrs["fingerprint"]:
+            raise StoreError(f"{self.place}: was changed by another process meanwhile: run the same command again")
 
     def status(self, run: Run) -> NDArray[np.int8]:
         """Return the status of each grid point of a run, (L,)."""
@@ -254,32 +308,3 @@ def _write_each(write: Callable[[str], None], names: Iterable[str]) -> None:
     with ThreadPoolExecutor(WRITES_AT_ONCE) as pool:
         for _ in pool.map(write, names):
             pass
-
-
-def check_matching(location: Location, identity: Mapping[str, Any], *, partly: bool = False) -> None:
-    """Raise :class:`StoreError` unless ``location`` is a store that can be written and was made with ``identity``.
-
-    With ``partly``, keys that the store has and ``identity`` does not have are not compared.
-    """
-    place = locate(location)
-    attributes = open_group(place).attrs
-    check_swept(place, attributes.asdict())
-    stored = identity_of(attributes)
-    place.check_writable()
-    found = differences(stored, identity, identity if partly else {**stored, **identity})
-    if found:
-        can_grow = found.keys() <= GRID_SETTINGS | SPECTRUM_SETTINGS
-        raise ConfigMismatchError(
-            f"{place}: was made with another config: {describe(found)}. Give the same options (`hesstore config --of "
-            f"{place}` prints them) or another path{', or --grow to extend the store' if can_grow else ''}",
-            found,
-        )
-
-
-def check_swept(place: object, attributes: Mapping[str, Any]) -> None:
-    """Raise :class:`StoreError` for a store that was imported, which no sweep can continue."""
-    if origin_of(attributes).is_import:
-        raise StoreError(
-            f"{place}: was imported from files: give another path to the sweep, which makes a store of its own; "
-            "`hesstore import --recompute` computes what the files do not contain"
-        )

@@ -211,7 +211,7 @@ def codecs(eigenvectors: NDArray[np.float32]) -> Table:
 
 def record_again(ds: xr.Dataset, path: Path) -> float:
     """Record all grid points of ``ds`` again, one after the other, and return the seconds that it takes."""
-    store = SweepStore(path)
+    store = SweepStore.open(path)
     (run,) = store.runs
     cells = [
         {str(name): cell.to_numpy()[()] for name, cell in ds.isel(run=0, l2=i).items()} for i in range(ds.sizes["l2"])

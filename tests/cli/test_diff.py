@@ -72,7 +72,7 @@ def test_configs_that_differ(hesstore: Hesstore, stores: Path) -> None:
 
 def test_damaged_or_missing_bytes(hesstore: Hesstore, stores: Path) -> None:
     """Equal digests do not prove that the values are still readable."""
-    for key in ("weights/c/0/1/0", "eigenvectors/c/0/1/0/0", "density/c/0/1/0", "loss/c/0/0/0"):
+    for key in ("weights/c/0/1/0", "eigenvectors/c/0/1/0/0", "class_slope/c/0/1/0/0/0", "loss/c/0/0/0"):
         chunk = stores / "b.zarr" / key
         sound = chunk.read_bytes()
         middle = len(sound) // 2

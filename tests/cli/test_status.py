@@ -42,7 +42,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(begun: Path, tmp_path: Path) -> SweepStore:
     """A copy of this store, as ``s.zarr``."""
-    return SweepStore(shutil.copytree(begun, tmp_path / "s.zarr"))
+    return SweepStore.open(shutil.copytree(begun, tmp_path / "s.zarr"))
 
 
 def complete(store: SweepStore, run: Run, index: int) -> None:

@@ -79,7 +79,7 @@ def test_damage_that_cannot_be_repaired(hesstore: Hesstore, store: Path) -> None
 
 def test_missing_and_busy_stores(hesstore: Hesstore, store: Path) -> None:
     assert hesstore("verify", "none.zarr").returncode == 2
-    driven = SweepStore(store)
+    driven = SweepStore.open(store)
     with driven.claim(driven.runs[0]):
         busy = hesstore("verify", "s.zarr", "--repair")
         assert busy.returncode == 1
@@ -88,7 +88,7 @@ def test_missing_and_busy_stores(hesstore: Hesstore, store: Path) -> None:
 
 
 def test_results_that_only_deep_finds_wrong_are_repaired(hesstore: Hesstore, store: Path) -> None:
-    driven = SweepStore(store)
+    driven = SweepStore.open(store)
     run = driven.runs[0]
     loss = np.asarray(driven.read("loss", run, 0)) * 1.01
     driven.put_entries(run, 0, Status.COMPLETE, {"loss": loss}, None)

@@ -27,7 +27,7 @@ from hesstore.curvature.model_warnings import (
 from hesstore.engine.experiment import Experiment
 from hesstore.engine.sweep import run_sweep
 from hesstore.errors import ConfigMismatchError, CorruptStoreError, ExportError, ModelError, ModelWarning
-from hesstore.integrity.recheck import deep_check
+from hesstore.integrity.recheck import recheck
 from hesstore.integrity.verify import verify
 from hesstore.problem.models import FlatModel, build
 from tests.conftest import Done
@@ -281,8 +281,8 @@ def test_a_store_of_a_network_with_buffers(
     for grow in (False, True):
         with pytest.raises(ConfigMismatchError, match="buffers"):
             run_sweep(config, tmp_path / "s.zarr", grow=grow)
-    with pytest.raises(CorruptStoreError, match=r"the model here is not the one .* \(buffers is"):
-        deep_check(tmp_path / "s.zarr", trust=True)
+    with pytest.raises(CorruptStoreError, match=r"the model is not the one .* \(buffers is"):
+        recheck(tmp_path / "s.zarr", trust=True)
     assert (tmp_path / "s.zarr" / "zarr.json").read_bytes() == metadata
 
 

@@ -129,7 +129,7 @@ def test_the_progress_is_read_when_the_dataset_is_shown(path: Path, tmp_path: Pa
     path = Path(shutil.copytree(path, tmp_path / "s.zarr"))
     ds = hesstore.open(path, chunked=chunked)
     assert headline(ds) == WHOLE
-    store = SweepStore(path)
+    store = SweepStore.open(path)
     store.record(store.runs[1], 1, Status.COMPLETE, analysed(1))
     assert headline(ds)[1].endswith("; 5 complete, 1 pending")
     chunk = path / "status" / "c" / "1" / "0"

@@ -109,7 +109,7 @@ def test_progress_agrees_with_the_events_of_a_sweep(toy_config: MakeConfig, tmp_
             assert far.last.test_accuracy == event.facts["test_accuracy"]
             assert far.last.worst_class == event.facts["worst_class"]
             assert far.last.eigenvalue == event.facts["eigenvalue"]
-    store = SweepStore(path)
+    store = SweepStore.open(path)
     ds = hesstore.open(path)
     assert progress_of(ds).is_over
     store.withdraw(Run(0, 0, "down"), [1])

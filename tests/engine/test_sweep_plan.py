@@ -62,7 +62,7 @@ def test_the_plan_of_a_new_sweep(planned: tuple[Path, SweepPlan]) -> None:
     assert plan.seconds is not None
     assert 0 < plan.seconds.least < plan.seconds.most < 60
     assert "measured here" in plan.basis
-    store = SweepStore(path)
+    store = SweepStore.open(path)
     assert plan.fingerprint == store.group.attrs["fingerprint"]
     matvecs = store.entries("matvecs", store.runs[0]).sum()
     assert plan.products.least / 2 < matvecs + 4 * sweep_plan.geometry_products(SweepConfig.from_mapping(TOY))
@@ -92,7 +92,7 @@ def test_complete_grid_points_are_the_basis_of_the_plan(
     assert over.disk_end == Span(over.disk_now, over.disk_now)
 
     run = Run(0, 0, "up")
-    store = SweepStore(path)
+    store = SweepStore.open(path)
     store.withdraw(run, [3])
     seconds = [store.entries(name, run)[:3] for name in ("fit_seconds", "analysis_seconds")]
     low, high = np.sum([np.quantile(each, (0.25, 0.75)) for each in seconds], axis=0)
@@ -129,7 +129,7 @@ def test_the_plan_of_a_store_that_is_to_grow(
 ) -> None:
     """The plan has the same numbers as the store after it has grown."""
     path = shutil.copytree(planned[0], tmp_path / "s.zarr")
-    SweepStore(path).withdraw(Run(0, 0, "up"), [1])
+    SweepStore.open(path).withdraw(Run(0, 0, "up"), [1])
     monkeypatch.setattr(speed_probe, "measure_rates", lambda *_: Rates(1.0, 1.0, 0.0))
     for changes, work in (
         ({"l2": "0,0.001,0.002,0.01,0.05,0.06", "seeds": "0,4"}, (9, 9)),

@@ -194,7 +194,7 @@ def test_missing_or_damaged_data_are_not_exported(store: Path, tmp_path: Path) -
 def test_only_complete_grid_points_are_exported(store: Path, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     shutil.copytree(store, path)
-    writer = SweepStore(path)
+    writer = SweepStore.open(path)
     for run, index, status in ((0, 1, Status.FITTED), (1, 0, Status.FAILED), (1, 3, Status.PENDING)):
         statuses = writer.status(writer.runs[run])
         statuses[index] = status

@@ -103,7 +103,7 @@ def test_grid_points_that_are_not_complete_keep_their_place(mixed: Path, tmp_pat
 
 
 def test_only_what_the_status_promises_is_copied(mixed: Path, tmp_path: Path) -> None:
-    store = SweepStore(mixed)
+    store = SweepStore.open(mixed)
     # As after a kill, the status is not written yet.
     store.put_arrays(store.runs[1], 1, Status.FITTED, {"weights": np.ones(P, np.float32)})
     (path,) = export_netcdf(mixed, tmp_path / "m.nc")
@@ -188,7 +188,7 @@ def test_a_file_with_the_same_contents_is_left_alone(mixed: Path, tmp_path: Path
     assert export_netcdf(mixed, path) == ()
     assert path.stat().st_mtime_ns == before
     assert export_netcdf(mixed, path, force=True) == (path,)
-    store = SweepStore(mixed)
+    store = SweepStore.open(mixed)
     store.record(store.runs[1], 1, Status.FITTED, fitted(7))
     with pytest.raises(ExportError, match=r"m\.nc: exists already, with other contents: pass --force"):
         export_netcdf(mixed, path)
@@ -284,7 +284,7 @@ def test_arrays_of_another_grid_point_are_noticed(mixed: Path, tmp_path: Path) -
 
 def test_a_sweep_may_run_during_the_export(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file contains the results that the status promised at the beginning."""
-    store, before = SweepStore(mixed), hesstore.open(mixed).load()
+    store, before = SweepStore.open(mixed), hesstore.open(mixed).load()
     really = netcdf_file._template
 
     def meanwhile(*arguments: Any) -> Any:

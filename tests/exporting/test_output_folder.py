@@ -90,7 +90,7 @@ def test_changed_files_are_not_overwritten(store: Path, tmp_path: Path) -> None:
 def test_outdated_files_are_written_again(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     hesstore.export(store, out)
-    writer = hesstore.store.SweepStore(store)
+    writer = hesstore.store.SweepStore.open(store)
     (run,) = writer.runs
     with writer.claim(run):
         values = {"gradient": np.ones(17, np.float32), "eigenvectors": np.ones((3, 17), np.float32)}

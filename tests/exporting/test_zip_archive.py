@@ -187,7 +187,7 @@ def test_commands_that_write_are_refused(packed: Path, toy_arguments: list[str],
     assert packed.read_bytes() == before
     place = locate(packed)
     for act in (
-        lambda: SweepStore(packed),
+        lambda: SweepStore.open(packed),
         lambda: SweepStore.create(packed, spec()),
         lambda: place.claim(0),
         lambda: place.put("zarr.json", b""),
@@ -329,7 +329,7 @@ def test_a_status_never_promises_more_than_was_packed(
     assert tops[:3] == ["status", "digest", "entries_digest"]
     with zipfile.ZipFile(path) as archive:
         archive.extractall(tmp_path / "unpacked.zarr")
-    store = SweepStore(tmp_path / "unpacked.zarr")
+    store = SweepStore.open(tmp_path / "unpacked.zarr")
     for run in store.runs:
         for index, status in enumerate(store.status(run)):
             if status in {Status.FITTED, Status.COMPLETE}:

@@ -21,7 +21,7 @@ from hesstore.engine.experiment import Experiment
 from hesstore.engine.sweep import run_sweep
 from hesstore.errors import CorruptStoreError, StoreBusyError, StoreError
 from hesstore.integrity.consistency import contradictions
-from hesstore.integrity.findings import Report
+from hesstore.integrity.findings import Findings
 from hesstore.integrity.repair import repair
 from hesstore.integrity.verify import verify
 from hesstore.store import SweepStore
@@ -88,7 +88,7 @@ def exchange(store: Path, one: str, other: str) -> None:
     (store / "aside").rename(store / other)
 
 
-def lines(report: Report) -> list[str]:
+def lines(report: Findings) -> list[str]:
     return [str(problem) for problem in report.problems]
 
 
@@ -194,7 +194,7 @@ def test_everything_at_once_is_repaired_and_swept_to_the_same_results(store: Pat
     (store / "seed/c/0").unlink()
     flip(store / "loss/zarr.json", rng)
     with pytest.raises(CorruptStoreError, match=r"coordinate is damaged .* `hesstore verify .* --repair` restores it"):
-        SweepStore(store)
+        SweepStore.open(store)
     report = verify(store)
     assert report.bad == {(0, 1), (0, 2), *((1, index) for index in range(4))}
     assert set(report.damaged_files) == {
@@ -343,7 +343,7 @@ def test_repair_leaves_a_live_sweep_alone(store: Path) -> None:
     (store / "weights/c/0/1/0").unlink()
     leftover = store / "weights/c/0/1/.0.00.partial"
     leftover.write_bytes(b"half")
-    driven = SweepStore(store)
+    driven = SweepStore.open(store)
     with driven.claim(driven.runs[1]):
         with pytest.raises(StoreBusyError, match=r"run 1 .* by process"):
             repair(store)
@@ -407,7 +407,7 @@ def test_grown_stores_are_clean_and_sealed(store: Path) -> None:
     for wanted in (larger, {**larger, "k": 7}):
         run_sweep(SweepConfig.from_mapping(wanted), store, grow=True, stop=lambda: True)
         assert lines(verify(store)) == []
-    assert SweepStore(store).runs[0].seed == 3
+    assert SweepStore.open(store).runs[0].seed == 3
     assert verify(store).counts == {Status.FITTED: 8, Status.PENDING: 12}
 
 
@@ -455,15 +455,15 @@ def values_of(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.g
     ("name", "change", "what"),
     [
         ("weights", lambda v: v * np.nan, "weights: 485 of 485 values are not finite"),
-        ("weights", lambda v: v * 1.01, "penalty: is not that of the weights"),
+        ("weights", lambda v: v * 1.01, "penalty: does not match the weights"),
         ("gradient", lambda v: v / 0, "gradient: 485 of 485 values are not finite"),
         ("loss", lambda v: -v, "loss: is negative"),
         ("fit_seconds", lambda v: -v, "fit_seconds: -"),
         ("epochs", lambda v: v * 0 - 1, "epochs: 1 of 1 counts are negative"),
         ("solver_message", lambda _: np.array(""), "solver_message: is empty"),
-        ("confusion", lambda v: v[::-1], "class_accuracy: is not that of the confusion counts"),
-        ("accuracy", lambda v: v + 1e-9, "accuracy: is not that of the confusion counts"),
-        ("class_accuracy", lambda v: v * np.nan, "class_accuracy: is not that"),
+        ("confusion", lambda v: v[::-1], "class_accuracy: does not match the confusion counts"),
+        ("accuracy", lambda v: v + 1e-9, "accuracy: does not match the confusion counts"),
+        ("class_accuracy", lambda v: v * np.nan, "class_accuracy: does not match"),
         ("eigenvalues", lambda v: v[::-1], "eigenvalues: are not in the order of LM"),
         ("eigenvalues", lambda v: np.where(v == v[1], np.nan, v), "eigenvalues: 1 of 6 are missing"),
         ("eigenvalues", lambda v: np.where(v == v[-1], np.nan, v), "eigenvectors: are not finite where"),
@@ -474,7 +474,7 @@ def values_of(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.g
         ("class_curvature", lambda v: v * 1.01, "class_identity_error: is "),
         ("class_identity_error", lambda v: v + 1e-4, "class_identity_error: is "),
         ("class_identity_error", lambda v: v * np.nan, "class_identity_error: is missing"),
-        ("class_response", lambda v: v + 2, "class_response: is not a change of an accuracy"),
+        ("class_response", lambda v: v + 2, "class_response: is not a difference of accuracies"),
         ("class_gradient_cosine", lambda v: v * 2, "class_gradient_cosine: is not between"),
         ("weights_share", lambda v: v + 1, "weights_share: is not between 0 and 1"),
         ("gradient_norm", lambda v: -v, "gradient_norm: is negative"),
@@ -503,7 +503,7 @@ def test_fewer_pairs_than_asked_for_are_no_contradiction(whole: Path) -> None:
     assert list(contradictions(Status.COMPLETE, values, 0.01, spec.identity, spec.attrs)) == []
     values["converged"] = np.ones(6, bool)
     (line,) = contradictions(Status.COMPLETE, values, 0.01, spec.identity, spec.attrs)
-    assert line == "converged: is set where there is no eigenvalue"
+    assert line == "converged: is set where an eigenvalue is missing"
 
 
 def test_a_class_without_rows_is_no_contradiction(whole: Path) -> None:
@@ -544,7 +544,7 @@ def test_links_that_lead_outside_are_refused(store: Path, tmp_path: Path) -> Non
     outside = tmp_path / "outside"
     shutil.move(store / "weights/c/0/1/0", outside)
     (store / "weights/c/0/1/0").symlink_to(outside)
-    for use in (verify, repair, hesstore.open, SweepStore):
+    for use in (verify, repair, hesstore.open, SweepStore.open):
         with pytest.raises(StoreError, match="weights/c/0/1/0 is a link that leads outside of the store"):
             use(store)
     (store / "weights/c/0/1/0").unlink()

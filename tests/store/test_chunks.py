@@ -64,7 +64,7 @@ def test_recording_a_grid_point_rewrites_its_chunks_alone(
         real(target, data, within=within)
         written.add(target.relative_to(path).as_posix())
 
-    store = SweepStore(path)
+    store = SweepStore.open(path)
     (run,) = store.runs
     values = consistent_values(rebuild_spec(read_metadata(path)), np.random.default_rng(0), L2[530])
     monkeypatch.setattr("hesstore.store.places.durable_store.write_file", spy)
@@ -89,14 +89,14 @@ def test_a_damaged_chunk_withdraws_its_grid_points_alone(path: Path) -> None:
     file = path / "failure/c/0/1"
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(CorruptStoreError, match="failure of run 0 is damaged"):
-        SweepStore(path).entries("failure", SweepStore(path).runs[0])
+        SweepStore.open(path).entries("failure", SweepStore.open(path).runs[0])
     report = verify(path)
     assert report.bad == {(0, index) for index in range(256, 512)}
     assert report.damaged_files == ["failure/c/0/1"]
     done = repair(path)
     assert done.after.ok
     assert done.after.counts == {Status.FAILED: COUNT - 256, Status.PENDING: 256}
-    assert str(SweepStore(path).read("failure", SweepStore(path).runs[0], 512)) == "reason 512"
+    assert str(SweepStore.open(path).read("failure", SweepStore.open(path).runs[0], 512)) == "reason 512"
 
 
 @pytest.mark.parametrize("name", ["status", "entries_digest"])
@@ -110,12 +110,12 @@ def test_a_damaged_promise_is_withdrawn_by_chunk(path: Path, name: str) -> None:
 
 
 def test_withdrawn_grid_points(path: Path) -> None:
-    store = SweepStore(path)
+    store = SweepStore.open(path)
     (run,) = store.runs
     with store.claim(run):
         store.withdraw(run, [3, 255, 256])
         assert np.flatnonzero(store.status(run) == Status.PENDING).tolist() == [3, 255, 256]
-    assert np.flatnonzero(SweepStore(path).status(run) == Status.PENDING).tolist() == [3, 255, 256]
+    assert np.flatnonzero(SweepStore.open(path).status(run) == Status.PENDING).tolist() == [3, 255, 256]
     assert verify(path).ok
     store.withdraw(run, range(256))
     assert not (path / "status/c/0/0").exists()  # nothing but fill values
@@ -128,7 +128,7 @@ def test_a_grid_that_grows_over_chunks(path: Path) -> None:
     config = SweepConfig.from_mapping({"l2": l2, "seeds": [3], "k": 3})
     identity = {**spec.identity, **config.identity()}
     attrs = {**spec.attrs, "config": json.dumps(config.to_mapping())}
-    grown = grow_store(path, replace(spec, l2=config.l2, identity=identity, attrs=attrs))
+    grown = grow_store(SweepStore.open(path), replace(spec, l2=config.l2, identity=identity, attrs=attrs))
     (run,) = grown.runs
     assert grown.status(run).tolist() == [Status.FAILED, Status.PENDING] * COUNT
     assert str(grown.read("failure", run, 2 * 599)) == "reason 599"

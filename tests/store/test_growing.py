@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(
 
 def test_a_store_in_use_does_not_grow(toy_config: MakeConfig, tmp_path: Path) -> None:
     run_sweep(toy_config(**SMALL), tmp_path / "s.zarr")
-    store = SweepStore(tmp_path / "s.zarr")
+    store = SweepStore.open(tmp_path / "s.zarr")
     with store.claim(store.runs[0]):
         with pytest.raises(StoreBusyError, match=f"process {os.getpid()}"):
             run_sweep(toy_config(**LARGE), tmp_path / "s.zarr", grow=True)
@@ -190,7 +190,7 @@ def test_from_the_command_line(hesstore: Callable[..., Done], toy_arguments: lis
 def test_nothing_is_lost_of_weights_that_a_test_compares(toy_config: MakeConfig, tmp_path: Path) -> None:
     """Links share their bytes: writing to the grown store leaves a copy of the old one as it was."""
     run_sweep(toy_config(**SMALL), tmp_path / "s.zarr")
-    store = SweepStore(tmp_path / "s.zarr")
+    store = SweepStore.open(tmp_path / "s.zarr")
     kept = tmp_path / "kept"
     os.link(store.file_of("weights", store.runs[0], 0), kept)
     content = kept.read_bytes()

@@ -82,7 +82,7 @@ def test_a_template_has_the_same_bytes_as_a_local_one(tmp_path: Path) -> None:
     store = SweepStore.create(URL, spec())
     assert store.path == URL
     assert contents() == files(tmp_path / "s.zarr")
-    assert SweepStore(store.path).runs == store.runs
+    assert SweepStore.open(store.path).runs == store.runs
     assert set(hesstore.open(URL).data_vars) == {variable.name for variable in spec().variables}
 
 
@@ -198,7 +198,7 @@ def test_stores_with_similar_names_do_not_interfere() -> None:
     obstore.put(objects("s3://bucket/runs"), "s.zarr", b"")
     SweepStore.create(URL, spec())
     SweepStore.create(f"{URL}2", spec())
-    assert SweepStore(f"{URL}/").path == URL
+    assert SweepStore.open(f"{URL}/").path == URL
 
 
 def test_only_one_of_two_processes_makes_a_store() -> None:
@@ -301,7 +301,7 @@ def test_missing_credentials_are_reported(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_one_driver_per_run() -> None:
-    store, other = SweepStore.create(URL, spec()), SweepStore(URL)
+    store, other = SweepStore.create(URL, spec()), SweepStore.open(URL)
     first, second = store.runs
     with store.claim(first), store.claim(second):
         with pytest.raises(StoreBusyError, match=f"run 0 is being computed by process {os.getpid()} on {_HOST} since"):
@@ -339,7 +339,7 @@ def test_a_claim_that_is_not_renewed_expires() -> None:
 @pytest.mark.slow
 def test_a_claim_is_renewed_while_it_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "LEASE_SECONDS", 2.0)
-    store, other = SweepStore.create(URL, spec()), SweepStore(URL)
+    store, other = SweepStore.create(URL, spec()), SweepStore.open(URL)
     with store.claim(store.runs[0]):
         time.sleep(4.5)
         store.record(store.runs[0], 0, Status.FITTED, fitted(0))
@@ -378,7 +378,7 @@ def test_a_driver_that_was_killed_does_not_hold_its_run(environment: dict[str, s
     store = SweepStore.create(URL, spec())
     code = (
         "import sys, time; from hesstore.store import SweepStore\n"
-        "store = SweepStore(sys.argv[1])\n"
+        "store = SweepStore.open(sys.argv[1])\n"
         "with store.claim(store.runs[0]):\n    print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, URL], stdout=subprocess.PIPE, env=environment)
@@ -505,7 +505,7 @@ def test_verify_and_repair(hesstore: Callable[..., Done], toy_arguments: list[st
     facts = json.loads(found.stdout)
     assert facts["path"] == URL
     assert {problem["run"] for problem in facts["problems"]} >= {0, 1}
-    with SweepStore(URL).claim(Run(1, 0, "down")):
+    with SweepStore.open(URL).claim(Run(1, 0, "down")):
         busy = hesstore("verify", URL, "--repair")
         assert busy.returncode == 1
         assert "is being computed by" in busy.stderr

@@ -188,7 +188,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_status(
         store.record(store.runs[0], 0, Status.COMPLETE, analysed(0))
     monkeypatch.setattr("hesstore.store.places.durable_store.write_file", real)
     assert int(xr.open_zarr(path)["status"][0, 0]) == Status.FITTED
-    SweepStore(path).record(store.runs[0], 0, Status.COMPLETE, analysed(0))
+    SweepStore.open(path).record(store.runs[0], 0, Status.COMPLETE, analysed(0))
     ds = xr.open_zarr(path)
     assert int(ds["status"][0, 0]) == Status.COMPLETE
     assert np.array_equal(ds["eigenvectors"][0, 0], analysed(0)["eigenvectors"])
@@ -224,10 +224,11 @@ def test_values_that_do_not_fit_are_refused(store: SweepStore, name: str, value:
 
 
 def test_another_config_is_refused_with_the_differing_keys(store: SweepStore, path: Path) -> None:
-    SweepStore.open_matching(path, IDENTITY)
+    SweepStore.open(path).require(IDENTITY)
+    SweepStore.open(path).require({"lr": 0.1}, partly=True)
     words = r"lr is 0\.1 in the store, 0\.2 in the config; new is None in the store, 1 in the config"
     with pytest.raises(ConfigMismatchError, match=words) as caught:
-        SweepStore.open_matching(path, {**IDENTITY, "lr": 0.2, "new": 1})
+        SweepStore.open(path).require({**IDENTITY, "lr": 0.2, "new": 1})
     assert caught.value.differences == {"lr": ("0.1", "0.2"), "new": ("None", "1")}
 
 
@@ -289,7 +290,7 @@ def test_one_driver_a_run(store: SweepStore) -> None:
 def test_a_dead_driver_does_not_hold_its_run(store: SweepStore, path: Path, environment: dict[str, str]) -> None:
     code = (
         "import sys, time, pathlib; from hesstore.store import SweepStore\n"
-        "store = SweepStore(pathlib.Path(sys.argv[1]))\n"
+        "store = SweepStore.open(pathlib.Path(sys.argv[1]))\n"
         "with store.claim(store.runs[0]):\n    print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, env=environment)

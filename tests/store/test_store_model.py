@@ -124,7 +124,7 @@ class StoreMachine(RuleBasedStateMachine):
         try:
             self.store.record(run, index, status, record)
         except Killed:
-            there = Status(int(SweepStore(self.path).status(run)[index]))
+            there = Status(int(SweepStore.open(self.path).status(run)[index]))
             assert there in {now, status}
             if there == now:
                 if now == Status.FITTED:  # what it has is what it had
@@ -138,7 +138,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        self.store = SweepStore(self.path)
+        self.store = SweepStore.open(self.path)
 
     @rule()
     def reset_failed(self) -> None:
@@ -152,12 +152,12 @@ class StoreMachine(RuleBasedStateMachine):
     def grow(self, l2: float, *, more_seeds: bool) -> None:
         self.l2 = tuple(sorted({*self.l2, l2}))
         self.seeds = (*self.seeds, max(self.seeds) + 1) if more_seeds else self.seeds
-        self.store = grow_store(self.path, spec(self.l2, self.seeds))
+        self.store = grow_store(self.store, spec(self.l2, self.seeds))
 
     @rule(data=st.data())
     def claim(self, data: st.DataObject) -> None:
         run = data.draw(st.sampled_from(self.store.runs))
-        with self.store.claim(run), pytest.raises(StoreBusyError), SweepStore(self.path).claim(run):
+        with self.store.claim(run), pytest.raises(StoreBusyError), SweepStore.open(self.path).claim(run):
             pass
 
     @invariant()

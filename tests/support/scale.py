@@ -190,7 +190,7 @@ def opening() -> Count:
     place = CountedPlace()
     SweepStore.create(place, spec(451, 8))
     place.count.requests.clear()
-    SweepStore(place)
+    SweepStore.open(place)
     return place.count
 
 

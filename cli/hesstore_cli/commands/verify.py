@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from hesstore.integrity.findings import Problem, Report
-    from hesstore.integrity.recheck import DeepReport
+    from hesstore.integrity.findings import Findings, Problem
+    from hesstore.integrity.recheck import Recheck
     from hesstore.integrity.repair import Repair
 
 
@@ -78,19 +78,19 @@ def verify(store: str, *, deep: bool, sample: int, trust: bool, repairing: bool,
 
 def _check(
     folder: Path, *, deep: bool, sample: int, trust: bool, repairing: bool
-) -> tuple[Report, DeepReport | None, Repair | None]:
+) -> tuple[Findings, Recheck | None, Repair | None]:
     """Run the requested checks, and the repair if requested; return their reports."""
     from hesstore.integrity.repair import repair
     from hesstore.integrity.verify import verify as check
 
-    deep_report: DeepReport | None = None
+    deep_report: Recheck | None = None
     with Bar("reading") as bar:
         report = check(folder, progress=bar.advance)
     if deep and all(problem.index is not None for problem in report.problems):
-        from hesstore.integrity.recheck import deep_check
+        from hesstore.integrity.recheck import recheck
 
         with Bar("recomputing") as bar:
-            deep_report = deep_check(folder, sample=sample, avoid=report.bad, trust=trust, progress=bar.advance)
+            deep_report = recheck(folder, sample=sample, avoid=report.bad, trust=trust, progress=bar.advance)
         report.problems += deep_report.problems
     elif deep:
         report.remarks.append("--deep was skipped: repair the files first")
@@ -101,7 +101,7 @@ def _check(
         return report, deep_report, repair(folder, condemned=condemned, progress=bar.advance)
 
 
-def _remarks(report: Report, repair: Repair | None) -> Iterator[str]:
+def _remarks(report: Findings, repair: Repair | None) -> Iterator[str]:
     """Yield the remarks, the leftovers, and what the repair did, one line each."""
     last = repair.after if repair else report
     for remark in last.remarks:
@@ -118,7 +118,7 @@ def _remarks(report: Report, repair: Repair | None) -> Iterator[str]:
         yield f"{points} marked pending: run the same hesstore sweep again to compute them"
 
 
-def _summary_line(store: str, report: Report, deep_report: DeepReport | None, repair: Repair | None) -> str:
+def _summary_line(store: str, report: Findings, deep_report: Recheck | None, repair: Repair | None) -> str:
     """Return the result of the check and what to do next, in one line."""
     last = repair.after if repair else report
     if last.ok:
@@ -137,7 +137,7 @@ def _summary_line(store: str, report: Report, deep_report: DeepReport | None, re
     return f"hesstore: {store}: {bad}, {damaged}: {remedy}"
 
 
-def _facts(report: Report, deep_report: DeepReport | None, repair: Repair | None) -> dict[str, Any]:
+def _facts(report: Findings, deep_report: Recheck | None, repair: Repair | None) -> dict[str, Any]:
     """Return the facts for ``--json``."""
     last = repair.after if repair else report
     facts: dict[str, Any] = {
