@@ -46,7 +46,7 @@ LOST_ACCURACY = 0.1
 REMEMBERED_SIZE = 4096
 """Up to this P all products are remembered."""
 
-MAX_BOUND_STEPS = 96
+MAX_BOUND_STEPS = 128
 """Steps after which a chain that finds nothing further out ends, whatever bound it has reached."""
 
 COUPLING_SHARE = 0.25
@@ -259,7 +259,7 @@ class LanczosSearch:
         w = self._orthogonalise(w, row + 1)
         beta = torch.linalg.vector_norm(w)
         w = w / beta.clamp_min(tiny)
-        if w.is_cuda or float(beta) < LOST_ACCURACY * float(before):
+        if w.device.type != "cpu" or float(beta) < LOST_ACCURACY * float(before):  # a GPU does not wait for the answer
             w = self._orthogonalise(w, row + 1)
             kept = torch.linalg.vector_norm(w)
             w, beta = w / kept.clamp_min(tiny), beta * kept

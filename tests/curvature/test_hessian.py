@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import (
 
 from hesstore.curvature import Hessian, gradient
 from hesstore.linalg import eigsh, lanczos
-from hesstore.linalg.lanczos_search import LanczosSearch
+from hesstore.linalg.lanczos_search import Goal, LanczosSearch
 from hesstore.measure.metrics import _totals
 from hesstore.problem import datasets
 from hesstore.problem.models import MLP, FlatModel, build
@@ -132,12 +132,13 @@ def test_an_analysis_stays_on_the_device(copies: int) -> None:
         assert _totals(model, theta, x, y, 3, 16).device.type == "meta"
         stack = Hessian(model, x, y, chunk_rows=16).at_each(theta)
         generator = torch.Generator("cpu")
-        steps = LanczosSearch(stack, 2, which="LM", tol=1e-3, max_matvecs=9, generator=generator)._extend(1)
-        q = next(steps)
-        product = stack.matvec(q.expand(copies, -1))
+        goal = Goal(k=2, which="LM", tol=1e-3, max_matvecs=9, eta=1e-4, slack=3e-3)
+        search = LanczosSearch(stack, goal, generator)
+        product = stack.matvec(search.wanted.expand(copies, -1))
         assert product.device.type == "meta"
+        search._step(product[0])
         with pytest.raises(DataDependentOutputException):  # the step is over, and T is read on the host
-            steps.send(product[0])
+            search._update_chain()
         with pytest.raises(FakeTensorDeviceMismatchError):
             stack.matvec(torch.zeros(theta.shape, device="cpu"))
 

@@ -28,7 +28,8 @@ SPECTRA = {
 
 def random_units(count: int, dimensions: int, seed: int = 0) -> Array:
     rows = np.random.default_rng(seed).standard_normal((count, dimensions))
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    units: Array = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return units
 
 
 def lanczos_steps(eigenvalues: Array, start: Array, steps: int) -> tuple[Array, Array]:
@@ -46,7 +47,10 @@ def lanczos_steps(eigenvalues: Array, start: Array, steps: int) -> tuple[Array, 
 
 
 def ritz_values(alpha: Array, beta: Array) -> Array:
-    return np.linalg.eigvalsh(np.diag(alpha) + np.diag(beta[:-1], 1) + np.diag(beta[:-1], -1))
+    values: Array = np.linalg.eigvalsh(np.diag(alpha) + np.diag(beta[:-1], 1) + np.diag(beta[:-1], -1)).astype(
+        np.float64
+    )
+    return values
 
 
 @pytest.mark.parametrize("dimensions", [2, 30, 400])

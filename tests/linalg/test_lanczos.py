@@ -98,7 +98,7 @@ def test_copies_of_a_multiple_eigenvalue_are_found_after_an_invariant_space() ->
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("k", [5, 12, 30])
 def test_a_cluster_that_contains_the_kth_eigenvalue(k: int, dtype: torch.dtype) -> None:
-    """A spectrum like that of a partly collapsed network: a few large eigenvalues, dozens of copies, and a dense bulk."""
+    """A spectrum as of a partly collapsed network: a few large eigenvalues, dozens of copies, and a dense bulk."""
     cluster = torch.cat([torch.full((20,), 0.32), torch.full((20,), 0.31), torch.full((20,), -0.305)])
     matrix = symmetric(torch.cat([torch.tensor([4.0, 3.0, 2.5]), cluster, torch.linspace(-0.3, 0.3, 700)])).to(dtype)
     pairs = lanczos(DenseOperator(matrix), k)
