@@ -22,8 +22,8 @@ from hesstore.engine import dask_executor
 from hesstore.engine.sweep import SweepEvent, run_sweep
 from hesstore.errors import CorruptStoreError, DeviceError
 from hesstore.store import Status
-from tests.conftest import ROOT
 from tests.support import broken_tasks
+from tests.support.paths import ROOT
 from tests.support.sweeps import results
 
 MakeConfig = Callable[..., SweepConfig]

@@ -20,9 +20,9 @@ from hesstore.config import SweepConfig, fingerprint
 from hesstore.engine.experiment import Experiment
 from hesstore.engine.sweep import run_sweep
 from hesstore.errors import CorruptStoreError, StoreBusyError, StoreError
-from hesstore.integrity.consistency import contradictions
 from hesstore.integrity.findings import Findings
 from hesstore.integrity.repair import repair
+from hesstore.integrity.value_rules import contradictions
 from hesstore.integrity.verify import verify
 from hesstore.store import SweepStore
 from hesstore.store.chunk_files import chunk_file
@@ -30,8 +30,8 @@ from hesstore.store.metadata import read_metadata, rebuild_spec, seal
 from hesstore.store.places.durable_store import DurableLocalStore
 from hesstore.store.schema import BY_NAME, VARIABLES, Status, promised_large, promised_small
 from hesstore.store.writing import PROMISES
-from tests.conftest import TOY
 from tests.support.sweeps import results
+from tests.support.toy import TOY
 
 L2 = (0.0, 0.001, 0.01, 0.05)
 CONFIG = {**TOY, "direction": "both", "seeds": (3,), "lr": 0.02}  # a seed of 0 has no file: it is the fill value

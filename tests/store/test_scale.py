@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from tests.support.scale import one_strength, opening
+from tests.support.scale import GETS, PUTS, one_strength, opening
 
-GETS, PUTS = 2, 44
 """A λ: 30 small arrays are put, three of them twice; 11 large ones are put, two looked at before.
 
 zarr 3.4 looks at one alone: the first shard of a λ is no longer looked for.

@@ -20,9 +20,12 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import MemoryStore, WrapperStore
 
 from hesstore.store import Run, Status, StoreSpec, SweepStore
-from hesstore.store.places.base import Place
+from hesstore.store.places.place import Place
 from hesstore.store.schema import VARIABLES, promised_large, promised_small
 from hesstore.store.variable import Variable
+
+GETS, PUTS = 2, 44
+"""Requests for opening a store, and for recording a grid point."""
 
 
 @dataclass
