@@ -1,5 +1,7 @@
 """The report: one HTML page about a store, which needs no network.
 
+It imports ``plots``, ``dataset``, ``analysis``, ``store`` and lower layers; it needs no torch.
+
 ::
 
     from hesstore.report import report

@@ -67,7 +67,7 @@ def test_what_is_recorded_is_read_by_label(store: SweepStore, path: Path) -> Non
     assert halves.sel(layer="fc1") == pytest.approx(float((vector[:8] ** 2).sum()))
 
 
-def test_one_file_a_strength_for_large_arrays_and_one_a_run_for_small(store: SweepStore, path: Path) -> None:
+def test_large_variables_have_one_file_per_grid_point(store: SweepStore, path: Path) -> None:
     for index in range(3):
         store.record(store.runs[0], index, Status.FITTED, fitted(index))
         store.record(store.runs[0], index, Status.COMPLETE, analysed(index))
