@@ -189,7 +189,7 @@ def count_records(length: int, parameters: int, *, filled: bool) -> tuple[Count,
 
 
 def opening() -> Count:
-    """The requests for opening a store for writing, which each process does once (on S3 one more checks that it exists)."""
+    """Requests that each process makes once to open a store for writing (on S3, one more checks that it exists)."""
     place = CountedPlace()
     SweepStore.create(place, spec(451, 8))
     place.count.requests.clear()
@@ -205,9 +205,8 @@ def main(out: Callable[[str], object]) -> None:
     for length in (451, 10_000, 100_000):
         count, seconds = count_records(length, 8, filled=True)
         described = _described(count, large=False)
-        out(
-            f"small variables of one grid point, in a run of {length:,} λ whose other grid points are complete: {described}; {seconds:.2f} s"
-        )
+        run_length = f"a run of {length:,} λ whose other grid points are complete"
+        out(f"small variables of one grid point, in {run_length}: {described}; {seconds:.2f} s")
 
 
 def _described(count: Count, *, large: bool) -> str:
