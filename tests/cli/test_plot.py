@@ -20,7 +20,8 @@ from tests.support.plot_datasets import store
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of four grid points in both directions."""
     path = tmp_path_factory.mktemp("plot") / "s.zarr"
-    ds = store(4, k=6, size=20).assign_attrs(schema_version=SCHEMA_VERSION)
+    attributes = {"schema_version": SCHEMA_VERSION, "config": "{}", "identity": "{}", "environment": "{}", "runs": "[]"}
+    ds = store(4, k=6, size=20).assign_attrs(attributes)
     with warnings.catch_warnings():  # zarr warns that other readers may not support consolidated metadata
         warnings.simplefilter("ignore", ZarrUserWarning)
         ds.to_zarr(path, zarr_format=3)

@@ -53,7 +53,7 @@ def test_the_manifest(store: Path, tmp_path: Path) -> None:
     header = read_header(tmp_path / "out" / NAME)
     assert header is not None
     assert header["identity"] == json.loads(ds.attrs["identity"])
-    assert header["environment"] == {"torch": "2"}
+    assert header["environment"] == {"versions": {"torch": "2"}}
 
 
 def test_existing_files_are_skipped(store: Path, tmp_path: Path) -> None:
