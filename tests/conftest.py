@@ -6,39 +6,31 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from filelock import FileLock
 
-from hesstore import files
+from hesstore import durable_files
 from hesstore.config import SweepConfig
 from hesstore.engine import speed_probe
 from hesstore_cli.main import run
+from tests.support.command_line import CommandResult, RunHesstore
+from tests.support.paths import ROOT
+from tests.support.quickstart import Quickstart
+from tests.support.toy import TOY
 
 # One thread each, in processes that tests start too: networks here are tiny, and tests run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-
-ROOT = Path(__file__).resolve().parent.parent
-TOY: dict[str, object] = {
-    "dataset": "tests.support.toy:digits",
-    "hidden": "6,5",
-    "l2": "0,0.001,0.01,0.05",
-    "k": 6,
-    "epochs": 3,
-    "chunk_rows": 128,
-    "device": "cpu",
-}
 
 
 @pytest.fixture(autouse=True)
 def unflushed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Waiting for the disk is half the time of a small sweep, and no test can cut the power."""
     if "test_files" not in request.node.nodeid:
-        monkeypatch.setattr(files, "_sync", lambda _: None)
+        monkeypatch.setattr(durable_files, "_sync", lambda _: None)
 
 
 @pytest.fixture(autouse=True)
@@ -66,36 +58,17 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONWARNINGS": "error"}
 
 
-@dataclass(frozen=True)
-class Done:
-    """How a command line ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
-def hesstore(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Done]:
+def run_hesstore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunHesstore:
     """Run a command line in ``tmp_path``, in this process: a new one pays seconds for importing torch."""
     monkeypatch.chdir(tmp_path)
 
-    def invoke(*arguments: object) -> Done:
+    def invoke(*arguments: object) -> CommandResult:
         capsys.readouterr()
         status = run(list(map(str, arguments)))
-        return Done(status, *capsys.readouterr())
+        return CommandResult(status, *capsys.readouterr())
 
     return invoke
-
-
-@dataclass(frozen=True)
-class Quickstart:
-    """The store that the README's first command made, for reading, and what it said on the way."""
-
-    store: Path
-    stderr: str
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,9 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.metrics import confusion_matrix
 from torch import Tensor, nn
 
-from hesstore.problem import datasets
-from tests.conftest import Done, Quickstart
+from hesstore.problem import training_data
+from tests.support.command_line import RunHesstore
+from tests.support.quickstart import Quickstart
 
 pytestmark = pytest.mark.slow
 
@@ -58,23 +59,23 @@ def deflated(matvec: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> Ca
 
 
 @pytest.fixture(scope="module")
-def data() -> datasets.ClassificationData:
-    return datasets.load("mnist-5k")
+def data() -> training_data.ClassificationData:
+    return training_data.load("mnist-5k")
 
 
 def test_quickstart(
-    quickstart: Quickstart, hesstore: Callable[..., Done], tmp_path: Path, data: datasets.ClassificationData
+    quickstart: Quickstart, run_hesstore: RunHesstore, tmp_path: Path, data: training_data.ClassificationData
 ) -> None:
     assert re.search(r"16 grid points complete in quickstart\.zarr", quickstart.stderr)
     (tmp_path / "quickstart.zarr").symlink_to(quickstart.store)
-    exported = hesstore("export", "quickstart.zarr", "--format", "csv")
+    exported = run_hesstore("export", "quickstart.zarr", "--format", "csv")
     assert exported.returncode == 0
     assert len(list((tmp_path / "test_data").iterdir())) == 66
     ds = xr.open_zarr(tmp_path / "quickstart.zarr").sel(run=0)
     assert (ds["status"] == 2).all()
     assert bool(ds["converged"].all())
     for kind, options in (("classes", ["--l2", "0.006"]), ("summary", []), ("overlap", [])):
-        assert hesstore("plot", kind, "quickstart.zarr", "-o", f"{kind}.png", *options).returncode == 0
+        assert run_hesstore("plot", kind, "quickstart.zarr", "-o", f"{kind}.png", *options).returncode == 0
     assert float(ds["class_identity_error"].max()) < 1e-3
     for l2 in (0.0, 0.006, 0.06, 0.09):
         cell = ds.sel(l2=l2).load()

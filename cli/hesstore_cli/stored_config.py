@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def stored_layer(store: str) -> Layer:
     """Return the settings of a store that differ from the defaults."""
     from hesstore.errors import CorruptStoreError
-    from hesstore.store.group import open_group
+    from hesstore.store.root_group import open_group
 
     try:
         values: dict[str, Any] = json.loads(str(open_group(store).attrs["config"]))

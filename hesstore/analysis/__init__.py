@@ -1,5 +1,7 @@
 """Analyses of a store: functions that take a Dataset and return a Dataset.
 
+It imports ``store`` and lower layers; it needs no torch.
+
 ::
 
     import hesstore

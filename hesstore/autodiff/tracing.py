@@ -25,20 +25,12 @@ _DECOMPOSITIONS = get_decompositions(
 def trace_graph(f: Callable[..., object], *arguments: Tensor) -> fx.Graph:
     """Trace the operations of ``f`` on tensors like ``arguments``, with one placeholder for each argument.
 
-    Derivatives that ``f`` takes become plain operations of the graph. In-place operations become operations that return
-    new tensors, because a rewritten or split graph could not keep the order of writes and reads.
+    Derivatives that ``f`` takes become plain operations of the graph.
     """
     with warnings.catch_warnings():  # PyTorch builds its own rules for forward mode with its deprecated torch.jit
         warnings.simplefilter("ignore", FutureWarning)
         graph: fx.Graph = make_fx(f)(*arguments).graph
-        if any(_is_in_place(node) for node in graph.nodes):
-            graph = make_fx(torch.func.functionalize(f))(*arguments).graph
     return graph
-
-
-def _is_in_place(node: fx.Node) -> bool:
-    """Whether a node changes one of its arguments."""
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable  # noqa: SLF001
 
 
 def decompose_operations(f: Callable[..., Tensor], *arguments: Tensor) -> Callable[..., Tensor]:

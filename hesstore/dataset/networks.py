@@ -136,13 +136,13 @@ def _check_module(module: torch.nn.Module, state: Mapping[str, torch.Tensor], id
 
 
 def _custom_module(config: Mapping[str, Any], *, trust: bool) -> torch.nn.Module:
-    from hesstore.problem import datasets, models  # noqa: PLC0415 - needs torch
+    from hesstore.problem import models, training_data  # noqa: PLC0415 - they need torch
 
     if not trust:
         raise ExportError(
             f"the store's config names code, {config['model']!r}, that builds the network: pass module=, or trust=True "
             "if you trust the source of the store"
         )
-    data = datasets.load(config["dataset"], config["data_dir"])
+    data = training_data.load(config["dataset"], config["data_dir"])
     model = models.build(config["model"], config["hidden"], data.input_shape, data.num_classes, seed=0)
     return model.module

@@ -11,7 +11,7 @@ import xarray as xr
 from hesstore.analysis import accessor  # noqa: F401 - registers ds.hess
 from hesstore.store import Status
 from hesstore.store import open as open_plain
-from hesstore.store.origin import origin_of
+from hesstore.store.import_origin import origin_of
 from hesstore.store.schema import AXIS
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 from hesstore.config.l2_grid import L2_DECIMALS
 from hesstore.errors import CorruptStoreError, ExportError
 from hesstore.store.decoding import decoding
-from hesstore.store.origin import origin_of
+from hesstore.store.import_origin import origin_of
 from hesstore.store.schema import AXIS, Point, Run, Status
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from hesstore.engine import environment, preparation
 from hesstore.engine.devices import resolve_device
 from hesstore.measure.class_geometry import ClassGeometry, GridPointInputs
 from hesstore.measure.metrics import SplitMetrics, evaluate_each
-from hesstore.problem import datasets
+from hesstore.problem import training_data
 from hesstore.problem.seeds import derived_seed, generator
 from hesstore.store.schema import Point, Run, StoreSpec
 from hesstore.training import Fit, FitSettings, Trainer
@@ -67,7 +67,7 @@ class Experiment:
     """
 
     config: SweepConfig
-    data: datasets.ClassificationData
+    data: training_data.ClassificationData
     model: FlatModel
     hessian: Hessian
     geometry: ClassGeometry
@@ -85,7 +85,7 @@ class Experiment:
             k that is too large.
         """
         device, dtype = resolve_device(config.device), getattr(torch, config.dtype)
-        data = datasets.load(config.dataset, config.data_dir)
+        data = training_data.load(config.dataset, config.data_dir)
         model = preparation.build_network(config, data, device, dtype)
         data, rows = preparation.move_data(config, data, device, dtype)
         model.module.to(device, dtype)

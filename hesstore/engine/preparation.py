@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from hesstore.curvature import model_check
 from hesstore.engine import work_sizes
 from hesstore.errors import ConfigError
-from hesstore.problem import datasets, models
+from hesstore.problem import models, training_data
 from hesstore.problem.seeds import derived_seed
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     Rows = tuple[Tensor, Tensor]
 
 
-def build_model(config: SweepConfig, data: datasets.ClassificationData, seed: int) -> FlatModel:
+def build_model(config: SweepConfig, data: training_data.ClassificationData, seed: int) -> FlatModel:
     """Build the config's network for the data, on the CPU, with the initial weights of a derived seed."""
     return models.build(config.model, config.hidden, data.input_shape, data.num_classes, seed)
 
 
 def build_network(
-    config: SweepConfig, data: datasets.ClassificationData, device: torch.device, dtype: torch.dtype
+    config: SweepConfig, data: training_data.ClassificationData, device: torch.device, dtype: torch.dtype
 ) -> FlatModel:
     """Build the network with the first run's initial weights.
 
@@ -63,8 +63,8 @@ def build_network(
 
 
 def move_data(
-    config: SweepConfig, data: datasets.ClassificationData, device: torch.device, dtype: torch.dtype
-) -> tuple[datasets.ClassificationData, Rows]:
+    config: SweepConfig, data: training_data.ClassificationData, device: torch.device, dtype: torch.dtype
+) -> tuple[training_data.ClassificationData, Rows]:
     """Move the data to the device and precision of the computation; select the training rows of the Hessian.
 
     Returns
@@ -81,15 +81,15 @@ def move_data(
         If there are fewer rows than the config asks for, or a finite value overflows in ``dtype``.
     """
     count = config.hessian_samples
-    chosen = datasets.stratified_indices(data.train.y, count).to(device) if count else None
+    chosen = training_data.stratified_indices(data.train.y, count).to(device) if count else None
     moved = data.to(device, dtype)
     if data.train.x.dtype != dtype:
-        datasets.check_data(moved, f"{config.dataset} in {config.dtype}")
+        training_data.check_data(moved, f"{config.dataset} in {config.dtype}")
     x, y = moved.train
     return moved, (x, y) if chosen is None else (x[chosen], y[chosen])
 
 
-def check_network(config: SweepConfig, model: FlatModel, data: datasets.ClassificationData) -> list[str]:
+def check_network(config: SweepConfig, model: FlatModel, data: training_data.ClassificationData) -> list[str]:
     """Try a custom network on a few rows of each class.
 
     Returns
@@ -105,7 +105,7 @@ def check_network(config: SweepConfig, model: FlatModel, data: datasets.Classifi
     if not _is_custom(config):
         return []
     x, y = data.train
-    few = datasets.stratified_indices(y, min(model_check.ROWS, len(y))).to(y.device)
+    few = training_data.stratified_indices(y, min(model_check.ROWS, len(y))).to(y.device)
     return model_check.ModelCheck(model, config.model, x[few], y[few], data.num_classes).run()
 
 

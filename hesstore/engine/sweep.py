@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from hesstore.config import SweepConfig
     from hesstore.engine.executor import Executor
-    from hesstore.store.places.base import Place
+    from hesstore.store.places.place import Place
 
 __all__ = ["SweepEvent", "SweepPlan", "SweepSummary", "plan_sweep", "run_sweep"]
 

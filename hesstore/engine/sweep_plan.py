@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hesstore.config import SweepConfig
     from hesstore.engine.experiment import Experiment
     from hesstore.engine.speed_probe import Rates
-    from hesstore.store.places.base import Place
+    from hesstore.store.places.place import Place
     from hesstore.store.schema import Run
     from hesstore.store.writing import SweepStore
 

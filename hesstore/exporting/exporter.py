@@ -13,7 +13,7 @@ import xarray as xr
 from hesstore.config.suggestions import did_you_mean
 from hesstore.dataset.point_selection import PointSelection
 from hesstore.errors import ExportError, ModelWarning
-from hesstore.exporting import checkpoints, classic, tidy_tables
+from hesstore.exporting import checkpoints, original_csv, tidy_tables
 from hesstore.exporting.compression import check_method
 from hesstore.exporting.manifest import Manifest, header_of
 from hesstore.exporting.netcdf import export_netcdf
@@ -158,7 +158,7 @@ def kinds_of(format: str, style: str = "classic") -> tuple[str, ...]:  # noqa: A
         return ("weights",)
     if format in ENDINGS:
         return ()
-    return classic.KINDS if (format, style) == ("csv", "classic") else tidy_tables.KINDS
+    return original_csv.KINDS if (format, style) == ("csv", "classic") else tidy_tables.KINDS
 
 
 def _warn_of_buffers(buffers: Sequence[Sequence[Any]]) -> None:
@@ -223,7 +223,7 @@ def _files(
     if format in checkpoints.FORMATS:
         return checkpoints.weight_files(selection, format)
     if (format, style) == ("csv", "classic"):
-        return classic.classic_files(selection, kinds, compress)
+        return original_csv.classic_files(selection, kinds, compress)
     return tidy_tables.tidy_files(selection, kinds, format, compress)
 
 

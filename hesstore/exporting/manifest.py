@@ -15,8 +15,8 @@ from importlib import metadata
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
+from hesstore.durable_files import remove_partial, write_file
 from hesstore.errors import ExportError
-from hesstore.files import remove_partial, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

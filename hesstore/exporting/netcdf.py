@@ -14,7 +14,7 @@ import xarray as xr
 
 from hesstore.dataset.point_selection import chosen_l2, chosen_runs
 from hesstore.errors import ExportError
-from hesstore.exporting.netcdf_file import import_h5netcdf, write_netcdf
+from hesstore.exporting.netcdf_writer import import_h5netcdf, write_netcdf
 from hesstore.exporting.output_folder import check_room
 from hesstore.exporting.snapshot import Snapshot
 from hesstore.store import open as open_store

@@ -8,9 +8,9 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hesstore.durable_files import remove_partial, whole_file
 from hesstore.errors import ExportError
 from hesstore.exporting.manifest import Entry, Manifest, checksum
-from hesstore.files import remove_partial, whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,7 +16,7 @@ from hesstore.errors import CorruptStoreError, ExportError
 from hesstore.store.decoding import decoding
 from hesstore.store.digest import digest
 from hesstore.store.identity import identity_of
-from hesstore.store.origin import origin_of
+from hesstore.store.import_origin import origin_of
 from hesstore.store.schema import AXIS, BY_NAME, Point, Run, Status, promised_large
 
 if TYPE_CHECKING:

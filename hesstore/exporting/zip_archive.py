@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
+from hesstore.durable_files import remove_partial, whole_file
 from hesstore.errors import CorruptStoreError, ExportError, HesstoreError
 from hesstore.exporting.output_folder import check_room
-from hesstore.files import remove_partial, whole_file
-from hesstore.store.group import open_group
 from hesstore.store.metadata import SEAL, seal
 from hesstore.store.places.folder import FolderPlace
 from hesstore.store.places.location import locate
 from hesstore.store.places.zip_file import EXTRA_MEMBERS, LEFT_OUT, SUMS, ZipPlace
+from hesstore.store.root_group import open_group
 from hesstore.store.writing import PROMISES
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     import zarr
 
-    from hesstore.store.places.base import Place
     from hesstore.store.places.location import Location
+    from hesstore.store.places.place import Place
 
 _ROOT = "zarr.json"
 _DATE = (1980, 1, 1, 0, 0, 0)

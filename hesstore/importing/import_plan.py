@@ -19,7 +19,7 @@ from hesstore.errors import ImportFilesError
 from hesstore.importing import readers
 from hesstore.importing.sources import KINDS
 from hesstore.importing.text_lines import count_decimals, read_lines
-from hesstore.store.origin import ORIGIN, Origin
+from hesstore.store.import_origin import ORIGIN, Origin
 from hesstore.store.parameter_coordinates import parameter_coordinates
 from hesstore.store.schema import Point, Run, Status, StoreSpec
 

@@ -20,10 +20,10 @@ from hesstore.importing.import_plan import ImportPlan
 from hesstore.importing.point_values import fill_values, read_flat_weights, read_values
 from hesstore.importing.sources import find_sources
 from hesstore.store import identity
-from hesstore.store.group import open_group
-from hesstore.store.origin import origin_of
+from hesstore.store.import_origin import origin_of
 from hesstore.store.places.folder import FolderPlace
 from hesstore.store.places.location import locate
+from hesstore.store.root_group import open_group
 from hesstore.store.schema import Status
 from hesstore.store.template import write_template
 from hesstore.store.writing import SweepStore

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hesstore.errors import ImportFilesError
-from hesstore.exporting.percent import fraction
+from hesstore.exporting.percentages import fraction
 from hesstore.importing import readers
 from hesstore.store.writing import PROMISES
 

@@ -16,8 +16,8 @@ from hesstore.store.writing import PROMISES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from hesstore.store.places.base import Place
     from hesstore.store.places.location import Location
+    from hesstore.store.places.place import Place
 
 Stamp = tuple[int, int]
 """The inode and the time of a file, which change when it is replaced."""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesstore.integrity.consistency import contradictions
 from hesstore.integrity.findings import Problem
+from hesstore.integrity.value_rules import contradictions
 from hesstore.store.chunk_files import chunk_file, damage
 from hesstore.store.digest import digest, entries_digest
-from hesstore.store.origin import origin_of
+from hesstore.store.import_origin import origin_of
 from hesstore.store.schema import Point, Status, promised_large, promised_small
 
 if TYPE_CHECKING:

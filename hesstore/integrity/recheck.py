@@ -16,8 +16,8 @@ from hesstore.engine.experiment import Experiment
 from hesstore.errors import CorruptStoreError, StoreError
 from hesstore.integrity.findings import Problem
 from hesstore.store.identity import identity_of
+from hesstore.store.import_origin import origin_of
 from hesstore.store.metadata import read_metadata
-from hesstore.store.origin import origin_of
 from hesstore.store.places.location import local_path
 from hesstore.store.schema import SPLITS, Run, Status
 from hesstore.store.writing import SweepStore

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import zarr
 
+from hesstore.durable_files import sync_folder
 from hesstore.errors import StoreError
-from hesstore.files import sync_folder
 from hesstore.integrity.verify import Verifier
 from hesstore.store.metadata import mend_metadata, read_metadata, rebuild_spec
 from hesstore.store.places.claims import claim

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from hesstore.config import SweepConfig
     from hesstore.linalg import EigenPairs, SymmetricOperator
-    from hesstore.problem.datasets import ClassificationData
     from hesstore.problem.models import FlatModel
     from hesstore.problem.seeds import Purpose
+    from hesstore.problem.training_data import ClassificationData
 
 Values = dict[str, "NDArray[np.float64] | float"]
 """Values of the store's variables at one grid point, by name."""

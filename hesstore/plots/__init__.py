@@ -1,5 +1,7 @@
 """Figures of a store: functions that take a Dataset and return a matplotlib Figure.
 
+It imports ``analysis``, ``store`` and lower layers; it needs no torch.
+
 ::
 
     import hesstore

@@ -1,5 +1,7 @@
 """The report: one HTML page about a store, which needs no network.
 
+It imports ``plots``, ``dataset``, ``analysis``, ``store`` and lower layers; it needs no torch.
+
 ::
 
     from hesstore.report import report
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from hesstore.analysis.selection import run_position
-from hesstore.files import write_file
+from hesstore.durable_files import write_file
 from hesstore.report.html_page import page
 from hesstore.store import open as open_store
 

@@ -13,7 +13,7 @@ from hesstore.errors import AnalysisError
 from hesstore.plots.run_data import class_names, default_l2, onsets, without_parameters
 from hesstore.report.rounding import json_list, round_to_digits, round_to_thousandths
 from hesstore.store.decoding import decoding
-from hesstore.store.origin import origin_of
+from hesstore.store.import_origin import origin_of
 from hesstore.store.schema import AXIS, BY_NAME, SPLITS, Status
 
 if TYPE_CHECKING:

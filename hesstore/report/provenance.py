@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from hesstore.store.origin import origin_of
+from hesstore.store.import_origin import origin_of
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -17,7 +17,7 @@ from hesstore.errors import CorruptStoreError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hesstore.store.places.base import Place
+    from hesstore.store.places.place import Place
     from hesstore.store.writing import SweepStore
 
 FOLDER = "environments"

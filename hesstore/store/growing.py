@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hesstore.durable_files import sync_folder
 from hesstore.errors import ConfigMismatchError, StoreError
-from hesstore.files import sync_folder
 from hesstore.store.digest import digest
 from hesstore.store.environments import environments, record_environment
 from hesstore.store.identity import describe, differences

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from zarr.core.buffer import default_buffer_prototype
 
 from hesstore.config import SweepConfig, fingerprint
+from hesstore.durable_files import write_file
 from hesstore.errors import ConfigError, StoreError
-from hesstore.files import write_file
-from hesstore.store.group import check_version
 from hesstore.store.identity import identity_of
-from hesstore.store.origin import ORIGIN
+from hesstore.store.import_origin import ORIGIN
 from hesstore.store.parameter_coordinates import parameter_coordinates
 from hesstore.store.places.zip_file import LEFT_OUT
+from hesstore.store.root_group import check_version
 from hesstore.store.schema import SCHEMA_VERSION, Run, StoreSpec, coordinate_names, variables
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from hesstore.store.decoding import decoding
-from hesstore.store.group import open_group
 from hesstore.store.places.location import locate
+from hesstore.store.root_group import open_group
 
 if TYPE_CHECKING:
     from hesstore.store.places.location import Location

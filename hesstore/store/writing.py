@@ -18,10 +18,10 @@ from hesstore.store.arrays import Arrays
 from hesstore.store.chunk_files import chunk_file
 from hesstore.store.decoding import decoding
 from hesstore.store.digest import digest, entries_digest
-from hesstore.store.group import open_group
 from hesstore.store.identity import describe, differences, identity_of
-from hesstore.store.origin import origin_of
+from hesstore.store.import_origin import origin_of
 from hesstore.store.places.location import local_path, locate
+from hesstore.store.root_group import open_group
 from hesstore.store.schema import (
     AXIS,
     BY_NAME,
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
-    from hesstore.store.places.base import Place
     from hesstore.store.places.location import Location
+    from hesstore.store.places.place import Place
 
 
 WRITES_AT_ONCE = 8
@@ -151,7 +151,7 @@ class SweepStore:
 
     @contextmanager
     def claim(self, run: Run) -> Iterator[None]:
-        """Hold ``run`` against other drivers; see :meth:`hesstore.store.places.base.Place.claim`.
+        """Hold ``run`` against other drivers; see :meth:`hesstore.store.places.place.Place.claim`.
 
         Meanwhile its small variables are read only once, since nobody else writes them.
         """

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,26 +16,25 @@ import xarray as xr
 
 from hesstore import open as open_store
 from hesstore.measure import class_geometry
-from tests.conftest import Done
+from tests.support.command_line import RunHesstore
 from tests.support.sweeps import results
 
-Hesstore = Callable[..., Done]
 SCRIPT = (
     "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); "  # tests that run under nohup ignore it
     "from hesstore_cli.main import main; sys.exit(main())"
 )
 
 
-def test_sweep_info_export_plot(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
+def test_sweep_info_export_plot(run_hesstore: RunHesstore, toy_arguments: list[str], tmp_path: Path) -> None:
     """The main path as a user types it: data goes to stdout, messages go to stderr."""
-    planned = hesstore("plan", "s.zarr", *toy_arguments)
+    planned = run_hesstore("plan", "s.zarr", *toy_arguments)
     assert planned.returncode == 0, planned.stderr
     assert planned.stderr == ""
     assert planned.stdout.startswith(
         "s.zarr: 4 of 4 grid points to compute; 6 eigenpairs of 485 parameters, 300 + 100 rows\n"
     )
     assert not (tmp_path / "s.zarr").exists()
-    swept = hesstore("sweep", "s.zarr", *toy_arguments, "-v")
+    swept = run_hesstore("sweep", "s.zarr", *toy_arguments, "-v")
     assert swept.returncode == 0, swept.stderr
     assert swept.stdout == ""
     plan, lines = swept.stderr.splitlines()[:3], swept.stderr.splitlines()[3:]
@@ -46,11 +44,11 @@ def test_sweep_info_export_plot(hesstore: Hesstore, toy_arguments: list[str], tm
     assert re.match(r"1/4  run 0  λ = 0  test accuracy 0\.\d+  worst class \d: .* left$", lines[0])
     assert re.match(r"4 grid points complete in s\.zarr; 4 computed now, in .*Next: hesstore export s\.zarr", lines[-1])
 
-    shown = hesstore("info", "s.zarr")
+    shown = run_hesstore("info", "s.zarr")
     assert shown.returncode == 0
     assert shown.stderr == ""
     assert "run 0 (seed 0, up): 4 complete" in shown.stdout
-    facts = json.loads(hesstore("info", "s.zarr", "--json").stdout)
+    facts = json.loads(run_hesstore("info", "s.zarr", "--json").stdout)
     assert facts["config"]["k"] == 6
     assert facts["sizes"]["param"] == 485
     assert facts["bytes"] == sum(f.stat().st_size for f in (tmp_path / "s.zarr").rglob("*") if f.is_file())
@@ -60,39 +58,41 @@ def test_sweep_info_export_plot(hesstore: Hesstore, toy_arguments: list[str], tm
     assert [row["top_eigenvalue"] for row in run["results"]] == ds["eigenvalues"].sel(mode=0).values.tolist()
     assert [row["test_accuracy"] for row in run["results"]] == ds["accuracy"].sel(split="test").values.tolist()
 
-    exported = hesstore("export", "s.zarr", "--format", "csv")
+    exported = run_hesstore("export", "s.zarr", "--format", "csv")
     assert exported.returncode == 0
     assert re.match(r"17 files, .* written to test_data$", exported.stderr.strip())
     assert len(list((tmp_path / "test_data").iterdir())) == 17 + 1
-    again = hesstore("export", "s.zarr")
+    again = run_hesstore("export", "s.zarr")
     assert again.returncode == 0
     assert "17 complete files already existed" in again.stderr
-    chosen = hesstore("export", "s.zarr", "-o", "o", "--l2", "0.01", "--run", "0", "--only", "eigenvalues,gradients")
+    chosen = run_hesstore(
+        "export", "s.zarr", "-o", "o", "--l2", "0.01", "--run", "0", "--only", "eigenvalues,gradients"
+    )
     assert chosen.returncode == 0
     assert len(list((tmp_path / "o").glob("*.csv"))) == 2
 
     for kind in ("accuracy", "spectrum", "summary"):
-        drawn = hesstore("plot", kind, "s.zarr", "-o", f"{kind}.svg")
+        drawn = run_hesstore("plot", kind, "s.zarr", "-o", f"{kind}.svg")
         assert drawn.returncode == 0, drawn.stderr
         assert "<svg" in (tmp_path / f"{kind}.svg").read_text()
 
 
-def test_config_prints_what_runs(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
-    printed = hesstore("config", *toy_arguments)
+def test_config_prints_what_runs(run_hesstore: RunHesstore, toy_arguments: list[str], tmp_path: Path) -> None:
+    printed = run_hesstore("config", *toy_arguments)
     assert printed.returncode == 0
     (tmp_path / "c.toml").write_text(printed.stdout)
-    assert tomllib.loads(hesstore("config", "--config", "c.toml").stdout) == tomllib.loads(printed.stdout)
-    assert hesstore("sweep", "a.zarr", "--config", "c.toml").returncode == 0
-    same = hesstore("sweep", "a.zarr", *toy_arguments)
+    assert tomllib.loads(run_hesstore("config", "--config", "c.toml").stdout) == tomllib.loads(printed.stdout)
+    assert run_hesstore("sweep", "a.zarr", "--config", "c.toml").returncode == 0
+    same = run_hesstore("sweep", "a.zarr", *toy_arguments)
     assert same.returncode == 0
     assert "0 computed now" in same.stderr
-    assert "lr = 0.25" in hesstore("config", "--config", "c.toml", "--set", "lr=0.25").stdout
-    assert "lr = 0.5" in hesstore("config", "--config", "c.toml", "--set", "lr=0.25", "--lr", "0.5").stdout
+    assert "lr = 0.25" in run_hesstore("config", "--config", "c.toml", "--set", "lr=0.25").stdout
+    assert "lr = 0.5" in run_hesstore("config", "--config", "c.toml", "--set", "lr=0.25", "--lr", "0.5").stdout
 
 
-def test_a_different_config_is_exit_status_3(hesstore: Hesstore, toy_arguments: list[str]) -> None:
-    hesstore("sweep", "a.zarr", *toy_arguments)
-    other = hesstore("sweep", "a.zarr", *toy_arguments, "--k", "5")
+def test_a_different_config_is_exit_status_3(run_hesstore: RunHesstore, toy_arguments: list[str]) -> None:
+    run_hesstore("sweep", "a.zarr", *toy_arguments)
+    other = run_hesstore("sweep", "a.zarr", *toy_arguments, "--k", "5")
     assert other.returncode == 3
     assert other.stderr.strip().splitlines() == [other.stderr.strip()]
     assert "k is 6 in the store, 5 in the config" in other.stderr
@@ -121,9 +121,9 @@ def test_a_different_config_is_exit_status_3(hesstore: Hesstore, toy_arguments: 
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(
-    hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path, arguments: list[str], message: str
+    run_hesstore: RunHesstore, toy_arguments: list[str], tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    done = hesstore("sweep", "s.zarr", *toy_arguments, *arguments)
+    done = run_hesstore("sweep", "s.zarr", *toy_arguments, *arguments)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("hesstore: ")
@@ -131,8 +131,8 @@ def test_bad_input_is_one_line_and_exit_status_2(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_mnist_names_both_ways_out(hesstore: Hesstore, tmp_path: Path) -> None:
-    done = hesstore("sweep", "s.zarr", "--data-dir", "nowhere")
+def test_missing_mnist_names_both_ways_out(run_hesstore: RunHesstore, tmp_path: Path) -> None:
+    done = run_hesstore("sweep", "s.zarr", "--data-dir", "nowhere")
     if done.returncode == 0:
         pytest.skip("this machine has a network")
     assert done.returncode == 2
@@ -143,62 +143,62 @@ def test_missing_mnist_names_both_ways_out(hesstore: Hesstore, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("command", [["info"], ["status"], ["export"], ["plot", "summary", "-o", "x.png"]])
-def test_stores_that_do_not_exist(hesstore: Hesstore, tmp_path: Path, command: list[str]) -> None:
+def test_stores_that_do_not_exist(run_hesstore: RunHesstore, tmp_path: Path, command: list[str]) -> None:
     (tmp_path / "file").write_text("x")
     for name, message in (("none.zarr", "no such store"), ("file", "is a file, not a store")):
-        done = hesstore(*command, name)
+        done = run_hesstore(*command, name)
         assert done.returncode == 2
         assert message in done.stderr
 
 
-def test_sweep_on_a_path_that_is_taken(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
+def test_sweep_on_a_path_that_is_taken(run_hesstore: RunHesstore, toy_arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    done = hesstore("sweep", "file", *toy_arguments)
+    done = run_hesstore("sweep", "file", *toy_arguments)
     assert done.returncode == 2
     assert "is a file" in done.stderr
     assert (tmp_path / "file").read_text() == "x"
 
 
-def test_failed_grid_points_are_exit_status_4(hesstore: Hesstore, toy_arguments: list[str]) -> None:
+def test_failed_grid_points_are_exit_status_4(run_hesstore: RunHesstore, toy_arguments: list[str]) -> None:
     options = ["--optimizer", "sgd", "--lr", "0.02", "--l2", "0,1000", "--epochs", "12", "--patience", "12"]
-    done = hesstore("sweep", "s.zarr", *toy_arguments, *options)
+    done = run_hesstore("sweep", "s.zarr", *toy_arguments, *options)
     assert done.returncode == 4
     assert "1 failed (hesstore info s.zarr shows why)" in done.stderr
-    assert "λ = 1000 failed: the training loss became" in hesstore("info", "s.zarr").stdout
-    none = hesstore("sweep", "none.zarr", *toy_arguments, *options, "--l2", "1000")
+    assert "λ = 1000 failed: the training loss became" in run_hesstore("info", "s.zarr").stdout
+    none = run_hesstore("sweep", "none.zarr", *toy_arguments, *options, "--l2", "1000")
     assert none.returncode == 4
     assert "no grid point is complete in none.zarr, 1 failed" in none.stderr
     assert "Next:" not in none.stderr
 
 
-def test_a_plan_of_a_store_uses_its_own_config(hesstore: Hesstore, toy_arguments: list[str]) -> None:
+def test_a_plan_of_a_store_uses_its_own_config(run_hesstore: RunHesstore, toy_arguments: list[str]) -> None:
     small = ("--hidden", 3, "--l2", 0, "--epochs", 1, "--k", 2, "--response", 0, "--probes", 0)
-    assert hesstore("sweep", "s.zarr", "--dataset", "mnist-5k", *small).returncode == 0
-    assert hesstore("plan", "s.zarr").stdout.startswith("s.zarr: 0 of 1 grid points to compute; 2 eigenpairs")
+    assert run_hesstore("sweep", "s.zarr", "--dataset", "mnist-5k", *small).returncode == 0
+    assert run_hesstore("plan", "s.zarr").stdout.startswith("s.zarr: 0 of 1 grid points to compute; 2 eigenpairs")
     for options in (("--preset", "paper"), ("--k", 3)):
-        other = hesstore("plan", "s.zarr", *options)
+        other = run_hesstore("plan", "s.zarr", *options)
         assert other.returncode == 3
         assert "`hesstore config --of s.zarr` prints them) or another path" in other.stderr
         assert "--grow" not in other.stderr  # which cannot help here
-    grown = hesstore("sweep", "s.zarr", "--dataset", "mnist-5k", *small, "--k", 3)
+    grown = run_hesstore("sweep", "s.zarr", "--dataset", "mnist-5k", *small, "--k", 3)
     assert (grown.returncode, "or --grow to extend the store" in grown.stderr) == (3, True)
-    assert hesstore("sweep", "code.zarr", *toy_arguments, "--l2", 0).returncode == 0
-    refused = hesstore("plan", "code.zarr")  # code that a store names is not run
+    assert run_hesstore("sweep", "code.zarr", *toy_arguments, "--l2", 0).returncode == 0
+    refused = run_hesstore("plan", "code.zarr")  # code that a store names is not run
     assert refused.returncode == 2
     assert "the config of code.zarr names code, dataset = tests.support.toy:digits" in refused.stderr
 
 
-def test_no_arguments_print_the_help(hesstore: Hesstore) -> None:
-    done = hesstore()
+def test_no_arguments_print_the_help(run_hesstore: RunHesstore) -> None:
+    done = run_hesstore()
     assert done.returncode == 2
     assert "Run a sweep:\n  config" in done.stderr
 
 
-def test_paths_that_cannot_be_a_store(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
+def test_paths_that_cannot_be_a_store(run_hesstore: RunHesstore, toy_arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("empty")
     for name in ("", ".", "link"):
-        done = hesstore("sweep", name, *toy_arguments)
+        done = run_hesstore("sweep", name, *toy_arguments)
         assert done.returncode == 2, (name, done.stderr)
         assert len(done.stderr.strip().splitlines()) == 1
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["empty", "link"]
@@ -211,10 +211,10 @@ def test_config_alone_needs_no_torch(environment: dict[str, str]) -> None:
 
 @pytest.mark.slow
 def test_kill_at_any_moment_and_resume(
-    hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path, environment: dict[str, str]
+    run_hesstore: RunHesstore, toy_arguments: list[str], tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """After each kill -9, all complete values are right; the final store equals an uninterrupted one."""
-    assert hesstore("sweep", "whole.zarr", *toy_arguments).returncode == 0
+    assert run_hesstore("sweep", "whole.zarr", *toy_arguments).returncode == 0
     expected = results(tmp_path / "whole.zarr")
     command = [sys.executable, "-c", SCRIPT, "sweep", "parts.zarr", *toy_arguments]
     for attempt in range(5):
@@ -231,7 +231,7 @@ def test_kill_at_any_moment_and_resume(
                 assert (found[name].values[done] == expected[name].values[done]).all(), name
             if done.all():
                 break
-    assert hesstore("sweep", "parts.zarr", *toy_arguments).returncode == 0
+    assert run_hesstore("sweep", "parts.zarr", *toy_arguments).returncode == 0
     xr.testing.assert_identical(results(tmp_path / "parts.zarr"), expected)
 
 
@@ -286,13 +286,13 @@ def test_a_second_signal_stops_immediately(
     assert "stopped immediately" in error
 
 
-def test_a_time_limit(toy_arguments: list[str], tmp_path: Path, hesstore: Hesstore) -> None:
-    done = hesstore("sweep", "s.zarr", *toy_arguments, "--l2", "0:0.01:1000", "--time-limit", "2s")
+def test_a_time_limit(toy_arguments: list[str], tmp_path: Path, run_hesstore: RunHesstore) -> None:
+    done = run_hesstore("sweep", "s.zarr", *toy_arguments, "--l2", "0:0.01:1000", "--time-limit", "2s")
     assert done.returncode == 75
     assert "run the same command again to continue" in done.stderr.splitlines()[-1]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     for bad in ("soon", "5", "0s", ""):
-        refused = hesstore("sweep", "t.zarr", *toy_arguments, "--time-limit", bad)
+        refused = run_hesstore("sweep", "t.zarr", *toy_arguments, "--time-limit", bad)
         assert refused.returncode == 2
         assert f"{bad!r} is not" in refused.stderr
         assert not (tmp_path / "t.zarr").exists()
@@ -326,22 +326,22 @@ def test_a_bar_with_time_left_on_a_terminal(
 
 
 def test_a_broken_identity_is_a_warning(
-    hesstore: Hesstore, toy_arguments: list[str], monkeypatch: pytest.MonkeyPatch
+    run_hesstore: RunHesstore, toy_arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = [*toy_arguments, "--l2", "0.01", "--k", "2"]
     monkeypatch.setattr(class_geometry, "_identity_error", lambda *_: 0.002)
-    done = hesstore("sweep", "s.zarr", *arguments)
+    done = run_hesstore("sweep", "s.zarr", *arguments)
     assert done.returncode == 0
     (line,) = (line for line in done.stderr.splitlines() if "warning" in line)
     assert line.startswith(
         "hesstore: warning: λ = 0.01 of run 0: the curvatures by class add up to the eigenvalues only to "
     )
     monkeypatch.setattr(class_geometry, "_identity_error", lambda *_: 0.001)
-    assert "warning" not in hesstore("sweep", "t.zarr", *arguments).stderr
+    assert "warning" not in run_hesstore("sweep", "t.zarr", *arguments).stderr
 
 
-def test_the_density_is_a_switch(hesstore: Hesstore) -> None:
-    assert "density = false" in hesstore("config").stdout
-    assert "density = true" in hesstore("config", "--density").stdout
-    assert "density = false" in hesstore("config", "--set", "density=true", "--no-density").stdout
-    assert "--density / --no-density" in hesstore("sweep", "--help").stdout
+def test_the_density_is_a_switch(run_hesstore: RunHesstore) -> None:
+    assert "density = false" in run_hesstore("config").stdout
+    assert "density = true" in run_hesstore("config", "--density").stdout
+    assert "density = false" in run_hesstore("config", "--set", "density=true", "--no-density").stdout
+    assert "--density / --no-density" in run_hesstore("sweep", "--help").stdout

@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 
 from hesstore.config import settings
-from hesstore.exporting import classic
-from hesstore.problem import datasets
+from hesstore.exporting import original_csv
+from hesstore.problem import training_data
 from hesstore_cli.commands.completion import SHELLS, VARIABLE, split
-from tests.conftest import Done
+from tests.support.command_line import RunHesstore
 
-Hesstore = Callable[..., Done]
 BIN = Path(sys.executable).parent
 
 START = {
@@ -106,7 +105,7 @@ def test_a_line_typed_with_tabs(terminal: Terminal, folder: Path) -> None:
 
 @pytest.fixture
 def offered(
-    hesstore: Hesstore, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run_hesstore: RunHesstore, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[str], list[str]]:
     """The completions of a line, without a shell."""
 
@@ -115,7 +114,7 @@ def offered(
         monkeypatch.setenv("COMP_LINE", f"hesstore {line}")
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            hesstore()
+            run_hesstore()
         assert ended.value.code == 0
         return [text.partition("\t")[0] for text in capsys.readouterr().out.split("\n") if text]
 
@@ -124,13 +123,13 @@ def offered(
 
 def test_values_that_are_offered(offered: Callable[[str], list[str]]) -> None:
     assert offered("pl") == ["plan", "plot"]
-    assert offered("sweep x --dataset ") == list(datasets.NAMES)
+    assert offered("sweep x --dataset ") == list(training_data.NAMES)
     assert offered("sweep x --solver=") == ["--solver=lanczos", "--solver=eigsh"]
     assert offered("sweep x --preset ") == ["paper", "quickstart"]
     assert offered("sweep x --set ") == [f"{setting.name}=" for setting in settings()]
     assert offered("sweep x --set density=") == ["density=true", "density=false"]
     assert offered("sweep x --set k=") == []
-    assert offered("export x --only gradients,") == [f"gradients,{kind}" for kind in classic.KINDS]
+    assert offered("export x --only gradients,") == [f"gradients,{kind}" for kind in original_csv.KINDS]
     assert offered("export x --format n") == ["netcdf"]
     assert offered("plot s") == ["spectrum", "summary"]
     assert offered("info ") == ["packed.zarr.zip", "results/", "run.zarr"]
@@ -144,8 +143,8 @@ def test_values_that_are_offered(offered: Callable[[str], list[str]]) -> None:
 
 
 @pytest.mark.parametrize("shell", [shell.name for shell in SHELLS])
-def test_the_scripts(hesstore: Hesstore, shell: str) -> None:
-    done = hesstore("completion", shell)
+def test_the_scripts(run_hesstore: RunHesstore, shell: str) -> None:
+    done = run_hesstore("completion", shell)
     assert done.returncode == 0
     assert f"{VARIABLE}={shell}_complete" in done.stdout
     if shutil.which(shell):

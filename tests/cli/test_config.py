@@ -1,28 +1,25 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Done
-
-Hesstore = Callable[..., Done]
+from tests.support.command_line import RunHesstore
 
 
-def test_the_config_of_a_store(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
+def test_the_config_of_a_store(run_hesstore: RunHesstore, toy_arguments: list[str], tmp_path: Path) -> None:
     """It creates the same store again, or a variation of it."""
-    assert hesstore("sweep", "a.zarr", *toy_arguments, "--l2", "0.01").returncode == 0
-    printed = hesstore("config", "--of", "a.zarr")
+    assert run_hesstore("sweep", "a.zarr", *toy_arguments, "--l2", "0.01").returncode == 0
+    printed = run_hesstore("config", "--of", "a.zarr")
     assert printed.returncode == 0, printed.stderr
     lines = printed.stdout.splitlines()
     assert "l2 = [0.01]  # a.zarr" in lines
     assert 'optimizer = "adam"  # default' in lines
     (tmp_path / "c.toml").write_text(printed.stdout)
-    again = hesstore("sweep", "a.zarr", "--config", "c.toml")
+    again = run_hesstore("sweep", "a.zarr", "--config", "c.toml")
     assert again.returncode == 0, again.stderr
     assert "0 computed now" in again.stderr
-    varied = hesstore("config", "--of", "a.zarr", "--config", "c.toml", "--seeds", "4").stdout.splitlines()
+    varied = run_hesstore("config", "--of", "a.zarr", "--config", "c.toml", "--seeds", "4").stdout.splitlines()
     assert "seeds = [4]  # --seeds" in varied
     assert "l2 = [0.01]  # c.toml" in varied
 
@@ -35,14 +32,14 @@ def test_the_config_of_a_store(hesstore: Hesstore, toy_arguments: list[str], tmp
         (["--of", "a.zarr", "--k", "x"], 2, "k: 'x' is not a whole number"),
     ],
 )
-def test_bad_input(hesstore: Hesstore, tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
+def test_bad_input(run_hesstore: RunHesstore, tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
     if arguments[1] == "a.zarr":
         (tmp_path / "a.zarr").mkdir()
         attributes = '{"schema_version": 1, "config": "{}", "identity": "{}", "environment": "{}", "runs": "[]"}'
         (tmp_path / "a.zarr" / "zarr.json").write_text(
             f'{{"zarr_format": 3, "node_type": "group", "attributes": {attributes}}}'
         )
-    done = hesstore("config", *arguments)
+    done = run_hesstore("config", *arguments)
     assert done.returncode == status
     (line,) = done.stderr.strip().splitlines()
     assert message in line
@@ -63,8 +60,8 @@ def test_bad_input(hesstore: Hesstore, tmp_path: Path, arguments: list[str], sta
         (["completion", "fisch"], "did you mean fish?"),
     ],
 )
-def test_did_you_mean(hesstore: Hesstore, arguments: list[str], hint: str) -> None:
-    done = hesstore(*arguments)
+def test_did_you_mean(run_hesstore: RunHesstore, arguments: list[str], hint: str) -> None:
+    done = run_hesstore(*arguments)
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert hint in line

@@ -9,7 +9,6 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,9 @@ from hesstore_cli.terminal import plan_text, streams
 from hesstore_cli.terminal.live_block import BlockContent, LiveBlock, block_lines, flow
 from hesstore_cli.terminal.pace import Pace
 from hesstore_cli.terminal.sweep_reporter import SweepReporter
-from tests.conftest import Done
+from tests.support.command_line import RunHesstore
 from tests.support.terminal import Terminal, terminal
 
-Hesstore = Callable[..., Done]
 RUN = Run(0, 0, "up")
 GOOD: dict[str, Any] = {"test_accuracy": 0.914, "worst_class": 5, "worst_class_accuracy": 0.74, "eigenvalue": 3.02}
 PLAN = SweepPlan(
@@ -245,12 +243,14 @@ def test_the_plan_as_text(capsys: pytest.CaptureFixture[str]) -> None:
         assert plan_text.time_span_text(Span(*seconds)) == said
 
 
-def test_a_log_grows_and_ends_with_the_result(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
+def test_a_log_grows_and_ends_with_the_result(
+    run_hesstore: RunHesstore, toy_arguments: list[str], tmp_path: Path
+) -> None:
     arguments = [*toy_arguments, "--log-file", "log.jsonl", "--epochs", "1", "--l2", "0,0.001"]
-    assert hesstore("sweep", "s.zarr", *arguments, "-qq").stderr == ""
-    again = hesstore("sweep", "s.zarr", *arguments, "-v")
+    assert run_hesstore("sweep", "s.zarr", *arguments, "-qq").stderr == ""
+    again = run_hesstore("sweep", "s.zarr", *arguments, "-v")
     assert len(again.stderr.splitlines()) == 1  # without work there is no plan
-    assert hesstore("sweep", "s.zarr", *arguments, "--k", "5").returncode == 3
+    assert run_hesstore("sweep", "s.zarr", *arguments, "--k", "5").returncode == 3
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     for line in events:
         assert list(line)[:2] == ["time", "event"]
@@ -265,7 +265,7 @@ def test_a_log_grows_and_ends_with_the_result(hesstore: Hesstore, toy_arguments:
     first, second = (line for line in events if line["event"] == "plan")
     assert first["analyses"] == 2
     assert second["analyses"] == 0
-    assert second["fingerprint"] == json.loads(hesstore("info", "s.zarr", "--json").stdout)["fingerprint"]
+    assert second["fingerprint"] == json.loads(run_hesstore("info", "s.zarr", "--json").stdout)["fingerprint"]
     complete = next(line for line in events if line["event"] == "complete")
     assert {"run", "seed", "direction", "l2", "finished", "total", "facts"} <= set(complete)
     assert complete["facts"]["matvecs"] > 0
@@ -274,19 +274,19 @@ def test_a_log_grows_and_ends_with_the_result(hesstore: Hesstore, toy_arguments:
     assert ends[2]["type"] == "ConfigMismatchError"
 
 
-def test_paths_that_cannot_be_a_log(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> None:
+def test_paths_that_cannot_be_a_log(run_hesstore: RunHesstore, toy_arguments: list[str], tmp_path: Path) -> None:
     for name, message in (
         ("none/log.jsonl", "No such file or directory"),
         (".", "Is a directory"),
         ("s.zarr", "is the store"),
         ("a\0b", "null"),
     ):
-        done = hesstore("sweep", "s.zarr", *toy_arguments, "--log-file", name)
+        done = run_hesstore("sweep", "s.zarr", *toy_arguments, "--log-file", name)
         assert done.returncode == 2, name
         (line,) = done.stderr.splitlines()
         assert "--log-file" in line
         assert message in line
-    assert hesstore("sweep", "s.zarr", *toy_arguments, "-q", "-v").returncode == 2
+    assert run_hesstore("sweep", "s.zarr", *toy_arguments, "-q", "-v").returncode == 2
     assert list(tmp_path.iterdir()) == []
 
 

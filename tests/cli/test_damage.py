@@ -12,12 +12,11 @@ import pytest
 
 import hesstore as library
 from hesstore.errors import CorruptStoreError
-from hesstore.store.group import check_attributes
 from hesstore.store.places.location import locate
+from hesstore.store.root_group import check_attributes
 from hesstore_cli.main import run
-from tests.conftest import TOY, Done
-
-Hesstore = Callable[..., Done]
+from tests.support.command_line import RunHesstore
+from tests.support.toy import TOY
 
 OPTIONS = [part for key, value in TOY.items() for part in (f"--{key.replace('_', '-')}", str(value))]
 COMMANDS = {
@@ -93,13 +92,13 @@ def damaged(swept: Path) -> dict[Callable[[Path], None], Path]:
     "command", [pytest.param(name, marks=[pytest.mark.slow] if name in LIKE_OTHERS else []) for name in COMMANDS]
 )
 def test_every_command_on_every_damage(
-    hesstore: Hesstore,
+    run_hesstore: RunHesstore,
     damaged: dict[Callable[[Path], None], Path],
     tmp_path: Path,
     command: str,
     damage: Callable[[Path], None],
 ) -> None:
-    done = hesstore(*(damaged[damage] if part == "s.zarr" else part for part in COMMANDS[command]))
+    done = run_hesstore(*(damaged[damage] if part == "s.zarr" else part for part in COMMANDS[command]))
     assert done.returncode == (0 if command in UNTOUCHED[damage] else 5), done.stderr
     if done.returncode:
         (line,) = done.stderr.splitlines()
@@ -109,15 +108,15 @@ def test_every_command_on_every_damage(
 
 @pytest.mark.parametrize("damage", UNTOUCHED, ids=lambda damage: damage.__name__)
 def test_repair_is_offered_where_it_helps(
-    hesstore: Hesstore, swept: Path, tmp_path: Path, damage: Callable[[Path], None]
+    run_hesstore: RunHesstore, swept: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     shutil.copytree(swept, tmp_path / "s.zarr")
     damage(tmp_path / "s.zarr")
-    message = hesstore("verify", "s.zarr").stderr
+    message = run_hesstore("verify", "s.zarr").stderr
     is_lost = damage in BEYOND_REPAIR
     remedy = "cannot be repaired: restore the store from a copy" if is_lost else "hesstore verify s.zarr --repair"
     assert message.endswith(f": {remedy}\n")
-    assert hesstore("verify", "s.zarr", "--repair").returncode == (5 if is_lost else 0)
+    assert run_hesstore("verify", "s.zarr", "--repair").returncode == (5 if is_lost else 0)
 
 
 @pytest.mark.parametrize("name", ["config", "identity", "environment", "runs", "origin"])
@@ -129,7 +128,9 @@ def test_attributes_are_json_of_their_kind(tmp_path: Path, name: str, value: obj
         check_attributes(locate(tmp_path), {**sound, name: value})
 
 
-def test_other_errors_keep_their_traceback(hesstore: Hesstore, swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_keep_their_traceback(
+    run_hesstore: RunHesstore, swept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They are bugs."""
 
     def broken(_: object) -> None:
@@ -137,4 +138,4 @@ def test_other_errors_keep_their_traceback(hesstore: Hesstore, swept: Path, monk
 
     monkeypatch.setattr(library, "open", broken)
     with pytest.raises(ValueError, match="a bug"):
-        hesstore("info", swept)
+        run_hesstore("info", swept)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from shutil import rmtree
 
@@ -11,10 +10,8 @@ import zarr
 
 from hesstore import open as open_store
 from hesstore.store.schema import BY_NAME
-from tests.conftest import Done
+from tests.support.command_line import RunHesstore
 from tests.support.export_stores import make_store
-
-Hesstore = Callable[..., Done]
 
 
 @pytest.fixture
@@ -31,8 +28,8 @@ def changed(store: Path, name: str, where: tuple[int, ...], value: float) -> Non
     array[where] = value
 
 
-def test_the_same_store(hesstore: Hesstore, stores: Path) -> None:
-    done = hesstore("diff", "a.zarr", "b.zarr")
+def test_the_same_store(run_hesstore: RunHesstore, stores: Path) -> None:
+    done = run_hesstore("diff", "a.zarr", "b.zarr")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
@@ -42,44 +39,44 @@ def test_the_same_store(hesstore: Hesstore, stores: Path) -> None:
     ]
 
 
-def test_results_that_differ(hesstore: Hesstore, stores: Path) -> None:
+def test_results_that_differ(run_hesstore: RunHesstore, stores: Path) -> None:
     rmtree(stores / "b.zarr")
     loss, other = map(float, open_store(stores / "a.zarr")["loss"][0, 1])
     make_store(stores / "b.zarr", l2=(0.0, 0.01), values={"loss": [9.0, other]})
     changed(stores / "b.zarr", "status", (0, 0), 1)
-    done = hesstore("diff", "a.zarr", "b.zarr")
+    done = run_hesstore("diff", "a.zarr", "b.zarr")
     assert done.returncode == 1
     assert "grid points complete in both stores: 1, only in A: 1, only in B: 0" in done.stdout
     (line,) = (line.split() for line in done.stdout.splitlines() if line.startswith("loss "))
     assert line == ["loss", "1", "of", "1", f"{9 - loss:.2g}", f"{(9 - loss) / 9:.2g}", "run", "0,", "λ", "=", "0.01"]
     assert "the same in both stores: eigenvalues, residual_norm, converged, eigenvectors" in done.stdout
-    facts = json.loads(hesstore("diff", "a.zarr", "b.zarr", "--json").stdout)
+    facts = json.loads(run_hesstore("diff", "a.zarr", "b.zarr", "--json").stdout)
     assert (facts["same_config"], facts["same_results"]) == (True, False)
     (found,) = (each for each in facts["differences"] if each["differing"])
     assert found["absolute"] == 9 - loss
 
 
-def test_configs_that_differ(hesstore: Hesstore, stores: Path) -> None:
+def test_configs_that_differ(run_hesstore: RunHesstore, stores: Path) -> None:
     for options in ([], ["--config-only"]):
-        done = hesstore("diff", "a.zarr", "k2.zarr", *options)
+        done = run_hesstore("diff", "a.zarr", "k2.zarr", *options)
         assert done.returncode == 3
         assert [line.split() for line in done.stdout.splitlines()[:2]] == [["config", "A", "B"], ["k", "3", "2"]]
     assert "the configs differ" in done.stdout
-    facts = json.loads(hesstore("diff", "a.zarr", "b.zarr", "--config-only", "--json").stdout)
+    facts = json.loads(run_hesstore("diff", "a.zarr", "b.zarr", "--config-only", "--json").stdout)
     assert (facts["same_config"], facts["same_results"]) == (True, None)
-    assert hesstore("diff", "a.zarr", "b.zarr", "--config-only").stdout == "the configs are the same\n"
+    assert run_hesstore("diff", "a.zarr", "b.zarr", "--config-only").stdout == "the configs are the same\n"
 
 
-def test_damaged_or_missing_bytes(hesstore: Hesstore, stores: Path) -> None:
+def test_damaged_or_missing_bytes(run_hesstore: RunHesstore, stores: Path) -> None:
     """Equal digests do not prove that the values are still readable."""
     for key in ("weights/c/0/1/0", "eigenvectors/c/0/1/0/0", "class_slope/c/0/1/0/0/0", "loss/c/0/0/0"):
         chunk = stores / "b.zarr" / key
         sound = chunk.read_bytes()
         middle = len(sound) // 2
         chunk.write_bytes(sound[:middle] + b"\xa5\x5a\xa5\x5a" + sound[middle + 4 :])
-        damaged = hesstore("diff", "a.zarr", "b.zarr")
+        damaged = run_hesstore("diff", "a.zarr", "b.zarr")
         chunk.unlink()
-        gone = hesstore("diff", "a.zarr", "b.zarr")
+        gone = run_hesstore("diff", "a.zarr", "b.zarr")
         chunk.write_bytes(sound)
         assert (damaged.returncode, damaged.stdout, gone.returncode, gone.stdout) == (5, "", 5, "")
         assert f"B: {key} is damaged" in damaged.stderr
@@ -87,12 +84,12 @@ def test_damaged_or_missing_bytes(hesstore: Hesstore, stores: Path) -> None:
     labels = stores / "b.zarr/l2/c/0"
     sound = labels.read_bytes()
     labels.write_bytes(sound[:-1])
-    assert hesstore("diff", "a.zarr", "b.zarr").returncode == 5  # 1 would mean that they differ
+    assert run_hesstore("diff", "a.zarr", "b.zarr").returncode == 5  # 1 would mean that they differ
     labels.write_bytes(sound)
-    assert hesstore("diff", "a.zarr", "b.zarr").returncode == 0
+    assert run_hesstore("diff", "a.zarr", "b.zarr").returncode == 0
 
 
-def test_an_import(hesstore: Hesstore, stores: Path) -> None:
+def test_an_import(run_hesstore: RunHesstore, stores: Path) -> None:
     """Missing values are named and do not count as differences; neither does the import itself."""
     rmtree(stores / "b.zarr")
     shape = {name: open_store(stores / "a.zarr")[name].shape[2:] for name in ("gradient", "trace", "confusion")}
@@ -104,7 +101,7 @@ def test_an_import(hesstore: Hesstore, stores: Path) -> None:
     identity = {**json.loads(attributes["identity"]), "imported": "d1e"}
     attributes |= {"identity": json.dumps(identity), "environment": "{}"}
     document.write_text(json.dumps(metadata))
-    done = hesstore("diff", "a.zarr", "b.zarr")
+    done = run_hesstore("diff", "a.zarr", "b.zarr")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "B was imported from files",
@@ -114,19 +111,21 @@ def test_an_import(hesstore: Hesstore, stores: Path) -> None:
         "grid points complete in both stores: 2, only in A: 0, only in B: 0",
         "all values that can be compared are the same",
     ]
-    facts = json.loads(hesstore("diff", "b.zarr", "a.zarr", "--json").stdout)
+    facts = json.loads(run_hesstore("diff", "b.zarr", "a.zarr", "--json").stdout)
     assert facts["variables_only_b"] == ["gradient", "confusion", "trace"]
     assert (facts["imported"], facts["identical"], facts["same_config"]) == (["A"], None, True)
-    assert hesstore("diff", "a.zarr", "b.zarr", "--config-only").stdout.endswith("\n\nthe configs are the same\n")
+    assert run_hesstore("diff", "a.zarr", "b.zarr", "--config-only").stdout.endswith("\n\nthe configs are the same\n")
 
 
-def test_stores_that_cannot_be_compared(hesstore: Hesstore, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = hesstore("diff", "a.zarr", "none.zarr")
+def test_stores_that_cannot_be_compared(
+    run_hesstore: RunHesstore, stores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = run_hesstore("diff", "a.zarr", "none.zarr")
     assert (missing.returncode, missing.stdout) == (2, "")
     assert "none.zarr: no such store" in missing.stderr
     chunk = next(file for file in (stores / "b.zarr/accuracy/c").rglob("*") if file.is_file())
     chunk.write_bytes(chunk.read_bytes()[:-1] + b"x")
-    damaged = hesstore("diff", "a.zarr", "b.zarr")
+    damaged = run_hesstore("diff", "a.zarr", "b.zarr")
     assert damaged.returncode == 5
     assert "hesstore verify" in damaged.stderr
 
@@ -134,4 +133,4 @@ def test_stores_that_cannot_be_compared(hesstore: Hesstore, stores: Path, monkey
         raise OSError(5, "Input/output error", "a.zarr")
 
     monkeypatch.setattr("hesstore.comparison.compare.compare", fail)
-    assert hesstore("diff", "a.zarr", "a.zarr").returncode == 2  # 1 would mean that they differ
+    assert run_hesstore("diff", "a.zarr", "a.zarr").returncode == 2  # 1 would mean that they differ

@@ -4,20 +4,17 @@ import itertools
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 
 from hesstore.config import settings
 from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.main import cli
-from tests.conftest import Done
-
-Hesstore = Callable[..., Done]
+from tests.support.command_line import RunHesstore
 
 
-def page(hesstore: Hesstore, *command: str) -> str:
-    done = hesstore(*command, "--help")
+def page(run_hesstore: RunHesstore, *command: str) -> str:
+    done = run_hesstore(*command, "--help")
     assert done.returncode == 0
     assert done.stderr == ""
     return done.stdout
@@ -31,8 +28,8 @@ def sections(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("command", ["sweep", "import", "config"])
-def test_each_setting_is_in_its_group(hesstore: Hesstore, command: str) -> None:
-    found = sections(page(hesstore, command))
+def test_each_setting_is_in_its_group(run_hesstore: RunHesstore, command: str) -> None:
+    found = sections(page(run_hesstore, command))
     for setting in settings():
         option = f"--{setting.name.replace('_', '-')} "
         assert option in found[setting.metadata["group"]], option
@@ -47,20 +44,20 @@ def test_settings_of_a_group_follow_each_other() -> None:
     assert len(set(groups)) == 1 + sum(one != other for one, other in itertools.pairwise(groups))
 
 
-def test_defaults_and_units_are_shown_unbroken(hesstore: Hesstore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_and_units_are_shown_unbroken(run_hesstore: RunHesstore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    text = page(hesstore, "sweep")
+    text = page(run_hesstore, "sweep")
     for shown in ("[default: 0:0.09:451]", "[default: 64 rows]", "[default: 0 GiB]", "[default: 128,128 units]"):
         assert shown in text
 
 
 @pytest.mark.parametrize("columns", [60, 80])
-def test_pages_fit_a_terminal(hesstore: Hesstore, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+def test_pages_fit_a_terminal(run_hesstore: RunHesstore, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     """All lines fit, except examples, which are copied as they are."""
     monkeypatch.setenv("COLUMNS", str(columns))
-    assert max(map(len, page(hesstore).splitlines())) <= columns
+    assert max(map(len, page(run_hesstore).splitlines())) <= columns
     for name in cli.commands:
-        text = page(hesstore, name)
+        text = page(run_hesstore, name)
         _, _, examples = text.partition("  Example")
         examples, _, _ = examples.partition("\n\n")
         assert f"hesstore {name}" in examples
@@ -69,17 +66,19 @@ def test_pages_fit_a_terminal(hesstore: Hesstore, monkeypatch: pytest.MonkeyPatc
             assert not line.endswith("-"), (name, line)
 
 
-def test_every_command_has_a_group_and_a_whole_summary(hesstore: Hesstore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_has_a_group_and_a_whole_summary(
+    run_hesstore: RunHesstore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    found = sections(page(hesstore))
+    found = sections(page(run_hesstore))
     groups = ("Run a sweep", "Look at results", "Exchange files", "Maintenance")
     lines = [line for group in groups for line in found[group].strip().split("\n\n")[0].splitlines()]
     assert sorted(line.split()[0] for line in lines) == sorted(cli.commands)
     assert all(line.endswith(".") for line in lines)
 
 
-def test_exit_statuses_are_listed(hesstore: Hesstore) -> None:
-    text = page(hesstore)
+def test_exit_statuses_are_listed(run_hesstore: RunHesstore) -> None:
+    text = page(run_hesstore)
     assert [*map(int, ExitStatus)] == [0, 1, 2, 3, 4, 5, 75, 130]
     for status in ExitStatus:
         assert f"    {status.value:<3}  {status.meaning}\n" in text + "\n"

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,16 @@ from zarr.errors import ZarrUserWarning
 from hesstore import plots
 from hesstore.store.schema import SCHEMA_VERSION
 from hesstore_cli.commands import plot
-from tests.conftest import Done
+from tests.support.command_line import RunHesstore
 from tests.support.plot_datasets import store
-
-Hesstore = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of four grid points in both directions."""
     path = tmp_path_factory.mktemp("plot") / "s.zarr"
-    ds = store(4, k=6, size=20).assign_attrs(schema_version=SCHEMA_VERSION)
+    attributes = {"schema_version": SCHEMA_VERSION, "config": "{}", "identity": "{}", "environment": "{}", "runs": "[]"}
+    ds = store(4, k=6, size=20).assign_attrs(attributes)
     with warnings.catch_warnings():  # zarr warns that other readers may not support consolidated metadata
         warnings.simplefilter("ignore", ZarrUserWarning)
         ds.to_zarr(path, zarr_format=3)
@@ -31,8 +29,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kind", plot.KINDS)
-def test_every_kind(hesstore: Hesstore, swept: Path, tmp_path: Path, kind: str) -> None:
-    done = hesstore("plot", kind, swept, "-o", f"{kind}.svg")
+def test_every_kind(run_hesstore: RunHesstore, swept: Path, tmp_path: Path, kind: str) -> None:
+    done = run_hesstore("plot", kind, swept, "-o", f"{kind}.svg")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert done.stderr == f"{kind} of run 0 written to {kind}.svg\n"
@@ -53,11 +51,11 @@ def test_every_kind(hesstore: Hesstore, swept: Path, tmp_path: Path, kind: str) 
     ],
 )
 def test_options(
-    hesstore: Hesstore, swept: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+    run_hesstore: RunHesstore, swept: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
     figures: list[Figure] = []
     monkeypatch.setattr(plots, "save", lambda figure, _: figures.append(figure))
-    done = hesstore("plot", *arguments, swept, "-o", "a.png")
+    done = run_hesstore("plot", *arguments, swept, "-o", "a.png")
     assert done.returncode == 0, done.stderr
     written = "\n".join(one.get_text() for one in figures[0].findobj(Text) if isinstance(one, Text))
     assert words in written.replace("\n", " ")
@@ -79,10 +77,10 @@ def test_options(
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(
-    hesstore: Hesstore, swept: Path, tmp_path: Path, arguments: list[str], message: str
+    run_hesstore: RunHesstore, swept: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     output = [] if "-o" in arguments else ["-o", "a.png"]
-    done = hesstore("plot", *arguments, swept, *output)
+    done = run_hesstore("plot", *arguments, swept, *output)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("hesstore: ")
@@ -90,13 +88,13 @@ def test_bad_input_is_one_line_and_exit_status_2(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_knows_every_figure_and_option(hesstore: Hesstore) -> None:
+def test_the_command_knows_every_figure_and_option(run_hesstore: RunHesstore) -> None:
     assert sorted(plot.KINDS) == sorted(plots.KINDS)
     options = {parameter.name for parameter in plot.plot.params} - {"kind", "store", "output"}
     known = {name for figure in plots.KINDS.values() for name in inspect.signature(figure).parameters}
     assert known - options == {"ds", "progress"}
     assert options <= known
-    shown = hesstore("plot", "--help").stdout
+    shown = run_hesstore("plot", "--help").stdout
     for kind, figure in plots.KINDS.items():
         (line,) = [text for text in shown.splitlines() if text.startswith(f"    {kind} ")]
         for name in set(inspect.signature(figure).parameters) - {"ds", "run", "progress"}:

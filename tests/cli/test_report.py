@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Done
+from tests.support.command_line import RunHesstore
 from tests.support.export_stores import make_store
 from tests.support.report_pages import facts_in
-
-Hesstore = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
@@ -19,14 +16,14 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_page(hesstore: Hesstore, swept: Path, tmp_path: Path) -> None:
-    done = hesstore("report", swept, "-o", "report.html", "--title", "Two <seeds>", "--run", "1")
+def test_a_page(run_hesstore: RunHesstore, swept: Path, tmp_path: Path) -> None:
+    done = run_hesstore("report", swept, "-o", "report.html", "--title", "Two <seeds>", "--run", "1")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     text = (tmp_path / "report.html").read_text()
     assert "<h1>Two &lt;seeds&gt;</h1>" in text
     assert [run["seed"] for run in facts_in(text)["runs"]] == [1]
     assert done.stderr == f"report of {swept} written to report.html, 2.0 MB\n"
-    assert hesstore("report", swept, "-o", "report.html").returncode == 0  # a report is overwritten, as a figure is
+    assert run_hesstore("report", swept, "-o", "report.html").returncode == 0  # a report is overwritten, as a figure is
     assert [run["seed"] for run in facts_in((tmp_path / "report.html").read_text())["runs"]] == [0, 1]
 
 
@@ -41,10 +38,10 @@ def test_a_page(hesstore: Hesstore, swept: Path, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(
-    hesstore: Hesstore, swept: Path, tmp_path: Path, arguments: list[str], message: str
+    run_hesstore: RunHesstore, swept: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "folder.html").mkdir()
-    done = hesstore("report", swept, *arguments)
+    done = run_hesstore("report", swept, *arguments)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("hesstore: ")

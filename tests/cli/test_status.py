@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,10 @@ from hesstore.store.places.location import locate
 from hesstore_cli.main import run
 from hesstore_cli.terminal import status_view
 from hesstore_cli.terminal.live_block import LiveBlock
-from tests.conftest import Done
-from tests.store.test_store import analysed, fitted, spec
+from tests.support.command_line import RunHesstore
+from tests.support.stores import analysed, fitted, spec
 from tests.support.terminal import terminal
 
-Hesstore = Callable[..., Done]
 UP, DOWN = Run(0, 4, "up"), Run(1, 4, "down")
 
 
@@ -60,12 +58,14 @@ def snapshot(path: Path) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for file in path.rglob("*") if file.is_file()}
 
 
-def test_status_shows_the_progress_and_changes_nothing(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:
+def test_status_shows_the_progress_and_changes_nothing(
+    store: SweepStore, run_hesstore: RunHesstore, tmp_path: Path
+) -> None:
     with store.claim(UP):
         before = snapshot(tmp_path)
-        text = hesstore("status", "s.zarr")
+        text = run_hesstore("status", "s.zarr")
         assert (text.returncode, text.stderr) == (0, "")
-        facts = json.loads(hesstore("status", "s.zarr", "--json").stdout)
+        facts = json.loads(run_hesstore("status", "s.zarr", "--json").stdout)
         assert snapshot(tmp_path) == before
     head, *lines = text.stdout.splitlines()
     assert head == "s.zarr: 1 of 6 grid points complete"
@@ -90,17 +90,17 @@ def test_status_shows_the_progress_and_changes_nothing(store: SweepStore, hessto
     assert second["holder"] is None
     assert first["last"]["l2"] == 0.0
 
-    gone = hesstore("status", "s.zarr").stdout
+    gone = run_hesstore("status", "s.zarr").stdout
     assert "next: run 0  λ = 0.0006" in gone
     assert "of work left" in gone
     assert "no process computes this sweep: run the same hesstore sweep again to continue" in gone
 
 
-def test_the_driver(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:
+def test_the_driver(store: SweepStore, run_hesstore: RunHesstore, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     old = (dt.datetime.now(dt.UTC) - dt.timedelta(days=3)).isoformat(timespec="seconds")
     claimed(path, host="elsewhere", since=old)
-    text = " ".join(hesstore("status", "s.zarr").stdout.split())
+    text = " ".join(run_hesstore("status", "s.zarr").stdout.split())
     assert (
         f"claimed by process {os.getpid()} on elsewhere, started 72 h 00 min ago; only that machine knows if it runs"
         in text
@@ -110,16 +110,16 @@ def test_the_driver(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> No
     ended.wait()
     for facts in ({"pid": ended.pid}, {"since": old}):  # killed; killed, and another process has its number
         claimed(path, **facts)
-        text = hesstore("status", "s.zarr").stdout
+        text = run_hesstore("status", "s.zarr").stdout
         assert "no longer runs (run 0)" in text, facts
         assert "no process computes this sweep" in text
     for text in ("", "{", "[]", '{"pid": "x"}'):  # a claim during its write
         (path / "status" / ".claim-0.json").write_text(text)
-        assert "no process computes this sweep" in hesstore("status", "s.zarr").stdout
+        assert "no process computes this sweep" in run_hesstore("status", "s.zarr").stdout
     claimed(path, pid=1, host="a")
     claimed(path, 1, pid=2, host="b")
-    assert "process 1 on a" in hesstore("status", "s.zarr").stdout
-    assert "process 2 on b" in hesstore("status", "s.zarr").stdout
+    assert "process 1 on a" in run_hesstore("status", "s.zarr").stdout
+    assert "process 2 on b" in run_hesstore("status", "s.zarr").stdout
 
 
 def test_a_lease_shows_when_it_was_renewed() -> None:
@@ -131,24 +131,24 @@ def test_a_lease_shows_when_it_was_renewed() -> None:
     assert "claim renewed 0 s ago" in status_view.holder_text(holder)
 
 
-def test_the_exit_status_of_a_finished_sweep(store: SweepStore, hesstore: Hesstore, tmp_path: Path) -> None:
+def test_the_exit_status_of_a_finished_sweep(store: SweepStore, run_hesstore: RunHesstore, tmp_path: Path) -> None:
     for at, index in ((UP, 1), (UP, 2), (DOWN, 0), (DOWN, 1)):
         complete(store, at, index)
     store.record(DOWN, 2, Status.FAILED, {"failure": "it diverged"})
-    done = hesstore("status", "s.zarr", "--watch")
+    done = run_hesstore("status", "s.zarr", "--watch")
     assert done.returncode == 4
     assert done.stdout.startswith("6/6  1 failed  finished  last: λ = 0 ")
-    assert hesstore("status", "s.zarr").returncode == 4
+    assert run_hesstore("status", "s.zarr").returncode == 4
     packed = shutil.make_archive(str(tmp_path / "s.zarr"), "zip", tmp_path / "s.zarr")
-    assert hesstore("status", packed).returncode == 4
+    assert run_hesstore("status", packed).returncode == 4
     for name, message in (("none.zarr", "no such store"), ("s.zarr/status", "is an array"), ("gs://x/y", "S3")):
-        refused = hesstore("status", name)
+        refused = run_hesstore("status", name)
         assert refused.returncode == 2
         assert message in refused.stderr
 
 
 @pytest.mark.parametrize("options", [[], pytest.param(["--json"], marks=pytest.mark.slow)])
-def test_watching_in_a_pipe(store: SweepStore, hesstore: Hesstore, tmp_path: Path, options: list[str]) -> None:
+def test_watching_in_a_pipe(store: SweepStore, run_hesstore: RunHesstore, tmp_path: Path, options: list[str]) -> None:
     """One line per change until the end, even if the store is missing for a moment."""
 
     def fill() -> None:
@@ -162,7 +162,7 @@ def test_watching_in_a_pipe(store: SweepStore, hesstore: Hesstore, tmp_path: Pat
 
     filling = threading.Thread(target=fill)
     filling.start()
-    done = hesstore("status", "s.zarr", "--watch", "0.1", *options)
+    done = run_hesstore("status", "s.zarr", "--watch", "0.1", *options)
     filling.join()
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -193,19 +193,19 @@ def test_watching_on_a_terminal(store: SweepStore, tmp_path: Path, monkeypatch: 
 
 
 def test_an_interrupted_watch_ends_quietly(
-    store: SweepStore, hesstore: Hesstore, monkeypatch: pytest.MonkeyPatch
+    store: SweepStore, run_hesstore: RunHesstore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(time, "sleep", interrupt)
-    done = hesstore("status", "s.zarr", "--watch")
+    done = run_hesstore("status", "s.zarr", "--watch")
     assert (done.returncode, done.stderr) == (130, "")
 
 
 @pytest.mark.parametrize("given", ["s.zarr", "0", "nan", "1e9"])
-def test_bad_seconds(hesstore: Hesstore, given: str) -> None:
-    done = hesstore("status", "--watch", given, "x.zarr")
+def test_bad_seconds(run_hesstore: RunHesstore, given: str) -> None:
+    done = run_hesstore("status", "--watch", given, "x.zarr")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert given in line

@@ -1,41 +1,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hesstore.store import Status, SweepStore
-from tests.conftest import Done
-
-Hesstore = Callable[..., Done]
+from tests.support.command_line import RunHesstore
 
 
 @pytest.fixture
-def store(hesstore: Hesstore, toy_arguments: list[str], tmp_path: Path) -> Path:
-    assert hesstore("sweep", "s.zarr", *toy_arguments).returncode == 0
+def store(run_hesstore: RunHesstore, toy_arguments: list[str], tmp_path: Path) -> Path:
+    assert run_hesstore("sweep", "s.zarr", *toy_arguments).returncode == 0
     return tmp_path / "s.zarr"
 
 
-def test_verify_repair_and_sweep(hesstore: Hesstore, toy_arguments: list[str], store: Path) -> None:
+def test_verify_repair_and_sweep(run_hesstore: RunHesstore, toy_arguments: list[str], store: Path) -> None:
     """The main path: data goes to stdout, messages go to stderr."""
-    shown = hesstore("verify", "s.zarr")
+    shown = run_hesstore("verify", "s.zarr")
     assert (shown.returncode, shown.stdout) == (0, "")
     assert shown.stderr.startswith("s.zarr: no damage in ")
     assert shown.stderr.endswith(" files; grid points: 4 complete\n")
 
-    deep = hesstore("verify", "s.zarr", "--deep", "--trust", "--sample", 1)
+    deep = run_hesstore("verify", "s.zarr", "--deep", "--trust", "--sample", 1)
     assert deep.returncode == 0
     assert "; 1 recomputed, 4 eigenpairs each" in deep.stderr
-    untrusted = hesstore("verify", "s.zarr", "--deep")
+    untrusted = run_hesstore("verify", "s.zarr", "--deep")
     assert untrusted.returncode == 2
     assert "--trust" in untrusted.stderr
 
     (store / "weights/c/0/2/0").unlink()
     (store / "gradient/c/0/1/.0.12.partial").write_bytes(b"half")
-    shown = hesstore("verify", "s.zarr")
+    shown = run_hesstore("verify", "s.zarr")
     assert shown.returncode == 5
     assert shown.stdout == "run 0  λ = 0.01  weights: the file weights/c/0/2/0 is missing\n"
     assert "left by a killed process: s.zarr/gradient/c/0/1/.0.12.partial; --repair removes it" in shown.stderr
@@ -43,7 +40,7 @@ def test_verify_repair_and_sweep(hesstore: Hesstore, toy_arguments: list[str], s
         "hesstore: s.zarr: 1 bad grid point, 1 damaged file: hesstore verify s.zarr --repair\n"
     )
 
-    facts = json.loads(hesstore("verify", "s.zarr", "--json").stdout)
+    facts = json.loads(run_hesstore("verify", "s.zarr", "--json").stdout)
     assert facts["ok"] is False
     assert facts["l2"] == {"complete": 4}
     (problem,) = facts["problems"]
@@ -54,46 +51,46 @@ def test_verify_repair_and_sweep(hesstore: Hesstore, toy_arguments: list[str], s
         "file": "weights/c/0/2/0",
     }
 
-    repaired = hesstore("verify", "s.zarr", "--repair")
+    repaired = run_hesstore("verify", "s.zarr", "--repair")
     assert repaired.returncode == 0
     assert repaired.stdout == shown.stdout
     assert "1 grid point marked pending: run the same hesstore sweep again" in repaired.stderr
     assert "grid points: 1 pending, 3 complete" in repaired.stderr
-    assert hesstore("sweep", "s.zarr", *toy_arguments).returncode == 0
-    facts = json.loads(hesstore("verify", "s.zarr", "--json").stdout)
+    assert run_hesstore("sweep", "s.zarr", *toy_arguments).returncode == 0
+    facts = json.loads(run_hesstore("verify", "s.zarr", "--json").stdout)
     assert facts["ok"] is True
     assert facts["l2"] == {"complete": 4}
     assert facts["problems"] == facts["leftovers"] == facts["remarks"] == []
 
 
-def test_damage_that_cannot_be_repaired(hesstore: Hesstore, store: Path) -> None:
+def test_damage_that_cannot_be_repaired(run_hesstore: RunHesstore, store: Path) -> None:
     file = store / "zarr.json"
     file.write_bytes(file.read_bytes()[:-5])
-    shown = hesstore("verify", "s.zarr", "--repair")
+    shown = run_hesstore("verify", "s.zarr", "--repair")
     assert shown.returncode == 5
     assert shown.stdout.startswith("zarr.json: is missing or is not JSON\n")
     assert "cannot be repaired: restore the store from a copy" in shown.stderr
-    facts = json.loads(hesstore("verify", "s.zarr", "--repair", "--json").stdout)
+    facts = json.loads(run_hesstore("verify", "s.zarr", "--repair", "--json").stdout)
     assert [problem["file"] for problem in facts["repair"]["remaining"]] == ["zarr.json", None]
 
 
-def test_missing_and_busy_stores(hesstore: Hesstore, store: Path) -> None:
-    assert hesstore("verify", "none.zarr").returncode == 2
+def test_missing_and_busy_stores(run_hesstore: RunHesstore, store: Path) -> None:
+    assert run_hesstore("verify", "none.zarr").returncode == 2
     driven = SweepStore.open(store)
     with driven.claim(driven.runs[0]):
-        busy = hesstore("verify", "s.zarr", "--repair")
+        busy = run_hesstore("verify", "s.zarr", "--repair")
         assert busy.returncode == 1
         assert "run 0 of this store is being computed by process" in busy.stderr
-        assert hesstore("verify", "s.zarr").returncode == 0
+        assert run_hesstore("verify", "s.zarr").returncode == 0
 
 
-def test_results_that_only_deep_finds_wrong_are_repaired(hesstore: Hesstore, store: Path) -> None:
+def test_results_that_only_deep_finds_wrong_are_repaired(run_hesstore: RunHesstore, store: Path) -> None:
     driven = SweepStore.open(store)
     run = driven.runs[0]
     loss = np.asarray(driven.read("loss", run, 0)) * 1.01
     driven.put_entries(run, 0, Status.COMPLETE, {"loss": loss}, None)
-    assert hesstore("verify", "s.zarr").returncode == 0
-    shown = hesstore("verify", "s.zarr", "--deep", "--trust", "--json", "--repair")
+    assert run_hesstore("verify", "s.zarr").returncode == 0
+    shown = run_hesstore("verify", "s.zarr", "--deep", "--trust", "--json", "--repair")
     assert shown.returncode == 0
     facts = json.loads(shown.stdout)
     assert {problem["what"].split(":")[0] for problem in facts["problems"]} == {"loss"}

@@ -15,7 +15,7 @@ from hesstore.curvature import Hessian, gradient
 from hesstore.linalg import eigsh, lanczos
 from hesstore.linalg.lanczos_search import Goal, LanczosSearch
 from hesstore.measure.metrics import _totals
-from hesstore.problem import datasets
+from hesstore.problem import training_data
 from hesstore.problem.models import MLP, FlatModel, build
 from tests.support import toy
 from tests.support.hessians import cached_share
@@ -180,14 +180,14 @@ def test_eigenpairs_equal_the_dense_ones(which: str, state: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def digits() -> datasets.Split:
+def digits() -> training_data.Split:
     """1,000 real digits, 100 of each class, for the default network."""
-    data = datasets.load("mnist-5k")
-    rows = datasets.stratified_indices(data.train.y, 1000)
-    return datasets.Split(data.train.x[rows], data.train.y[rows])
+    data = training_data.load("mnist-5k")
+    rows = training_data.stratified_indices(data.train.y, 1000)
+    return training_data.Split(data.train.x[rows], data.train.y[rows])
 
 
-def test_default_network_agrees_with_curvlinops_and_arpack(digits: datasets.Split) -> None:
+def test_default_network_agrees_with_curvlinops_and_arpack(digits: training_data.Split) -> None:
     model = build("mlp", (128, 128), (1, 28, 28), 10, seed=0)
     theta = model.theta()
     operator = Hessian(model, digits.x, digits.y, chunk_rows=384).at(theta)
@@ -209,7 +209,7 @@ def test_default_network_agrees_with_curvlinops_and_arpack(digits: datasets.Spli
     assert ours.num_matvecs <= arpack.num_matvecs
 
 
-def test_collapsed_default_network(digits: datasets.Split) -> None:
+def test_collapsed_default_network(digits: training_data.Split) -> None:
     """θ = 0, balanced classes: H = (I/10 − 11ᵀ/100) ⊗ φφᵀ with |φ|² = 128/4 + 1, so 3.3 nine times, then zero."""
     model = build("mlp", (128, 128), (1, 28, 28), 10, seed=0)
     pairs = lanczos(Hessian(model, digits.x, digits.y).at(torch.zeros(model.layout.size)), 30)

@@ -30,8 +30,8 @@ from hesstore.errors import ConfigMismatchError, CorruptStoreError, ExportError,
 from hesstore.integrity.recheck import recheck
 from hesstore.integrity.verify import verify
 from hesstore.problem.models import FlatModel, build
-from tests.conftest import Done
 from tests.support import toy
+from tests.support.command_line import RunHesstore
 from tests.support.toy import Between
 
 
@@ -294,10 +294,8 @@ def test_networks_without_buffers_keep_their_fingerprint(toy_config: Callable[..
     assert fingerprint(experiment.identity()) == fingerprint(before)
 
 
-def test_a_refused_model_writes_nothing(
-    hesstore: Callable[..., Done], toy_arguments: list[str], tmp_path: Path
-) -> None:
-    done = hesstore("sweep", "s.zarr", *toy_arguments, "--model", "tests.support.toy:with_random_buffer")
+def test_a_refused_model_writes_nothing(run_hesstore: RunHesstore, toy_arguments: list[str], tmp_path: Path) -> None:
+    done = run_hesstore("sweep", "s.zarr", *toy_arguments, "--model", "tests.support.toy:with_random_buffer")
     assert done.returncode == 2
     assert done.stderr.startswith(
         "hesstore: model: 'tests.support.toy:with_random_buffer' has a different buffer 'code' each time"
@@ -308,7 +306,7 @@ def test_a_refused_model_writes_nothing(
 
 @pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
 def test_each_warning_is_printed_once(
-    hesstore: Callable[..., Done], toy_arguments: list[str], tmp_path: Path, workers: str
+    run_hesstore: RunHesstore, toy_arguments: list[str], tmp_path: Path, workers: str
 ) -> None:
     arguments = [
         *toy_arguments,
@@ -318,7 +316,7 @@ def test_each_warning_is_printed_once(
         "0,0.01",
         *(f"--{k}={v}" for k, v in SMALL.items()),
     ]
-    done = hesstore("sweep", "s.zarr", *arguments, "--workers", workers)
+    done = run_hesstore("sweep", "s.zarr", *arguments, "--workers", workers)
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stderr.splitlines() if "warning" in line.lower())
     assert line.startswith("hesstore: warning: model: 'tests.support.toy:relu' uses ReLU: ")

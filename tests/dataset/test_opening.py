@@ -12,8 +12,8 @@ import xarray as xr
 import hesstore
 from hesstore.dataset.opening import SweepDataset, headline
 from hesstore.store import Status, SweepStore
-from hesstore.store.origin import ORIGIN, Origin
-from tests.store.test_store import analysed, fitted, spec
+from hesstore.store.import_origin import ORIGIN, Origin
+from tests.support.stores import analysed, fitted, spec
 
 IDENTITY = {
     "dataset": "blobs",

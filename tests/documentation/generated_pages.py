@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.conftest import ROOT
 from tests.documentation import api_reference, schema_tables
+from tests.support.paths import ROOT
 
 DOCS = ROOT / "docs"
 PAGES = (DOCS / "api.md", DOCS / "schema.md")

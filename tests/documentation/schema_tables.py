@@ -13,7 +13,7 @@ from hesstore import config
 from hesstore.store import Status, SweepStore
 from hesstore.store.schema import COORDINATE_ATTRS, VARIABLES, promised_large, promised_small
 from hesstore.store.variable import CHUNK_POINTS, Variable
-from tests.store.test_store import spec
+from tests.support.stores import spec
 
 
 def variables() -> str:

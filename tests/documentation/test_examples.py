@@ -7,7 +7,7 @@ import glob
 import io
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -16,9 +16,9 @@ import pytest
 import hesstore as library
 from hesstore.config import PRESETS, SweepConfig, settings
 from hesstore_cli.main import cli
-from tests.conftest import Done
 from tests.documentation.code_names import check_names
 from tests.documentation.page_examples import Block, Command, blocks, inline, pages
+from tests.support.command_line import RunHesstore
 
 BLOCKS = [block for page in pages() for block in blocks(page)]
 COMMANDS = [command for block in BLOCKS if block.language == "sh" for command in block.commands]
@@ -103,7 +103,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_examples_run(small: Path, hesstore: Callable[..., Done], tmp_path: Path) -> None:
+def test_examples_run(small: Path, run_hesstore: RunHesstore, tmp_path: Path) -> None:
     """Run all examples in one folder, page by page, because later examples read files that earlier ones write."""
     for name in ("quickstart.zarr", "run.zarr"):
         shutil.copytree(small, tmp_path / name)
@@ -116,7 +116,7 @@ def test_examples_run(small: Path, hesstore: Callable[..., Done], tmp_path: Path
         elif block.language == "sh":
             for command in (command for command in block.commands if not why_not(command)):
                 words = [name for word in command.arguments for name in (sorted(glob.glob(word)) or [word])]  # noqa: PTH207
-                done = hesstore(*words)
+                done = run_hesstore(*words)
                 assert done.returncode == 0, f"{command}\n{done.stderr}"
                 if command.output:
                     Path(command.output).write_text(done.stdout)

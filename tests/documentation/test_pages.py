@@ -11,9 +11,9 @@ import xarray as xr
 from hesstore.config import SweepConfig
 from hesstore.engine.experiment import Experiment
 from hesstore.store import SweepStore
-from tests.conftest import ROOT
 from tests.documentation.generated_pages import DOCS, PAGES, PARTS, regenerated
 from tests.documentation.page_examples import pages
+from tests.support.paths import ROOT
 
 REMEDY = "run python -m tests.documentation"
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Quickstart
 from tests.documentation import tutorial
 from tests.documentation.code_names import check_names
+from tests.support.quickstart import Quickstart
 
 
 def code_cells(notebook: Any) -> list[Any]:

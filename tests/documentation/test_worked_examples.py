@@ -18,11 +18,11 @@ from sklearn.datasets import load_digits, load_wine
 from sklearn.metrics import confusion_matrix
 from torch import Tensor, nn
 
-from hesstore import files
-from hesstore.problem import datasets
+from hesstore import durable_files
+from hesstore.problem import training_data
 from hesstore_cli.main import run
-from tests.conftest import ROOT
-from tests.problem.test_datasets import write_idx
+from tests.support.idx_files import write_idx
+from tests.support.paths import ROOT
 
 EXAMPLES = ROOT / "docs" / "examples"
 
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         patch.syspath_prepend(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        patch.setattr(files, "_sync", lambda _: None)
+        patch.setattr(durable_files, "_sync", lambda _: None)
         for language, text in re.findall(r"```(\w+)\n(.*?)```", (EXAMPLES / "README.md").read_text(), re.DOTALL):
             if language == "python":
                 exec(text, {})  # noqa: S102 - code of our own page
@@ -104,7 +104,7 @@ class PlainMLP(nn.Module):
 
 
 def test_wine(folder: Path) -> None:
-    data = datasets.load("wine:load")
+    data = training_data.load("wine:load")
     counts = np.bincount(load_wine().target)
     assert (data.train.y.bincount() + data.test.y.bincount()).tolist() == counts.tolist() == [59, 71, 48]
     assert data.test.y.bincount().tolist() == [18, 21, 15]
@@ -138,7 +138,7 @@ def test_wine(folder: Path) -> None:
 def test_smooth_cnn(folder: Path) -> None:
     from smooth_cnn import SmoothCNN  # type: ignore[import-not-found]  # noqa: PLC0415 - found once the page has run
 
-    data = datasets.load("fashion-mnist", str(folder / "cache" / "hesstore"))
+    data = training_data.load("fashion-mnist", str(folder / "cache" / "hesstore"))
     assert data.input_shape == (1, 28, 28)
     ds = xr.open_zarr(folder / "cnn.zarr").sel(run=0).load()
     assert (ds["status"] == 2).all()

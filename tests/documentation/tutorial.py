@@ -8,7 +8,7 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 NOTEBOOK = ROOT / "docs" / "tutorial.ipynb"
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hesstore.engine import environment
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 
 def test_facts_are_plain_values_without_names_of_people_or_machines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,8 @@ from hesstore.engine import dask_executor
 from hesstore.engine.sweep import SweepEvent, run_sweep
 from hesstore.errors import CorruptStoreError, DeviceError
 from hesstore.store import Status
-from tests.conftest import ROOT
 from tests.support import broken_tasks
+from tests.support.paths import ROOT
 from tests.support.sweeps import results
 
 MakeConfig = Callable[..., SweepConfig]
@@ -77,7 +77,7 @@ def test_a_task_that_breaks_three_times_fails_with_its_reason_and_is_computed_ag
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str
 ) -> None:
     broken_tasks.tried.clear()
-    monkeypatch.setattr(dask_executor, "compute", broken_tasks.out_of_memory_at_one_strength)
+    monkeypatch.setattr(dask_executor, "compute", broken_tasks.out_of_memory_at_one_grid_point)
     summary = run_sweep(toy_config(), tmp_path / "s.zarr", scheduler=cluster)
     assert (summary.complete, summary.failed) == (3, 1)
     assert len(broken_tasks.tried) == 3

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hesstore.config import SweepConfig
 from hesstore.engine.sweep import run_sweep
 from hesstore.store import Status
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 from tests.support.sweeps import results
 
 

@@ -18,7 +18,7 @@ import xarray as xr
 from torch import nn
 
 import hesstore
-from hesstore import files
+from hesstore import durable_files
 from hesstore.config import SweepConfig
 from hesstore.engine.sweep import SweepEvent, run_sweep
 from hesstore.errors import (
@@ -30,7 +30,7 @@ from hesstore.errors import (
     HesstoreError,
     StoreError,
 )
-from hesstore.problem import datasets
+from hesstore.problem import training_data
 from hesstore.problem.models import build
 from hesstore.problem.seeds import derived_seed
 from hesstore.store import Status
@@ -46,7 +46,7 @@ def test_numbers_equal_an_independent_calculation(toy_config: MakeConfig, tmp_pa
     summary = run_sweep(config, tmp_path / "s.zarr")
     assert (summary.complete, summary.failed, summary.computed) == (4, 0, 4)
     ds = hesstore.open(tmp_path / "s.zarr").sel(run=0).load()
-    data = datasets.load("tests.support.toy:digits")
+    data = training_data.load("tests.support.toy:digits")
     model = build("mlp", (6, 5), (64,), 10, seed=0)
     module = model.module.double()
     for l2 in config.l2:
@@ -323,7 +323,7 @@ def test_the_error_of_a_failed_write_names_the_file_and_the_sweep_is_resumed(
         if step == "fsync" and "eigenvectors/c/0/1" in str(path):
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(files, "observe", failing)
+    monkeypatch.setattr(durable_files, "observe", failing)
     with pytest.raises(OSError, match=re.escape(os.strerror(number))) as caught:
         run_sweep(toy_config(l2="0,0.01"), tmp_path / "s.zarr")
     assert "eigenvectors" in str(caught.value.filename)

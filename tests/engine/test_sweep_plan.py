@@ -23,8 +23,8 @@ from hesstore.engine.sweep_plan import Span, SweepPlan
 from hesstore.errors import ConfigError, ConfigMismatchError, StoreError
 from hesstore.store import Run, Status
 from hesstore.store.writing import SweepStore
-from tests.conftest import TOY
 from tests.support.sweeps import untimed
+from tests.support.toy import TOY
 
 MakeConfig = Callable[..., SweepConfig]
 

@@ -17,16 +17,16 @@ import xarray as xr
 import zarr
 
 import hesstore
-from hesstore import files
+from hesstore import durable_files
 from hesstore.config import SweepConfig
 from hesstore.engine.sweep import run_sweep
 from hesstore.errors import CorruptStoreError, ExportError
-from hesstore.exporting import netcdf_file
+from hesstore.exporting import netcdf_writer
 from hesstore.exporting.netcdf import export_netcdf
 from hesstore.store import Status, SweepStore
 from hesstore.store.schema import BY_NAME
-from tests.conftest import TOY
-from tests.store.test_store import K, P, analysed, fitted, spec
+from tests.support.stores import K, P, analysed, fitted, spec
+from tests.support.toy import TOY
 
 h5py = pytest.importorskip("h5py")
 ENGINES = ("h5netcdf", "netcdf4")
@@ -285,14 +285,14 @@ def test_arrays_of_another_grid_point_are_noticed(mixed: Path, tmp_path: Path) -
 def test_a_sweep_may_run_during_the_export(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file contains the results that the status promised at the beginning."""
     store, before = SweepStore.open(mixed), hesstore.open(mixed).load()
-    really = netcdf_file._template
+    really = netcdf_writer._template
 
     def meanwhile(*arguments: Any) -> Any:
         store.record(store.runs[1], 0, Status.COMPLETE, analysed(1))
         store.record(store.runs[1], 1, Status.FITTED, fitted(9))
         return really(*arguments)
 
-    monkeypatch.setattr(netcdf_file, "_template", meanwhile)
+    monkeypatch.setattr(netcdf_writer, "_template", meanwhile)
     (path,) = export_netcdf(mixed, tmp_path / "m.nc")
     assert_same(opened(path), before)
 
@@ -309,7 +309,7 @@ def test_a_stopped_export_leaves_nothing(mixed: Path, tmp_path: Path, monkeypatc
         if step == "fsync":
             raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(files, "observe", unsynced)
+    monkeypatch.setattr(durable_files, "observe", unsynced)
     with pytest.raises(ExportError, match=r"m\.nc: cannot be written \(Input/output error\)"):
         export_netcdf(mixed, tmp_path / "out" / "m.nc")
     assert not list((tmp_path / "out").iterdir())

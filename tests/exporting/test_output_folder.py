@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ import pandas as pd
 import pytest
 
 import hesstore
-from hesstore import files
+from hesstore import durable_files
 from hesstore.errors import ExportError
 from hesstore.exporting.manifest import NAME, checksum, read_entries, read_header
 from hesstore.store import Status
-from tests.conftest import Done
+from tests.support.command_line import RunHesstore
 from tests.support.export_stores import make_store
 
 
@@ -54,7 +53,7 @@ def test_the_manifest(store: Path, tmp_path: Path) -> None:
     header = read_header(tmp_path / "out" / NAME)
     assert header is not None
     assert header["identity"] == json.loads(ds.attrs["identity"])
-    assert header["environment"] == {"torch": "2"}
+    assert header["environment"] == {"versions": {"torch": "2"}}
 
 
 def test_existing_files_are_skipped(store: Path, tmp_path: Path) -> None:
@@ -130,10 +129,10 @@ def test_a_failure_leaves_whole_files(store: Path, tmp_path: Path, monkeypatch: 
         if step == "fsync" and path.name == "Hessian-eigenvectors-0-0.00020.csv":
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "observe", failing)
+    monkeypatch.setattr(durable_files, "observe", failing)
     with pytest.raises(OSError, match="No space left"):
         hesstore.export(store, out)
-    monkeypatch.setattr(files, "observe", lambda *_: None)
+    monkeypatch.setattr(durable_files, "observe", lambda *_: None)
     left = {file.name for file in out.iterdir()}
     assert not [name for name in left if name.endswith(".partial")]
     assert "Hessian-eigenvectors-0-0.00020.csv" not in left
@@ -147,7 +146,8 @@ def test_a_failure_leaves_whole_files(store: Path, tmp_path: Path, monkeypatch: 
 
 KILLED = """
 import os, signal, sys, threading
-from hesstore import files, export
+from hesstore import export
+from hesstore import durable_files
 left = [int(sys.argv[3])]
 lock = threading.Lock()
 def observe(step, path):
@@ -155,7 +155,7 @@ def observe(step, path):
         left[0] -= 1
         if not left[0]:
             os.kill(os.getpid(), signal.SIGKILL)
-files.observe = observe
+durable_files.observe = observe
 export(sys.argv[1], sys.argv[2], only=["accuracy", "eigenvalues", "eigenvectors", "gradients"])
 """
 
@@ -237,23 +237,23 @@ def test_options_without_meaning(store: Path, tmp_path: Path, options: dict[str,
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command(store: Path, tmp_path: Path, hesstore: Callable[..., Done]) -> None:
-    done = hesstore("export", "s.zarr")
+def test_the_command(store: Path, tmp_path: Path, run_hesstore: RunHesstore) -> None:
+    done = run_hesstore("export", "s.zarr")
     assert done.returncode == 0
     assert done.stdout == ""
     lines = done.stderr.splitlines()
     assert lines[-2].startswith("9 files, ")
     assert lines[-1] == "1 grid point is not complete, and left out: run 0: 0.01 (hesstore info s.zarr)"
-    again = hesstore("export", "s.zarr").stderr
+    again = run_hesstore("export", "s.zarr").stderr
     assert "0 files, 0 B, written to test_data; 9 complete files already existed (--force writes them again)" in again
-    small = hesstore("export", "s.zarr", "--no-vectors", "-o", "small")
+    small = run_hesstore("export", "s.zarr", "--no-vectors", "-o", "small")
     assert sorted(file.name for file in (tmp_path / "small").iterdir()) == [
         *("Hessian-eigenvalues-0-0.00000.csv", "Hessian-eigenvalues-0-0.00020.csv"),
         *("Model-0_split_accuracy.csv", NAME),
     ]
     assert small.returncode == 0
     (tmp_path / "test_data" / "gradients-0-0.00020.csv").write_text("mine")
-    refused = hesstore("export", "s.zarr")
+    refused = run_hesstore("export", "s.zarr")
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
 

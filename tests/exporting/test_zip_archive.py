@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import tomllib
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ import xarray as xr
 from zarr.storage import ZipStore
 
 import hesstore as library
-from hesstore import files
+from hesstore import durable_files
 from hesstore.config import SweepConfig
 from hesstore.engine.sweep import run_sweep
 from hesstore.errors import CorruptStoreError, ExportError, StoreError
@@ -26,13 +25,14 @@ from hesstore.exporting.zip_archive import pack
 from hesstore.integrity.local_copy import fetch_to_folder
 from hesstore.integrity.verify import verify
 from hesstore.store import Status, SweepStore
-from hesstore.store.group import open_group
 from hesstore.store.metadata import read_metadata
 from hesstore.store.places.folder import FolderPlace
 from hesstore.store.places.location import locate
 from hesstore.store.places.zip_file import ZipPlace
-from tests.conftest import TOY, Done
-from tests.store.test_store import analysed, fitted, spec
+from hesstore.store.root_group import open_group
+from tests.support.command_line import RunHesstore
+from tests.support.stores import analysed, fitted, spec
+from tests.support.toy import TOY
 
 CONFIG = SweepConfig.from_mapping({**TOY, "epochs": 2, "direction": "both"})
 OF_PARAMETERS = {"eigenvectors", "gradient", "weights", "layer", "kind", "out_index", "in_index"}
@@ -134,16 +134,16 @@ def test_without_vectors(swept: Path, packed: Path, small: Path) -> None:
     assert "zarr.json" not in found_metadata.damage
 
 
-def test_a_pack_is_verified(packed: Path, small: Path, hesstore: Callable[..., Done]) -> None:
-    done = hesstore("verify", packed)
+def test_a_pack_is_verified(packed: Path, small: Path, run_hesstore: RunHesstore) -> None:
+    done = run_hesstore("verify", packed)
     assert done.returncode == 0, done.stderr
     assert "no damage" in done.stderr
     assert "remark" not in done.stderr
-    done = hesstore("verify", small)
+    done = run_hesstore("verify", small)
     assert done.returncode == 0, done.stderr
     assert "remark: packed without eigenvectors, gradient, in_index" in done.stderr
     assert "no damage" in done.stderr
-    assert hesstore("verify", small, "--deep").returncode == 2
+    assert run_hesstore("verify", small, "--deep").returncode == 2
 
 
 def test_the_contents_of_a_small_pack_are_checked(small: Path, tmp_path: Path) -> None:
@@ -156,30 +156,30 @@ def test_the_contents_of_a_small_pack_are_checked(small: Path, tmp_path: Path) -
     assert any("class_slope: the file class_slope/c/0/1/0/0/0 is missing" in each for each in found)
 
 
-def test_commands_that_read(packed: Path, small: Path, swept: Path, hesstore: Callable[..., Done]) -> None:
-    facts = {path: json.loads(hesstore("info", path, "--json").stdout) for path in (packed, small, swept)}
+def test_commands_that_read(packed: Path, small: Path, swept: Path, run_hesstore: RunHesstore) -> None:
+    facts = {path: json.loads(run_hesstore("info", path, "--json").stdout) for path in (packed, small, swept)}
     assert facts[packed]["runs"] == facts[swept]["runs"] == facts[small]["runs"]
-    assert hesstore("export", packed, "-o", "from-zip", "--only", "eigenvalues").returncode == 0
-    assert hesstore("export", swept, "-o", "from-folder", "--only", "eigenvalues").returncode == 0
+    assert run_hesstore("export", packed, "-o", "from-zip", "--only", "eigenvalues").returncode == 0
+    assert run_hesstore("export", swept, "-o", "from-folder", "--only", "eigenvalues").returncode == 0
     for file in Path("from-folder").glob("*.csv"):
         assert Path("from-zip", file.name).read_bytes() == file.read_bytes()
-    assert hesstore("plot", "accuracy", packed, "-o", "accuracy.png").returncode == 0
+    assert run_hesstore("plot", "accuracy", packed, "-o", "accuracy.png").returncode == 0
 
 
-def test_commands_that_write_are_refused(packed: Path, toy_arguments: list[str], hesstore: Callable[..., Done]) -> None:
+def test_commands_that_write_are_refused(packed: Path, toy_arguments: list[str], run_hesstore: RunHesstore) -> None:
     before = packed.read_bytes()
     for command in (
         ("sweep", packed, *toy_arguments),
         ("sweep", packed, *toy_arguments, "--retry-failed"),
         ("verify", packed, "--repair"),
     ):
-        done = hesstore(*command)
+        done = run_hesstore(*command)
         assert done.returncode == 2
         assert done.stderr == f"hesstore: {packed}: {READ_ONLY}\n"
-    grown = hesstore("sweep", packed, *toy_arguments, "--grow")
+    grown = run_hesstore("sweep", packed, *toy_arguments, "--grow")
     assert grown.returncode == 2
     assert str(packed) in grown.stderr
-    new = hesstore("sweep", "new.zarr.zip", *toy_arguments)
+    new = run_hesstore("sweep", "new.zarr.zip", *toy_arguments)
     assert new.stderr.endswith(
         "new.zarr.zip: is the name of a packed store, which is read only: give the name of a folder\n"
     )
@@ -210,7 +210,7 @@ def harm_member(path: Path, member: str, position: int, harm: bytes | None = Non
 
 @pytest.mark.parametrize("member", ["zarr.json", "eigenvectors/c/0/1/0/0", "weights/c/0/2/0", "accuracy/c/1/0/0"])
 @pytest.mark.slow
-def test_a_damaged_member_is_an_error(packed: Path, tmp_path: Path, member: str, hesstore: Callable[..., Done]) -> None:
+def test_a_damaged_member_is_an_error(packed: Path, tmp_path: Path, member: str, run_hesstore: RunHesstore) -> None:
     with zipfile.ZipFile(packed) as archive:
         size = archive.getinfo(member).file_size
     for position in range(0, size, size // 4):
@@ -218,7 +218,7 @@ def test_a_damaged_member_is_an_error(packed: Path, tmp_path: Path, member: str,
         harm_member(path, member, position)
         with pytest.raises((CorruptStoreError, ValueError, RuntimeError), match=r"damaged|[Cc]hecksum|crc32c"):
             library.open(path).load()
-    done = hesstore("verify", path)
+    done = run_hesstore("verify", path)
     assert done.returncode == 5
     assert f"its member {member} is damaged" in done.stderr
 
@@ -379,7 +379,7 @@ def test_a_stopped_pack_leaves_nothing(live: SweepStore, tmp_path: Path, monkeyp
         if step == "fsync":
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "observe", full)
+    monkeypatch.setattr(durable_files, "observe", full)
     with pytest.raises(ExportError, match=r"p\.zarr\.zip: cannot be written \(No space left on device\)"):
         pack(live.path, out / "p.zarr.zip")
     assert not list(out.iterdir())

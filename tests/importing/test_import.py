@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,8 @@ from hesstore.errors import AnalysisError, HesstoreError, ImportFilesError, Stor
 from hesstore.importing import import_files
 from hesstore.integrity.verify import verify
 from hesstore.store import Status
-from tests.conftest import Done
+from tests.support.command_line import RunHesstore
 
-Hesstore = Callable[..., Done]
 K, L2 = 3, (0.0, 0.0002, 0.0004)
 SHAPES = {"fc1.weight": (2, 3), "fc1.bias": (2,), "fc2.weight": (2, 2), "fc2.bias": (2,)}
 P = 14
@@ -199,29 +197,29 @@ def test_paths_where_no_store_can_be_created(original: Original, folder: Path, t
         import_files(folder, tmp_path / "s.zarr")
 
 
-def test_the_command(original: Original, folder: Path, tmp_path: Path, hesstore: Hesstore) -> None:
-    done = hesstore("import", folder, "s.zarr")
+def test_the_command(original: Original, folder: Path, tmp_path: Path, run_hesstore: RunHesstore) -> None:
+    done = run_hesstore("import", folder, "s.zarr")
     assert done.returncode == 0
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1].startswith(
         "13 files imported into s.zarr, 3 grid points; missing values are NaN: --recompute"
     )
-    shown = hesstore("info", "s.zarr").stdout
+    shown = run_hesstore("info", "s.zarr").stdout
     assert "imported from classic files" in shown
     assert "–" in shown
     for refused, status in (
-        (hesstore("sweep", "s.zarr", "--l2", "0,0.0002,0.0004"), 2),
-        (hesstore("sweep", "s.zarr", "--l2", "0,0.0002,0.0004", "--grow"), 2),
-        (hesstore("verify", "s.zarr", "--deep"), 2),
-        (hesstore("import", folder, "t.zarr", "--k", "7"), 2),
-        (hesstore("import", tmp_path / "nowhere", "t.zarr"), 2),
-        (hesstore("import", folder / "model_weights-0-0.00000.pth", "t.zarr", "--l2", "0,1"), 2),
-        (hesstore("import", folder), 2),
+        (run_hesstore("sweep", "s.zarr", "--l2", "0,0.0002,0.0004"), 2),
+        (run_hesstore("sweep", "s.zarr", "--l2", "0,0.0002,0.0004", "--grow"), 2),
+        (run_hesstore("verify", "s.zarr", "--deep"), 2),
+        (run_hesstore("import", folder, "t.zarr", "--k", "7"), 2),
+        (run_hesstore("import", tmp_path / "nowhere", "t.zarr"), 2),
+        (run_hesstore("import", folder / "model_weights-0-0.00000.pth", "t.zarr", "--l2", "0,1"), 2),
+        (run_hesstore("import", folder), 2),
     ):
         assert refused.returncode == status
         assert len(refused.stderr.splitlines()) == 1, refused.stderr
     assert not (tmp_path / "t.zarr").exists()
-    assert hesstore("plot", "spectrum", "s.zarr", "-o", "x.png").returncode == 0
+    assert run_hesstore("plot", "spectrum", "s.zarr", "-o", "x.png").returncode == 0
 
 
 def test_two_spellings_of_one_l2(original: Original, folder: Path, tmp_path: Path) -> None:

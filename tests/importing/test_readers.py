@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.torch import save_file
 
 from hesstore.errors import ImportFilesError
-from hesstore.exporting.text import number_text
+from hesstore.exporting.number_text import number_text
 from hesstore.importing import readers
 from hesstore.importing.text_lines import count_decimals
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,8 @@ from hesstore.errors import ConfigMismatchError, ImportFilesError, StoreError
 from hesstore.importing import import_files
 from hesstore.integrity.verify import verify
 from hesstore.store import Status
-from tests.conftest import TOY, Done
+from tests.support.command_line import RunHesstore
+from tests.support.toy import TOY
 
 TRAINED = {**TOY, "epochs": 2, "direction": "both", "l2": "0,0.01"}
 
@@ -143,7 +143,7 @@ def test_another_network_or_data(files: Path, tmp_path: Path, settings: dict[str
     assert not (tmp_path / "t.zarr").exists()
 
 
-def test_checkpoints_with_any_names(store: Path, files: Path, tmp_path: Path, hesstore: Callable[..., Done]) -> None:
+def test_checkpoints_with_any_names(store: Path, files: Path, tmp_path: Path, run_hesstore: RunHesstore) -> None:
     folder = tmp_path / "models"
     folder.mkdir()
     for position, l2 in enumerate(("0.00000", "0.01000")):
@@ -162,7 +162,7 @@ def test_checkpoints_with_any_names(store: Path, files: Path, tmp_path: Path, he
         "--device",
         "cpu",
     ]
-    done = hesstore("import", *sorted(folder.iterdir()), "m.zarr", "--l2-from-name", "--recompute", *options)
+    done = run_hesstore("import", *sorted(folder.iterdir()), "m.zarr", "--l2-from-name", "--recompute", *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""  # there are no numbers to compare with
     assert "2 files imported into m.zarr, 2 grid points" in done.stderr.splitlines()[-1]
@@ -170,10 +170,10 @@ def test_checkpoints_with_any_names(store: Path, files: Path, tmp_path: Path, he
     assert again.sizes["mode"] == 4
     xr.testing.assert_equal(again["confusion"], there["confusion"])
     assert np.allclose(again["eigenvalues"], there["eigenvalues"][:, :4], rtol=1e-3)
-    plain = hesstore("import", folder, "plain.zarr", "--l2-from-name")
+    plain = run_hesstore("import", folder, "plain.zarr", "--l2-from-name")
     assert plain.returncode == 0
     assert opened(tmp_path / "plain.zarr")["eigenvectors"].isnull().all()
-    table = hesstore("import", files, "t.zarr", "--recompute", "--l2-from-name")
+    table = run_hesstore("import", files, "t.zarr", "--recompute", "--l2-from-name")
     assert table.returncode == 2
 
 
@@ -185,11 +185,11 @@ def test_code_that_only_a_manifest_names_is_not_run(files: Path, tmp_path: Path)
     assert not (tmp_path / "t.zarr").exists()
 
 
-def test_the_command_prints_the_differences(files: Path, hesstore: Callable[..., Done]) -> None:
-    done = hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.support.toy:digits")
+def test_the_command_prints_the_differences(files: Path, run_hesstore: RunHesstore) -> None:
+    done = run_hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.support.toy:digits")
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["files", "against", "weights", "unit", "grid", "points", "median", "largest", "at"]
     assert len(lines) == 8
     assert lines[1].startswith("eigenvalues               relative to |μ₁|      4  ")
-    again = hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.support.toy:digits")
+    again = run_hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.support.toy:digits")
     assert again.stdout == done.stdout

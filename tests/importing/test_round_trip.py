@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import hesstore
-from hesstore.exporting.percent import fraction, percent
+from hesstore.exporting.percentages import fraction, percent
 from hesstore.integrity.verify import verify
 from hesstore.store import Status, SweepStore
 from tests.support.export_stores import make_store, size_of

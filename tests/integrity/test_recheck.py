@@ -13,12 +13,12 @@ from hesstore.engine.sweep import run_sweep
 from hesstore.errors import CorruptStoreError, StoreError
 from hesstore.integrity.recheck import recheck
 from hesstore.integrity.verify import verify
-from hesstore.problem import datasets
+from hesstore.problem import training_data
 from hesstore.store import Status, SweepStore
 from hesstore.store.digest import digest
 from hesstore.store.places.durable_store import DurableLocalStore
 from hesstore.store.schema import promised_large, promised_small
-from tests.conftest import TOY
+from tests.support.toy import TOY
 
 CONFIG = {**TOY, "lr": 0.02}
 IDENTITY = SweepConfig.from_mapping(CONFIG).identity()
@@ -103,7 +103,7 @@ def test_code_that_the_store_names_is_not_run_untrusted(whole: Path) -> None:
 
 def test_other_data_are_told(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y, test_x, test_y = (
-        datasets.load("tests.support.toy:digits").train + datasets.load("tests.support.toy:digits").test
+        training_data.load("tests.support.toy:digits").train + training_data.load("tests.support.toy:digits").test
     )
     monkeypatch.setattr(
         "tests.support.toy.digits", lambda: (x.numpy() * 0.5, y.numpy(), test_x.numpy(), test_y.numpy())

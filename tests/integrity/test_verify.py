@@ -20,9 +20,9 @@ from hesstore.config import SweepConfig, fingerprint
 from hesstore.engine.experiment import Experiment
 from hesstore.engine.sweep import run_sweep
 from hesstore.errors import CorruptStoreError, StoreBusyError, StoreError
-from hesstore.integrity.consistency import contradictions
 from hesstore.integrity.findings import Findings
 from hesstore.integrity.repair import repair
+from hesstore.integrity.value_rules import contradictions
 from hesstore.integrity.verify import verify
 from hesstore.store import SweepStore
 from hesstore.store.chunk_files import chunk_file
@@ -30,8 +30,8 @@ from hesstore.store.metadata import read_metadata, rebuild_spec, seal
 from hesstore.store.places.durable_store import DurableLocalStore
 from hesstore.store.schema import BY_NAME, VARIABLES, Status, promised_large, promised_small
 from hesstore.store.writing import PROMISES
-from tests.conftest import TOY
 from tests.support.sweeps import results
+from tests.support.toy import TOY
 
 L2 = (0.0, 0.001, 0.01, 0.05)
 CONFIG = {**TOY, "direction": "both", "seeds": (3,), "lr": 0.02}  # a seed of 0 has no file: it is the fill value
@@ -241,7 +241,7 @@ def test_harm_to_a_small_chunk_is_found_and_repaired(store: Path, whole: Path, n
 
 @pytest.mark.parametrize("name", ["weights", "gradient", "eigenvectors", "class_curvature"])
 @pytest.mark.parametrize("places", [((0, 1), (0, 2)), ((0, 3), (1, 3))], ids=["two λ", "two runs"])
-def test_arrays_exchanged_between_two_strengths_are_found(
+def test_arrays_exchanged_between_two_grid_points_are_found(
     store: Path, whole: Path, name: str, places: tuple[tuple[int, int], tuple[int, int]]
 ) -> None:
     one, other = (chunk_file(BY_NAME[name], *place) for place in places)
@@ -253,7 +253,7 @@ def test_arrays_exchanged_between_two_strengths_are_found(
         made_whole(store, whole)
 
 
-def test_all_arrays_of_two_strengths_exchanged_are_found(store: Path) -> None:
+def test_all_arrays_of_two_grid_points_exchanged_are_found(store: Path) -> None:
     for name in LARGE:
         exchange(store, chunk_file(BY_NAME[name], 0, 1), chunk_file(BY_NAME[name], 1, 1))
     assert verify(store).bad == {(0, 1), (1, 1)}
@@ -524,7 +524,7 @@ def test_a_class_without_rows_is_no_contradiction(whole: Path) -> None:
     assert list(contradictions(Status.COMPLETE, values, 0.01, spec.identity, spec.attrs)) == []
 
 
-def test_failed_strengths_are_checked_too(tmp_path: Path) -> None:
+def test_failed_grid_points_are_checked_too(tmp_path: Path) -> None:
     config = SweepConfig.from_mapping({**TOY, "optimizer": "sgd", "lr": 1e30, "l2": "0,0.001"})
     run_sweep(config, tmp_path / "s.zarr")
     report = verify(tmp_path / "s.zarr")

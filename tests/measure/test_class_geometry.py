@@ -17,8 +17,8 @@ from hesstore.config import SweepConfig
 from hesstore.engine.sweep import run_sweep
 from hesstore.problem.models import FlatModel, build
 from hesstore.store.schema import GEOMETRY, variables
-from tests.conftest import TOY
 from tests.support import toy
+from tests.support.toy import TOY
 
 MakeConfig = Callable[..., SweepConfig]
 L2 = 0.01

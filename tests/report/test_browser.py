@@ -16,9 +16,8 @@ import xarray as xr
 import hesstore
 from hesstore import analysis
 from hesstore.report import report
-from tests.report.test_page import HOSTILE, hostile
 from tests.support.plot_datasets import store
-from tests.support.report_pages import HALF_L2
+from tests.support.report_pages import HALF_L2, HOSTILE, hostile
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request

@@ -2,25 +2,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
-import xarray as xr
 from plotly.offline import get_plotlyjs
 
 import hesstore
 from hesstore.errors import AnalysisError
 from hesstore.report import page, report
 from hesstore.report.page_data import run_data, store_data
-from tests.support.plot_datasets import store, with_holes
-from tests.support.report_pages import facts_in, library_in, run_in
-
-HOSTILE = "</script><script>window.harm = 1</script><img src=x onerror='window.harm = 2'>"
+from tests.support.plot_datasets import store
+from tests.support.report_pages import HOSTILE, facts_in, hostile, library_in, run_in
 
 
 class Elements(HTMLParser):
@@ -38,16 +33,6 @@ class Elements(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
-
-
-def hostile() -> xr.Dataset:
-    """A store in which every text looks like markup."""
-    ds = with_holes(store(3, k=2), {0: [1]})
-    texts = np.full((2, 3), HOSTILE, dtype=object)
-    ds = ds.assign(failure=(("run", "l2"), texts), solver_message=(("run", "l2"), texts))
-    ds = ds.assign_coords(label=("label", np.array([f"{HOSTILE}{index}" for index in range(10)], dtype=object)))
-    nested = json.dumps({HOSTILE: {HOSTILE: HOSTILE}})
-    return ds.assign_attrs(config=nested, environment=nested, fingerprint=HOSTILE)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from hesstore import files
+from hesstore import durable_files
 from hesstore.config import SweepConfig
 from hesstore.errors import CorruptStoreError
 from hesstore.integrity.repair import repair
@@ -58,7 +58,7 @@ def test_recording_a_grid_point_rewrites_its_chunks_alone(
     path: Path, monkeypatch: pytest.MonkeyPatch, *, claimed: bool
 ) -> None:
     written: set[str] = set()
-    real = files.write_file
+    real = durable_files.write_file
 
     def spy(target: Path, data: bytes, *, within: Path) -> None:
         real(target, data, within=within)

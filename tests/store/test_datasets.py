@@ -13,7 +13,7 @@ import zarr
 
 from hesstore.store import Run, Status, SweepStore
 from hesstore.store.schema import VARIABLES
-from tests.store.test_store import IDENTITY, analysed, fitted, spec
+from tests.support.stores import IDENTITY, analysed, fitted, spec
 
 BOOKKEEPING = {"digest", "entries_digest", "solver_message"}
 GRID = {"run", "l2"}

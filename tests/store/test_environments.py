@@ -14,7 +14,7 @@ from hesstore.engine.sweep import run_sweep
 from hesstore.errors import CorruptStoreError
 from hesstore.store.environments import environments, record_environment
 from hesstore.store.places.folder import FolderPlace
-from tests.conftest import Done
+from tests.support.command_line import RunHesstore
 from tests.support.export_stores import make_store
 
 MakeConfig = Callable[..., SweepConfig]
@@ -24,7 +24,7 @@ def known(path: Path) -> list[dict[str, Any]]:
     return environments(FolderPlace(path), open_store(path).attrs)
 
 
-def test_each_environment_is_recorded_once(tmp_path: Path, hesstore: Callable[..., Done]) -> None:
+def test_each_environment_is_recorded_once(tmp_path: Path, run_hesstore: RunHesstore) -> None:
     path = tmp_path / "s.zarr"
     store = make_store(path)
     record_environment(store, {"time": "2026-01-01", "versions": {"torch": "2"}})
@@ -33,12 +33,12 @@ def test_each_environment_is_recorded_once(tmp_path: Path, hesstore: Callable[..
         record_environment(store, {"time": f"2026-01-0{day}", "machine": {"cpu": cpu, "cores": 2}})
     assert [each.get("time") for each in known(path)] == [None, "2026-01-03", "2026-01-04"]
 
-    verified = hesstore("verify", "s.zarr")
+    verified = run_hesstore("verify", "s.zarr")
     assert "environments" not in verified.stdout + verified.stderr
-    assert hesstore("export", "s.zarr", "--format", "zip", "-o", "s.zarr.zip").returncode == 0
-    facts = json.loads(hesstore("info", "s.zarr.zip", "--json").stdout)
+    assert run_hesstore("export", "s.zarr", "--format", "zip", "-o", "s.zarr.zip").returncode == 0
+    facts = json.loads(run_hesstore("info", "s.zarr.zip", "--json").stdout)
     assert facts["environments"] == known(path)
-    told = [line.split() for line in hesstore("info", "s.zarr", "--provenance").stdout.splitlines()]
+    told = [line.split() for line in run_hesstore("info", "s.zarr", "--provenance").stdout.splitlines()]
     for line in (
         ["fingerprint", facts["fingerprint"]],
         ["data_digest", "0" * 64],
@@ -52,8 +52,8 @@ def test_each_environment_is_recorded_once(tmp_path: Path, hesstore: Callable[..
     record.write_text(record.read_text().replace("cores", "kores"))
     with pytest.raises(CorruptStoreError, match=record.name):
         known(path)
-    assert hesstore("info", "s.zarr", "--provenance").returncode == 5
-    assert f"environments/{record.name}" in hesstore("verify", "s.zarr").stdout
+    assert run_hesstore("info", "s.zarr", "--provenance").returncode == 5
+    assert f"environments/{record.name}" in run_hesstore("verify", "s.zarr").stdout
 
 
 def test_a_sweep_that_goes_on_elsewhere(

@@ -16,7 +16,7 @@ from hesstore.engine.sweep import run_sweep
 from hesstore.errors import ConfigMismatchError, StoreBusyError
 from hesstore.store import Status
 from hesstore.store.writing import SweepStore
-from tests.conftest import Done
+from tests.support.command_line import RunHesstore
 from tests.support.sweeps import Stop, results, stop_at
 
 MakeConfig = Callable[..., SweepConfig]
@@ -177,12 +177,12 @@ def test_without_hard_links(toy_config: MakeConfig, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.slow
-def test_from_the_command_line(hesstore: Callable[..., Done], toy_arguments: list[str]) -> None:
-    assert hesstore("sweep", "s.zarr", *toy_arguments).returncode == 0
-    refused = hesstore("sweep", "s.zarr", *toy_arguments, "--seeds", "0,1")
+def test_from_the_command_line(run_hesstore: RunHesstore, toy_arguments: list[str]) -> None:
+    assert run_hesstore("sweep", "s.zarr", *toy_arguments).returncode == 0
+    refused = run_hesstore("sweep", "s.zarr", *toy_arguments, "--seeds", "0,1")
     assert refused.returncode == 3
     assert "--grow" in refused.stderr
-    done = hesstore("sweep", "s.zarr", *toy_arguments, "--seeds", "0,1", "--grow")
+    done = run_hesstore("sweep", "s.zarr", *toy_arguments, "--seeds", "0,1", "--grow")
     assert done.returncode == 0
     assert "8 grid points complete in s.zarr; 4 computed now" in done.stderr
 

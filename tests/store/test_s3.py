@@ -22,9 +22,10 @@ from hesstore.engine.sweep import run_sweep
 from hesstore.errors import ConfigMismatchError, StoreBusyError, StoreError, StoreUnreachableError
 from hesstore.store import Run, Status, SweepStore
 from hesstore.store.places.location import locate
-from tests.conftest import ROOT, Done
-from tests.store.test_scale import GETS, PUTS
-from tests.store.test_store import LARGE, analysed, fitted, spec
+from tests.support.command_line import RunHesstore
+from tests.support.paths import ROOT
+from tests.support.scale import GETS, PUTS
+from tests.support.stores import LARGE, analysed, fitted, spec
 from tests.support.sweeps import Stop, stop_at, untimed
 
 obstore = pytest.importorskip("obstore")
@@ -456,29 +457,29 @@ def test_an_interrupted_sweep_has_the_same_bytes_as_a_local_one(toy_config: Make
 
 @pytest.mark.slow
 def test_the_command_line(
-    hesstore: Callable[..., Done], toy_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_hesstore: RunHesstore, toy_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    swept = hesstore("sweep", URL, *toy_arguments)
+    swept = run_hesstore("sweep", URL, *toy_arguments)
     assert swept.returncode == 0, swept.stderr
     assert f"hesstore.open('{URL}')" in swept.stderr
-    facts = json.loads(hesstore("info", URL, "--json").stdout)
+    facts = json.loads(run_hesstore("info", URL, "--json").stdout)
     assert facts["path"] == URL
     assert facts["bytes"] == sum(map(len, contents().values()))
-    assert hesstore("sweep", "s.zarr", *toy_arguments).returncode == 0
+    assert run_hesstore("sweep", "s.zarr", *toy_arguments).returncode == 0
     for location, out in ((URL, "a"), ("s.zarr", "b")):
-        assert hesstore("export", location, "-o", out).returncode == 0
+        assert run_hesstore("export", location, "-o", out).returncode == 0
         (tmp_path / out / "manifest.jsonl").unlink()  # it contains the times of the files
     assert files(tmp_path / "a") == files(tmp_path / "b")
-    drawn = hesstore("plot", "summary", URL, "-o", "s.svg")
+    drawn = run_hesstore("plot", "summary", URL, "-o", "s.svg")
     assert drawn.returncode == 0, drawn.stderr
 
     for command in (["info"], ["sweep"], ["export"], ["plot", "summary", "-o", "x.svg"]):
         options = toy_arguments if command == ["sweep"] else []
         with monkeypatch.context() as patch:
             patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-            refused = hesstore(*command, URL, *options)
+            refused = run_hesstore(*command, URL, *options)
         assert refused.returncode == 1, refused
-        other = hesstore(*command, "gs://bucket/x.zarr", *options)
+        other = run_hesstore(*command, "gs://bucket/x.zarr", *options)
         assert other.returncode == 2
         for done in (refused, other):
             (line,) = done.stderr.strip().splitlines()
@@ -486,12 +487,12 @@ def test_the_command_line(
 
 
 @pytest.mark.slow
-def test_verify_and_repair(hesstore: Callable[..., Done], toy_arguments: list[str]) -> None:
+def test_verify_and_repair(run_hesstore: RunHesstore, toy_arguments: list[str]) -> None:
     """A flipped bit, a missing object and two exchanged objects are found, and the next sweep repairs them."""
     swept = ["sweep", URL, *toy_arguments, "--direction", "both"]
-    assert hesstore(*swept).returncode == 0
+    assert run_hesstore(*swept).returncode == 0
     whole = contents()
-    assert hesstore("verify", URL).returncode == 0
+    assert run_hesstore("verify", URL).returncode == 0
     assert contents() == whole
     at = objects()
     flipped = bytearray(whole["loss/c/1/0/0"])
@@ -500,19 +501,19 @@ def test_verify_and_repair(hesstore: Callable[..., Done], toy_arguments: list[st
     obstore.delete(at, "gradient/c/0/2/0")
     for key, other in (("weights/c/0/0/0", "weights/c/0/1/0"), ("weights/c/0/1/0", "weights/c/0/0/0")):
         obstore.put(at, key, whole[other])
-    found = hesstore("verify", URL, "--json")
+    found = run_hesstore("verify", URL, "--json")
     assert found.returncode == 5
     facts = json.loads(found.stdout)
     assert facts["path"] == URL
     assert {problem["run"] for problem in facts["problems"]} >= {0, 1}
     with SweepStore.open(URL).claim(Run(1, 0, "down")):
-        busy = hesstore("verify", URL, "--repair")
+        busy = run_hesstore("verify", URL, "--repair")
         assert busy.returncode == 1
         assert "is being computed by" in busy.stderr
-    assert hesstore("verify", URL, "--repair").returncode == 0
+    assert run_hesstore("verify", URL, "--repair").returncode == 0
     assert "loss/c/1/0/0" not in contents()
-    assert hesstore(*swept).returncode == 0
-    assert hesstore("verify", URL).returncode == 0
+    assert run_hesstore(*swept).returncode == 0
+    assert run_hesstore("verify", URL).returncode == 0
     unsealed = {key: data for key, data in contents().items() if not key.startswith("entries_digest")}
     assert untimed(unsealed) == untimed({key: whole[key] for key in unsealed})
 
@@ -535,18 +536,18 @@ def test_a_store_in_a_bucket_does_not_grow(toy_config: MakeConfig) -> None:
         run_sweep(toy_config(k=7), URL, grow=True)
 
 
-def test_status_asks_the_bucket(hesstore: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_asks_the_bucket(run_hesstore: RunHesstore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The holder of a run is read from its claim, and nothing is written."""
     store = SweepStore.create(URL, spec())
     run = Run(0, 4, "up")
     store.record(run, 0, Status.COMPLETE, {**fitted(0), **analysed(0)})
     with store.claim(run):
         before = contents()
-        answer = hesstore("status", URL, "--json")
+        answer = run_hesstore("status", URL, "--json")
         assert answer.returncode == 0, answer.stderr
         assert contents() == before
         monkeypatch.setattr("hesstore.store.places.s3.process_space", lambda: "of another machine")
-        elsewhere = hesstore("status", URL).stdout
+        elsewhere = run_hesstore("status", URL).stdout
     facts = json.loads(answer.stdout)
     assert (facts["complete"], facts["total"], facts["is_driven"]) == (1, 6, True)
     holder = facts["runs"][0]["holder"]

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,64 +13,12 @@ import xarray as xr
 import zarr
 
 import hesstore
-from hesstore import files
+from hesstore import durable_files
 from hesstore.errors import ConfigMismatchError, StoreBusyError, StoreError
-from hesstore.store import Run, Status, StoreSpec, SweepStore
+from hesstore.store import Status, SweepStore
 from hesstore.store.digest import digest
-from hesstore.store.schema import BY_NAME, DENSITY_POINTS, GEOMETRY, VARIABLES, promised_large
-
-P, K = 12, 3
-IDENTITY = {"k": K, "lr": 0.1, "response": 0.1, "probes": 4, "density": True}
-LARGE = promised_large(IDENTITY, Status.COMPLETE)
-SIZES = {"mode": K, "split": 2, "label": 2, "other": 2, "sign": 2, "mu": DENSITY_POINTS}
-
-
-def spec(**changes: Any) -> StoreSpec:
-    coordinates = {
-        "layer": np.array(["fc1"] * 8 + ["fc2"] * 4, dtype=object),
-        "kind": np.array((["weight"] * 6 + ["bias"] * 2) + ["weight"] * 3 + ["bias"], dtype=object),
-        "out_index": np.arange(P, dtype=np.int32),
-        "in_index": np.arange(P, dtype=np.int32),
-    }
-    values: dict[str, Any] = {
-        "l2": (0.0, 0.0006, 0.01),
-        "runs": (Run(0, 4, "up"), Run(1, 4, "down")),
-        "k": K,
-        "num_classes": 2,
-        "param_coords": coordinates,
-        "identity": IDENTITY,
-        "attrs": {"config": "{}", "environment": "{}", "penalty_scale": 0.5},
-    }
-    return StoreSpec(**{**values, **changes})
-
-
-def fitted(seed: int) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
-    return {
-        "weights": rng.normal(size=P).astype(np.float32),
-        "loss": rng.random(2),
-        "accuracy": rng.random(2),
-        "class_accuracy": rng.random((2, 2)),
-        "confusion": rng.integers(0, 9, (2, 2, 2)).astype(np.int32),
-        "penalty": 0.25,
-        "epochs": 3,
-        "fit_seconds": 0.5,
-    }
-
-
-def analysed(seed: int) -> dict[str, Any]:
-    rng = np.random.default_rng(seed + 100)
-    return {
-        "gradient": rng.normal(size=P).astype(np.float32),
-        "eigenvectors": rng.normal(size=(K, P)).astype(np.float32),
-        "eigenvalues": rng.normal(size=K),
-        "residual_norm": rng.random(K),
-        "converged": np.array([True, False, True]),
-        "matvecs": 17,
-        "solver_message": "converged",
-        "analysis_seconds": 1.5,
-        **{name: rng.normal(size=[SIZES[dim] for dim in BY_NAME[name].dims[2:]]) for name in sorted(GEOMETRY)},
-    }
+from hesstore.store.schema import BY_NAME, VARIABLES
+from tests.support.stores import IDENTITY, LARGE, K, P, analysed, fitted, spec
 
 
 @pytest.fixture
@@ -120,7 +67,7 @@ def test_what_is_recorded_is_read_by_label(store: SweepStore, path: Path) -> Non
     assert halves.sel(layer="fc1") == pytest.approx(float((vector[:8] ** 2).sum()))
 
 
-def test_one_file_a_strength_for_large_arrays_and_one_a_run_for_small(store: SweepStore, path: Path) -> None:
+def test_large_variables_have_one_file_per_grid_point(store: SweepStore, path: Path) -> None:
     for index in range(3):
         store.record(store.runs[0], index, Status.FITTED, fitted(index))
         store.record(store.runs[0], index, Status.COMPLETE, analysed(index))
@@ -153,7 +100,7 @@ def test_a_flipped_bit_never_reads_as_a_number(store: SweepStore, path: Path) ->
 def test_the_status_follows_everything_else(store: SweepStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The large arrays are on disk before the first entry, entries before the digests; the status is the last one."""
     written: list[str] = []
-    real = files.write_file
+    real = durable_files.write_file
 
     def spy(target: Path, data: bytes, *, within: Path) -> None:
         real(target, data, within=within)
@@ -174,7 +121,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_status(
     store: SweepStore, path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
     store.record(store.runs[0], 0, Status.FITTED, fitted(0))
-    real, count = files.write_file, 0
+    real, count = durable_files.write_file, 0
 
     def failing(target: Path, data: bytes, *, within: Path) -> None:
         nonlocal count

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hesstore import files
+from hesstore import durable_files
 from hesstore.errors import StoreBusyError
 from hesstore.store.growing import grow_store
 from hesstore.store.schema import BY_NAME, Run, Status, StoreSpec
@@ -120,7 +120,7 @@ class StoreMachine(RuleBasedStateMachine):
                 if left < 0:
                     raise Killed
 
-        files.observe = observe
+        durable_files.observe = observe
         try:
             self.store.record(run, index, status, record)
         except Killed:
@@ -132,7 +132,7 @@ class StoreMachine(RuleBasedStateMachine):
                     np.testing.assert_array_equal(self.store.read("weights", run, index), kept["weights"])
                 return
         finally:
-            files.observe = files._unobserved
+            durable_files.observe = durable_files._unobserved
         self.status[cell] = status
         self.model.setdefault(cell, {}).update(record)
 

@@ -15,7 +15,9 @@ tried: list[tuple[Kind, float]] = []
 """The kind and λ of each task that broke in this process."""
 
 
-def out_of_memory_at_one_strength(location: str, config: str, kind: Kind, point: Point, start: Point | None) -> Outcome:
+def out_of_memory_at_one_grid_point(
+    location: str, config: str, kind: Kind, point: Point, start: Point | None
+) -> Outcome:
     if kind == "analysis" and point.l2 == 0.001:
         tried.append((kind, point.l2))
         raise MemoryError("not enough of it")

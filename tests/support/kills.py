@@ -22,11 +22,11 @@ import numpy as np
 import torch
 
 import hesstore.engine.sweep
-from hesstore import files
+from hesstore import durable_files
 from hesstore.config import SweepConfig
 from hesstore.integrity.verify import verify
-from tests.conftest import TOY
 from tests.support.sweeps import TIMES, results
+from tests.support.toy import TOY
 
 CONFIG = {**TOY, "direction": "both", "epochs": 2, "l2": "0,0.001,0.05"}
 STEPS = ("write", "fsync", "rename", "done")
@@ -57,7 +57,7 @@ def run_child(store: Path, *, place: str = "", step: str = "", count: int = 0, s
                     os.kill(os.getpid(), signal.SIGKILL)
 
         if count:
-            files.observe = observe
+            durable_files.observe = observe
         try:
             sweep(store)
         except BaseException as error:  # noqa: BLE001 - a forked child must not continue

@@ -118,14 +118,6 @@ def write_to_zeros(h: Tensor, x: Tensor, weights: Weights, width: int) -> Tensor
     return total + h
 
 
-def write_to_view(h: Tensor, x: Tensor, weights: Weights, width: int) -> Tensor:
-    """An in-place operation on a view, which changes the tensor behind it."""
-    duplicate = h * 1
-    duplicate.view(-1).mul_(2)
-    duplicate[:, 0].add_(weights.vector(1))
-    return duplicate
-
-
 STEPS: dict[str, Step] = {
     step.__name__: step
     for step in (
@@ -142,7 +134,6 @@ STEPS: dict[str, Step] = {
         sums,
         write_to_copy,
         write_to_zeros,
-        write_to_view,
     )
 }
 

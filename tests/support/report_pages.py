@@ -9,8 +9,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import xarray as xr
+
 from hesstore.store import Status
 from tests.support.export_stores import make_store
+from tests.support.plot_datasets import store, with_holes
 
 HALF_L2 = (0.0, 0.001, 0.002, 0.004, 0.006, 0.008)
 HALF_STATUS = {
@@ -20,6 +24,19 @@ HALF_STATUS = {
     **{(2, index): Status.PENDING for index in range(1, 6)},
     **{(3, index): Status.PENDING for index in range(6)},
 }
+
+HOSTILE = "</script><script>window.harm = 1</script><img src=x onerror='window.harm = 2'>"
+"""A text that would do harm if a page took it for markup."""
+
+
+def hostile() -> xr.Dataset:
+    """A store in which every text looks like markup."""
+    ds = with_holes(store(3, k=2), {0: [1]})
+    texts = np.full((2, 3), HOSTILE, dtype=object)
+    ds = ds.assign(failure=(("run", "l2"), texts), solver_message=(("run", "l2"), texts))
+    ds = ds.assign_coords(label=("label", np.array([f"{HOSTILE}{index}" for index in range(10)], dtype=object)))
+    nested = json.dumps({HOSTILE: {HOSTILE: HOSTILE}})
+    return ds.assign_attrs(config=nested, environment=nested, fingerprint=HOSTILE)
 
 
 def half_filled(path: Path) -> Path:

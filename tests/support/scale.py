@@ -20,9 +20,12 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import MemoryStore, WrapperStore
 
 from hesstore.store import Run, Status, StoreSpec, SweepStore
-from hesstore.store.places.base import Place
+from hesstore.store.places.place import Place
 from hesstore.store.schema import VARIABLES, promised_large, promised_small
 from hesstore.store.variable import Variable
+
+GETS, PUTS = 2, 44
+"""Requests for opening a store, and for recording a grid point."""
 
 
 @dataclass
@@ -109,11 +112,11 @@ IDENTITY = {"response": 0.1, "probes": 4, "density": True}
 """The settings that ask for optional results: all of them."""
 
 
-def spec(strengths: int, parameters: int, k: int = 30, classes: int = 10) -> StoreSpec:
+def spec(length: int, parameters: int, k: int = 30, classes: int = 10) -> StoreSpec:
     names = np.array(["x"] * parameters, dtype=object)
     indices = np.arange(parameters, dtype=np.int32)
     return StoreSpec(
-        l2=tuple(np.arange(strengths) / strengths),
+        l2=tuple(np.arange(length) / length),
         runs=(Run(0, 0, "up"),),
         k=k,
         num_classes=classes,
@@ -164,10 +167,10 @@ def fill(store: SweepStore) -> None:
                 array[...] = _random(variable, array.shape, rng)
 
 
-def one_strength(strengths: int, parameters: int, *, filled: bool) -> tuple[Count, float]:
-    """Requests and seconds of both records of one λ, not the first, in a run of ``strengths`` that its driver holds."""
+def count_records(length: int, parameters: int, *, filled: bool) -> tuple[Count, float]:
+    """The requests and seconds of both records of a grid point, not the first, in a run of ``length`` λ."""
     place = CountedPlace()
-    store = SweepStore.create(place, spec(strengths, parameters))
+    store = SweepStore.create(place, spec(length, parameters))
     if filled:
         fill(store)
     rng = np.random.default_rng(1)
@@ -177,7 +180,7 @@ def one_strength(strengths: int, parameters: int, *, filled: bool) -> tuple[Coun
     ]
     (run,) = store.runs
     with store.claim(run):
-        for index in (0, 1):  # the small arrays are read with the first λ, once
+        for index in (0, 1):  # the small variables are read once, with the first grid point
             place.count.requests.clear()
             began = time.perf_counter()
             for status, known in records:
@@ -186,7 +189,7 @@ def one_strength(strengths: int, parameters: int, *, filled: bool) -> tuple[Coun
 
 
 def opening() -> Count:
-    """Requests of opening a store for writing, as each process does once (on S3 one more: whether it is there)."""
+    """Requests that each process makes once to open a store for writing (on S3, one more checks that it exists)."""
     place = CountedPlace()
     SweepStore.create(place, spec(451, 8))
     place.count.requests.clear()
@@ -195,14 +198,15 @@ def opening() -> Count:
 
 
 def main(out: Callable[[str], object]) -> None:
-    """Print what docs/scale.md is reckoned from."""
+    """Print the counts behind docs/scale.md."""
     out(f"opening a store: {len(opening().requests)} requests")
-    count, _ = one_strength(2, 118_282, filled=False)
-    out(f"large arrays of one λ, P = 118,282, k = 30: {_described(count, large=True)}")
-    for strengths in (451, 10_000, 100_000):
-        count, seconds = one_strength(strengths, 8, filled=True)
+    count, _ = count_records(2, 118_282, filled=False)
+    out(f"large variables of one grid point, P = 118,282, k = 30: {_described(count, large=True)}")
+    for length in (451, 10_000, 100_000):
+        count, seconds = count_records(length, 8, filled=True)
         described = _described(count, large=False)
-        out(f"small arrays of one λ, in a run of {strengths:,} λ, the others complete: {described}; {seconds:.2f} s")
+        run_length = f"a run of {length:,} λ whose other grid points are complete"
+        out(f"small variables of one grid point, in {run_length}: {described}; {seconds:.2f} s")
 
 
 def _described(count: Count, *, large: bool) -> str:

@@ -12,6 +12,17 @@ from torch import Tensor, nn
 
 Arrays = tuple[NDArray[np.generic], NDArray[np.generic], NDArray[np.generic], NDArray[np.generic]]
 
+TOY: dict[str, object] = {
+    "dataset": "tests.support.toy:digits",
+    "hidden": "6,5",
+    "l2": "0,0.001,0.01,0.05",
+    "k": 6,
+    "epochs": 3,
+    "chunk_rows": 128,
+    "device": "cpu",
+}
+"""The settings of a sweep that takes a second."""
+
 
 def digits() -> Arrays:
     """300 + 100 real 8 × 8 digits of ten classes."""

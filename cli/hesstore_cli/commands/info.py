@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-    from hesstore.store.places.base import Place
+    from hesstore.store.places.place import Place
 
 ROWS = 8
 """Grid points of a run that are shown at most."""
@@ -71,7 +71,7 @@ def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
     """Return the facts of ``hesstore info --json``."""
     from hesstore.store.decoding import decoding
     from hesstore.store.environments import environments
-    from hesstore.store.origin import origin_of
+    from hesstore.store.import_origin import origin_of
 
     known, config = environments(place, ds.attrs), json.loads(ds.attrs["config"])
     sizes = {str(name): int(length) for name, length in ds.sizes.items()}

@@ -1,1 +1,4 @@
-"""The output on a terminal: progress bars, the live block of a sweep, tables, amounts and warnings."""
+"""The output on a terminal: progress bars, the live block of a sweep, tables, amounts and warnings.
+
+It imports no command.
+"""

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from hesstore.dataset.progress import Progress, RunProgress
-    from hesstore.store.places.base import Place
     from hesstore.store.places.claims import Holder
+    from hesstore.store.places.place import Place
     from hesstore_cli.terminal.live_block import BlockContent
     from hesstore_cli.terminal.pace import Pace
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from zarr.storage import LocalStore
 
-from hesstore.files import write_file
+from hesstore.durable_files import write_file
 
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from zarr.storage import LocalStore
 
+from hesstore.durable_files import sync_folder, write_file
 from hesstore.errors import StoreError
-from hesstore.files import sync_folder, write_file
-from hesstore.store.places.base import LocalPlace
 from hesstore.store.places.claims import claim, parse_holder
 from hesstore.store.places.durable_store import DurableLocalStore
 from hesstore.store.places.links import refuse_outward_links
+from hesstore.store.places.place import LocalPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

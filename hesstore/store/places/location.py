@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote, urlparse
 
 from hesstore.errors import StoreError
-from hesstore.store.places.base import Place
 from hesstore.store.places.folder import FolderPlace
+from hesstore.store.places.place import Place
 from hesstore.store.places.zip_file import ZipPlace
 
 if TYPE_CHECKING:

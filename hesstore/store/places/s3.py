@@ -24,9 +24,9 @@ from obstore.store import S3Store
 from zarr.storage import MemoryStore, ObjectStore
 
 from hesstore.errors import StoreError
-from hesstore.store.places.base import Place
 from hesstore.store.places.claims import parse_holder
 from hesstore.store.places.lease import Lease, process_space
+from hesstore.store.places.place import Place
 from hesstore.store.places.s3_errors import endpoint, translating_errors, url_of
 from hesstore.store.schema import BY_NAME, COORDINATE_ATTRS
 

@@ -15,7 +15,7 @@ from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteReques
 from zarr.storage import ZipStore
 
 from hesstore.errors import CorruptStoreError, StoreError
-from hesstore.store.places.base import LocalPlace
+from hesstore.store.places.place import LocalPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,20 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.datasets import load_wine
 from sklearn.model_selection import train_test_split
 
 from hesstore.errors import DataError, DataWarning
-from hesstore.problem import datasets
-from hesstore.problem.datasets import stratified_indices
+from hesstore.problem import training_data
+from hesstore.problem.training_data import stratified_indices
 from tests.support import toy
-
-
-def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
-    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-    path.write_bytes(header + array.tobytes())
+from tests.support.idx_files import write_idx
 
 
 @pytest.fixture
@@ -47,20 +41,22 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("urllib.request.urlopen", refuse)
 
 
-@pytest.mark.parametrize(("name", "mean", "std"), [(n, s.mean, s.std) for n, s in datasets.TORCHVISION.items()])
+@pytest.mark.parametrize(("name", "mean", "std"), [(n, s.mean, s.std) for n, s in training_data.TORCHVISION.items()])
 def test_torchvision_layout(idx_folder: Path, name: str, mean: float, std: float) -> None:
-    data = datasets.load(name, str(idx_folder))
+    data = training_data.load(name, str(idx_folder))
     assert data.input_shape == (1, 28, 28)
     assert data.num_classes == 10
     assert (len(data.train.y), len(data.test.y)) == (20, 10)
-    raw = (idx_folder / datasets.TORCHVISION[name].class_name / "raw" / "train-images-idx3-ubyte").read_bytes()[16:]
+    raw = (idx_folder / training_data.TORCHVISION[name].class_name / "raw" / "train-images-idx3-ubyte").read_bytes()[
+        16:
+    ]
     pixels = np.frombuffer(raw, np.uint8).reshape(20, 1, 28, 28)
     assert np.allclose(data.train.x.numpy(), (pixels / 255 - mean) / std, atol=1e-6)
 
 
 def test_missing_files_name_two_remedies(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"connect to a network.*--data-dir DIR"):
-        datasets.load("mnist", str(tmp_path / "nowhere"))
+        training_data.load("mnist", str(tmp_path / "nowhere"))
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -73,34 +69,34 @@ def test_truncated_files(idx_folder: Path, name: str, keep: int) -> None:
         pytest.skip("the file is shorter")
     file.write_bytes(content[:keep])
     with pytest.raises(DataError, match="truncated or not IDX"):
-        datasets.load("mnist", str(idx_folder))
+        training_data.load("mnist", str(idx_folder))
 
 
 def test_images_and_labels_must_match(idx_folder: Path) -> None:
     write_idx(idx_folder / "MNIST" / "raw" / "train-labels-idx1-ubyte", np.zeros(19, np.uint8))
     with pytest.raises(DataError, match="truncated or not IDX"):
-        datasets.load("mnist", str(idx_folder))
+        training_data.load("mnist", str(idx_folder))
 
 
 def test_labels_outside_the_classes(idx_folder: Path) -> None:
     write_idx(idx_folder / "MNIST" / "raw" / "t10k-labels-idx1-ubyte", np.full(10, 11, np.uint8))
     with pytest.raises(DataError, match="test label 11 is outside the classes 0 … 9"):
-        datasets.load("mnist", str(idx_folder))
+        training_data.load("mnist", str(idx_folder))
 
 
 def test_mnist_5k_is_stratified_and_fixed() -> None:
-    data = datasets.load("mnist-5k")
+    data = training_data.load("mnist-5k")
     assert data.train.y.bincount().tolist() == [400] * 10
     assert data.test.y.bincount().tolist() == [100] * 10
     assert data.input_shape == (1, 28, 28)
-    assert data.digest == datasets.load("mnist-5k").digest
+    assert data.digest == training_data.load("mnist-5k").digest
     train = {row.numpy().tobytes() for row in data.train.x}
     shared = sum(row.numpy().tobytes() in train for row in data.test.x)
     assert shared == 0
 
 
 def test_factory() -> None:
-    data = datasets.load("tests.support.toy:digits")
+    data = training_data.load("tests.support.toy:digits")
     assert data.num_classes == 10
     assert data.input_shape == (64,)
     assert data.train.y.dtype == torch.int64
@@ -124,7 +120,7 @@ def test_factory() -> None:
 )
 def test_unusable_data(name: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        datasets.load(name)
+        training_data.load(name)
 
 
 UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
@@ -174,7 +170,7 @@ def test_messages_say_what_a_factory_should_return(name: str, monkeypatch: pytes
     factory, message = UNUSABLE[name]
     monkeypatch.setattr(toy, "raising", factory)
     with pytest.raises(DataError, match=message) as raised:
-        datasets.load("tests.support.toy:raising")
+        training_data.load("tests.support.toy:raising")
     assert "tests.support.toy:raising" in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -193,39 +189,39 @@ USABLE: dict[str, Callable[[], object]] = {
     ),
     "whole floats": lambda: toy.relabelled(lambda y: y.astype(float)),
     "small integers": lambda: toy.relabelled(lambda y: y.astype(np.uint16)),
-    "pairs": lambda: datasets.ClassificationData(toy.digits()[:2], toy.digits()[2:], 10),  # type: ignore[arg-type]
+    "pairs": lambda: training_data.ClassificationData(toy.digits()[:2], toy.digits()[2:], 10),  # type: ignore[arg-type]
 }
 
 
 @pytest.mark.parametrize("name", USABLE)
 def test_accepted_results_of_a_factory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy, "raising", USABLE[name])
-    data = datasets.load("tests.support.toy:raising")
+    data = training_data.load("tests.support.toy:raising")
     assert (data.num_classes, data.input_shape, data.train.y.dtype) == (10, (64,), torch.int64)
-    assert data.digest == datasets.load("tests.support.toy:digits").digest
+    assert data.digest == training_data.load("tests.support.toy:digits").digest
 
 
 def test_data_that_are_accepted_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y, test_x, test_y = toy.digits()
     monkeypatch.setattr(toy, "raising", lambda: (x, y, test_x[:1], test_y[:1]))
     with pytest.warns(DataWarning, match="has no test rows of classes 0, 1, 2, 3, 4, 5, …: their test results are NaN"):
-        assert len(datasets.load("tests.support.toy:raising").test.y) == 1
+        assert len(training_data.load("tests.support.toy:raising").test.y) == 1
     parts = [torch.from_numpy(part) for part in (x[y != 3], y[y != 3], test_x, test_y)]
-    made = datasets.ClassificationData(datasets.Split(*parts[:2]), datasets.Split(*parts[2:]), 10)
+    made = training_data.ClassificationData(training_data.Split(*parts[:2]), training_data.Split(*parts[2:]), 10)
     monkeypatch.setattr(toy, "raising", lambda: made)
     with pytest.warns(DataWarning, match="has no training rows of class 3: "):
-        assert datasets.load("tests.support.toy:raising").num_classes == 10
+        assert training_data.load("tests.support.toy:raising").num_classes == 10
     monkeypatch.setattr(toy, "raising", lambda: toy.reshaped(lambda x: (x * 255).astype(np.uint8)))
     with pytest.warns(DataWarning, match="returns inputs as bytes, which are used unscaled, from 0 to 255: scale them"):
-        assert float(datasets.load("tests.support.toy:raising").train.x.max()) == 255
+        assert float(training_data.load("tests.support.toy:raising").train.x.max()) == 255
 
 
 def test_the_digest_depends_on_every_part() -> None:
-    data = datasets.load("tests.support.toy:digits")
+    data = training_data.load("tests.support.toy:digits")
     seen = {data.digest}
     for split in ("train", "test"):
         for part in ("x", "y"):
-            changed = datasets.load("tests.support.toy:digits")
+            changed = training_data.load("tests.support.toy:digits")
             tensor = getattr(getattr(changed, split), part)
             tensor.view(-1)[-1] += 1
             seen.add(changed.digest)

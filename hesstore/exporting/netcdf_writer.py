@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from hesstore.durable_files import remove_partial, whole_file
 from hesstore.errors import ExportError
-from hesstore.files import remove_partial, whole_file
 from hesstore.store.schema import BY_NAME
 from hesstore.store.variable import TEXT
 

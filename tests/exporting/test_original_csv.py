@@ -23,7 +23,7 @@ from hesstore.engine.sweep import run_sweep
 from hesstore.errors import CorruptStoreError, ExportError
 from hesstore.exporting import export
 from hesstore.exporting.file_names import l2_decimals
-from hesstore.exporting.text import number_text
+from hesstore.exporting.number_text import number_text
 from hesstore.problem.models import MLP
 from hesstore.store import Status, SweepStore
 

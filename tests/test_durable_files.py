@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hesstore.files import write_file
+from hesstore.durable_files import write_file
 
 
 def test_a_full_disk_names_the_file_and_keeps_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,9 +22,9 @@ from hesstore.dataset.point_selection import read
 from hesstore.exporting.checkpoints import weight_files
 from hesstore.exporting.compression import open_for_writing, suffix
 from hesstore.exporting.file_names import l2_texts
+from hesstore.exporting.number_text import number_text
 from hesstore.exporting.output_folder import File
-from hesstore.exporting.percent import percent
-from hesstore.exporting.text import number_text
+from hesstore.exporting.percentages import percent
 from hesstore.store.schema import AXIS
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import zarr
 from zarr.errors import ContainsArrayError
 
 from hesstore.errors import CorruptStoreError, StoreError, first_line
-from hesstore.store.origin import ORIGIN
+from hesstore.store.import_origin import ORIGIN
 from hesstore.store.places.location import locate
 from hesstore.store.places.zip_file import LEFT_OUT
 from hesstore.store.schema import SCHEMA_VERSION
@@ -17,8 +17,8 @@ from hesstore.store.schema import SCHEMA_VERSION
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hesstore.store.places.base import Place
     from hesstore.store.places.location import Location
+    from hesstore.store.places.place import Place
 
 JSON_ATTRIBUTES = {"config": dict, "identity": dict, "environment": dict, "runs": list, ORIGIN: dict}
 """The root attributes that are JSON in a string, with the type of each. Only imported stores have the last one."""

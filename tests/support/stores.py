@@ -1,0 +1,63 @@
+"""A small store, and random values of the right shapes for its grid points."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hesstore.store import Run, Status, StoreSpec
+from hesstore.store.schema import BY_NAME, DENSITY_POINTS, GEOMETRY, promised_large
+
+P, K = 12, 3
+IDENTITY = {"k": K, "lr": 0.1, "response": 0.1, "probes": 4, "density": True}
+LARGE = promised_large(IDENTITY, Status.COMPLETE)
+SIZES = {"mode": K, "split": 2, "label": 2, "other": 2, "sign": 2, "mu": DENSITY_POINTS}
+
+
+def spec(**changes: Any) -> StoreSpec:
+    coordinates = {
+        "layer": np.array(["fc1"] * 8 + ["fc2"] * 4, dtype=object),
+        "kind": np.array((["weight"] * 6 + ["bias"] * 2) + ["weight"] * 3 + ["bias"], dtype=object),
+        "out_index": np.arange(P, dtype=np.int32),
+        "in_index": np.arange(P, dtype=np.int32),
+    }
+    values: dict[str, Any] = {
+        "l2": (0.0, 0.0006, 0.01),
+        "runs": (Run(0, 4, "up"), Run(1, 4, "down")),
+        "k": K,
+        "num_classes": 2,
+        "param_coords": coordinates,
+        "identity": IDENTITY,
+        "attrs": {"config": "{}", "environment": "{}", "penalty_scale": 0.5},
+    }
+    return StoreSpec(**{**values, **changes})
+
+
+def fitted(seed: int) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    return {
+        "weights": rng.normal(size=P).astype(np.float32),
+        "loss": rng.random(2),
+        "accuracy": rng.random(2),
+        "class_accuracy": rng.random((2, 2)),
+        "confusion": rng.integers(0, 9, (2, 2, 2)).astype(np.int32),
+        "penalty": 0.25,
+        "epochs": 3,
+        "fit_seconds": 0.5,
+    }
+
+
+def analysed(seed: int) -> dict[str, Any]:
+    rng = np.random.default_rng(seed + 100)
+    return {
+        "gradient": rng.normal(size=P).astype(np.float32),
+        "eigenvectors": rng.normal(size=(K, P)).astype(np.float32),
+        "eigenvalues": rng.normal(size=K),
+        "residual_norm": rng.random(K),
+        "converged": np.array([True, False, True]),
+        "matvecs": 17,
+        "solver_message": "converged",
+        "analysis_seconds": 1.5,
+        **{name: rng.normal(size=[SIZES[dim] for dim in BY_NAME[name].dims[2:]]) for name in sorted(GEOMETRY)},
+    }
