@@ -29,7 +29,7 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 @pytest.fixture(autouse=True)
 def unflushed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Waiting for the disk is half the time of a small sweep, and no test can cut the power."""
-    if "test_files" not in request.node.nodeid:
+    if "test_durable_files" not in request.node.nodeid:
         monkeypatch.setattr(durable_files, "_sync", lambda _: None)
 
 
