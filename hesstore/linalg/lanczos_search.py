@@ -292,18 +292,15 @@ class LanczosSearch:
             if self._bound <= self._weakest + max(self.goal.slack * abs(self._weakest), self._rounding):
                 self.ending = Ending.COMPLETE
                 return
-        if self._chain.beta[-1] == 0 or self._has_converged():
+        is_invariant = bool(self._chain.beta[-1] == 0)
+        if has_all and (is_invariant or self._chain.steps >= MAX_BOUND_STEPS) and not self._has_news():
+            self.ending = Ending.LOOSE_BOUND
+        elif is_invariant or self._has_converged():
             # Invariant spaces of few dimensions tend to follow each other: inspect the next chain as soon.
             steps = self._chain.steps
             self._lock()
             self._start_chain()
             self._window = min(steps, BOUND_STEPS if len(self._locked) >= self.goal.k else SEARCH_STEPS)
-        elif (
-            has_all
-            and self._chain.steps >= MAX_BOUND_STEPS
-            and not bool(self._further_out(self._chain.ritz()[0]).any())
-        ):
-            self.ending = Ending.LOOSE_BOUND
         if self.num_matvecs == self.goal.max_matvecs and self.ending is None:
             self.ending = Ending.PRODUCT_LIMIT
 
@@ -326,6 +323,10 @@ class LanczosSearch:
     def _further_out(self, theta: Tensor) -> Tensor:
         """Which Ritz values of the chain lie further out than the k-th locked eigenvalue."""
         return self._distance(theta) > self._weakest + self._tolerances(theta)
+
+    def _has_news(self) -> bool:
+        """Whether the chain has found anything that lies further out than the k locked pairs."""
+        return bool(self._further_out(self._chain.ritz()[0]).any())
 
     def _has_converged(self) -> bool:
         """Whether the chain has found what is missing: as many pairs, or all that lie further out than the locked."""

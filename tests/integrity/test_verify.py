@@ -471,6 +471,7 @@ def values_of(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.g
         ("eigenvectors", lambda v: v[[0, 0, 2, 3, 4, 5]], "eigenvectors: |V Vᵀ − I| is 1"),
         ("residual_norm", lambda v: -v - 1, "residual_norm: is negative"),
         ("residual_norm", lambda v: v * np.nan, "residual_norm: is not finite"),
+        ("eigenvalue_bound", lambda v: v * np.nan, "eigenvalue_bound: is missing"),
         ("class_curvature", lambda v: v * 1.01, "class_identity_error: is "),
         ("class_identity_error", lambda v: v + 1e-4, "class_identity_error: is "),
         ("class_identity_error", lambda v: v * np.nan, "class_identity_error: is missing"),
