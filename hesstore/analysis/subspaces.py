@@ -164,7 +164,7 @@ def _as_map(values: NDArray[np.float64], vectors: EigenvectorReader, k: int) -> 
 
 
 def one_minus_overlap(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
-    """Return 1 − ‖V₁ V₂ᵀ‖_F²/k for two sets of orthonormal rows, of which the first k finite rows are compared.
+    """Return 1 − ‖V₁ V₂ᵀ‖_F²/k for the first k finite rows of two sets of orthonormal rows.
 
     It is 0 for equal spans, and NaN if one set has no finite row. Products are computed in float64, so only the error
     of float32 rows remains, about 1e-7.

@@ -156,7 +156,10 @@ def _fuse_products_into_sums(graph: fx.Graph, depends: set[fx.Node]) -> None:
         for product, other in (node.args, node.args[::-1]):
             if not isinstance(product, fx.Node) or not isinstance(other, fx.Node):
                 continue
-            if product.target in fused and product in depends and len(product.users) == 1 and _are_alike(node, product):
+            if product.target not in fused or product not in depends or len(product.users) > 1:
+                continue
+            has_tensors = all(isinstance(factor, fx.Node) for factor in product.args)  # a factor may be a number
+            if has_tensors and _are_alike(node, product):
                 with graph.inserting_before(node):
                     call = graph.call_function(fused[product.target], (other, *product.args))
                     call.meta["val"] = node.meta["val"]

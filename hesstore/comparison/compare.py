@@ -84,10 +84,10 @@ class Comparison:
     shapes : dict of str to (str, str)
         Variables whose shapes differ.
     variables_only_a, variables_only_b : tuple of str
-        Variables of which only one store has any values at the common grid points. This does not count as a
+        Variables that have values at the common grid points in only one of the stores. This does not count as a
         difference of results: an import has only the values that its files had.
     gaps : tuple of str
-        Variables of which an import lacks some values that the other store has; the other values are compared.
+        Variables that lack some values in an import and not in the other store; the other values are compared.
     common, only_a, only_b : int
         Number of grid points that are complete in both stores, and in only one of them. Runs with the same seed and
         direction correspond to each other.

@@ -30,7 +30,7 @@ _NO_RESPONSES = "responses: sweep with --response above 0"
 
 @style.in_style
 def classes(ds: xr.Dataset, run: int = 0, l2: float | None = None, split: str = "train") -> Figure:
-    """Draw a map of class × mode at one grid point that shows which classes cause the curvature of which modes.
+    """Draw how much each class contributes to the curvature along each mode at one grid point, as a map.
 
     Each cell is the class's share of the curvature along the eigenvector, π_c vᵀH_c v / Σ_c π_c vᵀH_c v
     (:func:`hesstore.analysis.sensitivity`). The shares of a mode sum to 1 and can be negative. The eigenvalues are

@@ -266,7 +266,7 @@ class SweepStore:
         self._arrays.put("status", run.id, index, np.int8(status))
 
     def _digest_of_entries(self, run: Run, index: int, status: Status, known: Mapping[str, Any]) -> np.uint64:
-        """Return the digest of the small variables that ``status`` promises, of which those not ``known`` are read."""
+        """Return the digest of the small variables that ``status`` promises; those not in ``known`` are read."""
         covered = {
             name: known[name] if name in known else self.read(name, run, index)
             for name in promised_small(self.identity, status)

@@ -171,6 +171,7 @@ def test_failed_grid_points_are_exit_status_4(run_hesstore: RunHesstore, toy_arg
     assert "Next:" not in none.stderr
 
 
+@pytest.mark.slow
 def test_a_plan_of_a_store_uses_its_own_config(run_hesstore: RunHesstore, toy_arguments: list[str]) -> None:
     small = ("--hidden", 3, "--l2", 0, "--epochs", 1, "--k", 2, "--response", 0, "--probes", 0)
     assert run_hesstore("sweep", "s.zarr", "--dataset", "mnist-5k", *small).returncode == 0

@@ -93,6 +93,14 @@ def counting(module: Between, h: Tensor) -> Tensor:
     return torch.tanh(h)
 
 
+def write_to_view(h: Tensor) -> Tensor:
+    """In-place operations on views, whose second derivatives a traced program gets wrong."""
+    out = h * 1
+    out.view(-1).mul_(2)
+    out[:, 0].add_(h[:, 1] ** 2)
+    return out
+
+
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "random": (lambda: Between(lambda _, h: functional.dropout(h)), "returns different outputs for the same input"),
     "counts": (lambda: Between(counting, calls=torch.zeros(())), "changes its buffer 'calls'"),
@@ -108,6 +116,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "wrong jvp": (lambda: Between(lambda _, h: Wrong.apply(h)), "not symmetric"),
     "lstm": (Recurrent, "no second derivative .*_rnn_layer"),
     "det": (lambda: Between(lambda _, h: h * h[:, :4].view(-1, 2, 2).det()[:, None]), "contradict each other.*det"),
+    "write to view": (lambda: Between(lambda _, h: torch.tanh(write_to_view(h))), "contradict each other"),
     "branches": (lambda: Between(lambda _, h: h if h[0, 0] > 0 else torch.tanh(h)), "data-dependent control flow"),
     "infinite": (lambda: Between(lambda _, h: torch.log(h - 100)), "NaN or infinite"),
     "infinite slope": (lambda: Between(lambda _, h: torch.sqrt(h * 0)), "gradient that is NaN or infinite in 'inner"),

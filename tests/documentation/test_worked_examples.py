@@ -103,6 +103,7 @@ class PlainMLP(nn.Module):
         return out
 
 
+@pytest.mark.slow
 def test_wine(folder: Path) -> None:
     data = training_data.load("wine:load")
     counts = np.bincount(load_wine().target)
@@ -135,6 +136,7 @@ def test_wine(folder: Path) -> None:
     assert (folder / "wine.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_smooth_cnn(folder: Path) -> None:
     from smooth_cnn import SmoothCNN  # type: ignore[import-not-found]  # noqa: PLC0415 - found once the page has run
 

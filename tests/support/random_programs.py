@@ -104,6 +104,11 @@ def sums(h: Tensor, x: Tensor, weights: Weights, width: int) -> Tensor:
     return h.sum(1, keepdim=True) * torch.ones(1, width, dtype=h.dtype)
 
 
+def scale(h: Tensor, x: Tensor, weights: Weights, width: int) -> Tensor:
+    """A product with a number, which is no tensor of the graph, as a term of a sum."""
+    return h * 2 + h
+
+
 def write_to_copy(h: Tensor, x: Tensor, weights: Weights, width: int) -> Tensor:
     """In-place operations on a copy, which must stay a copy because the original is used again."""
     duplicate = h.clone()
@@ -132,6 +137,7 @@ STEPS: dict[str, Step] = {
         expand,
         zeros,
         sums,
+        scale,
         write_to_copy,
         write_to_zeros,
     )

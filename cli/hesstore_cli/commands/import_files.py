@@ -49,7 +49,7 @@ def import_(
     numbers are stored unchanged. If no manifest describes how the files were made, give the settings as options.
 
     \b
-    Files in the folder, each of which may be missing:
+    Files in the folder (any of them may be missing):
       Model-ID….csv
       Hessian-eigenvalues-ID-L2.csv, Hessian-eigenvectors-…
       gradients-…, model_weights-ID-L2.pth
