@@ -23,11 +23,13 @@ The fast version works in four steps:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
 from hesstore.autodiff import trace_tangent
+from hesstore.curvature.clone_units import CloneUnits, HiddenLayer, find_hidden_layers
 from hesstore.curvature.row_chunks import split_into_chunks
 
 if TYPE_CHECKING:
@@ -86,9 +88,9 @@ class _Chunk:
 class HessianOperator:
     """H at one θ, as a :class:`~hesstore.linalg.SymmetricOperator`; made by :meth:`Hessian.at`."""
 
-    def __init__(self, theta: Tensor, chunks: list[_Chunk]) -> None:
+    def __init__(self, theta: Tensor, chunks: list[_Chunk], hessian: Hessian) -> None:
         self.theta = theta
-        self._chunks = chunks
+        self._chunks, self._hessian = chunks, hessian
         self._rows = sum(len(chunk.y) for chunk in chunks)
 
     @property
@@ -105,6 +107,11 @@ class HessianOperator:
     def device(self) -> torch.device:
         """The device on which the products are computed."""
         return self.theta.device
+
+    @cached_property
+    def images(self) -> CloneUnits:
+        """Permutations of hidden units that are nearly equal at θ."""
+        return CloneUnits(self._hessian.hidden_layers, self.theta)
 
     @torch.no_grad()
     def matvec(self, v: Tensor) -> Tensor:
@@ -127,13 +134,18 @@ class HessianStack(HessianOperator):
     """
 
     def __init__(self, theta: Tensor, chunks: list[_Chunk], hessian: Hessian, cache_bytes: float) -> None:
-        super().__init__(theta, chunks)
-        self._hessian, self._cache_bytes = hessian, cache_bytes
+        super().__init__(theta, chunks, hessian)
+        self._cache_bytes = cache_bytes
 
     @property
     def copies(self) -> int:
         """G, the number of points."""
         return len(self.theta)
+
+    @cached_property
+    def each_images(self) -> list[CloneUnits]:
+        """The permutations at each of the points."""
+        return [CloneUnits(self._hessian.hidden_layers, theta) for theta in self.theta]
 
     def subset(self, rows: list[int]) -> HessianStack:
         """Return the stack for some of the points; this stack must not be used again."""
@@ -170,6 +182,11 @@ class Hessian:
         self._x, self._y, self._chunk_rows = x, y, chunk_rows
         self._chunks_by_shape: dict[torch.Size, list[_Chunk]] = {}
 
+    @cached_property
+    def hidden_layers(self) -> list[HiddenLayer]:
+        """The hidden layers whose units can be exchanged."""
+        return find_hidden_layers(self.model, self._x[:8])
+
     def _split_rows(self, theta: Tensor) -> list[_Chunk]:
         """The rows in chunks, each with the program for its number of rows."""
         stacked = theta.dim() == 2
@@ -186,7 +203,7 @@ class Hessian:
         Chunks that do not fit compute their primal values again at each product, which is slower but gives the same
         bits.
         """
-        return HessianOperator(theta, self._chunks_at(theta, cache_bytes))
+        return HessianOperator(theta, self._chunks_at(theta, cache_bytes), self)
 
     def at_each(self, theta: Tensor, *, cache_bytes: float = float("inf")) -> HessianStack:
         """H at each row of ``theta`` (G, P), as one operator; ``cache_bytes`` is the limit for all rows together."""

@@ -85,7 +85,8 @@ def lanczos(
     """
     _check_arguments(operator.size, k, which, max_matvecs)
     goal = Goal(k=k, which=which, tol=tol, max_matvecs=max_matvecs, eta=eta, slack=slack)
-    search = LanczosSearch(operator, goal, generator or torch.Generator().manual_seed(0), known)
+    rng = generator or torch.Generator().manual_seed(0)
+    search = LanczosSearch(operator, goal, rng, getattr(operator, "images", None), known)
     while search.ending is None:
         search.take(operator.matvec(search.wanted))
     return search.result()
@@ -133,7 +134,10 @@ def lanczos_stack(
         )
     goal = Goal(k=k, which=which, tol=tol, max_matvecs=max_matvecs, eta=eta, slack=slack)
     results: dict[int, EigenPairs | FloatingPointError] = {}
-    searches = {row: LanczosSearch(operator, goal, generator) for row, generator in enumerate(generators)}
+    images = getattr(operator, "each_images", [None] * operator.copies)
+    searches = {
+        row: LanczosSearch(operator, goal, *each) for row, each in enumerate(zip(generators, images, strict=True))
+    }
     rows = list(searches)  # the matrices that the stack holds now, in its order
     nothing = torch.zeros(operator.size, dtype=operator.dtype, device=operator.device)
     while searches:

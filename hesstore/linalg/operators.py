@@ -37,6 +37,23 @@ class SymmetricOperator(VectorSpace, Protocol):
         ...
 
 
+class Images(Protocol):
+    """Maps that nearly commute with A, such as permutations of nearly equal parts of what A describes.
+
+    The image of an eigenvector is then nearly an eigenvector with the same eigenvalue. Where it is another vector, the
+    eigenvalue has copies, or nearly, and the image is a good start for finding them.
+    """
+
+    @property
+    def levels(self) -> int:
+        """Number of families of maps; those of a higher level commute less precisely with A."""
+        ...
+
+    def images(self, vectors: Tensor, level: int, generator: torch.Generator) -> Tensor:
+        """The image of each row of ``vectors`` (n, P) under a random map, another one for each row."""
+        ...
+
+
 class OperatorStack(VectorSpace, Protocol):
     """G real symmetric matrices A_g (P × P) whose products are computed together."""
 

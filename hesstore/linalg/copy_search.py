@@ -1,0 +1,116 @@
+"""Copies of an eigenvalue, from images of its eigenvector under maps that nearly commute with A.
+
+A chain of Lanczos vectors contains one eigenvector of each multiple eigenvalue. Its image under a map that commutes
+with A is an eigenvector with the same eigenvalue. The component of the image outside the chain is then one, too. So a
+copy costs one product, which shows how well this holds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hesstore.linalg.vector_rows import VectorRows
+
+if TYPE_CHECKING:
+    from hesstore.linalg.operators import Images, VectorSpace
+
+OUTSIDE = 0.3
+"""An image is used if its component outside the span of the known vectors has at least this length."""
+
+
+class CopySearch:
+    """Offers images of eigenvectors, those under the most precise maps first, and keeps the copies that are found.
+
+    Parameters
+    ----------
+    images : Images
+        The maps.
+    generator : torch.Generator
+        CPU generator that chooses among them.
+    space : VectorSpace
+        Size, precision and device of the vectors.
+
+    Attributes
+    ----------
+    found : int
+        Number of copies.
+    """
+
+    def __init__(self, images: Images, generator: torch.Generator, space: VectorSpace) -> None:
+        self._images, self._generator = images, generator
+        self._rows = VectorRows(space)  # the known eigenvectors, and then the copies
+        self._known = self.found = 0
+        self._eigenvectors: list[Tensor] = []  # those whose images have not been used up
+        self._collected: list[Tensor] = []  # images of the first of them
+        self._level, self._batch = 0, 2
+
+    @property
+    def copies(self) -> tuple[Tensor, Tensor]:
+        """(n, P) the copies that were found, orthogonal to the known eigenvectors, and their products."""
+        count = self._known + self.found
+        return self._rows.vectors(count)[self._known :], self._rows.products(count)[self._known :]
+
+    def restart(self, vectors: Tensor, products: Tensor) -> None:
+        """Forget the copies; the known eigenvectors are ``vectors`` (n, P) now."""
+        self._rows.replace(vectors, products)
+        self._known, self.found = len(vectors), 0
+        while self._eigenvectors:
+            self.reject()
+
+    def add(self, vectors: Tensor, products: Tensor) -> None:
+        """Add eigenvectors (n, P) to the known ones, and ask for images of each."""
+        copies = [each.clone() for each in self.copies]
+        self._known = self._rows.append_independent(self._known, vectors, products)
+        self.found = self._rows.append_independent(self._known, *copies) - self._known
+        self._eigenvectors += vectors
+
+    def next_image(self) -> Tensor | None:
+        """A unit vector along the component of an image outside the span of all known ones; None if there is no more."""
+        count = self._known + self.found
+        while self._eigenvectors:
+            if self._collected:
+                outside = self._rows.orthogonalise(self._collected.pop(0), count)
+                if float(torch.linalg.vector_norm(outside)) > OUTSIDE:
+                    return self._rows.unit(outside, count)
+            elif self._level < self._images.levels:
+                self._collect(self._rows.vectors(count))
+            else:
+                self.reject()
+        return None
+
+    def accept(self, image: Tensor, product: Tensor) -> None:
+        """Keep an image, which has turned out to be nearly an eigenvector."""
+        self._rows.replace_row(self._known + self.found, image, product)
+        self.found += 1
+
+    def reject(self) -> None:
+        """Use no more images of the eigenvector of the last image."""
+        self._eigenvectors.pop(0)
+        self._collected = []
+        self._level, self._batch = 0, 2
+
+    def _collect(self, known: Tensor) -> None:
+        """Collect independent images. Large batches are drawn only if small ones have brought something."""
+        vectors = self._eigenvectors[0].expand(self._batch, -1)
+        images = self._images.images(vectors, self._level, self._generator)
+        self._collected = _independent(images - (images @ known.T) @ known)
+        if len(self._collected) == self._batch:
+            self._batch *= 2
+        else:
+            self._level, self._batch = self._level + 1, 2
+
+
+def _independent(vectors: Tensor) -> list[Tensor]:
+    """Orthonormal vectors by Gram–Schmidt with pivoting; components shorter than OUTSIDE are left out."""
+    found: list[Tensor] = []
+    while len(found) < len(vectors):
+        lengths = torch.linalg.vector_norm(vectors, dim=1)
+        longest = int(lengths.argmax())
+        if float(lengths[longest]) <= OUTSIDE:
+            break
+        found.append(vectors[longest] / lengths[longest])
+        vectors = vectors - torch.outer(vectors @ found[-1], found[-1])
+    return found
