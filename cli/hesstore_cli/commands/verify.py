@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--deep",
     is_flag=True,
     help="Also recompute some complete grid points from their weights and the data, and search there for eigenvalues "
-    "that are missing: each takes k Hessian products, and usually about 30 more.",
+    "that are missing: each takes k Hessian products, and usually 20 to 80 more.",
 )
 @click.option(
     "--sample",
