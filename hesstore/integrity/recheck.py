@@ -106,10 +106,10 @@ def recheck(
     """Compute loss, confusion counts, ∇E and some residual norms again at a sample of complete grid points.
 
     If the residual norms agree, the search for the spectrum is repeated there: it starts from the stored eigenvectors
-    and continues in their complement from random vectors that the sweep did not use. Among the k
-    outermost eigenvalues that it finds, each that lies beyond the stored ``eigenvalue_bound`` and is not stored is a
-    problem. Otherwise the search ends with a new bound, which it tries to bring within the config's ``slack`` or to the
-    stored bound, whichever is wider. This takes k products with H, and usually 20 to 80 more.
+    and continues in their complement from random vectors that the sweep did not use. Among the k outermost eigenvalues
+    that it finds, each that lies beyond the stored ``eigenvalue_bound`` and is not stored is a problem. Otherwise the
+    search ends with a new bound, which it tries to bring within the config's ``slack`` or to the stored bound,
+    whichever is wider. This takes k products with H, and usually 20 to 80 more.
 
     Parameters
     ----------
