@@ -15,6 +15,7 @@ import xarray as xr
 
 import hesstore
 from hesstore import analysis
+from hesstore.dataset.completeness import SpectrumSettings
 from hesstore.report import report
 from tests.support.plot_datasets import store
 from tests.support.report_pages import HALF_L2, HOSTILE, hostile
