@@ -55,7 +55,7 @@ MAX_BOUND_STEPS = 128
 COUPLING_SHARE = 0.75
 """Fraction of slack and tolerance that may be spent on locking pairs that have not converged: `_worth_locking`."""
 
-PROMISING = 10
+PROMISING = 5
 """An image is kept as a copy if its residual norm is within this many tolerances."""
 
 MAX_REFINEMENTS = 4
@@ -443,7 +443,6 @@ class LanczosSearch:
             self._add_extra(self._orthonormal(residuals[:k][loose.to(self.device)]))
             return
         kept = self._worth_locking(values, norms, empty())
-        kept[:k] = True
         self._locked, self._residual_norms = values[kept], norms[kept]
         self._rows.replace(vectors[kept.to(self.device)], products[kept.to(self.device)])
         self._start_chain()

@@ -56,10 +56,10 @@ def test_defining_identity(dtype: torch.dtype) -> None:
         search.take(matrix @ search.wanted)
     alpha, beta, m = search._chain.alpha, search._chain.beta, search._chain.steps
     matrix = matrix / search._unit
-    q = search._basis[:m]
+    q, following = search._rows.vectors(m + 1).split([m, 1])
     t = torch.diag(alpha) + torch.diag(beta[:-1], 1) + torch.diag(beta[:-1], -1)
     remainder = (q @ matrix).double() - t @ q.double()
-    remainder[-1] -= beta[-1] * search._basis[m].double()
+    remainder[-1] -= beta[-1] * following[0].double()
     eps = torch.finfo(dtype).eps
     assert m == 64
     assert float(remainder.abs().max()) < 50 * eps * 10
