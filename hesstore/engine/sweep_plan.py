@@ -281,8 +281,8 @@ def geometry_products(config: SweepConfig) -> float:
 
     ``python -m tests.benchmarks geometry`` measures the factors.
     """
-    directions = 0.65 * config.k
-    responses = 0.87 * config.k if config.response else 0.0
+    directions = 0.55 * config.k
+    responses = 0.3 * config.k if config.response else 0.0
     trace = config.probes + 0.5 if config.probes else 0.0
     density = config.density_probes * config.density_steps if config.density else 0
     gradients = 1.6
