@@ -53,7 +53,8 @@ def eigsh(
     ARPACK, like every Krylov method with one start vector, may skip copies of a multiple eigenvalue. So
     :func:`~hesstore.linalg.lanczos.lanczos` continues from its vectors: k products measure their residuals, and the
     chains that follow add what is missing until the bound is close enough. The lowest pairs are found by ``lanczos``
-    alone. The arguments are those of ``lanczos``, with k < P. ARPACK counts ``max_matvecs`` in restarts; what it leaves of them is for the rest.
+    alone. The arguments are those of ``lanczos``, with k < P. ARPACK counts ``max_matvecs`` in restarts; what it leaves
+    of them is for the rest.
 
     Raises
     ------

@@ -24,16 +24,15 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("dataset", "data_dir", "model", "device"), st.text()),
     **dict.fromkeys(("batch_size", "epochs", "patience", "density_probes"), POSITIVE),
     **dict.fromkeys(("hessian_samples", "chunk_rows", "models"), NATURAL),
-    **dict.fromkeys(("lr", "tol", "momentum"), SHARE),
+    **dict.fromkeys(("lr", "tol", "slack", "eta", "momentum"), SHARE),
     **dict.fromkeys(("response", "memory_gib"), st.floats(0, 1e300)),
     "k": st.integers(1, 99),
     "max_matvecs": st.integers(100, 2**63 - 1),
     "hidden": st.lists(POSITIVE, min_size=1),
     "l2": st.lists(st.integers(0, 10**12), min_size=1, unique=True).map(lambda found: sorted(i / 1e10 for i in found)),
     "seeds": st.lists(NATURAL, min_size=1, unique=True),
-    "probes": st.integers(2, 99),
+    **dict.fromkeys(("lowest", "density_steps", "probes"), st.integers(2, 99)),
     "density": st.booleans(),
-    "density_steps": st.integers(2, 99),
     "density_width": st.floats(0.06, 1e9),
 }
 for setting in config_settings():
