@@ -19,7 +19,7 @@ from hesstore.store.identity import identity_of
 from hesstore.store.import_origin import origin_of
 from hesstore.store.metadata import read_metadata
 from hesstore.store.places.location import local_path
-from hesstore.store.schema import SPLITS, Run, Status
+from hesstore.store.schema import LOWEST, OUTERMOST, SPLITS, Run, Status
 from hesstore.store.writing import SweepStore
 
 if TYPE_CHECKING:
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from hesstore.linalg import SymmetricOperator
     from hesstore.measure.metrics import SplitMetrics
+    from hesstore.store.schema import PairVariables
 
 SAMPLE = 5
 """The default number of grid points that are computed again."""
 MODES = 4
-"""The number of eigenpairs that are checked at each of them, evenly spaced among all k."""
+"""The number of eigenpairs that are checked at each of them, evenly spaced among all k, and among the lowest ones."""
 
 # Bounds on the differences between machines, chunk sizes and thread counts that float32 rounding can cause.
 RESIDUAL = 128 * float(np.finfo(np.float32).eps)
@@ -127,7 +129,7 @@ def recheck(
     }
     complete = _complete(store, {*avoid, *imported})
     chosen = [complete[index] for index in evenly_spaced(len(complete), sample)]
-    found = Recheck(modes=min(MODES, config.k))
+    found = Recheck(modes=min(MODES, config.k) + min(MODES, config.lowest))
     for done, (run, index) in enumerate(chosen, start=1):
         l2 = float(store.l2[index])
         check = _Recalculation(experiment, store, run, index)
@@ -192,18 +194,22 @@ class _Recalculation:
 
     def _of_spectrum(self) -> Iterator[str]:
         operator = self.experiment.hessian.at(self.theta, cache_bytes=self.experiment.sizes.cache_bytes)
-        eigenvalues = self.store.read("eigenvalues", self.run, self.index)
-        residuals = self.store.read("residual_norm", self.run, self.index)
-        vectors = self._tensor("eigenvectors")
-        there = np.flatnonzero(np.isfinite(eigenvalues))
-        modes = there[evenly_spaced(len(there), MODES)]
+        eigenvalues = self.store.read(OUTERMOST.eigenvalues, self.run, self.index)
         bound = RESIDUAL * self._scale(operator.matvec, float(np.nanmax(np.abs(eigenvalues))))
-        for mode in modes:
+        for names in (OUTERMOST, *([LOWEST] if self.experiment.config.lowest else [])):
+            yield from self._of_eigenpairs(names, operator, bound)
+
+    def _of_eigenpairs(self, names: PairVariables, operator: SymmetricOperator, bound: float) -> Iterator[str]:
+        eigenvalues = self.store.read(names.eigenvalues, self.run, self.index)
+        residuals = self.store.read(names.residual_norm, self.run, self.index)
+        vectors = self._tensor(names.eigenvectors)
+        there = np.flatnonzero(np.isfinite(eigenvalues))
+        for mode in there[evenly_spaced(len(there), MODES)]:
             vector, value, stored = vectors[mode], float(eigenvalues[mode]), float(residuals[mode])
             residual = float(torch.linalg.vector_norm(operator.matvec(vector) - value * vector, dtype=torch.float64))
             if not abs(residual - stored) <= bound:
                 yield (
-                    f"eigenvectors: mode {mode} has residual norm {residual:.3g}, {stored:.3g} is stored "
+                    f"{names.eigenvectors}: mode {mode} has residual norm {residual:.3g}, {stored:.3g} is stored "
                     f"(they may differ by {bound:.1g})"
                 )
 
