@@ -44,6 +44,9 @@ class EigenPairs:
     bound : float
         No eigenvalue except the given ones lies beyond it, with the probability that the solver was asked for: none has
         |μ| > bound (``LM``), μ > bound (``LA``), or μ < bound (``SA``). Infinite if nothing is known.
+    lowest : EigenPairs, optional
+        The algebraically smallest eigenpairs, in ascending order, if the solver was asked for them. Their
+        ``num_matvecs`` are those that they took in addition; the ``num_matvecs`` of the whole include them.
     """
 
     eigenvalues: Tensor
@@ -53,6 +56,7 @@ class EigenPairs:
     num_matvecs: int
     message: str
     bound: float = math.inf
+    lowest: EigenPairs | None = None
 
 
 def tolerances(eigenvalues: Tensor, tol: float, dtype: torch.dtype, scale: float | None = None) -> Tensor:
