@@ -20,6 +20,7 @@ from hesstore.analysis.class_quantities import class_skill
 from hesstore.analysis.correlations import rank_correlations
 from hesstore.analysis.hysteresis import hysteresis
 from hesstore.analysis.localisation import layer_mass, participation_ratio
+from hesstore.analysis.saddles import objective_index
 from hesstore.analysis.selection import complete
 from hesstore.analysis.sensitivity import sensitivity
 from hesstore.analysis.subspaces import overlap, overlap_map, principal_angles
@@ -31,6 +32,7 @@ __all__ = [
     "complete",
     "hysteresis",
     "layer_mass",
+    "objective_index",
     "overlap",
     "overlap_map",
     "participation_ratio",

@@ -12,6 +12,7 @@ from hesstore.analysis.class_quantities import class_skill
 from hesstore.analysis.correlations import rank_correlations
 from hesstore.analysis.hysteresis import hysteresis
 from hesstore.analysis.localisation import layer_mass, participation_ratio
+from hesstore.analysis.saddles import objective_index
 from hesstore.analysis.selection import complete
 from hesstore.analysis.sensitivity import sensitivity
 from hesstore.analysis.subspaces import overlap, overlap_map, principal_angles
@@ -57,6 +58,7 @@ class Hess:
     track = _method(track)
     layer_mass = _method(layer_mass)
     participation_ratio = _method(participation_ratio)
+    objective_index = _method(objective_index)
     class_skill = _method(class_skill)
     transitions = _method(transitions)
     hysteresis = _method(hysteresis)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS, SPLITS, Status
+from hesstore.store.schema import AXIS, LOWEST, SPLITS, Status
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,6 +18,7 @@ RECORDING_OPTIONS = {
     **dict.fromkeys(("trace", "trace_error", "frobenius_norm", "frobenius_norm_error"), "--probes 4"),
     **dict.fromkeys(("scalar_curvature", "scalar_curvature_error"), "--probes 4"),
     "density": "--density",
+    **dict.fromkeys(LOWEST, "--lowest 1"),
 }
 """The options of ``hesstore sweep`` that record optional variables, by variable."""
 
@@ -99,6 +100,14 @@ def require_variables(ds: xr.Dataset, *names: str) -> None:
             f"`hesstore sweep STORE … {options} --grow` and the other settings of the store"
         )
     raise AnalysisError(f"the Dataset has no {', '.join(missing)}: pass a whole store")
+
+
+def penalty_shift(ds: xr.Dataset) -> xr.DataArray:
+    """Return 2cλ (l2), by which the penalty raises the eigenvalues of the Hessian."""
+    if "penalty_scale" not in ds.attrs:
+        raise AnalysisError("the Dataset has no attribute penalty_scale: pass a whole store")
+    shift: xr.DataArray = 2 * float(ds.attrs["penalty_scale"]) * ds[AXIS]
+    return shift
 
 
 def require_split(split: str) -> None:

@@ -136,5 +136,5 @@ def times_rows(values: Tensor, columns: Tensor, constants: Tensor, a: Tensor) ->
 
 
 def _select(b: Tensor, columns: Tensor) -> Tensor:
-    """The rows ``columns`` of ``b``, gathered from bᵀ because ``b`` is usually the transpose of a weight."""
-    return b.t().gather(1, columns.expand(b.shape[1], -1)).t()
+    """The rows ``columns`` of ``b``, selected from bᵀ because ``b`` is usually the transpose of a weight."""
+    return b.t().index_select(1, columns).t()

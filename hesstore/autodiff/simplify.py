@@ -7,8 +7,13 @@ here is exact algebra on tensors of known shape. A graph that no rule fits stays
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import fx
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
 
 aten = torch.ops.aten
 
@@ -23,34 +28,44 @@ _MAY_CHANGE_NOTHING = {
     aten._to_copy.default,  # noqa: SLF001
 }
 _VIEWS = {aten.view.default, aten._unsafe_view.default}  # noqa: SLF001
+_ACTIVATION_DERIVATIVES = {aten.sigmoid_backward.default, aten.tanh_backward.default}
 _TRANSPOSITIONS = {aten.t.default, aten.transpose.int}
 
 
-def simplify(graph: fx.Graph, direction: fx.Node) -> None:
-    """Rewrite ``graph`` in place; ``direction`` is its placeholder for v.
+def simplify(graph: fx.Graph, direction: AbstractSet[fx.Node]) -> None:
+    """Rewrite ``graph`` in place; ``direction`` has its placeholders for v.
 
     Nodes that an in-place operation changes are left alone, because a tensor and its copy differ after the operation.
     """
+    drop_neutral(graph)
+    gather_and_fuse(graph, direction)
+
+
+def drop_neutral(graph: fx.Graph) -> None:
+    """Drop copies that change nothing, and terms that are zero."""
     drop_copies(graph)
-    _drop_zeros(graph, _changed_in_place(graph))
+    _drop_zeros(graph, changed_in_place(graph))
     graph.eliminate_dead_code()
-    depends = dependents(graph, direction)
-    _gather_factors(graph, depends)
+
+
+def gather_and_fuse(graph: fx.Graph, direction: AbstractSet[fx.Node]) -> None:
+    """Gather factors that do not depend on v, and fuse products into sums."""
+    _gather_factors(graph, dependents(graph, direction))
     _fuse_products_into_sums(graph, dependents(graph, direction))
-    _let_views_copy(graph)
+    let_views_copy(graph)
     graph.eliminate_dead_code()
 
 
-def dependents(graph: fx.Graph, direction: fx.Node) -> set[fx.Node]:
-    """The nodes whose value depends on ``direction``, including ``direction`` itself."""
-    depends = {direction}
+def dependents(graph: fx.Graph, sources: AbstractSet[fx.Node]) -> set[fx.Node]:
+    """The nodes whose value depends on one of ``sources``, including ``sources`` themselves."""
+    depends = set(sources)
     for node in graph.nodes:
         if not depends.isdisjoint(node.all_input_nodes):
             depends.add(node)
     return depends
 
 
-def _changed_in_place(graph: fx.Graph) -> set[fx.Node]:
+def changed_in_place(graph: fx.Graph) -> set[fx.Node]:
     """The nodes whose value an in-place operation changes."""
     return {
         node.args[0]
@@ -59,8 +74,10 @@ def _changed_in_place(graph: fx.Graph) -> set[fx.Node]:
     }
 
 
-def _are_alike(a: fx.Node, b: fx.Node) -> bool:
-    """Whether the values of two nodes agree in shape, dtype and device."""
+def are_alike(a: object, b: object) -> bool:
+    """Whether two arguments are nodes whose values agree in shape, dtype and device."""
+    if not isinstance(a, fx.Node) or not isinstance(b, fx.Node):
+        return False
     first, second = a.meta.get("val"), b.meta.get("val")
     if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
         return False
@@ -79,14 +96,14 @@ def drop_copies(graph: fx.Graph) -> None:
     These are an alias, an expansion or a view in the same shape, a cast to the same type, a product with 1, and two
     transpositions in sequence.
     """
-    changed = _changed_in_place(graph)
+    changed = changed_in_place(graph)
     for node in list(graph.nodes):
         if node in changed:
             continue
         is_product_with_one = node.target is aten.mul.Scalar and node.args[1] == 1
         if is_product_with_one or node.target in _MAY_CHANGE_NOTHING:
             source = node.args[0]
-            if _are_alike(node, source) and source not in changed:
+            if are_alike(node, source) and source not in changed:
                 _replace(graph, node, source)
         elif node.target in _TRANSPOSITIONS:
             inner, *dims = node.args
@@ -114,12 +131,32 @@ def _drop_zeros(graph: fx.Graph, changed: set[fx.Node]) -> None:
 
 def _expand_to(graph: fx.Graph, term: fx.Node, like: fx.Node) -> fx.Node:
     """Return ``term``, broadcast by a new node if its shape differs from that of ``like``."""
-    if _are_alike(term, like):
+    if are_alike(term, like):
         return term
     with graph.inserting_before(like):
         view = graph.call_function(aten.expand.default, (term, list(like.meta["val"].shape)))
     view.meta["val"] = like.meta["val"]
     return view
+
+
+def spell_out_products(graph: fx.Graph, direction: AbstractSet[fx.Node]) -> None:
+    """Rewrite g ∘ σ′(z), which some activations compute by one operation, as a product with a factor σ′(z).
+
+    The factor is computed once if z does not depend on v, and the product is then faster than the operation.
+    """
+    depends = dependents(graph, direction)
+    for node in list(graph.nodes):
+        if node.target not in _ACTIVATION_DERIVATIVES or node.kwargs:
+            continue
+        moving, fixed = node.args
+        if moving in depends and fixed not in depends and are_alike(moving, fixed):
+            with graph.inserting_before(node):
+                one = graph.call_function(aten.ones_like.default, (fixed,))
+                factor = graph.call_function(node.target, (one, fixed))
+                product = graph.call_function(aten.mul.Tensor, (moving, factor))
+            for new in (one, factor, product):
+                new.meta["val"] = node.meta["val"]
+            _replace(graph, node, product)
 
 
 def _gather_factors(graph: fx.Graph, depends: set[fx.Node]) -> None:
@@ -130,12 +167,12 @@ def _gather_factors(graph: fx.Graph, depends: set[fx.Node]) -> None:
         inner, outer = node.args
         if not (isinstance(inner, fx.Node) and isinstance(outer, fx.Node)) or outer in depends:
             continue
-        if inner.target is not aten.mul.Tensor or len(inner.users) > 1 or not _are_alike(node, inner):
+        if inner.target is not aten.mul.Tensor or len(inner.users) > 1 or not are_alike(node, inner):
             continue
         moving, fixed = inner.args
         if moving not in depends:
             moving, fixed = fixed, moving
-        if not isinstance(fixed, fx.Node) or fixed in depends or not _are_alike(fixed, outer):
+        if not isinstance(fixed, fx.Node) or fixed in depends or not are_alike(fixed, outer):
             continue
         with graph.inserting_before(node):
             factor = graph.call_function(aten.mul.Tensor, (fixed, outer))
@@ -159,7 +196,7 @@ def _fuse_products_into_sums(graph: fx.Graph, depends: set[fx.Node]) -> None:
             if product.target not in fused or product not in depends or len(product.users) > 1:
                 continue
             has_tensors = all(isinstance(factor, fx.Node) for factor in product.args)  # a factor may be a number
-            if has_tensors and _are_alike(node, product):
+            if has_tensors and are_alike(node, product):
                 with graph.inserting_before(node):
                     call = graph.call_function(fused[product.target], (other, *product.args))
                     call.meta["val"] = node.meta["val"]
@@ -167,7 +204,7 @@ def _fuse_products_into_sums(graph: fx.Graph, depends: set[fx.Node]) -> None:
                 break
 
 
-def _let_views_copy(graph: fx.Graph) -> None:
+def let_views_copy(graph: fx.Graph) -> None:
     """Replace views by reshapes, which copy if they must.
 
     A term that has replaced its sum may have another order in memory, and then not every shape is a view of it.

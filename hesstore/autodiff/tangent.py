@@ -65,6 +65,6 @@ def trace_tangent(
     graph = trace_graph(each, theta, x, y, torch.zeros_like(theta))
     _, rows, _, direction = (node for node in graph.nodes if node.op == "placeholder")
     graph.eliminate_dead_code()
-    simplify(graph, direction)
+    simplify(graph, {direction})
     takes_varying_columns = leave_out_constant_columns(graph, rows)
-    return TangentProgram(*split_graph(graph, dependents(graph, direction)), takes_varying_columns)
+    return TangentProgram(*split_graph(graph, dependents(graph, {direction})), takes_varying_columns)

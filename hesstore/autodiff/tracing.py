@@ -33,10 +33,10 @@ def trace_graph(f: Callable[..., object], *arguments: Tensor) -> fx.Graph:
     return graph
 
 
-def decompose_operations(f: Callable[..., Tensor], *arguments: Tensor) -> Callable[..., Tensor]:
+def decompose_operations(f: Callable[..., Tensor], *arguments: Tensor) -> fx.Graph:
     """Trace ``f``, for arguments of these shapes, with operations that forward mode can differentiate twice.
 
     Layer norm and others are replaced by their decompositions into such operations.
     """
-    program: Callable[..., Tensor] = make_fx(f, decomposition_table=_DECOMPOSITIONS)(*arguments)  # type: ignore[arg-type]
-    return program
+    graph: fx.Graph = make_fx(f, decomposition_table=_DECOMPOSITIONS)(*arguments).graph  # type: ignore[arg-type]
+    return graph

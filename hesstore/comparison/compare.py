@@ -271,7 +271,7 @@ def _complete_points(ds: xr.Dataset) -> dict[tuple[int, str, float], tuple[Point
 
 
 def _comparable_variables(a: xr.Dataset, b: xr.Dataset) -> tuple[list[str], TextPairs]:
-    """The variables to compare, and those whose shapes differ in more than the number of modes."""
+    """The variables to compare, and those whose shapes differ in more than the number of eigenpairs."""
     names: list[str] = []
     shapes: TextPairs = {}
     for name in BY_NAME:
@@ -291,7 +291,7 @@ def _have_the_same_large(a: xr.Dataset, b: xr.Dataset) -> bool:
 
 
 def _shape(ds: xr.Dataset, name: str) -> str:
-    sizes = [f"{length} {dim}" for dim, length in ds[name].sizes.items() if dim not in {"run", AXIS, "mode"}]
+    sizes = [f"{length} {dim}" for dim, length in ds[name].sizes.items() if dim not in {"run", AXIS, "mode", "lowest"}]
     return " × ".join(sizes)
 
 

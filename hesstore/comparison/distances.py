@@ -8,7 +8,7 @@ import numpy as np
 
 from hesstore.analysis.subspaces import one_minus_overlap
 from hesstore.comparison.verified_reader import is_unset
-from hesstore.store.schema import BY_NAME
+from hesstore.store.schema import BY_NAME, LOWEST, OUTERMOST
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,8 +45,8 @@ SAME = Distance(differs=False, absolute=0.0, relative=0.0)
 def distance_of(name: str, values: tuple[PointValues, PointValues], imports: tuple[int, ...]) -> tuple[Distance, bool]:
     """Return the distance of a variable that both stores have, and whether an import lacks some of its values.
 
-    Only the modes that both stores have are compared. Values that an import lacks are left out, because its files did
-    not contain them. In all other cases a number in only one of the stores is a difference.
+    Only the eigenpairs that both stores have are compared. Values that an import lacks are left out, because its files
+    did not contain them. In all other cases a number in only one of the stores is a difference.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def distance_of(name: str, values: tuple[PointValues, PointValues], imports: tup
         The stores (0 or 1) that were imported from files.
     """
     a, b = (each[name] for each in values)
-    if "mode" in BY_NAME[name].dims:
+    if {"mode", "lowest"} & set(BY_NAME[name].dims):
         k = min(len(a), len(b))
         a, b = a[:k], b[:k]
     has_gaps = False
@@ -70,8 +70,9 @@ def distance_of(name: str, values: tuple[PointValues, PointValues], imports: tup
             gap = np.isnan(own) & ~np.isnan(other)
             a, b = np.where(gap, np.nan, a), np.where(gap, np.nan, b)
             has_gaps |= bool(gap.any())
-    if name == "eigenvectors":
-        return eigenvector_distance(a, b, *(each["eigenvalues"][: len(a)] for each in values)), has_gaps
+    for pairs in (OUTERMOST, LOWEST):
+        if name == pairs.eigenvectors:
+            return eigenvector_distance(a, b, *(each[pairs.eigenvalues][: len(a)] for each in values)), has_gaps
     return number_distance(a, b) if a.dtype.kind == "f" else label_distance(a, b), has_gaps
 
 

@@ -108,6 +108,13 @@ class SweepConfig:
         choice("LM", "LA", "SA"),
         "Eigenvalues to compute: LM largest magnitude, LA largest, SA smallest.",
     )
+    lowest: int = _setting(
+        "Spectrum",
+        1,
+        integer(0),
+        "Number of algebraically smallest Hessian eigenpairs per grid point, in addition to the k others; 0 for none.",
+        unit="pairs",
+    )
     solver: str = _setting(
         "Spectrum", "lanczos", choice("lanczos", "eigsh"), "Eigensolver: hesstore's Lanczos, or SciPy's ARPACK (eigsh)."
     )

@@ -1,4 +1,4 @@
-"""The effect of single directions on single classes: slopes, curvatures and gradients of each class's mean loss.
+"""The effect of single directions on single classes: derivatives of each class's mean loss, and effects of steps.
 
 E_c is the mean cross-entropy over the rows of class c. Let z be the logits of a row with label y, z′ and z″ their first
 and second derivatives along v, and p = softmax(z). Then the loss of the row has the derivatives
@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from hesstore.autodiff import trace_second_order
+from hesstore.autodiff import trace_line
 from hesstore.curvature.hessian import gradient
 from hesstore.curvature.row_chunks import split_into_chunks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
-    from hesstore.autodiff import TangentProgram
+    from hesstore.autodiff import LineProgram
     from hesstore.problem.models import FlatModel
 
 
@@ -40,7 +42,7 @@ class Derivatives(NamedTuple):
 
 @dataclass(frozen=True)
 class ClassLosses:
-    """The mean loss of each class of a data set, as a function of θ.
+    """The mean loss and the accuracy of each class of a data set, as functions of θ.
 
     Parameters
     ----------
@@ -70,7 +72,7 @@ class ClassLosses:
     y: Tensor
     num_classes: int
     chunk_rows: int = 2048
-    programs: dict[int, TangentProgram] = field(default_factory=dict)
+    programs: dict[int, LineProgram] = field(default_factory=dict)
 
     @cached_property
     def counts(self) -> Tensor:
@@ -82,27 +84,58 @@ class ClassLosses:
         """(C,) π_c, the share of each class among the rows."""
         return self.counts / len(self.y)
 
-    @torch.no_grad()
     def along(self, theta: Tensor, directions: Tensor) -> Derivatives:
-        """The derivatives at ``theta`` (P,) along each row of ``directions`` (m, P).
+        """The derivatives at ``theta`` (P,) along each row of ``directions`` (m, P)."""
+        return self.along_with_steps(theta, directions, directions.new_empty(len(directions), 0), row_losses)[0]
 
-        The primal pass is made once for all directions.
+    @torch.no_grad()
+    def along_with_steps(
+        self, theta: Tensor, directions: Tensor, steps: Tensor, quantity: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[Derivatives, Tensor]:
+        """The derivatives along directions, and the changes of the class means of a quantity after steps.
+
+        Parameters
+        ----------
+        theta : Tensor
+            (P,) the weights.
+        directions : Tensor
+            (m, P) the directions v.
+        steps : Tensor
+            (m, s) the signed lengths t of the steps from θ to θ + t v.
+        quantity : callable
+            (logits, labels) → (n,) the value for each row, such as :func:`row_losses`.
+
+        Returns
+        -------
+        Derivatives
+            The derivatives at ``theta``.
+        Tensor
+            (m, s, C) the changes, in float64; NaN for a class without rows, and after a step that is NaN.
         """
-        sums = torch.zeros(len(directions), 2, self.num_classes, dtype=torch.float64, device=theta.device)
+        lengths = steps.tolist()
+        sums, start = (
+            torch.zeros(*shape, self.num_classes, dtype=torch.float64, device=theta.device)
+            for shape in ((len(directions), 2 + steps.shape[1]), (1,))
+        )
         for program, inputs, labels in self._chunks:
-            primal = program.primal(theta, *inputs, labels)
+            lines = program.through(theta, inputs, labels)
             membership = torch.nn.functional.one_hot(labels, self.num_classes).to(torch.float64)
+            if steps.shape[1]:
+                start += quantity(lines.value(), labels).to(torch.float64) @ membership
             for index, v in enumerate(directions):
-                row_derivatives: Tensor = program.tangent(v, *primal)
-                sums[index] += row_derivatives.to(torch.float64) @ membership
-        means = sums / self.counts  # 0/0 is NaN
-        return Derivatives(means[:, 0], means[:, 1])
+                line = lines.along(v)
+                rows = [*line.derivatives(), *(quantity(line.value(t), labels) for t in lengths[index])]
+                sums[index] += torch.stack(rows).to(torch.float64) @ membership
+        derivatives = sums[:, :2] / self.counts  # 0/0 is NaN
+        changes = (sums[:, 2:] - start) / self.counts
+        changes = torch.where(steps.isfinite()[..., None], changes, torch.nan)  # argmax of NaN is a class too
+        return Derivatives(*derivatives.unbind(1)), changes
 
     @cached_property
-    def _chunks(self) -> list[tuple[TangentProgram, tuple[Tensor, ...], Tensor]]:
+    def _chunks(self) -> list[tuple[LineProgram, tuple[Tensor, ...], Tensor]]:
         theta = self.model.theta().to(self.x)
         return split_into_chunks(
-            lambda x, y: trace_second_order(self.model.logits, _loss_derivatives, theta, x, y),
+            lambda x, y: trace_line(self.model.logits, _loss_derivatives, theta, x, y),
             self.x,
             self.y,
             self.chunk_rows,
@@ -111,20 +144,31 @@ class ClassLosses:
 
     def gradients(self, theta: Tensor) -> Tensor:
         """(C, P) the gradients ∇E_c at ``theta`` (P,), one row for each class; NaN for a class without rows."""
-        rows = [torch.full_like(theta, torch.nan) for _ in range(self.num_classes)]
+        rows = theta.new_full((self.num_classes, len(theta)), torch.nan)
         for label in self.counts.nonzero()[:, 0].tolist():
             chosen = self.y == label
             rows[label] = gradient(self.model, theta, self.x[chosen], self.y[chosen], self.chunk_rows)
-        return torch.stack(rows)
+        return rows
 
 
 def _loss_derivatives(logits: Tensor, slope: Tensor, curvature: Tensor, y: Tensor) -> Tensor:
     """(2, n) the derivatives ℓ′ and ℓ″ of each row, from the logits (n, C) and their derivatives."""
     p = torch.softmax(logits, 1)
     label = y[:, None]
+    gradient = p - torch.zeros_like(p).scatter(1, label, 1.0)
     mean = (p * slope).sum(1)
     first = mean - slope.gather(1, label)[:, 0]
     # Σ pⱼ (z′ⱼ − mean)² rather than a difference of two sums, which would cancel.
     spread = (p * (slope - mean[:, None]).square()).sum(1)
-    second = (p * curvature).sum(1) - curvature.gather(1, label)[:, 0] + spread
-    return torch.stack([first, second])
+    return torch.stack([first, (gradient * curvature).sum(1) + spread])
+
+
+def row_losses(logits: Tensor, y: Tensor) -> Tensor:
+    """(n,) the cross-entropy of each row, in nat."""
+    log_p = torch.log_softmax(logits.t(), 0).t()  # several times as fast as along the last axis
+    return torch.nn.functional.nll_loss(log_p, y, reduction="none")
+
+
+def row_hits(logits: Tensor, y: Tensor) -> Tensor:
+    """(n,) 1 for each row that is classified correctly, and 0 for the others."""
+    return (logits.argmax(1) == y).to(logits.dtype)

@@ -16,7 +16,7 @@ from hesstore.config.l2_grid import L2_DECIMALS
 from hesstore.errors import CorruptStoreError, ExportError
 from hesstore.store.decoding import decoding
 from hesstore.store.import_origin import origin_of
-from hesstore.store.schema import AXIS, Point, Run, Status
+from hesstore.store.schema import AXIS, LOWEST, Point, Run, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,9 +89,13 @@ class PointSelection:
     def points_with(self, kind: str) -> tuple[Point, ...]:
         """The selected grid points that have a file of the given kind.
 
-        Only an import can lack files: in the store of a sweep these are all points.
+        Only an import can lack files: in the store of a sweep these are all points. No file that can be imported
+        contains the lowest eigenvectors.
         """
-        absent = origin_of(self.ds.attrs).absent(kind)
+        origin = origin_of(self.ds.attrs)
+        if kind == LOWEST.eigenvectors:
+            return tuple(point for point in self.points if not origin.is_as_imported(point.run.id, point.l2))
+        absent = origin.absent(kind)
         return tuple(point for point in self.points if (point.run.id, point.l2) not in absent)
 
     def source(self, points: Sequence[Point]) -> str:

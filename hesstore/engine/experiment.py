@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Analysis(NamedTuple):
-    """The results at the weights of one grid point: ∇E (P,), the top eigenpairs of H, and the class geometry."""
+    """The results at the weights of one grid point: ∇E (P,), the eigenpairs of H, and the class geometry."""
 
     gradient: Tensor
     pairs: linalg.EigenPairs
@@ -237,7 +237,7 @@ class Experiment:
 
     def _solver_options(self) -> dict[str, Any]:
         config = self.config
-        names = ("k", "which", "tol", "max_matvecs", "slack", "eta")
+        names = ("k", "which", "tol", "max_matvecs", "slack", "eta", "lowest")
         return {name: getattr(config, name) for name in names}
 
 

@@ -82,15 +82,15 @@ def choose(model: FlatModel, x: Tensor, y: Tensor, *, models: int, chunk_rows: i
     )
 
 
-def least_bytes(parameters: int, k: int, itemsize: int, models: int = 1) -> int:
+def least_bytes(parameters: int, pairs: int, itemsize: int, models: int = 1) -> int:
     """The minimum memory of fits and spectra of ``models`` models, without the data.
 
-    Each of the k eigenpairs takes 3 vectors.
+    Each of the eigenpairs of a spectrum, ``pairs`` in number, takes 3 vectors.
     """
-    return models * (FIT_VECTORS + 3 * k) * parameters * itemsize
+    return models * (FIT_VECTORS + 3 * pairs) * parameters * itemsize
 
 
-def check_memory(device: torch.device, parameters: int, k: int, itemsize: int, models: int = 1) -> None:
+def check_memory(device: torch.device, parameters: int, pairs: int, itemsize: int, models: int = 1) -> None:
     """Check that the memory of ``device`` holds at least :func:`least_bytes`.
 
     Raises
@@ -98,13 +98,13 @@ def check_memory(device: torch.device, parameters: int, k: int, itemsize: int, m
     ConfigError
         If it does not.
     """
-    needed, free = least_bytes(parameters, k, itemsize, models), free_memory(device)
+    needed, free = least_bytes(parameters, pairs, itemsize, models), free_memory(device)
     if needed > free:
         together = f"{models} models of " if models > 1 else ""
         raise ConfigError(
-            f"memory: {k} eigenpairs of {together}{parameters:,} parameters take at least {needed / 1e9:.1f} GB on "
-            f"{device}, but only {free / 1e9:.1f} GB are free: use a smaller network, --k or --models, or another "
-            "--device"
+            f"memory: {pairs} eigenpairs of {together}{parameters:,} parameters take at least {needed / 1e9:.1f} GB on "
+            f"{device}, but only {free / 1e9:.1f} GB are free: use a smaller network, --k, --lowest or --models, "
+            "or another --device"
         )
 
 

@@ -11,7 +11,7 @@ import torch
 from hesstore.engine.devices import HostCopy
 from hesstore.engine.outcome import Outcome, accuracy_facts
 from hesstore.errors import CorruptStoreError, DivergedError
-from hesstore.store.schema import Status
+from hesstore.store.schema import LOWEST, OUTERMOST, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from hesstore.engine.events import Facts
     from hesstore.engine.experiment import Analysis, Experiment
+    from hesstore.linalg import EigenPairs
     from hesstore.measure.metrics import SplitMetrics
-    from hesstore.store.schema import Point
+    from hesstore.store.schema import PairVariables, Point
     from hesstore.store.writing import SweepStore
     from hesstore.training import Fit
 
@@ -183,13 +184,10 @@ def _analysed(point: Point, analysis: Analysis, seconds: float) -> Outcome:
     pairs = analysis.pairs
     values = {
         "gradient": HostCopy(analysis.gradient.to(torch.float32)),
-        "eigenvectors": HostCopy(pairs.eigenvectors.to(torch.float32)),
-        "eigenvalues": pairs.eigenvalues.numpy(),
-        "residual_norm": pairs.residual_norms.numpy(),
-        "eigenvalue_bound": pairs.bound,
-        "converged": pairs.converged.numpy(),
+        **_pair_values(pairs, OUTERMOST),
+        **(_pair_values(pairs.lowest, LOWEST) if pairs.lowest else {}),
         "matvecs": pairs.num_matvecs,
-        "solver_message": pairs.message,
+        "solver_message": pairs.message + (f"; lowest: {pairs.lowest.message}" if pairs.lowest else ""),
         "analysis_seconds": seconds,
         **analysis.geometry,
     }
@@ -199,6 +197,17 @@ def _analysed(point: Point, analysis: Analysis, seconds: float) -> Outcome:
         **_identity_warning(float(analysis.geometry["class_identity_error"])),
     }
     return Outcome(point, Status.COMPLETE, values, facts)
+
+
+def _pair_values(pairs: EigenPairs, names: PairVariables) -> dict[str, Any]:
+    """The values of the variables of one set of eigenpairs."""
+    return {
+        names.eigenvalues: pairs.eigenvalues.numpy(),
+        names.eigenvectors: HostCopy(pairs.eigenvectors.to(torch.float32)),
+        names.residual_norm: pairs.residual_norms.numpy(),
+        names.converged: pairs.converged.numpy(),
+        names.bound: pairs.bound,
+    }
 
 
 def _identity_warning(error: float) -> Facts:

@@ -33,7 +33,7 @@ FOLDERS = {"csv": "test_data", "parquet": "tables", "pth": "weights", "safetenso
 ENDINGS = {"netcdf": ".nc", "zip": ".zarr.zip"}
 """Formats that put everything into one file, and the endings of its name."""
 
-VECTOR_KINDS = frozenset({"eigenvectors", "gradients", "weights"})
+VECTOR_KINDS = frozenset(tidy_tables.LARGE)
 
 
 @dataclass(frozen=True)

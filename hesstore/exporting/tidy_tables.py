@@ -36,6 +36,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "classes": ("split", "label"),
     "confusion": ("split", "label", "pred"),
     "eigenvalues": ("mode",),
+    "lowest_eigenvalues": ("lowest",),
     "class_directions": ("mode", "split", "label"),
     "steps": ("mode", "sign"),
     "class_responses": ("mode", "sign", "label"),
@@ -44,15 +45,26 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 """Small tables: the dimensions of their variables in addition to run and λ."""
 
-LARGE = {"eigenvectors": "eigenvectors", "gradients": "gradient", "weights": "weights"}
+LARGE = {
+    "eigenvectors": "eigenvectors",
+    "lowest_eigenvectors": "lowest_eigenvectors",
+    "gradients": "gradient",
+    "weights": "weights",
+}
 """Tables with one value per parameter, each with one variable."""
 
 KINDS = (*TABLES, *LARGE)
 
-_COLUMNS = {"eigenvalues": "eigenvalue"}
+_COLUMNS = {
+    "eigenvalues": "eigenvalue",
+    "lowest_eigenvalues": "eigenvalue",
+    "lowest_residual_norms": "residual_norm",
+    "lowest_converged": "converged",
+}
+"""The names of columns that differ from those of their variables."""
 _SAME_EVERYWHERE = frozenset({"status", "failure"})
 """Variables without information in the tables, which contain only complete grid points."""
-_FLAGS = frozenset({"converged"})
+_FLAGS = frozenset({"converged", "lowest_converged"})
 _LABELS = ("layer", "kind", "out_index", "in_index")
 _BYTES_PER_NUMBER = {"csv": 12.0, "parquet": 5.0}
 _BYTES_PER_PARAMETER = {"csv": 40.0, "parquet": 4.0}
@@ -73,7 +85,7 @@ def tidy_files(selection: PointSelection, kinds: Sequence[str], format: str, com
                 write=partial(_write_small, selection, TABLES[kind], names, format, compress),
             )
     texts = l2_texts(selection.ds[AXIS].values)
-    for kind in (kind for kind in LARGE if kind in kinds):
+    for kind in (kind for kind in LARGE if kind in kinds and LARGE[kind] in selection.ds):
         for point in selection.points_with(kind):
             size = selection.array(LARGE[kind], point).size
             yield File(
@@ -175,17 +187,21 @@ def _write_large(
 
 
 def _large_parts(selection: PointSelection, name: str, point: Point) -> Iterator[pl.DataFrame]:
-    """One variable at one grid point, in tables of P rows: run, λ, mode if it has one, labels of parameters, value."""
+    """One variable at one grid point, in tables of P rows: run, λ, number of the vector, labels of parameters, value.
+
+    The number of the vector is left out for variables with a single one.
+    """
     ds, array = selection.ds, selection.array(name, point)
     labels = pl.DataFrame({label: _parameter_label(ds, label) for label in _LABELS})
     known: dict[str, pl.Expr] = {
         "run": pl.lit(point.run.id, pl.Int32),
         "l2": pl.lit(point.l2, pl.Float64),
     }
-    modes = [int(mode) for mode in ds["mode"].values] if "mode" in array.dims else []
+    dim = next((str(dim) for dim in array.dims if dim != "param"), "")
+    modes = [int(mode) for mode in ds[dim].values] if dim else []
     for position in range(len(modes) or 1):
         if modes:
-            known["mode"] = pl.lit(modes[position], pl.Int32)
+            known[dim] = pl.lit(modes[position], pl.Int32)
         value = pl.Series(read(array[position] if modes else array)).fill_nan(None)
         yield labels.with_columns(**known, value=value).select(*known, *_LABELS, "value")
 

@@ -26,7 +26,7 @@ from hesstore.store.identity import identity_of
 from hesstore.store.import_origin import origin_of
 from hesstore.store.metadata import read_metadata
 from hesstore.store.places.location import local_path
-from hesstore.store.schema import SPLITS, Point, Run, Status
+from hesstore.store.schema import LOWEST, OUTERMOST, SPLITS, Point, Run, Status
 from hesstore.store.writing import SweepStore
 
 if TYPE_CHECKING:
@@ -40,13 +40,15 @@ if TYPE_CHECKING:
     from hesstore.linalg import SymmetricOperator
     from hesstore.linalg.eigenpairs import Which
     from hesstore.measure.metrics import SplitMetrics
+    from hesstore.store.schema import PairVariables
 
     Array = NDArray[np.float64]
 
 SAMPLE = 5
 """The default number of grid points that are computed again."""
 MODES = 4
-"""The number of eigenpairs whose residual norms are checked at each of them, evenly spaced among all k."""
+"""The number of eigenpairs whose residual norms are checked at each of them, evenly spaced among all k; likewise among
+the lowest."""
 FURTHER = 256
 """Maximum number of products of a search for missing eigenvalues, in addition to one for each stored eigenvector."""
 
@@ -164,7 +166,7 @@ def recheck(
     complete = _complete(store, {*avoid, *imported})
     chosen = [complete[index] for index in evenly_spaced(len(complete), sample)]
     settings = SpectrumSettings(config.k, config.which, config.slack, config.dtype)
-    found = Recheck(modes=min(MODES, config.k), settings=settings)
+    found = Recheck(modes=min(MODES, config.k) + min(MODES, config.lowest), settings=settings)
     for done, (run, index) in enumerate(chosen, start=1):
         l2 = float(store.l2[index])
         check = _Recalculation(experiment, settings, store, Point(run, index, l2))
@@ -254,23 +256,27 @@ class _Recalculation:
 
     def _of_spectrum(self) -> Iterator[str]:
         operator = self.experiment.hessian.at(self.theta, cache_bytes=self.experiment.sizes.cache_bytes)
-        eigenvalues = np.asarray(self.store.read("eigenvalues", self.run, self.index), np.float64)
-        there = np.flatnonzero(np.isfinite(eigenvalues))
-        vectors, known = self._tensor("eigenvectors")[there], eigenvalues[there]
-        rounding = RESIDUAL * self._scale(operator.matvec, float(np.abs(known).max()))
-        wrong = list(self._wrong_residuals(operator, known, vectors, rounding))
-        yield from wrong or self._missing_eigenvalues(operator, known, vectors, rounding)
+        eigenvalues, vectors = self._pairs(OUTERMOST)
+        rounding = RESIDUAL * self._scale(operator.matvec, float(np.abs(eigenvalues).max()))
+        kinds = (OUTERMOST, LOWEST) if self.experiment.config.lowest else (OUTERMOST,)
+        wrong = [line for names in kinds for line in self._wrong_residuals(operator, names, rounding)]
+        yield from wrong or self._missing_eigenvalues(operator, eigenvalues, vectors, rounding)
 
-    def _wrong_residuals(
-        self, operator: SymmetricOperator, eigenvalues: Array, vectors: Tensor, rounding: float
-    ) -> Iterator[str]:
-        residuals = self.store.read("residual_norm", self.run, self.index)
+    def _pairs(self, names: PairVariables) -> tuple[Array, Tensor]:
+        """The stored eigenvalues (n,) and eigenvectors (n, P) that the solver found."""
+        eigenvalues = np.asarray(self.store.read(names.eigenvalues, self.run, self.index), np.float64)
+        there = np.flatnonzero(np.isfinite(eigenvalues))
+        return eigenvalues[there], self._tensor(names.eigenvectors)[there]
+
+    def _wrong_residuals(self, operator: SymmetricOperator, names: PairVariables, rounding: float) -> Iterator[str]:
+        eigenvalues, vectors = self._pairs(names)
+        residuals = self.store.read(names.residual_norm, self.run, self.index)
         for mode in evenly_spaced(len(eigenvalues), MODES):
             vector, value, stored = vectors[mode], float(eigenvalues[mode]), float(residuals[mode])
             residual = float(torch.linalg.vector_norm(operator.matvec(vector) - value * vector, dtype=torch.float64))
             if not abs(residual - stored) <= rounding:
                 yield (
-                    f"eigenvectors: mode {mode} has residual norm {residual:.3g}, {stored:.3g} is stored "
+                    f"{names.eigenvectors}: mode {mode} has residual norm {residual:.3g}, {stored:.3g} is stored "
                     f"(they may differ by {rounding:.1g})"
                 )
 

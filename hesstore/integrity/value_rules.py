@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesstore.store.schema import BY_NAME, GEOMETRY, Status, promised_large, promised_small
+from hesstore.store.schema import BY_NAME, GEOMETRY, LOWEST, OUTERMOST, Status, promised_large, promised_small
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
+
+    from hesstore.store.schema import PairVariables
 
 ORTHONORMAL = 1e-3
 """The limit on the entries of |V Vᵀ − I| for stored eigenvectors; their float32 rounding causes about 1e-6."""
@@ -20,7 +22,7 @@ IDENTITY = 1e-6
 """The limit on the deviation of the stored ``class_identity_error`` from the one of the stored values."""
 
 _ROUNDING = 1e-5
-_SOME_MISSING = {"class_accuracy", "eigenvalues", "eigenvectors", "residual_norm"} | GEOMETRY
+_SOME_MISSING = {"class_accuracy", *OUTERMOST, *LOWEST} | GEOMETRY
 _SHARES = ("gradient_share", "class_gradient_share", "weights_share")
 _NOT_NEGATIVE = frozenset(
     {
@@ -54,13 +56,15 @@ def contradictions(
         elif value.dtype.kind == "f" and name.endswith("_seconds") and (value < 0).any():
             yield f"{name}: {value} is negative"
         elif BY_NAME[name].fill == -1 and (value < 0).any():
-            kind = "flags are not set" if name == "converged" else "counts are negative"
+            kind = "flags are not set" if BY_NAME[name].dtype == "i1" else "counts are negative"
             yield f"{name}: {_count(value < 0)} {kind}"
         elif BY_NAME[name].dtype == "string" and not str(value):
             yield f"{name}: is empty"
     yield from _of_fit(values, l2, float(attrs["penalty_scale"]))
     if status == Status.COMPLETE:
-        yield from _of_spectrum(values, str(identity["which"]))
+        yield from _of_eigenpairs(values, OUTERMOST, str(identity["which"]))
+        if LOWEST.eigenvalues in values:
+            yield from _of_eigenpairs(values, LOWEST, "SA")
         yield from _of_geometry(values, identity)
 
 
@@ -80,31 +84,32 @@ def _of_fit(values: Mapping[str, Any], l2: float, penalty_scale: float) -> Itera
         yield "penalty: does not match the weights"
 
 
-def _of_spectrum(values: Mapping[str, Any], which: str) -> Iterator[str]:
-    eigenvalues, vectors = np.asarray(values["eigenvalues"]), np.asarray(values["eigenvectors"])
-    # If the solver found fewer than k pairs, the others are NaN and flagged as not converged.
+def _of_eigenpairs(values: Mapping[str, Any], names: PairVariables, which: str) -> Iterator[str]:
+    eigenvalues, vectors = np.asarray(values[names.eigenvalues]), np.asarray(values[names.eigenvectors])
+    # If the solver found fewer pairs than it was asked for, the others are NaN and flagged as not converged.
     there = np.isfinite(eigenvalues)
     found = int(there.sum())
     if not there[:found].all() or not found:
-        yield f"eigenvalues: {len(there) - found} of {len(there)} are missing"
+        yield f"{names.eigenvalues}: {len(there) - found} of {len(there)} are missing"
         return
     if np.isfinite(vectors).all(axis=1).tolist() != there.tolist():
-        yield "eigenvectors: are not finite where their eigenvalues are"
+        yield f"{names.eigenvectors}: are not finite where their eigenvalues are"
         return
-    if np.isfinite(values["residual_norm"]).tolist() != there.tolist():
-        yield "residual_norm: is not finite where the eigenvalues are"
-    elif (np.asarray(values["residual_norm"])[there] < 0).any():
-        yield "residual_norm: is negative"
-    if np.isnan(values["eigenvalue_bound"]):
-        yield "eigenvalue_bound: is missing"
-    if (np.asarray(values["converged"])[~there] > 0).any():
-        yield "converged: is set where an eigenvalue is missing"
+    residual_norm = np.asarray(values[names.residual_norm])
+    if np.isfinite(residual_norm).tolist() != there.tolist():
+        yield f"{names.residual_norm}: is not finite where the eigenvalues are"
+    elif (residual_norm[there] < 0).any():
+        yield f"{names.residual_norm}: is negative"
+    if np.isnan(values[names.bound]):
+        yield f"{names.bound}: is missing"
+    if (np.asarray(values[names.converged])[~there] > 0).any():
+        yield f"{names.converged}: is set where an eigenvalue is missing"
     if (np.diff(_distance(eigenvalues[there], which)) > 0).any():
-        yield f"eigenvalues: are not in the order of {which}"
+        yield f"{names.eigenvalues}: are not in the order of {which}"
     basis = vectors[there].astype(np.float64)
     excess = float(np.abs(basis @ basis.T - np.eye(found)).max())
     if excess > ORTHONORMAL:
-        yield f"eigenvectors: |V Vᵀ − I| is {excess:.2g}, above {ORTHONORMAL:g}"
+        yield f"{names.eigenvectors}: |V Vᵀ − I| is {excess:.2g}, above {ORTHONORMAL:g}"
 
 
 def _of_geometry(values: Mapping[str, Any], identity: Mapping[str, Any]) -> Iterator[str]:

@@ -46,13 +46,15 @@ def eigsh(
     generator: torch.Generator | None = None,
     eta: float = 1e-4,
     slack: float = 3e-3,
+    lowest: int = 0,
 ) -> EigenPairs:
     """The k eigenpairs at one end of the spectrum by ARPACK's restarted Lanczos, completed by a bound on further ones.
 
     ARPACK, like every Krylov method with one start vector, may skip copies of a multiple eigenvalue. So
     :func:`~hesstore.linalg.lanczos.lanczos` continues from its vectors: k products measure their residuals, and the
-    chains that follow add what is missing until the bound is close enough. The arguments are those of ``lanczos``, with
-    k < P. ARPACK counts ``max_matvecs`` in restarts; what it leaves of them is for the rest.
+    chains that follow add what is missing until the bound is close enough. The lowest pairs are found by ``lanczos``
+    alone. The arguments are those of ``lanczos``, with k < P. ARPACK counts ``max_matvecs`` in restarts; what it leaves
+    of them is for the rest.
 
     Raises
     ------
@@ -91,6 +93,15 @@ def eigsh(
     known = torch.from_numpy(np.ascontiguousarray(columns.T)).to(operator.device, operator.dtype)
     rest = max(max_matvecs - count, k)
     pairs = lanczos(
-        operator, k, which=which, tol=tol, max_matvecs=rest, generator=rng, eta=eta, slack=slack, known=known
+        operator,
+        k,
+        which=which,
+        tol=tol,
+        max_matvecs=rest,
+        generator=rng,
+        eta=eta,
+        slack=slack,
+        lowest=lowest,
+        known=known,
     )
     return replace(pairs, num_matvecs=count + pairs.num_matvecs, message=f"{said}; then {pairs.message}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hesstore.linalg.tridiagonal import empty
 from hesstore.linalg.vector_rows import VectorRows
 
 if TYPE_CHECKING:
@@ -48,21 +49,26 @@ class CopySearch:
         self._level, self._batch = 0, 2
 
     @property
-    def copies(self) -> tuple[Tensor, Tensor]:
+    def pairs(self) -> tuple[Tensor, Tensor]:
         """(n, P) the copies that were found, orthogonal to the known eigenvectors, and their products."""
         count = self._known + self.found
         return self._rows.vectors(count)[self._known :], self._rows.products(count)[self._known :]
 
+    @property
+    def values(self) -> Tensor:
+        """(n,) the eigenvalues of the copies, on the host in float64."""
+        return self._rows.quotients(self._known + self.found)[self._known :] if self.found else empty()
+
     def restart(self, vectors: Tensor, products: Tensor) -> None:
         """Forget the copies; the known eigenvectors are ``vectors`` (n, P) now."""
-        self._rows.replace(vectors, products)
+        self._rows.put(0, vectors, products)
         self._known, self.found = len(vectors), 0
         while self._eigenvectors:
             self.reject()
 
     def add(self, vectors: Tensor, products: Tensor) -> None:
         """Add eigenvectors (n, P) to the known ones, and ask for images of each."""
-        copies = [each.clone() for each in self.copies]
+        copies = [each.clone() for each in self.pairs]
         self._known = self._rows.append_independent(self._known, vectors, products)
         self.found = self._rows.append_independent(self._known, *copies) - self._known
         self._eigenvectors += vectors
@@ -83,7 +89,7 @@ class CopySearch:
 
     def accept(self, image: Tensor, product: Tensor) -> None:
         """Keep an image, which has turned out to be nearly an eigenvector."""
-        self._rows.replace_row(self._known + self.found, image, product)
+        self._rows.put(self._known + self.found, image[None], product[None])
         self.found += 1
 
     def reject(self) -> None:

@@ -44,6 +44,9 @@ class EigenPairs:
     bound : float
         No eigenvalue except the given ones lies beyond it, with the probability that the solver was asked for: none has
         |μ| > bound (``LM``), μ > bound (``LA``), or μ < bound (``SA``). Infinite if nothing is known.
+    lowest : EigenPairs, optional
+        The algebraically smallest eigenpairs, in ascending order, if the solver was asked for them. Their
+        ``num_matvecs`` are those that they took in addition; the ``num_matvecs`` of the whole include them.
     """
 
     eigenvalues: Tensor
@@ -53,19 +56,22 @@ class EigenPairs:
     num_matvecs: int
     message: str
     bound: float = math.inf
+    lowest: EigenPairs | None = None
 
 
-def tolerances(eigenvalues: Tensor, tol: float, dtype: torch.dtype, scale: float | None = None) -> Tensor:
+def tolerances(
+    eigenvalues: Tensor, tol: float, dtype: torch.dtype, scale: float | None = None, resolution: float = 0.0
+) -> Tensor:
     """The largest residual norm at which each pair counts as converged.
 
-    max(tol · |μᵢ|, tol · ε^⅔ |μ₁|, 16 ε |μ₁|), with the ε of ``dtype`` and |μ₁| = ``scale``, by default the largest
-    magnitude among ``eigenvalues``. It is relative where the eigenvalue is resolved, and absolute where the eigenvalue
-    is zero to rounding.
+    max(tol · |μᵢ|, tol · ``resolution``, tol · ε^⅔ |μ₁|, 16 ε |μ₁|), with the ε of ``dtype`` and |μ₁| = ``scale``, by
+    default the largest magnitude among ``eigenvalues``. It is relative where the eigenvalue is resolved, and absolute
+    where the eigenvalue is zero to rounding.
     """
     magnitudes = eigenvalues.abs()
     if scale is None:
         scale = float(magnitudes.max()) if len(magnitudes) else 0.0
-    return (tol * magnitudes).clamp_min(absolute_tolerance(tol, dtype, scale))
+    return (tol * magnitudes.clamp_min(resolution)).clamp_min(absolute_tolerance(tol, dtype, scale))
 
 
 def absolute_tolerance(tol: float, dtype: torch.dtype, scale: float) -> float:
@@ -101,6 +107,7 @@ def eigenpairs(
     num_matvecs: int,
     message: str,
     scale: float | None = None,
+    resolution: float = 0.0,
 ) -> EigenPairs:
     """The eigenpairs, in standard form, from nearly orthonormal Ritz vectors and their products with A.
 
@@ -110,7 +117,7 @@ def eigenpairs(
     ----------
     vectors, products : Tensor
         (k, P), V and A V, one vector in each row.
-    which, tol, num_matvecs, message, scale
+    which, tol, num_matvecs, message, scale, resolution
         As in :class:`EigenPairs` and :func:`tolerances`.
     """
     norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
@@ -127,7 +134,7 @@ def eigenpairs(
         eigenvalues=eigenvalues,
         eigenvectors=vectors[rank.to(vectors.device)],
         residual_norms=residual_norms,
-        converged=residual_norms <= tolerances(eigenvalues, tol, vectors.dtype, scale),
+        converged=residual_norms <= tolerances(eigenvalues, tol, vectors.dtype, scale, resolution),
         num_matvecs=num_matvecs,
         message=message,
     )

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from hesstore.linalg.both_ends import SearchAtBothEnds
 from hesstore.linalg.eigenpairs import EigenPairs, Which, order
-from hesstore.linalg.lanczos_search import Goal, LanczosSearch
+from hesstore.linalg.criteria import Goal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +45,7 @@ def lanczos(
     generator: torch.Generator | None = None,
     eta: float = 1e-4,
     slack: float = 3e-3,
+    lowest: int = 0,
     known: Tensor | None = None,
 ) -> EigenPairs:
     """The k outermost eigenpairs at one end of the spectrum, and a bound on further eigenvalues.
@@ -73,23 +75,26 @@ def lanczos(
         η: with probability at least 1 − η over the start vectors, no eigenvalue but those found lies beyond the bound.
     slack : float
         How far the bound may lie beyond the k-th eigenvalue, relative to its magnitude.
+    lowest : int
+        Number of algebraically smallest pairs to find in addition, up to P, as :attr:`EigenPairs.lowest`. The search
+        for them uses what is left of ``max_matvecs``, and at least ``lowest`` products.
     known : Tensor, optional
         (n, P) approximate eigenvectors to begin with, such as those of another solver or of a store.
 
     Raises
     ------
     ValueError
-        If k, ``max_matvecs`` or ``which`` is out of range.
+        If k, ``lowest``, ``max_matvecs`` or ``which`` is out of range.
     FloatingPointError
         If a product with A is NaN or infinite, or if A is not symmetric.
     """
-    _check_arguments(operator.size, k, which, max_matvecs)
+    _check_arguments(operator.size, k, lowest, which, max_matvecs)
     goal = Goal(k=k, which=which, tol=tol, max_matvecs=max_matvecs, eta=eta, slack=slack)
     rng = generator or torch.Generator().manual_seed(0)
-    search = LanczosSearch(operator, goal, rng, getattr(operator, "images", None), known)
-    while search.ending is None:
+    search = SearchAtBothEnds(operator, goal, rng, lowest, getattr(operator, "images", None), known)
+    while search.pairs is None:
         search.take(operator.matvec(search.wanted))
-    return search.result()
+    return search.pairs
 
 
 def lanczos_stack(
@@ -102,6 +107,7 @@ def lanczos_stack(
     generators: Sequence[torch.Generator],
     eta: float = 1e-4,
     slack: float = 3e-3,
+    lowest: int = 0,
 ) -> list[EigenPairs | FloatingPointError]:
     """The result of :func:`lanczos` for each of G matrices whose products are computed together.
 
@@ -112,7 +118,7 @@ def lanczos_stack(
     ----------
     operator : OperatorStack
         The matrices.
-    k, which, tol, max_matvecs, eta, slack
+    k, which, tol, max_matvecs, eta, slack, lowest
         As in :func:`lanczos`, the same for every matrix.
     generators : sequence of Generator
         One for each matrix.
@@ -127,7 +133,7 @@ def lanczos_stack(
     ValueError
         As in :func:`lanczos`, or if there are not G generators.
     """
-    _check_arguments(operator.size, k, which, max_matvecs)
+    _check_arguments(operator.size, k, lowest, which, max_matvecs)
     if len(generators) != operator.copies:
         raise ValueError(
             f"generators: {len(generators)} generators for {operator.copies} matrices: pass one for each matrix"
@@ -136,7 +142,8 @@ def lanczos_stack(
     results: dict[int, EigenPairs | FloatingPointError] = {}
     images = getattr(operator, "each_images", [None] * operator.copies)
     searches = {
-        row: LanczosSearch(operator, goal, *each) for row, each in enumerate(zip(generators, images, strict=True))
+        row: SearchAtBothEnds(operator, goal, generator, lowest, maps)
+        for row, (generator, maps) in enumerate(zip(generators, images, strict=True))
     }
     rows = list(searches)  # the matrices that the stack holds now, in its order
     nothing = torch.zeros(operator.size, dtype=operator.dtype, device=operator.device)
@@ -154,16 +161,18 @@ def lanczos_stack(
             except FloatingPointError as error:
                 results[row] = error
             else:
-                if search.ending is None:
+                if search.pairs is None:
                     continue
-                results[row] = search.result()
+                results[row] = search.pairs
             del searches[row]  # this frees its vectors
     return [results[row] for row in sorted(results)]
 
 
-def _check_arguments(size: int, k: int, which: Which, max_matvecs: int) -> None:
+def _check_arguments(size: int, k: int, lowest: int, which: Which, max_matvecs: int) -> None:
     if not 1 <= k <= size:
         raise ValueError(f"k: {k} must be between 1 and the operator's size {size}")
+    if not 0 <= lowest <= size:
+        raise ValueError(f"lowest: {lowest} must be between 0 and the operator's size {size}")
     if max_matvecs < k:
         raise ValueError(f"max_matvecs: {max_matvecs} is below k = {k}: raise max_matvecs or lower k")
     order(torch.zeros(0), which)  # raises on a bad name before any work

@@ -6,12 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.linalg.eigenpairs import order
-
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from hesstore.linalg.eigenpairs import Which
     from hesstore.linalg.operators import VectorSpace
 
 
@@ -50,10 +46,13 @@ class VectorRows:
             larger[:capacity] = getattr(self, name)
             setattr(self, name, larger)
 
-    def replace(self, vectors: Tensor, products: Tensor) -> None:
-        """Replace the rows from the first one on."""
-        self.reserve(len(vectors) + 1)
-        self._vectors[: len(vectors)], self._products[: len(vectors)] = vectors, products
+    def put(self, first: int, vectors: Tensor, products: Tensor | None = None) -> None:
+        """Put vectors (n, P), and their products if these are known, into the rows from ``first`` on."""
+        last = first + len(vectors)
+        self.reserve(last + 1)
+        self._vectors[first:last] = vectors
+        if products is not None:
+            self._products[first:last] = products
 
     def append_independent(self, count: int, vectors: Tensor, products: Tensor) -> int:
         """Append the component of each of ``vectors`` outside the first ``count`` rows; return the new count.
@@ -61,25 +60,26 @@ class VectorRows:
         Components shorter than :data:`INDEPENDENT` are left out.
         """
         for vector, product in zip(vectors, products, strict=True):
+            outside, product_outside = vector, product
             for _ in range(2):
-                overlap = self.vectors(count) @ vector
-                vector, product = vector - overlap @ self.vectors(count), product - overlap @ self.products(count)
-            length = torch.linalg.vector_norm(vector)
+                overlap = self.vectors(count) @ outside
+                outside = outside - overlap @ self.vectors(count)
+                product_outside = product_outside - overlap @ self.products(count)
+            length = torch.linalg.vector_norm(outside)
             if float(length) > INDEPENDENT:
-                self.replace_row(count, vector / length, product / length)
+                self.put(count, outside[None] / length, product_outside[None] / length)
                 count += 1
         return count
 
-    def replace_row(self, row: int, vector: Tensor, product: Tensor) -> None:
-        """Replace one row."""
-        self.reserve(row + 1)
-        self._vectors[row], self._products[row] = vector, product
-
-    def ritz_pairs(self, count: int, which: Which) -> None:
-        """Replace the first ``count`` rows by the Ritz vectors of A on their span, in the order of ``which``."""
+    def ritz_pairs(self, count: int) -> None:
+        """Replace the first ``count`` rows by the Ritz vectors of A on their span."""
         projection = (self.vectors(count) @ self.products(count).T).double()
-        values, mix = torch.linalg.eigh((projection + projection.T) / 2)
-        self.replace(*self.combine(mix.T[order(values, which)]))
+        mix = torch.linalg.eigh((projection + projection.T) / 2)[1]
+        self.put(0, *self.combine(mix.T))
+
+    def quotients(self, count: int) -> Tensor:
+        """(count,) v·Av of the first vectors, on the host in float64."""
+        return (self.vectors(count) * self.products(count)).sum(1, dtype=torch.float64).cpu()
 
     def orthogonalise(self, w: Tensor, count: int) -> Tensor:
         """Apply one pass of classical Gram–Schmidt to ``w`` against the first ``count`` vectors, in place."""
@@ -93,6 +93,15 @@ class VectorRows:
             w = self.orthogonalise(w, count)
             w /= torch.linalg.vector_norm(w)
         return w
+
+    def orthonormal(self, directions: Tensor, count: int) -> Tensor:
+        """Orthonormal vectors in the span of ``directions`` (n, P) that are orthogonal to the first ``count`` vectors."""
+        vectors = self.vectors(count)
+        directions = directions / torch.linalg.vector_norm(directions, dim=1, keepdim=True)
+        for _ in range(2):
+            directions = directions - (directions @ vectors.T) @ vectors
+            directions = torch.linalg.qr(directions.T)[0].T
+        return directions
 
     def combine(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         """Combinations of the first vectors, and their products, for ``coefficients`` (n, count)."""

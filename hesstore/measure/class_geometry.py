@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from hesstore import linalg
-from hesstore.curvature import ClassLosses, scalar_curvature
-from hesstore.measure import class_response
+from hesstore.curvature import ClassLosses, gradient, row_hits, row_losses, scalar_curvature
+from hesstore.measure.class_response import Steps, choose_steps
 from hesstore.store.schema import DENSITY_SCALE, density_grid
 
 if TYPE_CHECKING:
@@ -119,37 +119,38 @@ class ClassGeometry:
 
     def _directions(self, inputs: GridPointInputs) -> Values:
         """Slopes, curvatures and responses by class along each eigenvector."""
-        theta, pairs = inputs.theta, inputs.pairs
-        derivatives = [losses.along(theta, pairs.eigenvectors) for losses in self._hessian_losses]
-        shares = self._hessian_losses[0].shares
+        theta, vectors = inputs.theta, inputs.pairs.eigenvectors
+        steps = self._steps(inputs) if self.config.response else None
+        signed = vectors.new_empty(len(vectors), 0) if steps is None else steps.signed
+        train, test = self._hessian_losses
+        derivatives, loss_changes = train.along_with_steps(theta, vectors, signed, row_losses)
+        test_derivatives, accuracy_changes = test.along_with_steps(theta, vectors, signed, row_hits)
+        shares = train.shares
         occurs = shares > 0  # a class without rows has no mean loss
-        slope = derivatives[0].slope[:, occurs] @ shares[occurs]
-        curvature = (derivatives[0].curvature[:, occurs] @ shares[occurs]).cpu()
+        curvature = (derivatives.curvature[:, occurs] @ shares[occurs]).cpu()
         values: Values = {
-            "class_slope": _numpy(torch.stack([each.slope for each in derivatives], 1)),
-            "class_curvature": _numpy(torch.stack([each.curvature for each in derivatives], 1)),
-            "class_identity_error": _identity_error(curvature, pairs.eigenvalues),
+            "class_slope": _numpy(torch.stack([derivatives.slope, test_derivatives.slope], 1)),
+            "class_curvature": _numpy(torch.stack([derivatives.curvature, test_derivatives.curvature], 1)),
+            "class_identity_error": _identity_error(curvature, inputs.pairs.eigenvalues),
         }
-        return {**values, **self._responses(inputs, slope)}
+        if steps is not None:
+            values |= {
+                "class_response": _numpy(accuracy_changes),
+                "response_step": _numpy(steps.length),
+                "predicted_rise": _numpy(steps.predicted),
+                "measured_rise": _numpy(loss_changes[..., occurs] @ shares[occurs]),
+            }
+        return values
 
-    def _responses(self, inputs: GridPointInputs, slope: Tensor) -> Values:
-        """Responses to steps along ± each eigenvector; ``slope`` (k,) is that of E over the rows of H."""
-        theta, pairs, rise = inputs.theta, inputs.pairs, self.config.response
-        if not rise:
-            return {}
-        longest = max(1.0, _norm(theta))
-        steps = class_response.choose_steps(slope, pairs.eigenvalues.to(slope.device), rise, longest)
-        response = self._responder.respond(theta, pairs.eigenvectors, steps.length)
-        return {
-            "class_response": _numpy(response.accuracy),
-            "response_step": _numpy(steps.length),
-            "predicted_rise": _numpy(steps.predicted),
-            "measured_rise": _numpy(response.rise),
-        }
-
-    @cached_property
-    def _responder(self) -> class_response.Responder:
-        return class_response.Responder(self.model, self.rows, self.data.test, self.data.num_classes, self.chunk_rows)
+    def _steps(self, inputs: GridPointInputs) -> Steps:
+        """The steps along ± each eigenvector."""
+        theta, pairs = inputs.theta, inputs.pairs
+        train, _ = self._hessian_losses
+        has_all_rows = train is self._split_losses[0]
+        slope = inputs.gradient if has_all_rows else gradient(self.model, theta, *self.rows, self.chunk_rows)
+        slope = slope.to(torch.float64)
+        slopes = torch.stack([v.to(torch.float64) @ slope for v in pairs.eigenvectors])
+        return choose_steps(slopes, pairs.eigenvalues.to(slope.device), self.config.response, max(1.0, _norm(theta)))
 
     # -- gradients ----------------------------------------------------------------------------------------
 
@@ -165,8 +166,10 @@ class ClassGeometry:
         test_gradient = shares[occurs].to(theta.dtype) @ by_class[1][occurs]
         objective = inputs.gradient + inputs.shift * theta
         vectors = torch.stack([inputs.gradient, test_gradient, theta, objective, *by_class[0], *by_class[1]])
-        norms, within = _norms_and_shares(vectors, inputs.pairs)
-        cosines = np.stack([_cosines(rows) for rows in by_class])
+        lengths = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
+        units = vectors.div_(lengths.to(vectors.dtype)[:, None])  # NaN for a zero vector
+        norms, within = _numpy(lengths), _numpy(_shares_of_span(units, inputs.pairs))
+        cosines = np.stack([_numpy(rows @ rows.T).clip(-1, 1) for rows in torch.split(units[4:], classes)])
         return {
             "gradient_norm": norms[:2],
             "gradient_share": within[:2],
@@ -229,19 +232,8 @@ def _identity_error(curvature: Tensor, eigenvalues: Tensor) -> float:
     return float(deviation / scale) if scale else float(deviation)
 
 
-def _norms_and_shares(vectors: Tensor, pairs: EigenPairs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The norm ‖u‖ and the share ‖V u‖²/‖u‖² of each of n vectors (n, P), each (n,).
-
-    The rows of V are the eigenvectors that were found. The share of a zero vector is NaN.
-    """
-    basis = pairs.eigenvectors[pairs.eigenvalues.isfinite().to(vectors.device)]
-    norms = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
-    units = vectors / norms.to(vectors.dtype)[:, None]  # because squares of small vectors would underflow
-    shares = (units @ basis.T).to(torch.float64).square().sum(1)
-    return _numpy(norms), _numpy(shares)
-
-
-def _cosines(rows: Tensor) -> NDArray[np.float64]:
-    """(n, n) cosines between n vectors (n, P); NaN for a zero vector and for a vector of NaN."""
-    units = torch.nn.functional.normalize(rows, dim=1, eps=0.0)
-    return _numpy(units @ units.T).clip(-1, 1)
+def _shares_of_span(units: Tensor, pairs: EigenPairs) -> Tensor:
+    """(n,) the shares ‖V u‖² of n unit vectors u (n, P), where the rows of V are the eigenvectors that were found."""
+    found = pairs.eigenvalues.isfinite().to(units.device)
+    components = (units @ pairs.eigenvectors.T).to(torch.float64)
+    return torch.where(found, components, 0.0).square().sum(1)

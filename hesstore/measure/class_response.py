@@ -5,22 +5,14 @@ The length of each step is chosen so that the training loss rises by a given amo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import nn
 
-from hesstore.autodiff import trace_value
-from hesstore.curvature.row_chunks import split_into_chunks
 from hesstore.store.schema import SIGNS
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from hesstore.autodiff import ValueProgram
-    from hesstore.problem.models import FlatModel
 
 
 class Steps(NamedTuple):
@@ -36,6 +28,11 @@ class Steps(NamedTuple):
 
     length: Tensor
     predicted: Tensor
+
+    @property
+    def signed(self) -> Tensor:
+        """(m, 2) float64: −ε and +ε, the lengths along v."""
+        return _signed(self.length)
 
 
 def choose_steps(slope: Tensor, curvature: Tensor, rise: float, longest: float) -> Steps:
@@ -53,7 +50,7 @@ def choose_steps(slope: Tensor, curvature: Tensor, rise: float, longest: float) 
     longest : float
         The maximum length of a step.
     """
-    s = slope[:, None] * torch.tensor(SIGNS, dtype=slope.dtype, device=slope.device)
+    s = _signed(slope[:, None])
     mu = curvature[:, None]
     root = (s.square() + 2 * mu * rise).sqrt()  # NaN where the model never rises by so much
     rising = 2 * rise / (s + root)
@@ -64,89 +61,6 @@ def choose_steps(slope: Tensor, curvature: Tensor, rise: float, longest: float) 
     return Steps(length, s * length + 0.5 * mu * length.square())
 
 
-class Response(NamedTuple):
-    """The effect of steps, compared with no step.
-
-    Attributes
-    ----------
-    accuracy : Tensor
-        (m, 2, C) the change of the accuracy of each class on the test rows.
-    rise : Tensor
-        (m, 2) the change of the mean loss over the training rows, nat.
-    """
-
-    accuracy: Tensor
-    rise: Tensor
-
-
-@dataclass(frozen=True)
-class Responder:
-    """Measures class responses.
-
-    Parameters
-    ----------
-    model : FlatModel
-        The network.
-    train, test : (Tensor, Tensor)
-        Inputs and labels of each split.
-    num_classes : int
-        C, the number of classes.
-    chunk_rows : int
-        Maximum number of rows per pass through the network.
-    """
-
-    model: FlatModel
-    train: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
-    num_classes: int
-    chunk_rows: int
-    _programs: dict[int, ValueProgram] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @torch.no_grad()
-    def respond(self, theta: Tensor, directions: Tensor, lengths: Tensor) -> Response:
-        """Measure the responses at ``theta`` (P,) to steps along − and + each row of ``directions`` (m, P).
-
-        ``lengths`` (m, 2) has the lengths of the steps. Where a length is NaN, the response is NaN.
-        """
-        loss, hits = self._loss(theta), self._hits(theta)
-        counts = torch.bincount(self.test[1], minlength=self.num_classes)
-        accuracy, rise = [], []
-        for v, pair in zip(directions, lengths, strict=True):
-            for sign, length in zip(SIGNS, pair, strict=True):
-                moved = torch.addcmul(theta, v, (sign * length).to(theta.dtype))
-                rise.append(self._loss(moved) - loss)
-                accuracy.append((self._hits(moved) - hits) / counts)
-        shape = (len(directions), len(SIGNS))
-        changes = torch.stack(accuracy).reshape(*shape, self.num_classes)
-        taken = lengths.isfinite()[..., None]  # needed because argmax returns a class for NaN logits too
-        return Response(torch.where(taken, changes, torch.nan), torch.stack(rise).reshape(shape))
-
-    def _loss(self, theta: Tensor) -> Tensor:
-        """E over the training rows, float64."""
-        total = torch.zeros((), dtype=torch.float64, device=theta.device)
-        for program, inputs, labels in self._train_chunks:
-            losses = nn.functional.cross_entropy(program.value(theta, *inputs), labels, reduction="none")
-            total += losses.sum(dtype=torch.float64)
-        return total / len(self.train[1])
-
-    def _hits(self, theta: Tensor) -> Tensor:
-        """(C,) the number of test rows of each class that are classified correctly, float64."""
-        total = torch.zeros(self.num_classes, dtype=torch.float64, device=theta.device)
-        for program, inputs, labels in self._test_chunks:
-            correct = program.value(theta, *inputs).argmax(1) == labels
-            total += correct.to(torch.float64) @ nn.functional.one_hot(labels, self.num_classes).to(torch.float64)
-        return total
-
-    @cached_property
-    def _train_chunks(self) -> list[tuple[ValueProgram, tuple[Tensor, ...], Tensor]]:
-        return self._chunks(*self.train)
-
-    @cached_property
-    def _test_chunks(self) -> list[tuple[ValueProgram, tuple[Tensor, ...], Tensor]]:
-        return self._chunks(*self.test)
-
-    def _chunks(self, x: Tensor, y: Tensor) -> list[tuple[ValueProgram, tuple[Tensor, ...], Tensor]]:
-        theta = self.model.theta().to(x)
-        return split_into_chunks(
-            lambda rows, _: trace_value(self.model.logits, theta, rows), x, y, self.chunk_rows, self._programs
-        )
+def _signed(values: Tensor) -> Tensor:
+    """``values`` (m, 1 or 2), multiplied by the sign of each step."""
+    return values * torch.tensor(SIGNS, dtype=values.dtype, device=values.device)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
 
-from hesstore.analysis.selection import complete_variables, evenly_spaced, l2_position
+from hesstore.analysis.selection import complete_variables, evenly_spaced, l2_position, penalty_shift
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
 from hesstore.plots.lost_classes import mark_lost_classes
 from hesstore.plots.run_data import class_names, lost_at, run_name
-from hesstore.store.schema import AXIS, DENSITY_SCALE
+from hesstore.store.schema import AXIS, DENSITY_SCALE, LOWEST
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,8 +31,9 @@ _LOWEST = 1e-9
 def spectrum(ds: xr.Dataset, run: int = 0, *, shift: bool = False) -> Figure:
     """Draw the magnitudes of the stored eigenvalues against λ on a logarithmic axis; negative ones are open squares.
 
-    The line is the curvature of the penalty, 2cλ: where an open square lies above it, the objective has a direction of
-    negative curvature. The names above the axes mark the λ at which classes are lost.
+    The line is the curvature of the penalty, 2cλ: where an open symbol lies above it, the objective has a direction of
+    negative curvature. Triangles are the smallest eigenvalue, if the store has ``lowest_eigenvalues``. The names above
+    the axes mark the λ at which classes are lost.
 
     Parameters
     ----------
@@ -58,10 +59,15 @@ def spectrum(ds: xr.Dataset, run: int = 0, *, shift: bool = False) -> Figure:
 
 def draw_spectrum(axes: Axes, ds: xr.Dataset, run: int, *, shift: bool) -> None:
     """Draw the axes of :func:`spectrum`."""
-    part = complete_variables(ds, run, "eigenvalues").load()
-    l2, penalty = part[AXIS].values, 2 * _penalty_scale(ds) * part[AXIS].values
-    values = part["eigenvalues"].transpose(AXIS, "mode").values + (penalty[:, None] if shift else 0)
-    _draw_signs(axes, np.broadcast_to(l2[:, None], values.shape), values)
+    lowest = [LOWEST.eigenvalues] if LOWEST.eigenvalues in ds else []
+    part = complete_variables(ds, run, "eigenvalues", *lowest).load()
+    l2, penalty = part[AXIS].values, penalty_shift(part).values
+    raised = penalty[:, None] if shift else np.zeros((len(l2), 1))
+    values = part["eigenvalues"].transpose(AXIS, "mode").values + raised
+    _draw_signs(axes, np.broadcast_to(l2[:, None], values.shape), values, _ALL)
+    if lowest:
+        smallest = (part[LOWEST.eigenvalues].transpose(AXIS, "lowest").values + raised)[:, 0]
+        _draw_signs(axes, l2, smallest, _SMALLEST)
     axes.plot(l2, np.where(penalty > 0, penalty, np.nan), color=style.INK, linestyle="--", label="penalty, 2cλ")
     style.set_up_l2_axes(axes)
     name = "objective" if shift else "mean training loss"
@@ -69,30 +75,38 @@ def draw_spectrum(axes: Axes, ds: xr.Dataset, run: int, *, shift: bool) -> None:
     style.draw_legend(axes)
 
 
-def _draw_signs(axes: Axes, l2: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+class _Symbol(NamedTuple):
+    """How eigenvalues of one sign are drawn; negative ones are open."""
+
+    label: str
+    marker: str
+    colour: str
+
+
+_ALL = _Symbol("positive", "o", style.COLOURS[0]), _Symbol("negative", "s", style.COLOURS[2])
+_SMALLEST = (
+    _Symbol("smallest, positive", "^", style.COLOURS[1]),
+    _Symbol("smallest, negative", "v", style.COLOURS[1]),
+)
+
+
+def _draw_signs(
+    axes: Axes, l2: NDArray[np.float64], values: NDArray[np.float64], symbols: tuple[_Symbol, _Symbol]
+) -> None:
     size = 13 if len(l2) <= style.DENSE_GRID else 6 if len(l2) <= 150 else 2.5
-    for chosen, face, edge, marker, label in (
-        (values > 0, style.COLOURS[0], style.COLOURS[0], "o", "positive"),
-        (values < 0, "none", style.COLOURS[2], "s", "negative"),
-    ):
+    for chosen, symbol, is_open in ((values > 0, symbols[0], False), (values < 0, symbols[1], True)):
         if chosen.any():
             axes.scatter(
                 l2[chosen],
                 np.abs(values[chosen]),
                 s=size,
-                marker=marker,
-                facecolors=face,
-                edgecolors=edge,
+                marker=symbol.marker,
+                facecolors="none" if is_open else symbol.colour,
+                edgecolors=symbol.colour,
                 linewidths=0.6,
-                label=label,
+                label=symbol.label,
                 rasterized=bool(chosen.sum() > style.RASTERISE_ABOVE),
             )
-
-
-def _penalty_scale(ds: xr.Dataset) -> float:
-    if "penalty_scale" not in ds.attrs:
-        raise AnalysisError("the Dataset has no attribute penalty_scale: pass a whole store")
-    return float(ds.attrs["penalty_scale"])
 
 
 @style.in_style

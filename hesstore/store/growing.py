@@ -45,7 +45,7 @@ def check_growing(store: SweepStore, wanted: Mapping[str, Any]) -> None:
     Raises
     ------
     ConfigMismatchError
-        If another setting differs, or k is lower.
+        If another setting differs, or ``k`` or ``lowest`` is smaller.
     StoreError
         If the store was imported.
     """
@@ -56,11 +56,13 @@ def check_growing(store: SweepStore, wanted: Mapping[str, Any]) -> None:
         raise ConfigMismatchError(
             f"{path}: cannot grow into a config with other fits: {describe(others)}: give another path", others
         )
-    if wanted["k"] < stored["k"]:
-        raise ConfigMismatchError(
-            f"{path}: has k = {stored['k']}, which k = {wanted['k']} would reduce: give at least {stored['k']}",
-            {"k": (str(stored["k"]), str(wanted["k"]))},
-        )
+    for name in ("k", "lowest"):
+        before, after = stored.get(name, 0), wanted.get(name, 0)
+        if after < before:
+            raise ConfigMismatchError(
+                f"{path}: has {name} = {before}, which {name} = {after} would reduce: give at least {before}",
+                {name: (str(before), str(after))},
+            )
 
 
 def grow_store(old: SweepStore, spec: StoreSpec) -> SweepStore:

@@ -72,6 +72,23 @@ class Point:
     l2: float
 
 
+class PairVariables(NamedTuple):
+    """The names of the variables that hold a set of eigenpairs."""
+
+    eigenvalues: str
+    eigenvectors: str
+    residual_norm: str
+    converged: str
+    bound: str
+
+
+OUTERMOST = PairVariables("eigenvalues", "eigenvectors", "residual_norm", "converged", "eigenvalue_bound")
+"""The k eigenpairs at the end of the spectrum that the setting ``which`` names."""
+LOWEST = PairVariables(
+    *("lowest_eigenvalues", "lowest_eigenvectors", "lowest_residual_norms", "lowest_converged", "lowest_bound")
+)
+"""The algebraically smallest eigenpairs, as many as the setting ``lowest`` asks for."""
+
 _NAN = math.nan
 _RL = ("run", AXIS)
 _SL = ("split", "label")
@@ -153,35 +170,39 @@ _GEOMETRY = (
         by_l2=True,
     ),
 )
+
+
+def _eigenpairs(names: PairVariables, dim: str, setting: str, eigenvalue: str, beyond: str) -> tuple[Variable, ...]:
+    """The variables of a set of eigenpairs along ``dim``."""
+    shift = "the objective's Hessian has the same eigenvectors and eigenvalues mu + 2 * penalty_scale * l2"
+    flags = {"flag_values": [0, 1], "flag_meanings": "no yes"}
+    bound = "no eigenvalue except the given ones lies beyond it, with probability 1 - eta"
+    within = "whether the residual norm is within the tolerance"
+    dims = (*_RL, dim)
+    return (
+        Variable(names.eigenvalues, dims, "f8", _NAN, eigenvalue, "nat", {"comment": shift}, setting),
+        Variable(names.residual_norm, dims, "f8", _NAN, "2-norm of H v - mu v", "nat", setting=setting),
+        Variable(names.bound, _RL, "f8", _NAN, bound, "nat", {"comment": beyond}, setting),
+        Variable(names.converged, dims, "i1", -1, within, attrs=flags, setting=setting),
+        Variable(names.eigenvectors, (*dims, "param"), "f4", _NAN, "unit eigenvector of the Hessian", setting=setting),
+    )
+
+
 VARIABLES = (
-    Variable(
-        "eigenvalues",
-        (*_RL, "mode"),
-        "f8",
-        _NAN,
+    *_eigenpairs(
+        OUTERMOST,
+        "mode",
+        "",
         "eigenvalue of the Hessian of the mean training loss",
-        "nat",
-        {"comment": "the objective's Hessian has the same eigenvectors and eigenvalues mu + 2 * penalty_scale * l2"},
+        "of |mu| for the largest magnitudes (LM), of mu for the largest (LA) or smallest (SA) eigenvalues",
     ),
-    Variable("residual_norm", (*_RL, "mode"), "f8", _NAN, "2-norm of H v - mu v", "nat"),
-    Variable(
-        "eigenvalue_bound",
-        _RL,
-        "f8",
-        _NAN,
-        "no eigenvalue except the given ones lies beyond it, with probability 1 - eta",
-        "nat",
-        {"comment": "of |mu| for the largest magnitudes (LM), of mu for the largest (LA) or smallest (SA) eigenvalues"},
+    *_eigenpairs(
+        LOWEST,
+        "lowest",
+        "lowest",
+        "algebraically smallest eigenvalue of the Hessian of the mean training loss",
+        "no eigenvalue except those of lowest_eigenvalues is smaller",
     ),
-    Variable(
-        "converged",
-        (*_RL, "mode"),
-        "i1",
-        -1,
-        "whether the residual norm is within the tolerance",
-        attrs={"flag_values": [0, 1], "flag_meanings": "no yes"},
-    ),
-    Variable("eigenvectors", (*_RL, "mode", "param"), "f4", _NAN, "unit eigenvector of the Hessian"),
     Variable("gradient", (*_RL, "param"), "f4", _NAN, "gradient of the mean training loss, without the penalty", "nat"),
     Variable("weights", (*_RL, "param"), "f4", _NAN, "trained parameter"),
     Variable("loss", (*_RL, "split"), "f8", _NAN, "mean cross-entropy, without the penalty", "nat"),
@@ -222,7 +243,7 @@ BY_NAME = {variable.name: variable for variable in VARIABLES}
 _LARGE_AT = {
     Status.FITTED: ("weights",),
     Status.COMPLETE: (
-        *("weights", "gradient", "eigenvectors"),
+        *("weights", "gradient", "eigenvectors", "lowest_eigenvectors"),
         *(variable.name for variable in _GEOMETRY if variable.is_large),
     ),
 }
@@ -235,6 +256,7 @@ _SMALL_AT = {
         "residual_norm",
         "eigenvalue_bound",
         "converged",
+        *("lowest_eigenvalues", "lowest_residual_norms", "lowest_bound", "lowest_converged"),
         "matvecs",
         "analysis_seconds",
         "solver_message",
@@ -253,6 +275,7 @@ COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
     "run": {"long_name": "run: one pass along the grid"},
     AXIS: {"long_name": "L2 regularisation strength λ"},
     "mode": {"long_name": "eigenpair, in the solver's order"},
+    "lowest": {"long_name": "lowest eigenpair, in ascending order"},
     "split": {"long_name": "part of the data", **TEXT},
     "label": {"long_name": "true class"},
     "pred": {"long_name": "predicted class"},
@@ -272,8 +295,8 @@ GRID_SETTINGS = frozenset({"l2", "seeds", "direction"})
 
 SPECTRUM_SETTINGS = frozenset(
     {
-        *("k", "which", "solver", "tol", "max_matvecs", "slack", "eta", "hessian_samples", "response"),
-        *("probes", "density", "density_probes", "density_steps", "density_width"),
+        *("k", "which", "lowest", "solver", "tol", "max_matvecs", "slack", "eta", "hessian_samples"),
+        *("response", "probes", "density", "density_probes", "density_steps", "density_width"),
     }
 )
 """The settings whose change requires new analyses, but no new fits."""
@@ -287,7 +310,7 @@ def variables(identity: Mapping[str, Any]) -> tuple[Variable, ...]:
 def coordinate_names(identity: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the coordinates of such a store: those of its variables' dimensions, and their labels."""
     dims = {dim for variable in variables(identity) for dim in variable.dims}
-    return tuple(name for name in COORDINATE_ATTRS if name not in {"sign", "mu"} - dims)
+    return tuple(name for name in COORDINATE_ATTRS if name not in {"lowest", "sign", "mu"} - dims)
 
 
 def promised_large(identity: Mapping[str, Any], status: Status) -> tuple[str, ...]:
@@ -347,6 +370,7 @@ class StoreSpec:
             "run": len(self.runs),
             AXIS: len(self.l2),
             "mode": self.k,
+            "lowest": int(self.identity.get("lowest", 0)),
             "param": len(self.param_coords["layer"]),
             "split": len(SPLITS),
             "label": self.num_classes,

@@ -98,6 +98,7 @@ def coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any
         "run": (("run",), np.array([run.id for run in spec.runs], dtype=np.int32)),
         AXIS: ((AXIS,), np.array(spec.l2, dtype=np.float64)),
         "mode": (("mode",), np.arange(spec.k, dtype=np.int32)),
+        "lowest": (("lowest",), np.arange(spec.sizes["lowest"], dtype=np.int32)),
         "split": (("split",), np.array(SPLITS, dtype=object)),
         "label": (("label",), classes),
         "pred": (("pred",), classes),

@@ -88,6 +88,6 @@ class Variable:
 
     def shards(self, sizes: Mapping[str, int]) -> tuple[int, ...] | None:
         """Return the shape of a shard, one grid point, for a variable that has several chunks per grid point."""
-        if not (self._of_parameters and "mode" in self.dims):
+        if not (self._of_parameters and len(self.dims) > 3):
             return None
         return (1, 1, *(sizes[dim] for dim in self.dims[2:]))

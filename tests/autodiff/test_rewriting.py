@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
-from hesstore.autodiff import trace_gradient, trace_second_order, trace_tangent, trace_value
+from hesstore.autodiff import trace_gradient, trace_line, trace_tangent
 from hesstore.autodiff.constant_columns import VaryingColumns, leave_out_constant_columns
 from hesstore.autodiff.graph_split import split_graph
 from hesstore.autodiff.simplify import dependents, drop_copies, simplify
 from hesstore.autodiff.tracing import trace_graph
+from hesstore.problem.models import FlatModel
+from tests.support import toy
 from tests.support.random_programs import PARAMETERS, STEPS, Program, inputs, programs
 
 few = settings(max_examples=3, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 Inputs = tuple[Tensor, Tensor, Tensor]
+aten = torch.ops.aten
 
 EVERY_STEP = Program(tuple((name, 3, 1) for name in STEPS))
 SOME_INPUTS = (
@@ -76,7 +80,7 @@ def test_dropping_copies(program: Program, given_inputs: Inputs) -> None:
 @given(programs(), inputs())
 def test_simplifying(program: Program, given_inputs: Inputs) -> None:
     graph, derivative = tangent_graph(program, *given_inputs)
-    simplify(graph, placeholders(graph)[-1])
+    simplify(graph, {placeholders(graph)[-1]})
     v = direction(0)
     assert_equal_to_rounding(as_module(graph)(*given_inputs, v), derivative(*given_inputs, v))
 
@@ -101,7 +105,7 @@ def test_splitting(program: Program, given_inputs: Inputs, late_input: int) -> N
     """At any input; the early part does not see the late input."""
     graph, derivative = tangent_graph(program, *given_inputs)
     arguments = [*given_inputs, direction(0)]
-    early, late = split_graph(graph, dependents(graph, placeholders(graph)[late_input]))
+    early, late = split_graph(graph, dependents(graph, {placeholders(graph)[late_input]}))
     others = [argument for index, argument in enumerate(arguments) if index != late_input]
     shared = early(*others)
     for argument in (arguments[late_input], arguments[late_input] * 2):  # what is shared serves again
@@ -144,31 +148,76 @@ def test_gradient_programs(program: Program, given_inputs: Inputs) -> None:
 
 
 @few
-@given(programs(), inputs())
-def test_value_programs(program: Program, given_inputs: Inputs) -> None:
-    theta, x, _ = given_inputs
-    traced = trace_value(program.rows, theta, x)
-    assert_equal_to_rounding(traced.value(theta, *traced.inputs(x)), program.rows(theta, x))
-
-
-@few
-@given(programs(), inputs())
-def test_second_order_programs(program: Program, given_inputs: Inputs) -> None:
-    """The value and both derivatives along v, against double backward."""
+@example(EVERY_STEP, SOME_INPUTS, 0)
+@given(programs(), inputs(), st.integers(0, 9))
+def test_line_programs(program: Program, given_inputs: Inputs, seed: int) -> None:
+    """Values along several lines, and derivatives against double backward, at the θ of the trace and at another."""
     theta, x, y = given_inputs
 
-    def stack(value: Tensor, first: Tensor, second: Tensor, y: Tensor) -> Tensor:
-        return torch.stack([value * y, first * y, second * y])
+    def dots(value: Tensor, first: Tensor, second: Tensor, y: Tensor) -> Tensor:
+        return torch.stack([(torch.sin(value) * each).sum(1) * y for each in (value, first, second)])
 
-    traced = trace_second_order(program.rows, stack, theta, x, y)
-    v = direction(0)
-    found = traced.tangent(v, *traced.primal(theta, *traced.inputs(x), y))
-    expected = []
-    for row in range(len(x)):
-        point = theta.clone().requires_grad_()
-        value = program.rows(point, x)[row] + 0 * point.sum().square()  # which has derivatives in any case
-        (gradient,) = torch.autograd.grad(value, point, create_graph=True)
-        first = gradient @ v
-        (product,) = torch.autograd.grad(first, point)
-        expected.append(torch.stack([value.detach(), first.detach(), product @ v]) * y[row])
-    assert_equal_to_rounding(found, torch.stack(expected, 1))
+    traced = trace_line(program.matrix, dots, theta, x, y)
+    for point in (theta, theta.flip(0)):
+        lines = traced.through(point, traced.inputs(x), y)
+        for v in (direction(seed), direction(seed + 1), direction(seed)):
+            line = lines.along(v)
+            expected = [_derivatives_of_row(program, point, x, v, row) * y[row] for row in range(len(x))]
+            assert_equal_to_rounding(line.derivatives(), torch.stack(expected, 1))
+            for t in (0.5, -2.0):
+                assert_equal_to_rounding(line.value(t), program.matrix(point + t * v, x))
+        assert_equal_to_rounding(lines.value(), program.matrix(point, x))
+
+
+def _derivatives_of_row(program: Program, theta: Tensor, x: Tensor, v: Tensor, row: int) -> Tensor:
+    """(3,) the dot products of one row of sin f(θ, x) with that row of f and of its derivatives along ``v``."""
+    point = theta.clone().requires_grad_()
+    weights = torch.sin(program.matrix(theta, x)[row])
+    value = weights @ program.matrix(point, x)[row] + 0 * point.sum().square()  # which has derivatives in any case
+    (gradient,) = torch.autograd.grad(value, point, create_graph=True)
+    first = gradient @ v
+    (product,) = torch.autograd.grad(first, point)
+    return torch.stack([value.detach(), first.detach(), product @ v])
+
+
+@pytest.mark.parametrize(
+    "module",
+    [toy.SmoothCNN(3), nn.Sequential(nn.Linear(64, 5), nn.Sigmoid(), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))],
+    ids=["cnn", "mlp"],
+)
+def test_what_a_line_costs(module: nn.Module) -> None:
+    """A value needs no product with the rows; derivatives need three products for each later layer.
+
+    These are h′W, hV and h′V; h″W is moved to the primal part.
+    """
+    model = FlatModel(module.double())
+    x, y = torch.randn(50, 64, dtype=torch.float64), torch.arange(50) % 3
+    traced = trace_line(model.logits, _curvature, model.theta(), x, y)
+    layers = sum(isinstance(each, (nn.Linear, nn.Conv2d)) for each in module.modules())
+    assert all(traced.moves)
+    assert _products(traced.value) == layers - 1
+    assert _products(traced.tangent) == 3 * (layers - 1)
+
+
+def _curvature(value: Tensor, first: Tensor, second: Tensor, y: Tensor) -> Tensor:
+    return first.square().sum(1) + (torch.sin(value) * second).sum(1)
+
+
+def _products(module: fx.GraphModule) -> int:
+    products = {aten.mm.default, aten.addmm.default, aten.addmm_.default, aten.convolution.default}
+    return sum(node.target in products for node in module.graph.nodes)
+
+
+def test_what_does_not_depend_on_the_parameters_is_computed_once() -> None:
+    fixed, x = torch.randn(5, 4), torch.randn(7, 5)
+
+    def features(theta: Tensor, x: Tensor) -> Tensor:
+        return torch.sigmoid(torch.tanh(x @ fixed) @ theta.view(4, 3))
+
+    traced = trace_line(features, _curvature, torch.randn(12), x, torch.zeros(7))
+    parts = (traced.constants, traced.linear, traced.value)
+    assert [any(node.target is aten.tanh.default for node in part.graph.nodes) for part in parts] == [
+        True,
+        False,
+        False,
+    ]

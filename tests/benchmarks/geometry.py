@@ -6,16 +6,16 @@ Slopes and curvatures are also computed by nested forward differentiation, for c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from hesstore.curvature import ClassLosses, Hessian, HessianOperator, gradient
+from hesstore.curvature import ClassLosses, Hessian, HessianOperator, gradient, row_hits, row_losses
 from hesstore.linalg import EigenPairs, lanczos, lanczos_quadrature, moments
-from hesstore.measure.class_response import Responder, choose_steps
+from hesstore.measure.class_response import choose_steps
 from tests.benchmarks.accuracy import relative_error
 from tests.benchmarks.digit_problem import TEST_ROWS, Problem, digits, normalised, trained
 from tests.benchmarks.result_tables import Table, progress
@@ -47,20 +47,20 @@ class TimedParts:
         return ClassLosses(self.problem.model, self.problem.x, self.problem.y, CLASSES, CHUNK_ROWS)
 
     @cached_property
-    def responder(self) -> Responder:
-        """hesstore's class responses, on the training rows and on as many other rows as the test set has."""
-        problem, few = self.problem, digits(TEST_ROWS)
-        test = torch.from_numpy(normalised(few.images)), torch.from_numpy(few.labels)
-        rows = problem.x, problem.y
-        return Responder(problem.model, rows, (test[0].to(rows[0]), test[1].to(rows[1])), CLASSES, CHUNK_ROWS)
+    def test_losses(self) -> ClassLosses:
+        """The same for as many other rows as the test set has."""
+        few = digits(TEST_ROWS)
+        x, y = torch.from_numpy(normalised(few.images)), torch.from_numpy(few.labels)
+        return replace(self.losses, x=x.to(self.problem.x), y=y.to(self.problem.y))
 
     def product(self) -> Tensor:
         """Return one Hessian product."""
         return self.operator.matvec(self.pairs.eigenvectors[0])
 
     def along(self) -> Tensor:
-        """Return slopes and curvatures (m, 2, C) of all classes along all eigenvectors."""
-        return torch.stack(self.losses.along(self.problem.theta, self.pairs.eigenvectors), 1)
+        """Return slopes and curvatures (m, 2, C) of all classes along all eigenvectors, for both sets of rows."""
+        train, _ = (each.along(self.problem.theta, self.pairs.eigenvectors) for each in (self.losses, self.test_losses))
+        return torch.stack(train, 1)
 
     def nested(self) -> Tensor:
         """Return the same along a few eigenvectors, by a ``jvp`` of a ``jvp`` of the losses of the rows."""
@@ -71,11 +71,17 @@ class TimedParts:
         """Return the gradients (C, P) of all classes."""
         return self.losses.gradients(self.problem.theta)
 
-    def responses(self) -> Tensor:
-        """Return the rises of the loss (m, 2) after a step in either direction along each eigenvector."""
-        slope = self.pairs.eigenvectors.double() @ gradient(self.problem.model, self.problem.theta, *self.rows).double()
-        found = choose_steps(slope, self.pairs.eigenvalues.to(slope.device), RISE, float(self.problem.theta.norm()))
-        return self.responder.respond(self.problem.theta, self.pairs.eigenvectors, found.length).rise
+    def with_responses(self) -> Tensor:
+        """Return the rises of the loss (m, 2) after a step in either direction along each eigenvector.
+
+        The same pass computes slopes, curvatures and accuracies.
+        """
+        theta, vectors = self.problem.theta, self.pairs.eigenvectors
+        slope = vectors.double() @ gradient(self.problem.model, theta, *self.rows).double()
+        steps = choose_steps(slope, self.pairs.eigenvalues.to(slope.device), RISE, float(theta.norm())).signed
+        rises = self.losses.along_with_steps(theta, vectors, steps, row_losses)[1] @ self.losses.shares
+        self.test_losses.along_with_steps(theta, vectors, steps, row_hits)
+        return rises
 
     @property
     def rows(self) -> tuple[Tensor, Tensor]:
@@ -124,7 +130,7 @@ def compare(problem: Problem, k: int, repeats: int) -> Table:
         ("product with H", timed_parts.product, 1),
         ("slopes and curvatures by class", timed_parts.along, k),
         (f"the same by nested jvp, {NESTED_MODES} modes", timed_parts.nested, NESTED_MODES),
-        ("responses, two steps per mode", timed_parts.responses, k),
+        ("the same with responses, two steps per mode", timed_parts.with_responses, k),
         ("gradients by class", timed_parts.gradients, 1),
         (f"trace and Frobenius norm, {PROBES} probes", timed_parts.trace, 1),
         (f"spectral density, {DENSITY_PROBES} × {DENSITY_STEPS} steps", timed_parts.density, 1),

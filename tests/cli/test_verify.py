@@ -25,7 +25,7 @@ def test_verify_repair_and_sweep(run_hesstore: RunHesstore, toy_arguments: list[
 
     deep = run_hesstore("verify", "s.zarr", "--deep", "--trust", "--sample", 1)
     assert deep.returncode == 0
-    assert "; 1 recomputed, 4 eigenpairs each; by a new search, the spectrum is complete to 0.3 %" in deep.stderr
+    assert "; 1 recomputed, 5 eigenpairs each; by a new search, the spectrum is complete to 0.3 %" in deep.stderr
     untrusted = run_hesstore("verify", "s.zarr", "--deep")
     assert untrusted.returncode == 2
     assert "--trust" in untrusted.stderr

@@ -31,9 +31,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "hidden": st.lists(POSITIVE, min_size=1),
     "l2": st.lists(st.integers(0, 10**12), min_size=1, unique=True).map(lambda found: sorted(i / 1e10 for i in found)),
     "seeds": st.lists(NATURAL, min_size=1, unique=True),
-    "probes": st.integers(2, 99),
+    **dict.fromkeys(("lowest", "density_steps", "probes"), st.integers(2, 99)),
     "density": st.booleans(),
-    "density_steps": st.integers(2, 99),
     "density_width": st.floats(0.06, 1e9),
 }
 for setting in config_settings():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hesstore.curvature import ClassLosses, Hessian, gradient
+from hesstore.curvature import ClassLosses, Hessian, gradient, row_hits, row_losses
 from hesstore.problem.models import FlatModel, build
 from tests.support import toy
 
@@ -99,6 +99,36 @@ def test_operations_that_are_wrong_or_missing_in_nested_forward_mode(between: nn
         (product,) = torch.autograd.grad(slope @ v, point)
         assert float(found.slope[0, label]) == pytest.approx(float(slope.detach() @ v), rel=1e-9)
         assert float(found.curvature[0, label]) == pytest.approx(float(product @ v), rel=1e-9, abs=1e-10)
+
+
+@pytest.mark.parametrize("chunk_rows", [64, 1000])
+def test_changes_after_steps(chunk_rows: int, device: torch.device) -> None:
+    """Against the losses and accuracies at moved weights; the last direction was not found."""
+    model = build("mlp", (6, 5), (64,), 10, seed=0)
+    x, y = (torch.from_numpy(a) for a in toy.digits()[:2])
+    theta = model.theta() * 3
+    v = nn.functional.normalize(torch.randn(3, len(theta), generator=torch.Generator().manual_seed(0)), dim=1)
+    steps = torch.tensor([[-0.5, 1.0], [-4.0, 20.0], [0.0, 0.0]], dtype=torch.float64)
+    v[2] = steps[2] = torch.nan
+
+    def by_class(of_row: Tensor) -> Tensor:
+        return torch.stack([of_row[y == label].double().mean() for label in range(10)])
+
+    def losses_and_accuracies(at: Tensor) -> tuple[Tensor, Tensor]:
+        logits = model.logits(at, x)
+        loss = nn.functional.cross_entropy(logits.double(), y, reduction="none")
+        return by_class(loss), by_class(logits.argmax(1) == y)
+
+    before = losses_and_accuracies(theta)
+    after = [[losses_and_accuracies(theta + float(t) * u) for t in pair] for u, pair in zip(v, steps, strict=True)]
+    model.module.to(device)
+    losses = ClassLosses(model, x.to(device), y.to(device), 10, chunk_rows)
+    for index, (quantity, tolerance) in enumerate(((row_losses, 1e-5), (row_hits, 1e-12))):
+        _, found = losses.along_with_steps(theta.to(device), v.to(device), steps.to(device), quantity)
+        expected = torch.stack([torch.stack([moved[index] - before[index] for moved in pair]) for pair in after])
+        expected[2] = torch.nan
+        torch.testing.assert_close(found.cpu(), expected, rtol=tolerance, atol=tolerance, equal_nan=True)
+        assert float(found.nan_to_num().abs().max()) > 0.1
 
 
 @pytest.mark.parametrize("chunk_rows", [7, 1000])

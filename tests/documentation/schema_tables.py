@@ -42,12 +42,12 @@ def _variable(variable: Variable) -> tuple[str, ...]:
 def _chunk(variable: Variable) -> str:
     """Return the extent of one chunk, derived from the chunk shape."""
     sizes = {dim: number for number, dim in enumerate(("run", "l2", "mode", "split", "label", "pred", "param"), 2)}
-    sizes |= dict.fromkeys({"other", "sign", "mu"}, 99)
+    sizes |= dict.fromkeys({"lowest", "other", "sign", "mu"}, 99)
     chunk = dict(zip(variable.dims, variable.chunks(sizes), strict=True))
     if chunk["l2"] > 1:
         return f"{CHUNK_POINTS} grid points"
     if variable.shards(sizes):
-        return "one mode; one file per grid point"
+        return "one eigenvector; one file per grid point"
     return "one grid point"
 
 

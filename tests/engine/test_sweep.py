@@ -59,7 +59,7 @@ def test_numbers_equal_an_independent_calculation(toy_config: MakeConfig, tmp_pa
 
         dense: torch.Tensor = torch.func.hessian(mean_loss)(theta)
         exact = torch.linalg.eigvalsh(dense)
-        exact = exact[exact.abs().argsort(descending=True)[:6]].numpy()
+        lowest, exact = exact[:2].numpy(), exact[exact.abs().argsort(descending=True)[:6]].numpy()
         vectors = torch.from_numpy(point["eigenvectors"].values).double()
         scale = np.abs(exact[0])
         assert np.allclose(np.abs(point["eigenvalues"]), np.abs(exact), rtol=2e-3, atol=1e-5 * scale)
@@ -68,6 +68,11 @@ def test_numbers_equal_an_independent_calculation(toy_config: MakeConfig, tmp_pa
         )
         assert np.allclose(residual, point["residual_norm"], rtol=0.1, atol=2e-6 * scale)
         assert np.allclose(vectors @ vectors.T, np.eye(6), atol=1e-5)
+        assert np.allclose(point["lowest_eigenvalues"], lowest[0], rtol=2e-3, atol=1e-5 * scale)
+        one = torch.from_numpy(point["lowest_eigenvectors"].values).double()
+        residual = torch.linalg.vector_norm(one @ dense - float(point["lowest_eigenvalues"][0]) * one, dim=1)
+        assert np.allclose(residual, point["lowest_residual_norms"], rtol=0.1, atol=2e-6 * scale)
+        assert "; lowest: complete" in str(point["solver_message"].values)
         assert np.allclose(torch.func.grad(mean_loss)(theta), point["gradient"], atol=1e-6)
         for split, (x, y) in (("train", data.train), ("test", data.test)):
             logits = module(x.double()).detach()
@@ -457,10 +462,11 @@ def test_custom_model(toy_config: MakeConfig, tmp_path: Path) -> None:
     ("values", "error", "message"),
     [
         ({"k": 500, "max_matvecs": 600}, ConfigError, "k: 500 must be below the number of parameters, 485"),
+        ({"lowest": 486}, ConfigError, "lowest: 486 must not exceed the number of parameters, 485"),
         ({"hessian_samples": 301}, DataError, "subset of 301 rows"),
         ({"dataset": "tests.support.toy:with_nan"}, DataError, "NaN"),
         ({"dataset": "tests.support.toy:overflowing"}, DataError, "in float32: .* NaN or infinite"),
-        ({"hidden": "100000000000"}, ConfigError, "memory: 6 eigenpairs .* take at least"),
+        ({"hidden": "100000000000"}, ConfigError, "memory: 7 eigenpairs .* take at least"),
         ({"device": "tpu"}, DeviceError, "use auto, cpu"),
         ({"device": "mps"}, DeviceError, "not supported"),
     ],

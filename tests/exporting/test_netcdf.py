@@ -30,7 +30,10 @@ from tests.support.toy import TOY
 
 h5py = pytest.importorskip("h5py")
 ENGINES = ("h5netcdf", "netcdf4")
-OF_PARAMETERS = {"eigenvectors", "gradient", "weights", "layer", "kind", "out_index", "in_index"}
+OF_PARAMETERS = {
+    *("eigenvectors", "lowest_eigenvectors", "gradient", "weights"),
+    *("layer", "kind", "out_index", "in_index"),
+}
 
 
 @pytest.fixture(scope="module")

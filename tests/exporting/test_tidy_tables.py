@@ -28,6 +28,7 @@ def ds(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
         path,
         seeds=(3, 4),
         statuses={(1, 0): Status.PENDING},
+        lowest=2,
         values={"eigenvectors": nan, "eigenvalues": np.array([2.0, -1e-300, np.nan]), "solver_message": 'a, "b"'},
     )
     return hesstore.open(path)
@@ -62,6 +63,12 @@ READERS = {"polars": polars_of, "pandas": pandas_of, "duckdb": duckdb_of}
 
 
 PACKED = ("csv.gz", "csv.zst")
+COLUMNS = {
+    "eigenvalues": "eigenvalue",
+    "lowest_eigenvalues": "eigenvalue",
+    "lowest_residual_norms": "residual_norm",
+    "lowest_converged": "converged",
+}
 KINDS = [kind for kind in TABLES if kind != "density"]
 
 
@@ -83,7 +90,7 @@ def test_small_tables(ds: xr.Dataset, tables: Path, kind: str, reader: str, endi
     names = [name for name in names if name not in same_everywhere]
     assert {"digest", "solver_message", "failure"}.isdisjoint(table.columns)
     for name in names:
-        column = table[{"eigenvalues": "eigenvalue"}.get(name, name)].to_list()
+        column = table[COLUMNS.get(name, name)].to_list()
         values = expected[name].transpose("cell", *dims).values.reshape(-1).tolist()
         assert column == [None if isinstance(value, float) and np.isnan(value) else value for value in values], name
     for dim in dims:
@@ -108,11 +115,11 @@ def test_one_value_per_parameter(ds: xr.Dataset, tables: Path, kind: str, ending
         f"{kind}-{cell}.{ending}" for cell in ("0-0.00000", "0-0.00020", "0-0.01000", "1-0.00020", "1-0.01000")
     ]
     table = duckdb_of(str(tables / ending / kind / f"*.{ending}")).sort("run", "l2", maintain_order=True)
-    modes = 3 if kind == "eigenvectors" else 1
+    dim, modes = {"eigenvectors": ("mode", 3), "lowest_eigenvectors": ("lowest", 2)}.get(kind, ("", 1))
     assert table.columns == [
         "run",
         "l2",
-        *(["mode"] if modes > 1 else []),
+        *([dim] if dim else []),
         "layer",
         "kind",
         "out_index",

@@ -35,7 +35,10 @@ from tests.support.stores import analysed, fitted, spec
 from tests.support.toy import TOY
 
 CONFIG = SweepConfig.from_mapping({**TOY, "epochs": 2, "direction": "both"})
-OF_PARAMETERS = {"eigenvectors", "gradient", "weights", "layer", "kind", "out_index", "in_index"}
+OF_PARAMETERS = {
+    *("eigenvectors", "lowest_eigenvectors", "gradient", "weights"),
+    *("layer", "kind", "out_index", "in_index"),
+}
 READ_ONLY = "is a packed store, which is read only: unzip it into a folder first"
 
 

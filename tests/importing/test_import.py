@@ -79,7 +79,8 @@ def test_files_of_the_original_scripts(original: Original, folder: Path, tmp_pat
         assert point["loss"].values.tolist() == [0.5, 0.7]
         assert float(point["accuracy"].sel(split="test")) == pytest.approx((90 - index / 3) / 100, abs=1e-11)
         assert float(point["penalty"]) == pytest.approx(L2[index] * np.sum(original.weights[index] ** 2.0), abs=1e-8)
-    for name in ("class_accuracy", "residual_norm", "eigenvalue_bound", "class_curvature", "trace"):
+    missing = ("class_accuracy", "residual_norm", "eigenvalue_bound", "class_curvature", "trace")
+    for name in (*missing, "lowest_eigenvalues", "lowest_bound"):
         assert ds[name].isnull().all(), name
     assert headline(ds)[2].strip() == "all 3 spectra have no bound on further eigenvalues"
     assert (ds["confusion"] == -1).all()
@@ -238,6 +239,7 @@ def test_round_trip_of_a_table_with_few_columns(tmp_path: Path) -> None:
     assert rows[1].startswith("0.0,nan,nan,nan,97.3,nan")
     assert rows[2].startswith("0.1,nan,nan,nan,11.35,nan")
     hesstore.export(tmp_path / "s.zarr", tmp_path / "tables", style="tidy")
+    assert not (tmp_path / "tables" / "lowest_eigenvectors").exists()  # no file has any
     with pytest.raises(HesstoreError, match="there is nothing to export"):
         hesstore.export(tmp_path / "s.zarr", tmp_path / "pth", format="pth")
     assert not (tmp_path / "pth").exists()

@@ -55,7 +55,7 @@ def test_a_whole_store_follows_from_weights_and_data(whole: Path) -> None:
     report = recheck(whole, trust=True, progress=lambda *step: seen.append(step))
     assert report.problems == []
     assert report.checked == [(0, 0.0), (0, 0.001), (0, 0.01), (0, 0.05)]
-    assert report.modes == 4
+    assert report.modes == 5  # 4 of the k, and the lowest one
     assert report.summary is not None
     assert report.summary.text == "all 4 spectra are complete to 0.3 %"  # by searches from other random vectors
     assert seen == [(done, 4) for done in range(1, 5)]
@@ -69,6 +69,7 @@ def test_a_whole_store_follows_from_weights_and_data(whole: Path) -> None:
         ("loss", 1e-4, "loss: train is"),
         ("gradient", 1e-2, "gradient: differs by"),
         ("eigenvalues", 1e-2, "eigenvectors: mode 0 has residual norm"),
+        ("lowest_eigenvalues", 1e-2, "lowest_eigenvectors: mode 0 has residual norm"),
     ],
 )
 def test_results_that_do_not_follow_are_found(store: Path, name: str, change: float, what: str) -> None:
@@ -122,7 +123,7 @@ def test_weights_that_are_not_those_measured_are_found(store: Path) -> None:
     driven.put_entries(run, 0, Status.COMPLETE, {}, digest(run, 0.0, arrays))
     assert verify(store).ok  # their norm is the same, and at λ = 0 there is no penalty anyway
     found = {problem.what.split(":")[0] for problem in recheck(store, trust=True).problems}
-    assert found == {"loss", "confusion", "gradient", "eigenvectors"}
+    assert found == {"loss", "confusion", "gradient", "eigenvectors", "lowest_eigenvectors"}
 
 
 @pytest.mark.slow

@@ -34,14 +34,15 @@ from tests.support.sweeps import results
 from tests.support.toy import TOY
 
 L2 = (0.0, 0.001, 0.01, 0.05)
-CONFIG = {**TOY, "direction": "both", "seeds": (3,), "lr": 0.02}  # a seed of 0 has no file: it is the fill value
+CONFIG = {**TOY, "lowest": 2, "direction": "both", "seeds": (3,), "lr": 0.02}
+"""A seed of 0 would have no file: it is the fill value."""
 IDENTITY = SweepConfig.from_mapping(CONFIG).identity()
 LARGE = promised_large(IDENTITY, Status.COMPLETE)
 SMALL = (  # of each kind one: text, flag, counts, digests, of the fit and of the analysis
     *("status", "digest", "entries_digest", "failure", "solver_message", "converged", "confusion", "class_accuracy"),
     *("epochs", "fit_seconds", "eigenvalues", "class_gradient_norm", "trace"),
 )
-EVERY_FILE = 1 + 41 + 14 + 14 + 10 * 8 + 30 * 2  # metadata; coordinates; arrays; entries, of which no failure
+EVERY_FILE = 1 + 47 + 15 + 15 + 11 * 8 + 35 * 2  # metadata; coordinates; arrays; entries, of which no failure
 
 
 def sweep(path: Path) -> None:
@@ -472,6 +473,10 @@ def values_of(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.g
         ("residual_norm", lambda v: -v - 1, "residual_norm: is negative"),
         ("residual_norm", lambda v: v * np.nan, "residual_norm: is not finite"),
         ("eigenvalue_bound", lambda v: v * np.nan, "eigenvalue_bound: is missing"),
+        ("lowest_eigenvalues", lambda v: v[::-1], "lowest_eigenvalues: are not in the order of SA"),
+        ("lowest_eigenvectors", lambda v: v * 1.01, "lowest_eigenvectors: |V Vᵀ − I| is 0.02"),
+        ("lowest_bound", lambda v: v * np.nan, "lowest_bound: is missing"),
+        ("lowest_converged", lambda v: v * 0 - 1, "lowest_converged: 2 of 2 flags are not set"),
         ("class_curvature", lambda v: v * 1.01, "class_identity_error: is "),
         ("class_identity_error", lambda v: v + 1e-4, "class_identity_error: is "),
         ("class_identity_error", lambda v: v * np.nan, "class_identity_error: is missing"),
@@ -501,6 +506,7 @@ def test_fewer_pairs_than_asked_for_are_no_contradiction(whole: Path) -> None:
         values[name] = values[name].copy()
         values[name][4:] = np.nan
     values["converged"] = np.array([True] * 4 + [False] * 2)
+    values["eigenvalue_bound"] = np.array(np.inf)  # a search that ends early knows no bound
     assert list(contradictions(Status.COMPLETE, values, 0.01, spec.identity, spec.attrs)) == []
     values["converged"] = np.ones(6, bool)
     (line,) = contradictions(Status.COMPLETE, values, 0.01, spec.identity, spec.attrs)
@@ -566,7 +572,7 @@ def test_links_that_lead_outside_are_refused(store: Path, tmp_path: Path) -> Non
 
 
 def test_every_small_variable_is_promised_by_a_status() -> None:
-    everything = {"response": 0.1, "probes": 4, "density": True}
+    everything = {"lowest": 1, "response": 0.1, "probes": 4, "density": True}
     promised = {name for status in Status for name in promised_small(everything, status)}
     assert promised == {variable.name for variable in VARIABLES if not variable.is_large} - set(PROMISES)
 

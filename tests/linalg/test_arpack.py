@@ -37,8 +37,10 @@ def test_what_arpack_does_not_deliver_is_said_and_flagged() -> None:
 
 def test_copies_that_arpack_skips_are_added() -> None:
     matrix = symmetric(torch.cat([torch.full((9,), 2.0), torch.linspace(-1, 1, 400)]))
-    pairs = eigsh(DenseOperator(matrix), 9)
+    pairs = eigsh(DenseOperator(matrix), 9, lowest=1)
     assert torch.allclose(pairs.eigenvalues, torch.full((9,), 2.0, dtype=torch.float64), rtol=1e-5)
+    assert pairs.lowest is not None
+    assert float(pairs.lowest.eigenvalues[0]) == pytest.approx(-1, rel=1e-3)
     assert 1 <= pairs.bound <= 2.006
 
 

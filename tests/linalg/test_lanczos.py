@@ -140,6 +140,7 @@ def test_products_that_are_not_finite_are_refused() -> None:
         (0, {}, "between 1 and"),
         (21, {}, "between 1 and"),
         (5, {"max_matvecs": 4}, "below k"),
+        (5, {"lowest": 21}, "lowest: 21 must be between 0 and"),
         (2, {"which": "BE"}, "LM"),
     ],
 )
@@ -216,15 +217,18 @@ def test_the_searches_of_a_stack_equal_those_of_each_matrix(which: Which) -> Non
     ]
     matrices = torch.stack([symmetric(values, seed) for seed, values in enumerate(spectra)])
     stack = DenseStack(matrices)
-    together = lanczos_stack(stack, 6, which=which, tol=1e-8, max_matvecs=80, generators=random_starts(5))
+    together = lanczos_stack(stack, 6, which=which, tol=1e-8, max_matvecs=80, lowest=2, generators=random_starts(5))
     assert len(together) == 5
-    for found, matrix, start in zip(together, matrices, random_starts(5), strict=True):
-        alone = lanczos(DenseOperator(matrix), 6, which=which, tol=1e-8, max_matvecs=80, generator=start)
-        assert isinstance(found, EigenPairs)
-        assert torch.equal(found.eigenvalues, alone.eigenvalues)
-        assert torch.equal(found.eigenvectors, alone.eigenvectors)
-        assert torch.equal(found.residual_norms, alone.residual_norms)
-        assert (found.num_matvecs, found.message) == (alone.num_matvecs, alone.message)
+    for whole, matrix, start in zip(together, matrices, random_starts(5), strict=True):
+        alone = lanczos(DenseOperator(matrix), 6, which=which, tol=1e-8, max_matvecs=80, lowest=2, generator=start)
+        assert isinstance(whole, EigenPairs)
+        for found, expected in ((whole, alone), (whole.lowest, alone.lowest)):
+            assert found is not None
+            assert expected is not None
+            assert torch.equal(found.eigenvalues, expected.eigenvalues)
+            assert torch.equal(found.eigenvectors, expected.eigenvectors)
+            assert torch.equal(found.residual_norms, expected.residual_norms)
+            assert (found.num_matvecs, found.message) == (expected.num_matvecs, expected.message)
     counts = [pairs.num_matvecs for pairs in together if isinstance(pairs, EigenPairs)]
     assert len(stack.sizes) == max(counts)
     assert min(stack.sizes) < 3  # reduced when searches ended
@@ -340,3 +344,35 @@ def test_known_vectors_are_completed() -> None:
         assert torch.allclose(pairs.eigenvalues, whole.eigenvalues, rtol=1e-6)
         assert pairs.bound <= 1.003
     assert pairs.num_matvecs < whole.num_matvecs
+
+
+# -- both ends ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", WHICH)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("lowest", [1, 4, 9])
+def test_the_lowest_pairs(lowest: int, dtype: torch.dtype, which: Which) -> None:
+    """They are those at the other end, copies included, next to the same k pairs as without them."""
+    copies = torch.tensor([-0.2, -0.15, -0.15, -0.15, -0.1])
+    matrix = symmetric(torch.cat([torch.linspace(1, 2, 20), torch.linspace(0, 0.9, 300), copies])).to(dtype)
+    operator = DenseOperator(matrix)
+    pairs, alone = (lanczos(operator, 6, which=which, lowest=count) for count in (lowest, 0))
+    assert alone.lowest is None
+    assert torch.equal(pairs.eigenvectors, alone.eigenvectors)
+    assert pairs.lowest is not None
+    check(pairs.lowest, matrix, "SA", 1e-3)
+    assert pairs.num_matvecs == alone.num_matvecs + pairs.lowest.num_matvecs
+    following = float(torch.linalg.eigvalsh(matrix.double())[lowest])
+    last = float(pairs.lowest.eigenvalues[-1])
+    assert last - 3e-3 * abs(last) - 1e-4 <= pairs.lowest.bound <= following + 1e-6
+
+
+def test_a_limit_on_products_leaves_lowest_pairs_that_are_flagged() -> None:
+    matrix = symmetric(torch.linspace(1, 2, 400))
+    pairs = lanczos(DenseOperator(matrix), 10, tol=1e-8, max_matvecs=12, lowest=2)
+    assert pairs.lowest is not None
+    assert pairs.num_matvecs == 14
+    assert not bool(pairs.lowest.converged.any())
+    assert pairs.lowest.eigenvectors.shape == (2, 400)
+    assert pairs.lowest.bound == -torch.inf

@@ -158,7 +158,11 @@ def test_density(point: xr.Dataset, hessian: Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"response": 0, "probes": 0}, {"response": 0.1, "probes": 0, "density": True, "density_steps": 4}]
+    "settings",
+    [
+        {"response": 0, "probes": 0, "lowest": 0},
+        {"response": 0.1, "probes": 0, "lowest": 2, "density": True, "density_steps": 4},
+    ],
 )
 def test_only_results_that_the_config_asks_for_are_stored(
     toy_config: MakeConfig, tmp_path: Path, settings: dict[str, float]

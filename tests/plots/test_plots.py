@@ -297,6 +297,11 @@ def test_spectrum_draws_magnitudes_by_sign(ds: xr.Dataset, *, shift: bool) -> No
     assert drawn(axes, "penalty, 2cλ")[1][1:].tolist() == (2 * ds["l2"].values[1:]).tolist()
     (negative,) = [one for one in axes.collections if one.get_label() == "negative"]
     assert len(np.asarray(negative.get_facecolor())) == 0  # open
+    smallest = ds["lowest_eigenvalues"].sel(run=0, lowest=0).values + (2 * ds["l2"].values if shift else 0)
+    below = smallest < 0
+    assert below.any()
+    assert np.array_equal(found["smallest, negative"], np.stack([ds["l2"].values[below], -smallest[below]], axis=1))
+    assert ("smallest, positive" in found) == shift
 
 
 def test_large_scatters_are_rasterised(tmp_path: Path) -> None:

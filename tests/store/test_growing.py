@@ -85,6 +85,7 @@ def test_what_is_half_done_stays_half_done(toy_config: MakeConfig, tmp_path: Pat
         ({"l2": "0,0.02"}, "has λ = 0.01, which the config does not have"),
         ({"seeds": "0"}, "has a run that the config does not have"),
         ({"k": 2}, "which k = 2 would reduce: give at least 6"),
+        ({"lowest": 0}, "which lowest = 0 would reduce: give at least 1"),
         ({"lr": 0.5}, "other fits: lr is 0.0015 in the store, 0.5 in the config"),
         ({"dataset": "mnist-5k"}, r"dataset is tests\.support\.toy:digits in the store, mnist-5k in the config"),
     ],

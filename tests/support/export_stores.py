@@ -25,6 +25,7 @@ def make_store(
     seeds: Sequence[int] = (3,),
     direction: str = "up",
     k: int = 3,
+    lowest: int = 1,
     shapes: Sequence[tuple[str, tuple[int, ...]]] = SHAPES,
     classes: int = 2,
     statuses: Mapping[tuple[int, int], Status] | None = None,
@@ -36,7 +37,9 @@ def make_store(
     ``statuses`` has the status by (run, index) of grid points that are not complete; ``values`` are recorded at every
     grid point.
     """
-    config = SweepConfig.from_mapping({"l2": list(l2), "seeds": list(seeds), "direction": direction, "k": k})
+    config = SweepConfig.from_mapping(
+        {"l2": list(l2), "seeds": list(seeds), "direction": direction, "k": k, "lowest": lowest}
+    )
     parameters = [[name, list(shape)] for name, shape in shapes]
     spec = StoreSpec(
         l2=config.l2,

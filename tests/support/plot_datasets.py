@@ -40,7 +40,7 @@ def with_holes(ds: xr.Dataset, holes: dict[int, list[int]], status: Status = Sta
 def without_options(ds: xr.Dataset) -> xr.Dataset:
     """Return ``ds`` as a sweep writes it whose config asks for no optional variable."""
     optional = [name for name in RECORDING_OPTIONS if name in ds]
-    return ds.drop_vars(optional).drop_dims(["mu", "sign"], errors="ignore")
+    return ds.drop_vars(optional).drop_dims(["lowest", "mu", "sign"], errors="ignore")
 
 
 def _run(
@@ -67,6 +67,7 @@ def _run(
         "class_accuracy": both,
         "confusion": confusion,
         "eigenvalues": eigenvalues,
+        "lowest_eigenvalues": np.minimum.accumulate([-0.02 * np.exp(-l2 / 0.01), 0 * l2]).T - 1e-3,
         "eigenvectors": _vectors(rng, l2, k, size),
         "class_curvature": np.stack([curvature, curvature * 1.1], axis=2),
         "class_slope": rng.normal(0, 0.1, (count, k, 2, CLASSES)),

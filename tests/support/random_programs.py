@@ -23,12 +23,16 @@ class Program:
 
     steps: tuple[tuple[str, int, int], ...]
 
-    def rows(self, theta: Tensor, x: Tensor) -> Tensor:
-        """(n,) the value for each row of ``x``."""
+    def matrix(self, theta: Tensor, x: Tensor) -> Tensor:
+        """(n, m) the values for each row of ``x``."""
         h = x.flatten(1)
         for name, width, offset in self.steps:
             h = STEPS[name](h, x.flatten(1), Weights(theta, offset), width)
-        return torch.tanh(h).sum(1)
+        return h
+
+    def rows(self, theta: Tensor, x: Tensor) -> Tensor:
+        """(n,) one value for each row of ``x``."""
+        return torch.tanh(self.matrix(theta, x)).sum(1)
 
     def __call__(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """The sum over the rows, weighted by ``y``."""

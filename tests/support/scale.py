@@ -24,7 +24,7 @@ from hesstore.store.places.place import Place
 from hesstore.store.schema import VARIABLES, promised_large, promised_small
 from hesstore.store.variable import Variable
 
-GETS, PUTS = 2, 45
+GETS, PUTS = 3, 50
 """Requests for opening a store, and for recording a grid point."""
 
 
@@ -108,7 +108,7 @@ class CountedPlace(Place):
         return sum(map(len, self.objects.values()))
 
 
-IDENTITY = {"response": 0.1, "probes": 4, "density": True}
+IDENTITY = {"lowest": 1, "response": 0.1, "probes": 4, "density": True}
 """The settings that ask for optional results: all of them."""
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from hesstore.store import Run, Status, StoreSpec
 from hesstore.store.schema import BY_NAME, DENSITY_POINTS, GEOMETRY, promised_large
 
-P, K = 12, 3
-IDENTITY = {"k": K, "lr": 0.1, "response": 0.1, "probes": 4, "density": True}
+P, K, N = 12, 3, 2
+IDENTITY = {"k": K, "lowest": N, "lr": 0.1, "response": 0.1, "probes": 4, "density": True}
 SETTINGS = {"k": K, "which": "LM", "slack": 0.003, "dtype": "float32"}
 LARGE = promised_large(IDENTITY, Status.COMPLETE)
 SIZES = {"mode": K, "split": 2, "label": 2, "other": 2, "sign": 2, "mu": DENSITY_POINTS}
@@ -60,6 +60,11 @@ def analysed(seed: int) -> dict[str, Any]:
         "eigenvalue_bound": 1.002 * abs(eigenvalues[-1]),
         "residual_norm": rng.random(K),
         "converged": np.array([True, False, True]),
+        "lowest_eigenvectors": rng.normal(size=(N, P)).astype(np.float32),
+        "lowest_eigenvalues": rng.normal(size=N),
+        "lowest_residual_norms": rng.random(N),
+        "lowest_converged": np.array([True, False]),
+        "lowest_bound": -2.0,
         "matvecs": 17,
         "solver_message": "converged",
         "analysis_seconds": 1.5,

@@ -1,0 +1,230 @@
+"""A function along straight lines θ + t v: its values, and its first two derivatives at t = 0, as traced programs.
+
+The function is split into its linear part L (``linear_part.py``) and the rest r, so that f(θ + t v) = r(L(θ) + t L(v)).
+L(v) is computed once for each v, and serves the derivatives and the values at every t.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.fx.passes.dialect.common.cse_pass import CSEPass
+
+from hesstore.autodiff.constant_columns import VaryingColumns, leave_out_constant_columns
+from hesstore.autodiff.graph_split import split_graph
+from hesstore.autodiff.linear_part import linear_nodes
+from hesstore.autodiff.memory_reuse import reuse_memory
+from hesstore.autodiff.row_dots import move_row_dots
+from hesstore.autodiff.simplify import (
+    changed_in_place,
+    dependents,
+    drop_copies,
+    drop_neutral,
+    gather_and_fuse,
+    let_views_copy,
+    spell_out_products,
+)
+from hesstore.autodiff.tracing import decompose_operations, trace_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor, fx
+
+
+@dataclass(frozen=True)
+class LineProgram:
+    """f(θ + t v, x) and then(f, f′, f″, y), for all θ, v, x, y of the shapes that were traced.
+
+    Here f = f(θ, x), and f′ and f″ are the derivatives of f(θ + t v, x) with respect to t at t = 0.
+
+    Attributes
+    ----------
+    constants : GraphModule
+        inputs(x) → tuple c of the values that do not depend on θ.
+    linear : GraphModule
+        (θ, \\*c) → tuple L(θ), which may also contain some of c.
+    moves : tuple of bool
+        Whether each element of L(θ) depends on θ, in which it is linear.
+    value : GraphModule
+        L(θ) → f.
+    primal : GraphModule
+        (\\*L(θ), y) → tuple of the tensors that ``tangent`` needs.
+    tangent : GraphModule
+        (\\*L(v), \\*primal(…)) → then(f, f′, f″, y); takes only the elements of L(v) that move.
+    takes_varying_columns : bool
+        Whether the program takes x as :class:`~hesstore.autodiff.constant_columns.VaryingColumns`.
+    """
+
+    constants: fx.GraphModule
+    linear: fx.GraphModule
+    moves: tuple[bool, ...]
+    value: fx.GraphModule
+    primal: fx.GraphModule
+    tangent: fx.GraphModule
+    takes_varying_columns: bool
+
+    def inputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The inputs of the program for the rows ``x``."""
+        return VaryingColumns.of(x) if self.takes_varying_columns else (x,)
+
+    def through(self, theta: Tensor, inputs: tuple[Tensor, ...], y: Tensor) -> Lines:
+        """The lines through ``theta``, for inputs(x) and y."""
+        constants = self.constants(*inputs)
+        start = self.linear(theta, *constants)
+        return Lines(self, constants, start, self.primal(*start, y))
+
+
+@dataclass(frozen=True)
+class Lines:
+    """All lines through one θ, for one x and y; made by :meth:`LineProgram.through`."""
+
+    program: LineProgram
+    constants: tuple[Tensor, ...]
+    start: tuple[Tensor, ...]
+    primal: tuple[Tensor, ...]
+
+    def value(self) -> Tensor:
+        """f(θ, x)."""
+        result: Tensor = self.program.value(*self.start)
+        return result
+
+    def along(self, v: Tensor) -> Line:
+        """The line θ + t v."""
+        return Line(self, self.program.linear(v, *self.constants))
+
+
+@dataclass(frozen=True)
+class Line:
+    """The line θ + t v, for one x and y; made by :meth:`Lines.along`."""
+
+    lines: Lines
+    direction: tuple[Tensor, ...]
+
+    def derivatives(self) -> Tensor:
+        """The value of then(f, f′, f″, y)."""
+        program = self.lines.program
+        moving = [part for part, moves in zip(self.direction, program.moves, strict=True) if moves]
+        result: Tensor = program.tangent(*moving, *self.lines.primal)
+        return result
+
+    def value(self, t: float) -> Tensor:
+        """f(θ + t v, x)."""
+        program = self.lines.program
+        parts = zip(self.lines.start, self.direction, program.moves, strict=True)
+        result: Tensor = program.value(*(torch.add(a, b, alpha=t) if moves else a for a, b, moves in parts))
+        return result
+
+
+def trace_line(
+    f: Callable[[Tensor, Tensor], Tensor],
+    then: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    theta: Tensor,
+    x: Tensor,
+    y: Tensor,
+) -> LineProgram:
+    """Trace the :class:`LineProgram` of ``f`` and ``then``."""
+
+    def value(theta: Tensor, x: Tensor) -> Tensor:  # a bound method can't be traced
+        return f(theta, x)
+
+    graph = decompose_operations(value, theta, x)
+    drop_copies(graph)
+    graph.eliminate_dead_code()
+    point, rows = _placeholders(graph)
+    takes_varying_columns = leave_out_constant_columns(graph, rows)
+    let_views_copy(graph)
+    inputs = VaryingColumns.of(x) if takes_varying_columns else (x,)
+    constants, rest = split_graph(graph, _of_each_point(graph, point))
+    linear, nonlinear = _split_linear_part(rest.graph)
+    moves = _moves(linear.graph)
+    start, direction = (linear(at, *constants(*inputs)) for at in (theta, torch.zeros_like(theta)))
+    moving = [part for part, does in zip(direction, moves, strict=True) if does]
+    primal, tangent = _trace_derivatives(nonlinear, then, start, moves, y, moving)
+    reuse_memory(nonlinear.graph, set(nonlinear.graph.nodes))
+    nonlinear.recompile()
+    return LineProgram(constants, linear, moves, nonlinear, primal, tangent, takes_varying_columns)
+
+
+def _of_each_point(graph: fx.Graph, point: fx.Node) -> set[fx.Node]:
+    """The nodes that must be computed at each θ, the placeholder ``point``: those that depend on it.
+
+    If the graph has in-place operations, these could change what is computed earlier, and all nodes are included except
+    the other placeholders.
+    """
+    if changed_in_place(graph):
+        return {node for node in graph.nodes if node.op != "placeholder" or node is point}
+    return dependents(graph, {point})
+
+
+def _split_linear_part(graph: fx.Graph) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """Split the graph of (θ, \\*c) ↦ f into the linear part and the rest."""
+    point, *_ = _placeholders(graph)
+    linear = linear_nodes(graph, point)
+    return split_graph(graph, {node for node in _of_each_point(graph, point) if node not in linear})
+
+
+def _moves(linear: fx.Graph) -> tuple[bool, ...]:
+    """Whether each output of the graph of the linear part depends on θ."""
+    point, *_ = _placeholders(linear)
+    output = next(node for node in linear.nodes if node.op == "output")
+    depends = dependents(linear, {point})
+    parts: Any = output.args[0]
+    return tuple(part in depends for part in parts)
+
+
+def _trace_derivatives(
+    f: Callable[..., Tensor],
+    then: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    start: Sequence[Tensor],
+    moves: Sequence[bool],
+    y: Tensor,
+    direction: Sequence[Tensor],
+) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """Trace then(f, f′, f″, y) for f along the line from ``start``, split into its primal and its tangent part."""
+
+    def derivatives(*arguments: Tensor) -> Tensor:
+        start, y, direction = arguments[: len(moves)], arguments[len(moves)], arguments[len(moves) + 1 :]
+
+        def moved(*parts: Tensor) -> Tensor:
+            left = iter(parts)
+            return f(*(next(left) if does else part for part, does in zip(start, moves, strict=True)))
+
+        def first(*parts: Tensor) -> Any:
+            return torch.func.jvp(moved, parts, direction)
+
+        moving = tuple(part for part, does in zip(start, moves, strict=True) if does)
+        if not moving:
+            value = f(*start)
+            return then(value, torch.zeros_like(value), torch.zeros_like(value), y)
+        nested: Any = torch.func.jvp(first, moving, direction)
+        (value, slope), (_, curvature) = nested
+        return then(value, slope, curvature, y)
+
+    def directions(graph: fx.Graph) -> set[fx.Node]:
+        return set(_placeholders(graph)[len(start) + 1 :])
+
+    graph = trace_graph(derivatives, *start, y, *direction)
+    graph.eliminate_dead_code()
+    graph = _merge_repetitions(graph)  # each of the two derivatives computes the first one
+    drop_neutral(graph)
+    spell_out_products(graph, directions(graph))
+    move_row_dots(graph, directions(graph))
+    graph = _merge_repetitions(graph)  # those that were hidden by zeros
+    gather_and_fuse(graph, directions(graph))
+    late = dependents(graph, directions(graph))
+    reuse_memory(graph, late)
+    return split_graph(graph, late)
+
+
+def _placeholders(graph: fx.Graph) -> list[fx.Node]:
+    return [node for node in graph.nodes if node.op == "placeholder"]
+
+
+def _merge_repetitions(graph: fx.Graph) -> fx.Graph:
+    """Return the graph in which each operation that occurs twice on the same arguments is done once."""
+    module = torch.fx.GraphModule(graph.owning_module or torch.nn.Module(), graph)
+    result = CSEPass()(module)
+    return module.graph if result is None else result.graph_module.graph
