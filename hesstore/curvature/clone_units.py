@@ -9,6 +9,8 @@ Strong regularisation makes many clones, often a quarter of a layer.
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,7 +40,7 @@ class HiddenLayer:
     rows: Tensor
 
     def permuted(self, index: Tensor, order: Tensor) -> None:
-        """Replace ``index`` (P,), in place, by the permutation that also puts unit ``order[i]`` in the place of unit i."""
+        """Extend the permutation ``index`` (P,), in place: unit ``order[i]`` also takes the place of unit i."""
         index[self.rows] = index[self.rows[order]]
 
 
@@ -51,25 +53,24 @@ def find_hidden_layers(model: FlatModel, x: Tensor) -> list[HiddenLayer]:
     """
     generator = torch.Generator().manual_seed(0)
     layout = model.layout
-    theta = torch.randn(layout.size, generator=generator, dtype=torch.float64) / 8
-    theta = theta.to(x)
+    theta = (torch.randn(layout.size, generator=generator, dtype=torch.float64) / 8).to(model.theta())
     with torch.no_grad():
         expected = model.logits(theta, x)
         found = []
         for layer in _candidates(layout.shapes):
             index = torch.arange(layout.size)
             layer.permuted(index, torch.randperm(len(layer.rows), generator=generator))
-            if torch.allclose(model.logits(theta[index.to(x.device)], x), expected, rtol=1e-3, atol=1e-4):
+            if torch.allclose(model.logits(theta[index.to(theta.device)], x), expected, rtol=1e-3, atol=1e-4):
                 found.append(layer)
     return found
 
 
 def _candidates(shapes: Sequence[tuple[int, ...]]) -> list[HiddenLayer]:
-    sizes = [torch.Size(shape).numel() for shape in shapes]
-    parts = [part.view(shape) for part, shape in zip(torch.arange(sum(sizes)).split(sizes), shapes, strict=True)]
+    sizes = [math.prod(shape) for shape in shapes]
+    parts = [part.view(shape) for part, shape in zip(torch.split(torch.arange(sum(sizes)), sizes), shapes, strict=True)]
     weights = [place for place, shape in enumerate(shapes) if len(shape) > 1]
     found = []
-    for this, following in zip(weights, weights[1:], strict=False):
+    for this, following in itertools.pairwise(weights):
         units, inputs = shapes[this][0], shapes[following][1]
         if units < 2 or inputs % units:
             continue
@@ -129,7 +130,7 @@ def _groups(weights: Tensor) -> list[list[Tensor]]:
     found = []
     for tolerance in TOLERANCES:
         labels = torch.from_numpy(fcluster(tree, tolerance * largest, "distance"))
-        groups = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
+        groups = [(labels == label).nonzero()[:, 0] for label in range(1, int(labels.max()) + 1)]
         found.append([group for group in groups if len(group) > 1])
     return found
 

@@ -58,7 +58,7 @@ KINDS = (*TABLES, *LARGE)
 _COLUMNS = {
     "eigenvalues": "eigenvalue",
     "lowest_eigenvalues": "eigenvalue",
-    "lowest_residual_norms": "residual_norm",
+    "lowest_residual_norm": "residual_norm",
     "lowest_converged": "converged",
 }
 """The names of columns that differ from those of their variables."""

@@ -96,9 +96,7 @@ class SearchAtBothEnds:
             if self._lowest == 1:
                 limit = min(limit, found.num_matvecs + int(FURTHER_PRODUCTS * found.num_matvecs))
             resolution = float(found.eigenvalues[-1].abs().nan_to_num(0.0))
-            self._search.aim(
-                replace(goal, k=self._lowest, which="SA", max_matvecs=limit, resolution=resolution)
-            )
+            self._search.aim(replace(goal, k=self._lowest, which="SA", max_matvecs=limit, resolution=resolution))
 
 
 def _first(pairs: EigenPairs, count: int) -> EigenPairs:

@@ -7,7 +7,7 @@ copy costs one product, which shows how well this holds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,8 +18,14 @@ from hesstore.linalg.vector_rows import VectorRows
 if TYPE_CHECKING:
     from hesstore.linalg.operators import Images, VectorSpace
 
-OUTSIDE = 0.3
+OUTSIDE = 0.2
 """An image is used if its component outside the span of the known vectors has at least this length."""
+
+
+class _Eigenvector(NamedTuple):
+    value: float
+    distance: float
+    vector: Tensor
 
 
 class CopySearch:
@@ -44,7 +50,7 @@ class CopySearch:
         self._images, self._generator = images, generator
         self._rows = VectorRows(space)  # the known eigenvectors, and then the copies
         self._known = self.found = 0
-        self._eigenvectors: list[Tensor] = []  # those whose images have not been used up
+        self._eigenvectors: list[_Eigenvector] = []  # those whose images have not been used up
         self._collected: list[Tensor] = []  # images of the first of them
         self._level, self._batch = 0, 2
 
@@ -66,17 +72,28 @@ class CopySearch:
         while self._eigenvectors:
             self.reject()
 
-    def add(self, vectors: Tensor, products: Tensor) -> None:
-        """Add eigenvectors (n, P) to the known ones, and ask for images of each."""
+    def add(self, values: Tensor, distances: Tensor, vectors: Tensor, products: Tensor) -> None:
+        """Add eigenvectors to the known ones, and ask for images of each, in this order.
+
+        Parameters
+        ----------
+        values, distances : Tensor
+            (n,) their eigenvalues, and how far these lie towards the wanted end of the spectrum; the outermost first.
+        vectors, products : Tensor
+            (n, P) the eigenvectors and their products.
+        """
         copies = [each.clone() for each in self.pairs]
         self._known = self._rows.append_independent(self._known, vectors, products)
         self.found = self._rows.append_independent(self._known, *copies) - self._known
-        self._eigenvectors += vectors
+        self._eigenvectors += map(_Eigenvector, values.tolist(), distances.tolist(), vectors)
 
-    def next_image(self) -> Tensor | None:
-        """A unit vector along the component of an image outside the span of all known ones; None if there is no more."""
+    def next_image(self, least: float) -> Tensor | None:
+        """A unit vector along the component of an image outside the span of all known ones; None if there is no more.
+
+        Only eigenvalues at a larger distance than ``least`` are considered.
+        """
         count = self._known + self.found
-        while self._eigenvectors:
+        while self._eigenvectors and self._eigenvectors[0].distance > least:
             if self._collected:
                 outside = self._rows.orthogonalise(self._collected.pop(0), count)
                 if float(torch.linalg.vector_norm(outside)) > OUTSIDE:
@@ -86,6 +103,11 @@ class CopySearch:
             else:
                 self.reject()
         return None
+
+    @property
+    def source(self) -> float:
+        """The eigenvalue of the eigenvector of the last image."""
+        return self._eigenvectors[0].value
 
     def accept(self, image: Tensor, product: Tensor) -> None:
         """Keep an image, which has turned out to be nearly an eigenvector."""
@@ -100,7 +122,7 @@ class CopySearch:
 
     def _collect(self, known: Tensor) -> None:
         """Collect independent images. Large batches are drawn only if small ones have brought something."""
-        vectors = self._eigenvectors[0].expand(self._batch, -1)
+        vectors = self._eigenvectors[0].vector.expand(self._batch, -1)
         images = self._images.images(vectors, self._level, self._generator)
         self._collected = _independent(images - (images @ known.T) @ known)
         if len(self._collected) == self._batch:

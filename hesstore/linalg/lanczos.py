@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from hesstore.linalg.both_ends import SearchAtBothEnds
-from hesstore.linalg.eigenpairs import EigenPairs, Which, order
 from hesstore.linalg.criteria import Goal
+from hesstore.linalg.eigenpairs import EigenPairs, Which, order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -46,11 +46,12 @@ REMEMBERED_SIZE = 4096
 MAX_BOUND_STEPS = 128
 """Steps after which a chain that finds nothing further out ends, whatever bound it has reached."""
 
-PROMISING = 5
-"""An image is kept as a copy if its residual norm is within this many tolerances."""
+PROMISING = 10
+"""An image is kept if its residual norm with the eigenvalue of its source is within this many tolerances."""
 
-MAX_REFINEMENTS = 4
-"""Number of times that locked pairs that have not converged are refined, each time by one product for each pair."""
+PATIENCE = 3
+"""Locked pairs that have not converged are refined, each time by one product for each pair, until so many times in
+succession have not reduced their residual norms."""
 
 ASYMMETRY = 1e3
 """u·Av and v·Au of a symmetric A differ by less than this many ε of its norm, which is rounding."""
@@ -111,16 +112,20 @@ class LanczosSearch:
         self._chain = Tridiagonal()
         self._new_steps: list[Tensor] = []  # (α, β) of the steps since the last inspection, on the device
         self._window = SEARCH_STEPS
-        self._bound = math.inf
+        self._bound = self._free_bound = math.inf
         self._complements = 0  # chains that started in the complement of locked pairs
+        self._first_chain: Tridiagonal | None = None  # a chain that started in the whole space
         self._first_product: tuple[Tensor, Tensor] | None = None
         small = space.size <= REMEMBERED_SIZE
         self._memory = KnownProducts(space.size, space.dtype, space.device) if small else None
         self._copies = CopySearch(images, generator, space) if images is not None and images.levels else None
         self._image: Tensor | None = None  # a vector that may belong to a copy; the chain waits for its product
         self._asked = 0  # pairs of the chain whose images have been asked for
+        self._least = -math.inf  # the distance beyond which copies are wanted
         self._extra = self._multiplied = 0  # vectors after the locked ones, and how many of them have products
-        self._refinements = 0
+        self._misses: list[
+            float
+        ] = []  # residual norms of the pairs that are refined: their sum, in tolerances, each time
         self._next_ending: Ending | None = None  # the ending of the search after refinements
         if known is None or not len(known):
             self._start_chain()
@@ -136,15 +141,23 @@ class LanczosSearch:
     def aim(self, goal: Goal) -> None:
         """Continue, after the end of the search, towards another goal from the locked pairs and the chain."""
         self._criteria.goal = goal
-        if self.ending is Ending.WHOLE_MATRIX or self.num_matvecs >= goal.max_matvecs or not self._chain.steps:
+        if self.ending is Ending.WHOLE_MATRIX:
             return
         self.ending = self._next_ending = None
-        self._refinements = 0
-        if self._are_loose(self._locked, self._residual_norms).any():
-            self._lock(len(self._locked))
-        else:
-            self._forget_copies()
+        self._misses = []
+        self._bound = self._free_bound = self._bound_of_first_chain()
+        self._forget_copies()
+        loose = self._are_loose(self._locked, self._residual_norms)
+        if self.num_matvecs >= goal.max_matvecs:
+            self.ending = Ending.PRODUCT_LIMIT
+        elif bool(loose.any()):
+            self._start_from(loose)
+        elif self._has_close_bound():
+            self.ending = Ending.COMPLETE
+        elif self._chain.steps:
             self._decide()
+        else:
+            self._start_chain()
         self._find_wanted()
 
     # -- products -----------------------------------------------------------------------------------------
@@ -209,7 +222,7 @@ class LanczosSearch:
     def _solve(self, memory: KnownProducts) -> None:
         """A is known as a whole: its Ritz pairs are its eigenpairs."""
         self._chain, self._new_steps, self._image, self._extra = Tridiagonal(), [], None, 0
-        self._rows.replace(memory.vectors, memory.products)
+        self._rows.put(0, memory.vectors, memory.products)
         projection = memory.vectors @ memory.products.T
         self._check_finite(projection)
         self._criteria.grow(projection)
@@ -234,16 +247,28 @@ class LanczosSearch:
 
     # -- one chain ----------------------------------------------------------------------------------------
 
-    def _start_chain(self) -> None:
-        """Start a chain from a random unit vector orthogonal to the locked ones."""
+    def _start_from(self, chosen: Tensor) -> None:
+        """Start a chain from the sum of some of the locked vectors, which are released."""
+        rows, device = self._rows, self.space.device
+        vectors, products = rows.vectors(len(chosen)), rows.products(len(chosen))
+        start, kept = vectors[chosen.to(device)].sum(0), (~chosen).to(device)
+        rows.put(0, vectors[kept], products[kept])
+        self._locked, self._residual_norms = self._locked[~chosen], self._residual_norms[~chosen]
+        self._start_chain(start)
+
+    def _start_chain(self, start: Tensor | None = None) -> None:
+        """Start a chain from the component of a vector, by default a random one, orthogonal to the locked ones."""
         rows, space = len(self._locked), self.space
-        w = torch.randn(space.size, generator=self.generator, dtype=torch.float64).to(space.device, space.dtype)
+        self._is_random = start is None
+        if start is None:
+            start = torch.randn(space.size, generator=self.generator, dtype=torch.float64)
+        w = start.to(space.device, space.dtype)
         self._rows.put(rows, self._rows.unit(w, rows)[None])
         # Invariant spaces of few dimensions tend to follow each other: inspect the next chain as soon.
         steps = BOUND_STEPS if rows >= self.goal.k else SEARCH_STEPS
         self._window = min(self._chain.steps or steps, steps)
-        self._chain, self._bound = Tridiagonal(), math.inf
-        self._complements += rows > 0
+        self._chain, self._bound = Tridiagonal(), self._free_bound
+        self._complements += rows > 0 and self._is_random
         self._forget_copies()
 
     def _step(self, w: Tensor) -> None:
@@ -284,22 +309,28 @@ class LanczosSearch:
     def _decide(self) -> None:
         """End the search, try an image, lock pairs and start another chain, or let the chain grow."""
         chain, criteria = self._chain, self._criteria
-        if len(self._locked) >= self.goal.k:
-            weakest = criteria.weakest(self._locked)
-            self._bound = self._bound_of_chain()
-            if criteria.is_close(self._bound, weakest):
+        if self._is_random and len(self._locked) >= self.goal.k:  # another start vector proves nothing
+            self._bound = min(self._bound_of_chain(), self._free_bound)
+            if self._has_close_bound():
                 self._end(Ending.COMPLETE)
                 return
             is_over = chain.is_invariant or chain.steps >= MAX_BOUND_STEPS
-            if is_over and not bool(criteria.further_out(chain.ritz[0], weakest).any()):
+            if is_over and not bool(criteria.further_out(chain.ritz[0], criteria.weakest(self._locked)).any()):
                 self._end(Ending.LOOSE_BOUND)
                 return
         if self._copies and self._find_image(self._copies):
             return
         if chain.is_invariant or self._has_converged():
+            if not len(self._locked):
+                self._first_chain = chain
             theta, s, estimates = chain.ritz
             others = torch.cat([self._locked, self._copy_values])
             self._lock(self._append(self._rows, s[:, criteria.worth_locking(theta, estimates, others)]))
+
+    def _has_close_bound(self) -> bool:
+        """Whether all wanted pairs are locked, and the bound on others is close enough."""
+        has_all = len(self._locked) >= self.goal.k
+        return has_all and self._criteria.is_close(self._bound, self._criteria.weakest(self._locked))
 
     def _has_converged(self) -> bool:
         """Whether all Ritz pairs of the chain that belong to the k outermost have converged, and there are such."""
@@ -316,23 +347,33 @@ class LanczosSearch:
 
     def _bound_of_chain(self) -> float:
         """The distance beyond which no eigenvalue but the k outermost lies, with the probability of the chain."""
-        # Over all chains the probabilities of a wrong bound add up to η.
-        eta = self.goal.eta / (self._complements * (self._complements + 1))
-        signs = {"LM": (1, -1), "LA": (1,), "SA": (-1,)}[self.goal.which]
-        delta = smallest_component(self.space.size - len(self._locked), eta / len(signs))
-        theta, beta = self._chain.ritz[0].numpy(), self._chain.beta.numpy()
+        ends = self._ends_of_chain(self._chain, self._complements + 1, self.space.size - len(self._locked))
         locked, residual_norms = self._locked.numpy(), self._residual_norms.numpy()
         behind = self._criteria.distance(self._locked).sort(descending=True).values[self.goal.k :]
         least = float(behind[0]) if len(behind) else -math.inf  # the result does not contain the pairs behind the k-th
-        return max(
-            bound_outside(max(upper_bound(s * theta, beta, delta), least), s * locked, residual_norms) for s in signs
-        )
+        return max(bound_outside(max(end, least), s * locked, residual_norms) for s, end in ends)
+
+    def _bound_of_first_chain(self) -> float:
+        """The distance beyond which no eigenvalue lies at all, from a chain that started in the whole space."""
+        if self._first_chain is None:
+            return math.inf
+        return max(end for _, end in self._ends_of_chain(self._first_chain, 1, self.space.size))
+
+    def _ends_of_chain(self, chain: Tridiagonal, number: int, size: int) -> list[tuple[int, float]]:
+        """The sign of each end of the spectrum that matters, and the bound there on the space of a chain.
+
+        Over the chains 1, 2, … the probabilities of a wrong bound add up to η.
+        """
+        signs = {"LM": (1, -1), "LA": (1,), "SA": (-1,)}[self.goal.which]
+        delta = smallest_component(size, self.goal.eta / (number * (number + 1)) / len(signs))
+        theta, beta = chain.ritz[0].numpy(), chain.beta.numpy()
+        return [(s, upper_bound(s * theta, beta, delta)) for s in signs]
 
     def _end(self, ending: Ending) -> None:
         """End the search, after refining pairs if that is necessary."""
         self._next_ending = ending
         if self._are_loose(self._locked, self._residual_norms).any() and self.num_matvecs < self.goal.max_matvecs:
-            self._refinements = 0
+            self._misses = []
             self._lock(len(self._locked))
         else:
             self.ending = ending
@@ -353,26 +394,28 @@ class LanczosSearch:
     def _find_image(self, copies: CopySearch) -> bool:
         """Ask for images of the pairs of the chain that have converged, along with all that lie further out."""
         theta, s, estimates = self._chain.ritz
-        outward = self._criteria.order(theta)
-        converged = self._criteria.have_converged(theta, estimates)[outward]
+        criteria = self._criteria
+        outward = criteria.order(theta)
+        converged = (criteria.have_converged(theta, estimates) & (theta.abs() > PROMISING * criteria.rounding))[outward]
         count = int(converged.long().cumprod(0).sum())
-        known = torch.cat([self._locked, copies.values, theta[outward[:count]]])
-        if len(known) >= self.goal.k:  # copies of the k-th would change nothing
-            weakest = self._criteria.weakest(known)
-            count = min(count, int(self._criteria.further_out(theta, weakest).sum()))
         if count > self._asked:
-            copies.add(*self._ritz_vectors(s[:, outward[self._asked : count]]))
+            asked = outward[self._asked : count]
+            copies.add(theta[asked], criteria.distance(theta[asked]), *self._ritz_vectors(s[:, asked]))
             self._asked = count
-        self._image = copies.next_image()
+        known, least = torch.cat([self._locked, copies.values, theta[outward[:count]]]), -math.inf
+        if len(known) >= self.goal.k:  # copies of the k-th would change nothing
+            kth = known[criteria.order(known)[self.goal.k - 1]]
+            least = float(criteria.distance(kth) + criteria.tolerances(kth))
+        self._image, self._least = copies.next_image(least), least
         return self._image is not None
 
     def _take_image(self, copies: CopySearch, image: Tensor, product: Tensor) -> None:
-        """Keep an image as a copy if its residual norm is small."""
-        value = image.dot(product)
-        residual = torch.linalg.vector_norm(product - value * image)
-        theta, norm = torch.stack([value, residual]).to("cpu", torch.float64).split(1)
-        self._check_finite(theta)
-        if bool(norm <= PROMISING * self._criteria.tolerances(theta)):
+        """Keep an image as a copy if it is nearly an eigenvector with the eigenvalue of its source."""
+        source = torch.tensor([copies.source], dtype=torch.float64)
+        residual_norm = torch.linalg.vector_norm(product - copies.source * image, dtype=torch.float64).cpu()
+        self._check_finite(residual_norm)
+        is_wanted = bool(self._criteria.distance(image.dot(product).double().cpu()) > self._least)
+        if is_wanted and bool(residual_norm <= PROMISING * self._criteria.tolerances(source)):
             copies.accept(image, product)
         else:
             copies.reject()
@@ -408,20 +451,20 @@ class LanczosSearch:
         residuals = rows.products(count).addcmul(rows.vectors(count), values.to(rows.vectors(count))[:, None], value=-1)
         norms = torch.linalg.vector_norm(residuals, dim=1, dtype=torch.float64).cpu()
         loose = self._are_loose(values, norms)
-        if count >= self.goal.k and bool(loose.any()) and self._refinements < MAX_REFINEMENTS:
-            self._refinements += 1
+        self._misses.append(float((norms / self._criteria.tolerances(values))[loose].sum()))
+        recent, before = self._misses[-PATIENCE:], self._misses[:-PATIENCE]
+        if count >= self.goal.k and bool(loose.any()) and (not before or min(recent) < min(before)):
             self._locked, self._residual_norms = values, norms
             self._add_extra(rows.orthonormal(residuals[loose.to(device)], count))
             return
-        outermost = torch.zeros_like(loose)
-        outermost[self._criteria.order(values)[: self.goal.k]] = True
-        kept = self._criteria.worth_locking(values, norms, empty()) | outermost
+        kept = self._criteria.worth_locking(values, norms, empty())
+        kept[self._criteria.order(values)[: self.goal.k]] = True
         self._locked, self._residual_norms = values[kept], norms[kept]
         rows.put(0, rows.vectors(count)[kept.to(device)], rows.products(count)[kept.to(device)])
-        if self._next_ending:
-            self.ending = self._next_ending
+        if self._next_ending or self._has_close_bound():
+            self.ending = self._next_ending or Ending.COMPLETE
         else:
-            self._refinements = 0
+            self._misses = []
             self._start_chain()
 
     # -- checks -------------------------------------------------------------------------------------------

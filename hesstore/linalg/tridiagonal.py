@@ -32,7 +32,7 @@ class Tridiagonal:
 
     @property
     def steps(self) -> int:
-        """m."""
+        """Number of steps."""
         return len(self.alpha)
 
     @property
@@ -51,5 +51,7 @@ class Tridiagonal:
         """The Ritz values θ, their coefficients S (one column each), and the residual estimates β_m |s_mi|."""
         if not self.steps:
             return self.alpha, torch.zeros(0, 0, dtype=torch.float64), self.alpha
-        theta, s = map(torch.from_numpy, eigh_tridiagonal(self.alpha.numpy(), self.beta[:-1].numpy(), lapack_driver="stevd"))
+        theta, s = map(
+            torch.from_numpy, eigh_tridiagonal(self.alpha.numpy(), self.beta[:-1].numpy(), lapack_driver="stevd")
+        )
         return theta, s, self.beta[-1] * s[-1].abs()

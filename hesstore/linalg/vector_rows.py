@@ -8,6 +8,7 @@ import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
     from hesstore.linalg.operators import VectorSpace
 
 
@@ -95,7 +96,7 @@ class VectorRows:
         return w
 
     def orthonormal(self, directions: Tensor, count: int) -> Tensor:
-        """Orthonormal vectors in the span of ``directions`` (n, P) that are orthogonal to the first ``count`` vectors."""
+        """Orthonormal combinations of ``directions`` (n, P), made orthogonal to the first ``count`` vectors."""
         vectors = self.vectors(count)
         directions = directions / torch.linalg.vector_norm(directions, dim=1, keepdim=True)
         for _ in range(2):

@@ -85,7 +85,7 @@ class PairVariables(NamedTuple):
 OUTERMOST = PairVariables("eigenvalues", "eigenvectors", "residual_norm", "converged", "eigenvalue_bound")
 """The k eigenpairs at the end of the spectrum that the setting ``which`` names."""
 LOWEST = PairVariables(
-    *("lowest_eigenvalues", "lowest_eigenvectors", "lowest_residual_norms", "lowest_converged", "lowest_bound")
+    *("lowest_eigenvalues", "lowest_eigenvectors", "lowest_residual_norm", "lowest_converged", "lowest_bound")
 )
 """The algebraically smallest eigenpairs, as many as the setting ``lowest`` asks for."""
 
@@ -256,7 +256,7 @@ _SMALL_AT = {
         "residual_norm",
         "eigenvalue_bound",
         "converged",
-        *("lowest_eigenvalues", "lowest_residual_norms", "lowest_bound", "lowest_converged"),
+        *("lowest_eigenvalues", "lowest_residual_norm", "lowest_bound", "lowest_converged"),
         "matvecs",
         "analysis_seconds",
         "solver_message",

@@ -22,7 +22,7 @@ def recorded(l2: list[float], pairs: list[linalg.EigenPairs], penalty_scale: flo
     """Return a store with the lowest pairs of each grid point."""
     values = {
         "lowest_eigenvalues": [each.eigenvalues.numpy() for each in pairs],
-        "lowest_residual_norms": [each.residual_norms.numpy() for each in pairs],
+        "lowest_residual_norm": [each.residual_norms.numpy() for each in pairs],
         "lowest_bound": [each.bound for each in pairs],
     }
     return dataset(l2, {name: np.array([each]) for name, each in values.items()}).assign_attrs(
@@ -67,7 +67,7 @@ def test_what_is_uncertain_is_not_complete() -> None:
         ([nan, nan], [nan, nan], nan),
     ]
     eigenvalues, residual_norms, bounds = zip(*rows, strict=True)
-    values = {"lowest_eigenvalues": [eigenvalues], "lowest_residual_norms": [residual_norms], "lowest_bound": [bounds]}
+    values = {"lowest_eigenvalues": [eigenvalues], "lowest_residual_norm": [residual_norms], "lowest_bound": [bounds]}
     ds = dataset(np.arange(6) / 10, values).assign_attrs(penalty_scale=0.0)
     found = objective_index(ds)
     assert found["index"].values[:5].tolist() == [1, 1, 1, 1, 2]

@@ -13,7 +13,8 @@ from torch._subclasses.fake_tensor import (
 
 from hesstore.curvature import Hessian, gradient
 from hesstore.linalg import eigsh, lanczos
-from hesstore.linalg.lanczos_search import Goal, LanczosSearch
+from hesstore.linalg.criteria import Goal
+from hesstore.linalg.lanczos_search import LanczosSearch
 from hesstore.measure.metrics import _totals
 from hesstore.problem import training_data
 from hesstore.problem.models import MLP, FlatModel, build

@@ -66,7 +66,7 @@ PACKED = ("csv.gz", "csv.zst")
 COLUMNS = {
     "eigenvalues": "eigenvalue",
     "lowest_eigenvalues": "eigenvalue",
-    "lowest_residual_norms": "residual_norm",
+    "lowest_residual_norm": "residual_norm",
     "lowest_converged": "converged",
 }
 KINDS = [kind for kind in TABLES if kind != "density"]

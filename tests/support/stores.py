@@ -62,7 +62,7 @@ def analysed(seed: int) -> dict[str, Any]:
         "converged": np.array([True, False, True]),
         "lowest_eigenvectors": rng.normal(size=(N, P)).astype(np.float32),
         "lowest_eigenvalues": rng.normal(size=N),
-        "lowest_residual_norms": rng.random(N),
+        "lowest_residual_norm": rng.random(N),
         "lowest_converged": np.array([True, False]),
         "lowest_bound": -2.0,
         "matvecs": 17,
