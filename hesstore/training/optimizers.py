@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 class Optimizer(Protocol):
     """An update rule for the parameters and the gradient that it was created with."""
 
+    @property
+    def state(self) -> list[Tensor]:
+        """The tensors, other than the parameters, that a step changes."""
+        ...
+
     def step(self) -> None:
         """Update the parameters once."""
 
@@ -32,6 +37,11 @@ class Adam:
         self._parameters, self._gradients = [theta], [gradient]
         self._means, self._squares = [torch.zeros_like(theta)], [torch.zeros_like(theta)]
         self._count = [torch.zeros((), dtype=torch.float32, device=theta.device)]
+
+    @property
+    def state(self) -> list[Tensor]:
+        """The means of the gradient and of its square, and the number of steps."""
+        return [*self._means, *self._squares, *self._count]
 
     def step(self) -> None:
         """Update the parameters once."""
@@ -54,7 +64,7 @@ class Adam:
 
     def reset(self) -> None:
         """Clear the state from earlier steps."""
-        for state in (*self._means, *self._squares, *self._count):
+        for state in self.state:
             state.zero_()
 
 
@@ -64,6 +74,11 @@ class SGD:
     def __init__(self, theta: Tensor, gradient: Tensor, lr: float, momentum: float) -> None:
         self.lr, self.momentum = lr, momentum
         self._theta, self._gradient, self._velocity = theta, gradient, torch.zeros_like(theta)
+
+    @property
+    def state(self) -> list[Tensor]:
+        """The velocity."""
+        return [self._velocity]
 
     def step(self) -> None:
         """Update the parameters once."""

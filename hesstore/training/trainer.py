@@ -15,7 +15,7 @@ from torch import nn
 
 from hesstore.autodiff import trace_gradient
 from hesstore.errors import DivergedError
-from hesstore.training.cuda_graph import capture
+from hesstore.training.cuda_graph import graph_or_eager
 from hesstore.training.optimizers import SGD, Adam, Optimizer
 
 if TYPE_CHECKING:
@@ -199,10 +199,14 @@ class Trainer:
 
     def _make_step(self, size: int) -> Callable[[Tensor], None]:
         """Return the step for ``size`` rows of each model, as a CUDA graph on a GPU."""
+        return self._make_graphed_step(size) if self.x.is_cuda else self._make_eager_step(size)
+
+    def _make_graphed_step(self, size: int) -> Callable[[Tensor], None]:
+        """Return the step as a CUDA graph if it can be recorded."""
         step = self._make_eager_step(size)
-        if self.x.is_cuda:
-            return capture(step, torch.zeros(self.copies, size, dtype=torch.int64, device=self.x.device))
-        return step
+        trial = torch.arange(self.copies * size, device=self.x.device).remainder_(len(self.y)).view(self.copies, size)
+        state = [self._theta, self._gradient, self._total, *self._optimizer.state]
+        return graph_or_eager(step, torch.zeros_like(trial), trial, state)
 
     def _make_eager_step(self, size: int) -> Callable[[Tensor], None]:
         """Return the step for ``size`` rows of each model; it takes their indices (G, size)."""
