@@ -12,6 +12,7 @@ import torch
 from hesstore.analysis.selection import evenly_spaced
 from hesstore.config import SweepConfig
 from hesstore.curvature import gradient
+from hesstore.engine.devices import computing_on, resolve_device
 from hesstore.engine.experiment import Experiment
 from hesstore.errors import CorruptStoreError, StoreError
 from hesstore.integrity.findings import Problem
@@ -112,29 +113,30 @@ def recheck(
                 f"{path}: its config names code, {name!r}, that --deep would run: "
                 "pass --trust if you know where the store comes from"
             )
-    experiment = Experiment.prepare(config)
-    stored, current = identity_of(attributes), experiment.identity()
-    for key, what in (("data_digest", "data set"), ("parameters", "model"), ("buffers", "model")):
-        there, own = stored.get(key), current.get(key)
-        if there != own:
-            raise CorruptStoreError(
-                f"{path}: the {what} is not the one with which it was made ({key} is {_short(there)} in the store, "
-                f"{_short(own)} now): check the --data-dir of its config, {config.data_dir!r}, or your custom code"
-            )
-    store = SweepStore.open(path)
-    imported = {
-        (run.id, index) for run, index in _complete(store, ()) if origin.is_as_imported(run.id, store.l2[index])
-    }
-    complete = _complete(store, {*avoid, *imported})
-    chosen = [complete[index] for index in evenly_spaced(len(complete), sample)]
-    found = Recheck(modes=min(MODES, config.k))
-    for done, (run, index) in enumerate(chosen, start=1):
-        l2 = float(store.l2[index])
-        check = _Recalculation(experiment, store, run, index)
-        found.problems += [Problem(what, run.id, index, l2) for what in check.differences()]
-        found.checked.append((run.id, l2))
-        if progress is not None:
-            progress(done, len(chosen))
+    with computing_on(resolve_device(config.device), config.threads):
+        experiment = Experiment.prepare(config)
+        stored, current = identity_of(attributes), experiment.identity()
+        for key, what in (("data_digest", "data set"), ("parameters", "model"), ("buffers", "model")):
+            there, own = stored.get(key), current.get(key)
+            if there != own:
+                raise CorruptStoreError(
+                    f"{path}: the {what} is not the one with which it was made ({key} is {_short(there)} in the store, "
+                    f"{_short(own)} now): check the --data-dir of its config, {config.data_dir!r}, or your custom code"
+                )
+        store = SweepStore.open(path)
+        imported = {
+            (run.id, index) for run, index in _complete(store, ()) if origin.is_as_imported(run.id, store.l2[index])
+        }
+        complete = _complete(store, {*avoid, *imported})
+        chosen = [complete[index] for index in evenly_spaced(len(complete), sample)]
+        found = Recheck(modes=min(MODES, config.k))
+        for done, (run, index) in enumerate(chosen, start=1):
+            l2 = float(store.l2[index])
+            check = _Recalculation(experiment, store, run, index)
+            found.problems += [Problem(what, run.id, index, l2) for what in check.differences()]
+            found.checked.append((run.id, l2))
+            if progress is not None:
+                progress(done, len(chosen))
     return found
 
 
