@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -15,6 +16,7 @@ from tests.benchmarks import (
     end_to_end,
     export,
     geometry,
+    gpu,
     h100,
     original_method,
     overlap,
@@ -181,6 +183,32 @@ def test_the_chain_of_a_continuation_is_counted_in_full() -> None:
     assert rows["continuation", "eager", 1, 50]["sequential steps"] == 451 * 50 * 938
     assert rows["independent", "eager", 64, 12]["sequential steps"] == math.ceil(451 / 64) * 12 * 938
     assert all(h100.WARNING in title for title in (table.title, *(t.title for t in h100.run(Settings()))))
+
+
+def test_the_checks_of_a_gpu_can_fail() -> None:
+    assert gpu.Check("a number", float("nan"), 1.0).row()["result"] == "WRONG"
+    assert gpu.Check("a number", 2.0, 1.0).row()["result"] == "WRONG"
+    known, gap = np.array([3.0, 4.0]), np.array([3.0, np.nan])
+    assert gpu.relative_difference(np.array([3.0, 5.0]), known) == pytest.approx(0.2)
+    assert gpu.relative_difference(gap, known) == gpu.relative_difference(known, gap) == math.inf
+    assert gpu.relative_difference(gap, gap) == 0
+
+
+@pytest.mark.slow
+def test_the_first_run_on_a_gpu_works_on_a_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(rows=120, hidden=HIDDEN, k=3, repeats=1)
+    monkeypatch.setenv(ROWS_VARIABLE, "120")  # restored after the test
+    monkeypatch.setattr(gpu, "STACKS", (1, 2))
+    monkeypatch.setattr(gpu, "STEPS", 2)
+    facts, checked, timed = gpu.run(settings)
+    assert all("THIS DEVICE IS A CPU" in table.title for table in (facts, checked, timed))
+    assert {"device", "versions", "numerics"} <= {row["group"] for row in facts.rows}
+    assert len(checked.rows) == 9 + len(gpu.COMPARED)
+    assert {row["result"] for row in checked.rows} == {"right"}
+    assert [row["G"] for row in timed.rows] == [1, 2]
+    assert all(min(float(value or 0) for value in row.values()) > 0 for row in timed.rows)
+    monkeypatch.setattr(gpu, "MOST_SECONDS", 0)
+    assert gpu.times(settings, (1,)).rows[0]["s per grid point"] is None
 
 
 def test_tables_are_aligned() -> None:
