@@ -8,6 +8,7 @@ from pathlib import Path
 import dask
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from distributed import Client, LocalCluster
 
@@ -25,7 +26,7 @@ EVERYTHING = {"density": True, "response": 0.1, "probes": 4}
 
 SWEEP: Mapping[str, object] = {"path": "independent", "models": 2, "device": "cuda:1", "response": 0, "probes": 0}
 
-LONG_SWEEPS: dict[str, Mapping[str, object]] = {
+LONG_SWEEPS: dict[str, Mapping[str, object]] = {  # each optional result of a sweep belongs into one of these
     "one model": {},
     "the sizes that are chosen for a GPU": {"models": 0, "chunk_rows": 0, "l2": "0,0.001,0.01"},
     "analyses in a stack": {"models": 2, "l2": "0,0.001,0.01"},
@@ -81,6 +82,25 @@ def test_a_sweep_of_stacks_on_the_second_device(machine: Machine, tmp_path: Path
 @pytest.mark.parametrize("name", LONG_SWEEPS)
 def test_a_long_sweep_equals_that_of_the_cpu(machine: Machine, tmp_path: Path, name: str) -> None:
     compare(tmp_path, LONG_SWEEPS[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernels", [300, 6000], ids=["while it trains", "while it analyses"])
+def test_a_sweep_that_runs_out_of_memory_equals_that_of_the_cpu(machine: Machine, tmp_path: Path, kernels: int) -> None:
+    """It continues with smaller sizes."""
+
+    def fail(_: object) -> None:
+        if machine.counts.kernels.total() == kernels:
+            machine.counts.clear()
+            machine.before_kernel.clear()
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    machine.before_kernel.append(fail)
+    with pytest.warns(
+        Warning, match="is out of memory .*: the sweep continues with 1 grid points together instead of 2"
+    ):
+        compare(tmp_path, SWEEP)
+    assert not machine.before_kernel
 
 
 def worker_devices() -> list[str]:
