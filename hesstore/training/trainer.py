@@ -1,7 +1,8 @@
 """Fitting networks: mini-batches on the device, early stopping, and a copy of the best weights.
 
 Several models can be fitted together, each at its own λ and with its own order of the data; each is a row of θ (G, P).
-A single small network leaves a GPU idle between launches. On a CPU, one model at a time is fastest.
+A single small network should leave a GPU idle between launches (not measured). On a CPU, one model at a time is the
+fastest way.
 """
 
 from __future__ import annotations
