@@ -49,8 +49,8 @@ REMEMBERED_SIZE = 4096
 MAX_BOUND_STEPS = 128
 """Steps after which a chain that finds nothing further out ends, whatever bound it has reached."""
 
-COUPLING_SHARE = 0.25
-"""Fraction of the slack that may be spent on locking pairs that have not converged, see :meth:`_pairs_to_lock`."""
+COUPLING_SHARE = 0.75
+"""Fraction of slack and tolerance that may be spent on locking pairs that have not converged: `_pairs_to_lock`."""
 
 ASYMMETRY = 1e3
 """u·Av and v·Au of a symmetric A differ by less than this many ε of its norm, which is rounding."""
@@ -399,20 +399,21 @@ class LanczosSearch:
         """Which Ritz pairs of the chain are locked: the converged ones, and others that make the next bound easier.
 
         A locked pair with residual norm r that lies behind the k-th raises the bound x by r² / (x − μ), see
-        :mod:`~hesstore.linalg.certificate`. In return the complement no longer contains it, and its chain converges in
-        fewer steps. So pairs are locked, the cheapest first, until a fraction of the slack is used up.
+        :mod:`~hesstore.linalg.certificate`, and adds as much to the residual norms of pairs that are found later. In
+        return the complement no longer contains it, and its chain converges in fewer steps. So pairs are locked, the
+        cheapest first, until this cost reaches a fraction of the slack, or of the tolerance if that is smaller.
         """
         converged = estimates <= self._tolerances(values)
         found = self._distance(torch.cat([self._locked, values[converged]]))
         if len(found) < self.goal.k:
             return converged
         weakest = float(found.sort(descending=True).values[self.goal.k - 1])
-        slack = self.goal.slack * abs(weakest)
+        allowed = min(self.goal.slack, self.goal.tol) * abs(weakest)
         behind = self._distance(values) < weakest
-        cost = torch.where(behind, estimates.square() / (weakest + slack - self._distance(values)), torch.inf)
+        cost = torch.where(behind, estimates.square() / (weakest + allowed - self._distance(values)), torch.inf)
         cheapest = cost.argsort()
         chosen = converged & ~behind
-        chosen[cheapest[cost[cheapest].cumsum(0) <= COUPLING_SHARE * slack]] = True
+        chosen[cheapest[cost[cheapest].cumsum(0) <= COUPLING_SHARE * allowed]] = True
         return chosen
 
     def _ritz_coefficients(self, values: Tensor, s: Tensor) -> Tensor:
@@ -448,6 +449,9 @@ class LanczosSearch:
     def result(self) -> EigenPairs:
         """The k outermost pairs, converged or not, after the search has ended."""
         values, s, _ = self._chain.ritz()
+        if len(self._locked) >= self.goal.k:  # other pairs of the chain would only blur locked copies of their value
+            found = self._further_out(values)
+            values, s = values[found], s[:, found]
         pairs = eigenpairs(
             *self._combine(self._ritz_coefficients(values, s)[: self.goal.k]),
             which=self.goal.which,

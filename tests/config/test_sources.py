@@ -24,7 +24,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("dataset", "data_dir", "model", "device"), st.text()),
     **dict.fromkeys(("batch_size", "epochs", "patience", "density_probes"), POSITIVE),
     **dict.fromkeys(("hessian_samples", "chunk_rows", "models"), NATURAL),
-    **dict.fromkeys(("lr", "tol", "momentum"), SHARE),
+    **dict.fromkeys(("lr", "tol", "slack", "eta", "momentum"), SHARE),
     **dict.fromkeys(("response", "memory_gib"), st.floats(0, 1e300)),
     "k": st.integers(1, 99),
     "max_matvecs": st.integers(100, 2**63 - 1),
