@@ -57,15 +57,18 @@ class Adam:
 
     def __init__(self, theta: Tensor, gradient: Tensor, lr: float, *, pieces: int = 1) -> None:
         self.lr = lr
+        mean, square = torch.zeros_like(theta), torch.zeros_like(theta)
         self._parameters, self._gradients, self._means, self._squares = (
-            _cut(each, pieces) for each in (theta, gradient, torch.zeros_like(theta), torch.zeros_like(theta))
+            _cut(each, pieces) for each in (theta, gradient, mean, square)
         )
-        self._count = [torch.zeros((), dtype=torch.float32, device=theta.device) for _ in self._parameters]
+        counts = torch.zeros(len(self._parameters), dtype=torch.float32, device=theta.device)
+        self._counts = list(counts.unbind())
+        self._state = [mean, square, counts]
 
     @property
     def state(self) -> list[Tensor]:
-        """The means of the gradient and of its square, and the number of steps."""
-        return [*self._means, *self._squares, *self._count]
+        """The means of the gradient and of its square, and the number of steps for each piece."""
+        return self._state
 
     def step(self) -> None:
         """Update the parameters once."""
@@ -75,7 +78,7 @@ class Adam:
             self._means,
             self._squares,
             [],
-            self._count,
+            self._counts,
             fused=True,
             amsgrad=False,
             beta1=0.9,

@@ -81,7 +81,8 @@ def passes_cost(work: Workload, a: Assumptions, models: int) -> Cost:
     rows_read = 2 * work.rows + seen
     values = rows_read * (2 * work.widths[0] + a.unit_accesses * work.units)
     chunks = math.ceil(work.rows / max(1, a.rows_at_once // models))
-    return Cost(models * flop, models * FLOAT * values, chunks * kernel_counts.PASSES)
+    kernels = kernel_counts.PRIMAL + kernel_counts.GRADIENT + kernel_counts.METRICS
+    return Cost(models * flop, models * FLOAT * values, chunks * kernels)
 
 
 def lanczos_cost(work: Workload, a: Assumptions, models: int) -> Cost:

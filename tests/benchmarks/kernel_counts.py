@@ -19,8 +19,14 @@ PRODUCT = 37
 STACKED_PRODUCT = 32
 """The same for several models side by side."""
 
-PASSES = 102
-"""Kernels of the cached primal pass (36), the gradient (23) and the metrics of both splits (43), for one chunk."""
+PRIMAL = 36
+"""Kernels of the pass whose values products use again, for each chunk of rows."""
+
+GRADIENT = 25
+"""Kernels of the gradient of one model, for one chunk of rows."""
+
+METRICS = 43
+"""Kernels of the metrics of both splits, for one chunk of rows each."""
 
 LANCZOS = 47
 """Kernels of Lanczos for each product and model, without the product: the mean over a whole search."""

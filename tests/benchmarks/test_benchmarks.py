@@ -161,8 +161,8 @@ def test_prediction_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         gram_schmidt_passes=1, rows_at_once=4, store_seconds=11,
     )  # fmt: skip
     counts = {
-        "STEP": 10, "STACKED_STEP": 12, "PRODUCT": 20, "STACKED_PRODUCT": 18, "PASSES": 30, "LANCZOS": 5,
-        "LANCZOS_WAITS": 2, "LANCZOS_CHECKS": 0.5, "GEOMETRY": 50, "GEOMETRY_WAITS": 3,
+        "STEP": 10, "STACKED_STEP": 12, "PRODUCT": 20, "STACKED_PRODUCT": 18, "PRIMAL": 10, "GRADIENT": 15,
+        "METRICS": 5, "LANCZOS": 5, "LANCZOS_WAITS": 2, "LANCZOS_CHECKS": 0.5, "GEOMETRY": 50, "GEOMETRY_WAITS": 3,
     }  # fmt: skip
     for name, count in counts.items():
         monkeypatch.setattr(kernel_counts, name, count)
