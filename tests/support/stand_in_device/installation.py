@@ -14,6 +14,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 from torch.fx.experimental import proxy_tensor
+from torch.utils._device import _device_constructors
 
 from tests.support.stand_in_device import factories, graphs, streams
 from tests.support.stand_in_device.backward import Engine
@@ -37,6 +38,7 @@ def stand_in(devices: int = 2, *, strict: bool = True) -> Iterator[Machine]:
         raise RuntimeError("this machine has CUDA devices: a stand-in can't take their place")
     with warnings.catch_warnings(action="ignore", category=FutureWarning):
         importlib.import_module("torch._decomp.decompositions_for_jvp")  # compiles functions that call torch.zeros
+    _device_constructors()  # remembers the functions of PyTorch, not those that take their place
     torch._C._ensureCUDADeviceGuardSet()  # without it, PyTorch asks the driver for the current device
     overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
     with ExitStack() as stack:
