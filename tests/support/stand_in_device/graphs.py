@@ -82,6 +82,7 @@ class Capture:
         self.stream, self.mode, self.thread = stream, mode, threading.get_ident()
         self.operations: list[_Operation] = []
         self.invalid = ""
+        self._constants: list[Tensor] = []
         self._pool: dict[int, torch.UntypedStorage] = {}  # memory that the graph owns
         self._before: dict[int, tuple[Tensor, Tensor]] = {}  # other memory that it writes, and its contents
 
@@ -93,6 +94,11 @@ class Capture:
         """Take the memory of new tensors into the graph's pool."""
         for tensor in tensors:
             self._pool[_key(tensor)] = tensor.untyped_storage()
+
+    def constant(self, number: Tensor) -> Tensor:
+        """The value of a single number on the host, which becomes part of the graph."""
+        self._constants.append(number.clone())
+        return self._constants[-1]
 
     def record(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record an operation, and return tensors for its results."""

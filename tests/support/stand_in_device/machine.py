@@ -7,14 +7,20 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
+import hesstore
+
 if TYPE_CHECKING:
     from tests.support.stand_in_device.graphs import Capture
     from tests.support.stand_in_device.streams import Stream
+
+PACKAGE = Path(hesstore.__file__).parent
 
 
 class StandInError(RuntimeError):
@@ -216,14 +222,14 @@ class Machine:
         self.current_stream(device).settle(self.known)
 
     def refuse_in_capture(self, call: str) -> None:
-        """Raise if a capture forbids a call that waits or allocates, and make that capture invalid."""
+        """Raise if a capture forbids a call that waits, allocates or copies, and make that capture invalid."""
         for capture in self.captures:
             if capture.forbids_calls_of(threading.get_ident()):
                 capture.invalid = capture.invalid or call
                 raise CaptureError(f"{call} is not permitted while a CUDA graph is captured ({capture.mode} mode)")
 
     def stray(self, stream: Stream, operation: object) -> None:
-        """Take a kernel into account that is launched on ``stream``, which is not captured."""
+        """Raise, if the machine is strict, for a kernel on ``stream`` while this thread captures another stream."""
         mine = [capture for capture in self.captures if capture.thread == threading.get_ident()]
         if mine and self.strict:
             raise CaptureError(
@@ -239,12 +245,10 @@ class Machine:
 
 def _place() -> str:
     """The innermost line of hesstore that runs now, such as ``linalg/lanczos.py:12``."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        _, found, name = frame.f_code.co_filename.rpartition("/hesstore/")
-        if found and "/tests/" not in frame.f_code.co_filename:
-            return f"{name}:{frame.f_lineno}"
-        if frame.f_back is None:
-            break
+        file = Path(frame.f_code.co_filename)
+        if file.is_relative_to(PACKAGE):
+            return f"{file.relative_to(PACKAGE)}:{frame.f_lineno}"
         frame = frame.f_back
     return "elsewhere"

@@ -72,7 +72,7 @@ class Stream:
         self.capture: Capture | None = None
 
     def tick(self, known: Mapping[int, int]) -> int:
-        """Take a launch into account and return its time; it comes after all launches that the host ``known`` s."""
+        """Take a launch into account and return its time. It comes after the launches that are ``known`` to be done."""
         _merge(self.seen, known)
         self.seen[self.id] += 1
         return self.seen[self.id]

@@ -161,18 +161,35 @@ def dispatch(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         return copy(machine, *args, **kwargs)
     if func is aten._to_copy.default and kwargs.get("device") is not None:
         return _copy_to(machine, args[0], **kwargs)
+    if torch.Tag.inplace_view in func.tags:
+        return _change_view(func, args)
+    return _compute(machine, func, args, kwargs)
+
+
+def _change_view(func: OpOverload, args: tuple[Any, ...]) -> object:
+    """Change the shape or the strides of a tensor in place."""
     if func in _RESIZING:
         raise NotImplementedError(f"the stand-in device does not support {func}")
-    if torch.Tag.inplace_view in func.tags:
-        func(args[0].host, *args[1:])
-        with torch._C._DisableTorchDispatch():
-            return func(*args)
+    func(args[0].host, *args[1:])
+    with torch._C._DisableTorchDispatch():
+        return func(*args)
+
+
+def _compute(machine: Machine, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    """Carry out an operation on the device of its arguments."""
     tensors = [*flatten(args), *flatten(kwargs.values())]
     device = _indexing_device(machine, args, tensors) if func in _INDEXING else _common_device(func, tensors)
     if kwargs.get("device") is not None:
         target, kwargs["device"] = kwargs["device"], HOST
         if target.type == "cpu" or machine.indexed(target) != device:
             raise MixedDevicesError(f"{func} creates a tensor on {target} from one on {device}")
+    capture = machine.current_stream(device).capture
+
+    def unwrap(tensor: Tensor) -> Tensor:
+        if capture is not None and not tensor.is_cuda:
+            return capture.constant(tensor)
+        return _host(tensor)
+
     owners = {id(each.host): each for each in tensors if isinstance(each, DeviceTensor)}
     zero = bool(args) and isinstance(args[0], DeviceTensor) and args[0].zero
     stays_zero = zero and (func.is_view or func in _STAYS_ZERO)
@@ -180,8 +197,8 @@ def dispatch(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         machine,
         device,
         func,
-        tuple(replace_tensors(each, _host) for each in args),
-        {name: replace_tensors(each, _host) for name, each in kwargs.items()},
+        tuple(replace_tensors(each, unwrap) for each in args),
+        {name: replace_tensors(each, unwrap) for name, each in kwargs.items()},
     )
 
     def wrap(host: Tensor) -> Tensor:
