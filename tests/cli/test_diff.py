@@ -49,7 +49,9 @@ def test_results_that_differ(run_hesstore: RunHesstore, stores: Path) -> None:
     assert "grid points complete in both stores: 1, only in A: 1, only in B: 0" in done.stdout
     (line,) = (line.split() for line in done.stdout.splitlines() if line.startswith("loss "))
     assert line == ["loss", "1", "of", "1", f"{9 - loss:.2g}", f"{(9 - loss) / 9:.2g}", "run", "0,", "λ", "=", "0.01"]
-    assert "the same in both stores: eigenvalues, residual_norm, eigenvalue_bound, converged, eigenvectors" in done.stdout
+    assert (
+        "the same in both stores: eigenvalues, residual_norm, eigenvalue_bound, converged, eigenvectors" in done.stdout
+    )
     facts = json.loads(run_hesstore("diff", "a.zarr", "b.zarr", "--json").stdout)
     assert (facts["same_config"], facts["same_results"]) == (True, False)
     (found,) = (each for each in facts["differences"] if each["differing"])
