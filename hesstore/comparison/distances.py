@@ -83,7 +83,8 @@ def label_distance(a: Array, b: Array) -> Distance:
 def number_distance(a: Array, b: Array) -> Distance:
     """The largest difference, and that difference over the largest magnitude in either array.
 
-    Both are NaN if only one of the arrays has a number at some position.
+    Both are NaN if only one of the arrays has a number at some position, and infinite if only one of them is infinite
+    there, as a bound on further eigenvalues can be.
 
     Examples
     --------
@@ -95,7 +96,8 @@ def number_distance(a: Array, b: Array) -> Distance:
     if not other.any():
         return SAME
     absolute = float(np.abs(first[other] - second[other]).max())  # NaN wins
-    return Distance(differs=True, absolute=absolute, relative=absolute / float(np.nanmax(np.abs([first, second]))))
+    largest = float(np.nanmax(np.abs([first, second])))
+    return Distance(differs=True, absolute=absolute, relative=absolute / largest if largest < np.inf else absolute)
 
 
 def eigenvector_distance(a: Array, b: Array, eigenvalues_a: Array, eigenvalues_b: Array) -> Distance:

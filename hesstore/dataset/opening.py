@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from hesstore.analysis import accessor  # noqa: F401 - registers ds.hess
+from hesstore.dataset.completeness import SpectrumSettings
 from hesstore.store import Status
 from hesstore.store import open as open_plain
 from hesstore.store.import_origin import origin_of
@@ -25,7 +26,7 @@ _INDENT = " " * len("hesstore: ")
 
 
 class SweepDataset(xr.Dataset):
-    """The Dataset of a store, or a part of it, with two more lines in its repr: the sweep and its progress.
+    """The Dataset of a store, or a part of it, whose repr starts with the sweep, its progress and its completeness.
 
     Only the repr differs from that of xarray: ``ds.identical(xr.open_zarr(path))`` is true, and all operations give
     the same results. ``xr.testing.assert_identical`` compares types too, so both of its arguments must have been opened
@@ -49,8 +50,8 @@ class SweepDataset(xr.Dataset):
 def open(location: Location, *, chunked: bool = True) -> SweepDataset:  # noqa: A001 - as in xarray and zarr
     """Open a store as a labelled, lazy Dataset: that of ``xr.open_zarr(location)``, after a check of its metadata.
 
-    Its repr starts with a description of the sweep and its progress, which is read whenever the Dataset is shown. The
-    analyses of :mod:`hesstore.analysis` are methods of ``ds.hess``.
+    Its repr starts with a description of the sweep, its progress, and how complete its spectra are, which are read
+    whenever the Dataset is shown. The analyses of :mod:`hesstore.analysis` are methods of ``ds.hess``.
 
     Parameters
     ----------
@@ -81,10 +82,10 @@ def open(location: Location, *, chunked: bool = True) -> SweepDataset:  # noqa: 
 
 
 def headline(ds: xr.Dataset) -> list[str]:
-    """The lines that describe the Dataset of a store, or a part of it, and its progress.
+    """The lines that describe the Dataset of a store, or a part of it, its progress, and how complete its spectra are.
 
     Empty for a Dataset that was computed: a ``status`` that was read from a store has the encoding of the store, a
-    computed one has not. Only ``status`` is read.
+    computed one has not. Only ``status``, ``eigenvalues`` and ``eigenvalue_bound`` are read.
     """
     status = ds.variables.get("status")
     if status is None or "chunks" not in status.encoding or not {*status.dims} <= {"run", AXIS}:
@@ -96,7 +97,8 @@ def headline(ds: xr.Dataset) -> list[str]:
     except (KeyError, ValueError, TypeError, IndexError):  # the attributes are not those of a sweep
         return []
     sizes = ", ".join(f"{ds.sizes[dim]:,} {noun}" for dim, noun in _COUNTED.items() if dim in ds.sizes)
-    return [f"hesstore: {', '.join(first)}", _INDENT + "; ".join(filter(None, (sizes, _progress(status))))]
+    lines = ["; ".join(filter(None, (sizes, _progress(status)))), _spectra(ds)]
+    return [f"hesstore: {', '.join(first)}", *(_INDENT + line for line in lines if line)]
 
 
 _COUNTED = {"mode": "eigenpairs", "param": "parameters"}
@@ -137,3 +139,16 @@ def _progress(status: xr.Variable) -> str:
         return f"the progress can't be read ({error}): `hesstore verify` lists every damaged file"
     counts = {each.name.lower(): int((found == each).sum()) for each in reversed(Status)}
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def _spectra(ds: xr.Dataset) -> str:
+    """How complete the spectra are, or a message if they can't be read; empty if ``ds`` lacks a part of them."""
+    settings = SpectrumSettings.of(ds.attrs)
+    names = ["status", "eigenvalues", "eigenvalue_bound"]
+    if settings is None or not {*names} <= {*ds.variables} or ds["eigenvalues"].sizes.get("mode") != settings.k:
+        return ""
+    try:
+        summary = settings.summary(settings.spectra(ds[names].copy()))  # a Dataset caches what it has read
+    except Exception:  # noqa: BLE001 - showing a Dataset never raises, even if its store is damaged
+        return "the spectra can't be read: `hesstore verify` lists every damaged file"
+    return summary.text if summary else ""

@@ -1,6 +1,7 @@
 """The progress of a sweep, computed from its store alone.
 
-It says how many grid points have which status, which one comes next, and how long the remaining ones may take.
+It says how many grid points have which status, which one comes next, how long the remaining ones may take, and how
+complete the spectra are.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hesstore.dataset.completeness import SpectrumSettings
 from hesstore.errors import AnalysisError
 from hesstore.store.decoding import decoding
 from hesstore.store.schema import AXIS, Status
@@ -18,12 +20,14 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
+    from hesstore.dataset.completeness import SpectraSummary
+
 Phase = Literal["fitting", "analysing"]
 
 RECENT = 9
 """Number of latest grid points of a run whose median time is its pace, which changes along λ."""
 
-_READ = ("fit_seconds", "analysis_seconds", "accuracy", "class_accuracy", "eigenvalues")
+_READ = ("fit_seconds", "analysis_seconds", "accuracy", "class_accuracy", "eigenvalues", "eigenvalue_bound")
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Result:
         That accuracy.
     eigenvalue : float
         The first eigenvalue, in nat.
+    spectrum : str
+        How complete the spectrum is, in words.
     """
 
     l2: float
@@ -49,6 +55,7 @@ class Result:
     worst_class: int | None
     worst_class_accuracy: float | None
     eigenvalue: float | None
+    spectrum: str | None
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,8 @@ class RunProgress:
         run has none.
     seconds_left : float, optional
         Time for the remaining grid points at that pace, one after the other, in seconds; None if it is unknown.
+    spectra : SpectraSummary, optional
+        How complete the spectra of the complete grid points are; None if there are none.
     """
 
     run: int
@@ -87,6 +96,7 @@ class RunProgress:
     last: Result | None
     seconds_each: float | None
     seconds_left: float | None
+    spectra: SpectraSummary | None
 
     @property
     def total(self) -> int:
@@ -101,9 +111,18 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of a store: of each run, and in total."""
+    """The progress of a store: of each run, and in total.
+
+    Attributes
+    ----------
+    runs : tuple of RunProgress
+        The progress of each run.
+    spectra : SpectraSummary, optional
+        How complete the spectra of all complete grid points are; None if there are none.
+    """
 
     runs: tuple[RunProgress, ...]
+    spectra: SpectraSummary | None
 
     @property
     def total(self) -> int:
@@ -191,21 +210,29 @@ def progress_of(ds: xr.Dataset) -> Progress:
         small = small[[*_READ]].load()
     seconds = (small["fit_seconds"] + small["analysis_seconds"]).values
     overall = _median(seconds[status == Status.COMPLETE])
-    return Progress(tuple(_run_progress(small.isel(run=row), each, overall) for row, each in enumerate(status)))
+    small["status"] = (("run", AXIS), status)
+    settings = SpectrumSettings.of(ds.attrs)
+    runs = tuple(_run_progress(small.isel(run=row), settings, overall) for row in range(len(status)))
+    return Progress(runs, _spectra(small, settings))
 
 
-def _run_progress(part: xr.Dataset, status: NDArray[np.int8], overall: float | None) -> RunProgress:
+def _spectra(ds: xr.Dataset, settings: SpectrumSettings | None) -> SpectraSummary | None:
+    return None if settings is None else settings.summary(settings.spectra(ds))
+
+
+def _run_progress(part: xr.Dataset, settings: SpectrumSettings | None, overall: float | None) -> RunProgress:
     """The progress of one run.
 
     Parameters
     ----------
     part : Dataset
-        The small variables of the run.
-    status : array
-        (l2,) status of its grid points.
+        The status and the small variables of the run.
+    settings : SpectrumSettings, optional
+        The settings of its spectra.
     overall : float, optional
         Median time of the complete grid points of all runs, in seconds.
     """
+    status = part["status"].values
     direction = str(part["direction"].values)
     order = np.arange(len(status))[:: -1 if direction == "down" else 1]
     complete = order[status[order] == Status.COMPLETE]
@@ -222,9 +249,10 @@ def _run_progress(part: xr.Dataset, status: NDArray[np.int8], overall: float | N
         **counts,
         current=float(part[AXIS][left[0]]) if len(left) else None,
         phase=None if not len(left) else "analysing" if status[left[0]] == Status.FITTED else "fitting",
-        last=_result(part.isel({AXIS: int(complete[-1])})) if len(complete) else None,
+        last=_result(part.isel({AXIS: int(complete[-1])}), settings) if len(complete) else None,
         seconds_each=each,
         seconds_left=0.0 if not len(left) else None if each is None else _seconds_left(each, len(left), fits),
+        spectra=_spectra(part, settings),
     )
 
 
@@ -233,42 +261,17 @@ def _seconds_left(each: float, count: int, fits: NDArray[np.float64]) -> float:
     return max(0.0, each * count - float(np.nansum(np.minimum(fits, each))))
 
 
-def _result(point: xr.Dataset) -> Result:
+def _result(point: xr.Dataset, settings: SpectrumSettings | None) -> Result:
     worst = worst_class(point["class_accuracy"].sel(split="test").values)
+    spectra = [] if settings is None else settings.spectra(point)
     return Result(
         l2=float(point[AXIS]),
         test_accuracy=_finite(float(point["accuracy"].sel(split="test"))),
         worst_class=worst[0] if worst else None,
         worst_class_accuracy=worst[1] if worst else None,
         eigenvalue=_finite(float(point["eigenvalues"][0])),
+        spectrum=spectra[0].text if spectra else None,
     )
-
-
-def completeness(eigenvalues: NDArray[np.float64], bound: float, which: str) -> float | None:
-    """How far the bound on further eigenvalues lies beyond the last of ``eigenvalues`` (k,), relative to it.
-
-    A spectrum with the completeness x has no further eigenvalue whose distance from the wanted end exceeds that of the
-    last one by more than the fraction x, with the probability that the sweep asked for.
-
-    Parameters
-    ----------
-    eigenvalues : ndarray
-        μ in the order of the solver.
-    bound : float
-        ``eigenvalue_bound`` of the grid point.
-    which : str
-        The end of the spectrum: LM, LA or SA.
-
-    Returns
-    -------
-    float or None
-        At least 0; None if there is no bound, or if the last eigenvalue is zero or missing.
-    """
-    last = float(eigenvalues[-1])
-    if not np.isfinite([last, bound]).all() or last == 0:
-        return None
-    beyond = {"LM": bound - abs(last), "LA": bound - last, "SA": last - bound}[which]
-    return max(0.0, beyond / abs(last))
 
 
 def worst_class(class_accuracy: NDArray[np.float64]) -> tuple[int, float] | None:

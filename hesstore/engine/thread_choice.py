@@ -2,12 +2,11 @@
 
 Several threads wait for each other after every operation. On a machine whose cores have other work to do, or for a
 small network, one thread can therefore be faster than several. The number changes the rounding of the results, so a
-sweep that continues keeps the number with which its store was made.
+sweep that continues on the same machine keeps its number.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ import torch
 
 from hesstore.engine import environment, speed_probe
 from hesstore.engine.sweep_plan import point_seconds
+from hesstore.store.environments import environments
 
 if TYPE_CHECKING:
     from hesstore.engine.experiment import Experiment
@@ -30,8 +30,8 @@ ADVANTAGE = 0.9
 def choose_threads(experiment: Experiment, store: SweepStore | None, *, probing: bool) -> str:
     """Set the number of PyTorch's threads for a sweep of this process on a CPU.
 
-    The config or an environment variable may fix the number. Otherwise it is the one with which the store was made, if
-    that was on this machine. For other stores, PyTorch's own number and one thread are compared if ``probing``.
+    The config or an environment variable may fix the number. Otherwise it is the one with which the store was made or
+    filled on this machine. For other stores, PyTorch's own number and one thread are compared if ``probing``.
 
     Parameters
     ----------
@@ -66,12 +66,12 @@ def choose_threads(experiment: Experiment, store: SweepStore | None, *, probing:
 
 
 def _recorded_threads(store: SweepStore, experiment: Experiment) -> int | None:
-    """The number of threads with which the store was made on this machine; None if it was made on another one."""
-    made = json.loads(str(store.group.attrs["environment"]))
+    """The number of threads with which the store was made or filled on this machine; None if it never was."""
     here = environment.describe(experiment.device)
-    if any(made.get(name) != here.get(name) for name in ("device", "machine")):
-        return None
-    return int(made["threads"]["torch"])
+    for known in environments(store.place, store.group.attrs):
+        if all(known.get(name) == here.get(name) for name in ("device", "machine")):
+            return int(known["threads"]["torch"])
+    return None
 
 
 def _grid_point_seconds(experiment: Experiment) -> float:

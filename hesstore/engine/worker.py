@@ -212,7 +212,8 @@ class Worker:
 def _change(old: Sizes, new: Sizes) -> str:
     """The difference between two sizes, and its effect on the results."""
     if new.models < old.models:
-        return f"with {new.models} grid points together instead of {old.models}, which rounds results differently"
+        fewer = f"{new.models} grid points together" if new.models > 1 else "one grid point at a time"
+        return f"with {fewer} instead of {old.models}, which rounds results differently"
     if new.chunk_rows < old.chunk_rows:
         return f"with {new.chunk_rows:,} rows per pass instead of {old.chunk_rows:,}, which rounds results differently"
     return "without cached activations, which gives the same results more slowly"

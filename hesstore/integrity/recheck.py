@@ -1,10 +1,13 @@
-"""Recheck: compute the results of a sample of grid points again from their weights and the data, and compare."""
+"""Recheck: compute the results of a sample of grid points again from their weights and the data, and compare.
+
+At each of these grid points, another search from new random vectors looks for eigenvalues that the spectrum lacks.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -12,29 +15,45 @@ import torch
 from hesstore.analysis.selection import evenly_spaced
 from hesstore.config import SweepConfig
 from hesstore.curvature import gradient
+from hesstore.dataset.completeness import SpectrumSettings
 from hesstore.engine.devices import computing_on, resolve_device
 from hesstore.engine.experiment import Experiment
 from hesstore.errors import CorruptStoreError, StoreError
 from hesstore.integrity.findings import Problem
+from hesstore.linalg import lanczos
+from hesstore.linalg.eigenpairs import distance, order
+from hesstore.problem.seeds import generator
 from hesstore.store.identity import identity_of
 from hesstore.store.import_origin import origin_of
 from hesstore.store.metadata import read_metadata
 from hesstore.store.places.location import local_path
-from hesstore.store.schema import SPLITS, Run, Status
+from hesstore.store.schema import SPLITS, Point, Run, Status
 from hesstore.store.writing import SweepStore
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
+    from hesstore.dataset.completeness import Completeness, SpectraSummary
+    from hesstore.linalg import SymmetricOperator
+    from hesstore.linalg.eigenpairs import Which
     from hesstore.measure.metrics import SplitMetrics
+
+    Array = NDArray[np.float64]
 
 SAMPLE = 5
 """The default number of grid points that are computed again."""
 MODES = 4
-"""The number of eigenpairs that are checked at each of them, evenly spaced among all k."""
+"""The number of eigenpairs whose residual norms are checked at each of them, evenly spaced among all k."""
+FURTHER = 256
+"""Maximum number of products of a search for missing eigenvalues, in addition to one for each stored eigenvector."""
+
+OUTSIDE = 0.5
+"""The length of what a projection onto the stored eigenvectors leaves of a unit vector that they do not contain."""
 
 # Bounds on the differences between machines, chunk sizes and thread counts that float32 rounding can cause.
 RESIDUAL = 128 * float(np.finfo(np.float32).eps)
@@ -58,12 +77,24 @@ class Recheck:
     checked : list of (int, float)
         The (run ID, λ) of the grid points that were computed again.
     modes : int
-        The number of eigenpairs that were checked at each of them.
+        The number of eigenpairs whose residual norms were checked at each of them.
+    spectra : list of Completeness
+        How complete the spectra are, by the bounds of the new searches, where these found no missing eigenvalue. A
+        grid point with wrong residual norms is not searched.
+    settings : SpectrumSettings, optional
+        The settings of the store's spectra.
     """
 
     problems: list[Problem] = field(default_factory=list)
     checked: list[tuple[int, float]] = field(default_factory=list)
     modes: int = 0
+    spectra: list[Completeness] = field(default_factory=list)
+    settings: SpectrumSettings | None = None
+
+    @property
+    def summary(self) -> SpectraSummary | None:
+        """The summary of :attr:`spectra`; None if there are none."""
+        return None if self.settings is None else self.settings.summary(self.spectra)
 
 
 def recheck(
@@ -75,6 +106,12 @@ def recheck(
     progress: Callable[[int, int], None] | None = None,
 ) -> Recheck:
     """Compute loss, confusion counts, ∇E and some residual norms again at a sample of complete grid points.
+
+    If the residual norms agree, the search for the spectrum is repeated there: it starts from the stored eigenvectors
+    and continues in their complement from random vectors that the sweep did not use. Among the k outermost eigenvalues
+    that it finds, each that lies beyond the stored ``eigenvalue_bound`` and is not stored is a problem. Otherwise the
+    search ends with a new bound, which it tries to bring within the config's ``slack`` or to the stored bound,
+    whichever is wider. This takes k products with H, and usually 20 to 80 more.
 
     Parameters
     ----------
@@ -114,29 +151,43 @@ def recheck(
                 "pass --trust if you know where the store comes from"
             )
     with computing_on(resolve_device(config.device), config.threads):
-        experiment = Experiment.prepare(config)
-        stored, current = identity_of(attributes), experiment.identity()
-        for key, what in (("data_digest", "data set"), ("parameters", "model"), ("buffers", "model")):
-            there, own = stored.get(key), current.get(key)
-            if there != own:
-                raise CorruptStoreError(
-                    f"{path}: the {what} is not the one with which it was made ({key} is {_short(there)} in the store, "
-                    f"{_short(own)} now): check the --data-dir of its config, {config.data_dir!r}, or your custom code"
-                )
-        store = SweepStore.open(path)
-        imported = {
-            (run.id, index) for run, index in _complete(store, ()) if origin.is_as_imported(run.id, store.l2[index])
-        }
-        complete = _complete(store, {*avoid, *imported})
-        chosen = [complete[index] for index in evenly_spaced(len(complete), sample)]
-        found = Recheck(modes=min(MODES, config.k))
-        for done, (run, index) in enumerate(chosen, start=1):
-            l2 = float(store.l2[index])
-            check = _Recalculation(experiment, store, run, index)
-            found.problems += [Problem(what, run.id, index, l2) for what in check.differences()]
-            found.checked.append((run.id, l2))
-            if progress is not None:
-                progress(done, len(chosen))
+        return _recheck_sample(path, attributes, config, sample, avoid, progress)
+
+
+def _recheck_sample(
+    path: Path,
+    attributes: Mapping[str, Any],
+    config: SweepConfig,
+    sample: int,
+    avoid: Collection[tuple[int, int]],
+    progress: Callable[[int, int], None] | None,
+) -> Recheck:
+    """Compute the results of a sample of grid points again on the current device; see :func:`recheck`."""
+    experiment, origin = Experiment.prepare(config), origin_of(attributes)
+    stored, current = identity_of(attributes), experiment.identity()
+    for key, what in (("data_digest", "data set"), ("parameters", "model"), ("buffers", "model")):
+        there, own = stored.get(key), current.get(key)
+        if there != own:
+            raise CorruptStoreError(
+                f"{path}: the {what} is not the one with which it was made ({key} is {_short(there)} in the store, "
+                f"{_short(own)} now): check the --data-dir of its config, {config.data_dir!r}, or your custom code"
+            )
+    store = SweepStore.open(path)
+    imported = {
+        (run.id, index) for run, index in _complete(store, ()) if origin.is_as_imported(run.id, store.l2[index])
+    }
+    complete = _complete(store, {*avoid, *imported})
+    chosen = [complete[index] for index in evenly_spaced(len(complete), sample)]
+    settings = SpectrumSettings(config.k, config.which, config.slack, config.dtype)
+    found = Recheck(modes=min(MODES, config.k), settings=settings)
+    for done, (run, index) in enumerate(chosen, start=1):
+        l2 = float(store.l2[index])
+        check = _Recalculation(experiment, settings, store, Point(run, index, l2))
+        found.problems += [Problem(what, run.id, index, l2) for what in check.differences()]
+        found.spectra += [check.spectrum] if check.spectrum else []
+        found.checked.append((run.id, l2))
+        if progress is not None:
+            progress(done, len(chosen))
     return found
 
 
@@ -154,12 +205,36 @@ def _complete(store: SweepStore, avoid: Collection[tuple[int, int]]) -> list[tup
     ]
 
 
+def _outside(eigenvalues: Tensor, vectors: Tensor, span: Tensor) -> Tensor:
+    """The eigenvalues (float64) of eigenvectors that are outside a span.
+
+    Within a cluster, single vectors may lie partly in the span. Each singular value above ½ of what a projection leaves
+    of all vectors is one dimension outside, and the eigenvalues are those of the operator on these dimensions.
+
+    Parameters
+    ----------
+    eigenvalues : Tensor
+        (n,) μ.
+    vectors : Tensor
+        (n, P) their orthonormal eigenvectors.
+    span : Tensor
+        (k, P) an orthonormal basis of the span.
+    """
+    rest = vectors - (vectors @ span.T) @ span
+    mix, sizes, _ = torch.linalg.svd(rest.double().cpu(), full_matrices=False)
+    mix = mix[:, sizes > OUTSIDE]
+    outside: Tensor = torch.linalg.eigvalsh(mix.T @ (eigenvalues[:, None] * mix))
+    return outside
+
+
 class _Recalculation:
     """A grid point whose results are computed again from its weights."""
 
-    def __init__(self, experiment: Experiment, store: SweepStore, run: Run, index: int) -> None:
-        self.experiment, self.store, self.run, self.index = experiment, store, run, index
+    def __init__(self, experiment: Experiment, settings: SpectrumSettings, store: SweepStore, point: Point) -> None:
+        self.experiment, self.settings, self.store = experiment, settings, store
+        self.run, self.index, self.point = point.run, point.index, point
         self.theta = self._tensor("weights")
+        self.spectrum: Completeness | None = None  # with the new bound, if no eigenvalue is missing
 
     def _tensor(self, name: str) -> Tensor:
         values = torch.from_numpy(np.array(self.store.read(name, self.run, self.index)))
@@ -194,20 +269,62 @@ class _Recalculation:
 
     def _of_spectrum(self) -> Iterator[str]:
         operator = self.experiment.hessian.at(self.theta, cache_bytes=self.experiment.sizes.cache_bytes)
-        eigenvalues = self.store.read("eigenvalues", self.run, self.index)
-        residuals = self.store.read("residual_norm", self.run, self.index)
-        vectors = self._tensor("eigenvectors")
+        eigenvalues = np.asarray(self.store.read("eigenvalues", self.run, self.index), np.float64)
         there = np.flatnonzero(np.isfinite(eigenvalues))
-        modes = there[evenly_spaced(len(there), MODES)]
-        bound = RESIDUAL * self._scale(operator.matvec, float(np.nanmax(np.abs(eigenvalues))))
-        for mode in modes:
+        vectors, known = self._tensor("eigenvectors")[there], eigenvalues[there]
+        rounding = RESIDUAL * self._scale(operator.matvec, float(np.abs(known).max()))
+        wrong = list(self._wrong_residuals(operator, known, vectors, rounding))
+        yield from wrong or self._missing_eigenvalues(operator, known, vectors, rounding)
+
+    def _wrong_residuals(
+        self, operator: SymmetricOperator, eigenvalues: Array, vectors: Tensor, rounding: float
+    ) -> Iterator[str]:
+        residuals = self.store.read("residual_norm", self.run, self.index)
+        for mode in evenly_spaced(len(eigenvalues), MODES):
             vector, value, stored = vectors[mode], float(eigenvalues[mode]), float(residuals[mode])
             residual = float(torch.linalg.vector_norm(operator.matvec(vector) - value * vector, dtype=torch.float64))
-            if not abs(residual - stored) <= bound:
+            if not abs(residual - stored) <= rounding:
                 yield (
                     f"eigenvectors: mode {mode} has residual norm {residual:.3g}, {stored:.3g} is stored "
-                    f"(they may differ by {bound:.1g})"
+                    f"(they may differ by {rounding:.1g})"
                 )
+
+    def _missing_eigenvalues(
+        self, operator: SymmetricOperator, eigenvalues: Array, vectors: Tensor, rounding: float
+    ) -> Iterator[str]:
+        """Search again, from the stored eigenvectors (n, P); without a finding, set :attr:`spectrum`."""
+        config, run = self.experiment.config, self.run
+        which = cast("Which", config.which)
+        bound = float(self.store.read("eigenvalue_bound", run, self.index))
+        pairs = lanczos(
+            operator,
+            config.k,
+            which=which,
+            tol=config.tol,
+            max_matvecs=config.k + FURTHER,
+            generator=generator("recheck", run.seed, run.direction, self.point.l2),
+            eta=config.eta,
+            slack=self._slack(eigenvalues, bound),
+            known=vectors,
+        )
+        found = torch.isfinite(pairs.eigenvalues)
+        others = _outside(pairs.eigenvalues[found], pairs.eigenvectors[found.to(vectors.device)], vectors)
+        others = others[order(others, which)]
+        limit = float(distance(torch.tensor(bound), which)) + rounding
+        missing = others[distance(others, which) > limit].tolist()
+        if missing:
+            values, verb = ", ".join(f"{value:.6g}" for value in missing), "is" if len(missing) == 1 else "are"
+            yield f"eigenvalues: {values} {verb} missing beyond {bound:.6g}, the stored bound on further eigenvalues"
+            return
+        ends = torch.cat([others, torch.tensor([pairs.bound], dtype=torch.float64)])
+        outermost = float(ends[order(ends, which)[0]])
+        self.spectrum = self.settings.completeness(eigenvalues, abs(outermost) if which == "LM" else outermost)
+
+    def _slack(self, eigenvalues: Array, bound: float) -> float:
+        """The slack of a new search: that of the config, or as much as leads to the stored bound if that is wider."""
+        stored = self.settings.completeness(eigenvalues, bound)
+        is_whole = len(eigenvalues) == self.experiment.config.k
+        return max(self.experiment.config.slack, (stored.fraction if stored and is_whole else None) or 0.0)
 
     def _scale(self, product: Callable[[Tensor], Tensor], known: float) -> float:
         """Return the approximate spectral norm of H: from the stored eigenvalues, unless they are of one end only."""

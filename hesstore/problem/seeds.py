@@ -14,14 +14,15 @@ import torch
 
 from hesstore.config.l2_grid import L2_DECIMALS
 
-Purpose = Literal["init", "shuffle", "lanczos", "trace", "density"]
+Purpose = Literal["init", "shuffle", "lanczos", "trace", "density", "recheck"]
 
-_CODES: dict[str, int] = {"init": 1, "shuffle": 2, "lanczos": 3, "trace": 4, "density": 5, "up": 1, "down": 2}
+_CODES = {"init": 1, "shuffle": 2, "lanczos": 3, "trace": 4, "density": 5, "recheck": 6}
+_DIRECTIONS = {"up": 1, "down": 2}
 
 
 def derived_seed(purpose: Purpose, seed: int, direction: str = "up", l2: float = 0.0) -> int:
     """Return a 63-bit seed for one purpose at one grid point."""
-    key = [_CODES[purpose], seed, _CODES[direction], round(l2 * 10**L2_DECIMALS)]
+    key = [_CODES[purpose], seed, _DIRECTIONS[direction], round(l2 * 10**L2_DECIMALS)]
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from hesstore.analysis import class_skill, sensitivity
 from hesstore.analysis.selection import require_variables
+from hesstore.dataset.completeness import ROUNDING, SpectrumSettings
 from hesstore.errors import AnalysisError
 from hesstore.plots.run_data import class_names, default_l2, onsets, without_parameters
 from hesstore.report.rounding import json_list, round_to_digits, round_to_thousandths
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
+    from hesstore.dataset.completeness import Completeness
+
 EXACT = (
     *("accuracy", "class_accuracy", "confusion", "loss", "penalty", "eigenvalues", "converged"),
     *("epochs", "matvecs", "fit_seconds", "analysis_seconds"),
@@ -33,11 +36,10 @@ DIGITS = 4
 DECIMALS = 3
 """Decimals of the maps of class × mode."""
 TEXTS = ("failure", "solver_message")
+_OTHERS = ("status", "eigenvalue_bound")
 _OF_MODES = ("class_curvature", "class_slope")
 _BLOCK = 32
 """Number of grid points that are read together from variables with one file per grid point."""
-_ROUNDING = 16.0
-"""The same as in :mod:`hesstore.linalg.eigenpairs`, which needs PyTorch."""
 
 
 def store_data(ds: xr.Dataset) -> dict[str, Any]:
@@ -54,6 +56,7 @@ def store_data(ds: xr.Dataset) -> dict[str, Any]:
     if not (status == Status.COMPLETE).any():
         raise AnalysisError("no grid point of the store is complete: run the sweep first")
     seeds, directions = ds["seed"].values, ds["direction"].values
+    spectra = _spectra_texts(ds)
     return {
         "labels": class_names(ds),
         "splits": list(SPLITS),
@@ -66,10 +69,21 @@ def store_data(ds: xr.Dataset) -> dict[str, Any]:
                 "seed": int(seeds[at]),
                 "direction": str(directions[at]),
                 "counts": {state.name.lower(): int((status[at] == state).sum()) for state in Status},
+                "spectra": spectra[at],
             }
             for at, run in enumerate(ds["run"].values)
         ],
     }
+
+
+def _spectra_texts(ds: xr.Dataset) -> list[str]:
+    """Return how complete the spectra of each run are; empty for a run about which the store does not say it."""
+    settings, names = SpectrumSettings.of(ds.attrs), ["status", "eigenvalues", "eigenvalue_bound"]
+    if settings is None or not {*names} <= {*ds}:
+        return [""] * ds.sizes["run"]
+    small = _load(ds[names])
+    summaries = [settings.summary(settings.spectra(small.isel(run=at))) for at in range(ds.sizes["run"])]
+    return [summary.text if summary else "" for summary in summaries]
 
 
 def run_data(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
@@ -89,7 +103,8 @@ def run_data(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | No
     dict
         ``status`` and the :data:`TEXTS`, (l2,); the variables :data:`EXACT` and :data:`ROUNDED` with their own
         dimensions except run; ``class_skill`` (l2, split, label); ``tolerance`` (l2, mode), the residual norm up to
-        which a pair is converged; ``curvature_share`` and ``slope`` (l2, split, label, mode) of
+        which a pair is converged; ``complete_to`` (l2,) and ``spectrum`` (l2,), how complete the spectrum is, as a
+        fraction and in words; ``curvature_share`` and ``slope`` (l2, split, label, mode) of
         :func:`hesstore.analysis.sensitivity`; ``response`` (l2, sign, label, mode), which is ``class_response``.
         A variable that has no number in the whole run is None. In addition ``start``, the index of the grid point to
         show first, and ``last_known`` (split, label), the highest λ at which the skill of each class is above 0.1.
@@ -101,6 +116,11 @@ def run_data(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | No
         return {**data, **dict.fromkeys(SERIES), "start": 0, "last_known": None}
     series = _variables(part)
     series["tolerance"] = _tolerance(part, series["eigenvalues"])
+    spectra = _spectra(part, series["eigenvalues"])
+    data["spectrum"] = [each.text if each else "" for each in spectra]
+    series["complete_to"] = np.array(
+        [np.nan if not each or each.fraction is None else each.fraction for each in spectra]
+    )
     series |= _skills(part, run) | _maps(part, run)
     return {
         **data,
@@ -110,7 +130,7 @@ def run_data(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | No
     }
 
 
-SERIES = (*EXACT, *ROUNDED, "tolerance", "class_skill", "curvature_share", "slope", "response")
+SERIES = (*EXACT, *ROUNDED, "tolerance", "complete_to", "class_skill", "curvature_share", "slope", "response")
 """The numbers along λ in the result of :func:`run_data`."""
 
 
@@ -121,7 +141,7 @@ def _text(value: object) -> str:
 
 def _load_run(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | None) -> xr.Dataset:
     """Load the variables of ``run`` that a report shows; the dimension run is kept."""
-    names = [name for name in (*EXACT, *ROUNDED, *TEXTS, *_OF_MODES, "class_response", "status") if name in ds]
+    names = [name for name in (*EXACT, *ROUNDED, *TEXTS, *_OF_MODES, "class_response", *_OTHERS) if name in ds]
     part = without_parameters(ds[names].sel(run=[run]))
     large = [name for name in names if BY_NAME[name].by_l2]
     count = part.sizes[AXIS]
@@ -183,6 +203,15 @@ def _maps(part: xr.Dataset, run: int) -> dict[str, NDArray[np.float64]]:
     return maps
 
 
+def _spectra(part: xr.Dataset, eigenvalues: NDArray[np.float64]) -> list[Completeness | None]:
+    """Return how complete the spectrum of each grid point is, from (l2, mode); None if that is unknown."""
+    settings = SpectrumSettings.of(part.attrs)
+    if settings is None or "eigenvalue_bound" not in part:
+        return [None] * len(eigenvalues)
+    bounds = part["eigenvalue_bound"].isel(run=0).values.tolist()
+    return [settings.completeness(*each) for each in zip(eigenvalues, bounds, strict=True)]
+
+
 def _tolerance(part: xr.Dataset, eigenvalues: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the tolerance of each residual norm (l2, mode); NaN where it cannot be computed from the store.
 
@@ -194,7 +223,7 @@ def _tolerance(part: xr.Dataset, eigenvalues: NDArray[np.float64]) -> NDArray[np
     tol, eps = float(config["tol"]), float(np.finfo(config["dtype"]).eps)
     magnitudes = np.abs(eigenvalues)
     scale = np.fmax.reduce(magnitudes, axis=1, keepdims=True)
-    tolerances = np.maximum(tol * magnitudes, max(tol * eps ** (2 / 3), _ROUNDING * eps) * scale)
+    tolerances = np.maximum(tol * magnitudes, max(tol * eps ** (2 / 3), ROUNDING * eps) * scale)
     run = int(part["run"].values[0])
     as_imported = [origin.is_as_imported(run, l2) for l2 in part[AXIS].values.tolist()]
     return round_to_digits(np.where(np.array(as_imported)[:, None], np.nan, tolerances), DIGITS)

@@ -33,6 +33,8 @@ TEST_ROWS = 1000
 BATCH = 64
 LEARNING_RATE = 1.5e-3
 L2 = 5e-4  # small enough that no class is lost, so that the top eigenvalues have no copies
+L2_WITH_COPIES = 0.035  # some hidden units become clones, so that many of the top 30 eigenvalues are copies
+STEPS_WITH_COPIES = 3750  # the units need longer to become clones
 STEPS = 2500  # training steps before a Hessian is measured, because that of untrained weights is a different problem
 
 
@@ -146,12 +148,14 @@ def untrained(rows: int, hidden: tuple[int, ...] = (128, 128), device: str = "cp
 
 
 @cache
-def trained(rows: int, hidden: tuple[int, ...] = (128, 128), device: str = "cpu", steps: int = STEPS) -> Problem:
-    """Return the problem after at least ``steps`` training steps at a small λ."""
+def trained(
+    rows: int, hidden: tuple[int, ...] = (128, 128), device: str = "cpu", steps: int = STEPS, l2: float = L2
+) -> Problem:
+    """Return the problem after at least ``steps`` training steps from the initial weights, at a small λ by default."""
     start = untrained(rows, hidden, device)
     epochs = math.ceil(steps / math.ceil(rows / BATCH))
     rng = torch.Generator().manual_seed(0)
-    found = fit(start.model, start.theta, start.x, start.y, l2=L2, settings=fit_settings(epochs), rng=rng)
+    found = fit(start.model, start.theta, start.x, start.y, l2=l2, settings=fit_settings(epochs), rng=rng)
     return Problem(start.images, start.x, start.y, start.model, found.theta, hidden)
 
 

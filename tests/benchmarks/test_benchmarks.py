@@ -31,11 +31,18 @@ from tests.benchmarks.digit_problem import ROWS_VARIABLE, Problem, digits, norma
 from tests.benchmarks.h100_assumptions import Assumptions, Workload
 from tests.benchmarks.hessian_products import HESSTORE, IMPLEMENTATIONS, Implementation, Product, random_vector
 from tests.benchmarks.operation_counts import gradient_flop, hvp_flop, num_parameters
+from tests.benchmarks.reference import complete_eigenvalues, num_missing
 from tests.benchmarks.result_tables import Table
-from tests.benchmarks.solvers import CURVLINOPS_SOLVER, HESSTORE_SOLVER
+from tests.benchmarks.solvers import CURVLINOPS_SOLVER, HESSTORE_SOLVER, CountedOperator, Solver, by_hesstore
 
 ROWS, HIDDEN, STEPS = 200, (8, 6), 60
 WIDTHS = (784, 128, 128, 10)
+
+
+@pytest.fixture(autouse=True)
+def user_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """References are kept in a temporary folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +89,19 @@ def test_a_wrong_product_has_no_time(problem: Problem) -> None:
 
 
 def test_spectra(problem: Problem) -> None:
+    """One of the solvers leaves out the third pair and gives the one behind the k-th instead."""
     pytest.importorskip("curvlinops")
-    table = spectrum.compare(problem, [HESSTORE_SOLVER, CURVLINOPS_SOLVER], k=5, rounds=1)
-    assert [row["result"] for row in table.rows] == ["right", "right"]
-    assert all(float(row["residual / |μ|"] or 1) <= 1e-3 for row in table.rows)
+
+    def skip_one(operator: CountedOperator, k: int) -> accuracy.Spectrum:
+        values, vectors = by_hesstore(operator, k + 1)
+        kept = torch.arange(k + 1) != 2
+        return accuracy.Spectrum(values[kept], vectors[kept])
+
+    chosen = [HESSTORE_SOLVER, CURVLINOPS_SOLVER, Solver("skips one", HESSTORE, skip_one)]
+    rows = spectrum.compare(problem, chosen, k=5, rounds=1).rows
+    assert [(row["result"], row["missing"]) for row in rows] == [("right", 0), ("right", 0), ("WRONG", 1)]
+    assert all(float(row["residual / |μ|"] or 1) <= 1e-3 for row in rows)
+    assert rows[2]["s"] is None
 
 
 @pytest.mark.slow
@@ -127,6 +143,27 @@ def test_wrong_eigenvalues_are_counted() -> None:
     assert accuracy.num_wrong(torch.tensor([4.0001, -3.0, 2.0]), reference, 1e-3) == 0
     assert accuracy.num_wrong(torch.tensor([4.0, 4.0, -3.0]), reference, 1e-3) == 1
     assert accuracy.num_wrong(torch.tensor([4.1, 3.0]), reference, 1e-3) == 3
+
+
+def test_missing_eigenvalues_are_counted() -> None:
+    complete = torch.tensor([4.0, 3.0, -3.0, 3.0, 2.0, 1.0])
+    for given, missing in (
+        ([4.0, 3.0, 3.0, -3.0], 0),
+        ([4.0, 3.0, -3.0, 2.0], 1),  # one of two copies
+        ([4.0, 3.0, 3.0, 2.0], 1),  # the other sign
+        ([4.0, 3.0, 2.0, 1.0], 2),
+        ([4.0, 3.0, -3.0, 2.9995], 0),  # a copy within the tolerance
+        ([4.0], 0),  # nothing lies further out than the last given one
+    ):
+        assert num_missing(torch.tensor(given), complete, 1e-3) == missing, given
+
+
+def test_the_reference_contains_all_copies() -> None:
+    values = np.concatenate([np.full(9, 2.0), np.full(7, -1.9), np.linspace(-1.5, 1.5, 184)])
+    reflection = np.eye(200) - 2 / 200
+    matrix = reflection @ np.diag(values) @ reflection
+    found = complete_eigenvalues(lambda v: matrix @ v, 200, 12)
+    assert np.allclose(found[:16], values[:16], rtol=1e-4)
 
 
 def test_operations_of_the_default_network() -> None:

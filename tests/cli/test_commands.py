@@ -47,7 +47,8 @@ def test_sweep_info_export_plot(run_hesstore: RunHesstore, toy_arguments: list[s
     shown = run_hesstore("info", "s.zarr")
     assert shown.returncode == 0
     assert shown.stderr == ""
-    assert "run 0 (seed 0, up): 4 complete" in shown.stdout
+    assert "run 0 (seed 0, up): 4 complete\n  all 4 spectra are complete to 0.3 %\n" in shown.stdout
+    assert all(re.search(r"  complete( to 0\.[0-3]\d* %)?$", line) for line in shown.stdout.splitlines()[-4:])
     facts = json.loads(run_hesstore("info", "s.zarr", "--json").stdout)
     assert facts["config"]["k"] == 6
     assert facts["sizes"]["param"] == 485
@@ -55,6 +56,8 @@ def test_sweep_info_export_plot(run_hesstore: RunHesstore, toy_arguments: list[s
     (run,) = facts["runs"]
     ds = xr.open_zarr(tmp_path / "s.zarr").sel(run=0)
     assert [row["l2"] for row in run["results"]] == [0.0, 0.001, 0.01, 0.05]
+    assert (run["spectra"]["total"], run["spectra"]["complete"]) == (4, 4)
+    assert all(0 <= row["complete_to"] <= 0.003 for row in run["results"])
     assert [row["top_eigenvalue"] for row in run["results"]] == ds["eigenvalues"].sel(mode=0).values.tolist()
     assert [row["test_accuracy"] for row in run["results"]] == ds["accuracy"].sel(split="test").values.tolist()
 

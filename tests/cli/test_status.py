@@ -73,13 +73,15 @@ def test_status_shows_the_progress_and_changes_nothing(
         "run 0 (seed 4, up): 1 complete, 1 fitted, 1 pending",
         "run 1 (seed 4, down): 3 pending",
     ]
-    assert lines[2].endswith("1/6 grid points  about 4 s left")  # the driven run: 2 points of 2 s, minus the fit
-    assert lines[3] == "run 0  λ = 0.0006  analysis: spectrum and class geometry"
+    assert lines[2] == "the spectrum is complete to 0.3 %"
+    assert lines[3].endswith("1/6 grid points  about 4 s left")  # the driven run: 2 points of 2 s, minus the fit
+    assert lines[4] == "run 0  λ = 0.0006  analysis: spectrum and class geometry"
     accuracy = f"{float(fitted(0)['accuracy'][1]):.3f}"
-    assert lines[4].startswith(f"last: λ = 0  test accuracy {accuracy}  worst class ")
+    assert lines[5].startswith(f"last: λ = 0  test accuracy {accuracy}  worst class ")
+    assert lines[5].endswith("  spectrum complete to 0.2 %")
     driver = f"driven by process {os.getpid()} on {socket.gethostname()}, started "
-    assert re.fullmatch(rf"{re.escape(driver)}\d s ago \(run 0\)", lines[5])
-    assert lines[6].startswith("newest result recorded ")
+    assert re.fullmatch(rf"{re.escape(driver)}\d s ago \(run 0\)", lines[6])
+    assert lines[7].startswith("newest result recorded ")
 
     assert (facts["total"], facts["complete"], facts["failed"], facts["is_over"]) == (6, 1, 0, False)
     assert facts["is_driven"]
@@ -89,6 +91,9 @@ def test_status_shows_the_progress_and_changes_nothing(
     assert first["holder"]["alive"] is True
     assert second["holder"] is None
     assert first["last"]["l2"] == 0.0
+    assert (first["spectra"], second["spectra"]) == (facts["spectra"], None)
+    assert facts["spectra"]["text"] == lines[2]
+    assert (facts["spectra"]["total"], facts["spectra"]["complete"], facts["spectra"]["unbounded"]) == (1, 1, 0)
 
     gone = run_hesstore("status", "s.zarr").stdout
     assert "next: run 0  λ = 0.0006" in gone

@@ -25,7 +25,7 @@ def test_verify_repair_and_sweep(run_hesstore: RunHesstore, toy_arguments: list[
 
     deep = run_hesstore("verify", "s.zarr", "--deep", "--trust", "--sample", 1)
     assert deep.returncode == 0
-    assert "; 1 recomputed, 4 eigenpairs each" in deep.stderr
+    assert "; 1 recomputed, 4 eigenpairs each; by a new search, the spectrum is complete to 0.3 %" in deep.stderr
     untrusted = run_hesstore("verify", "s.zarr", "--deep")
     assert untrusted.returncode == 2
     assert "--trust" in untrusted.stderr
@@ -95,4 +95,5 @@ def test_results_that_only_deep_finds_wrong_are_repaired(run_hesstore: RunHessto
     facts = json.loads(shown.stdout)
     assert {problem["what"].split(":")[0] for problem in facts["problems"]} == {"loss"}
     assert facts["repair"]["pending"] == [{"run": 0, "index": 0}]
+    assert facts["deep"]["spectra"]["total"] == 4
     assert facts["l2"] == {"complete": 3, "pending": 1}

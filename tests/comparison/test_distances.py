@@ -19,6 +19,7 @@ from hesstore.comparison.distances import eigenvector_distance, label_distance, 
         ([1.0, -8.0], [1.5, -8.0], 0.5, 0.0625),
         ([0.0], [2.0], 2.0, 1.0),
         ([1.0, 4.0], [math.nan, 4.0], math.nan, math.nan),
+        (math.inf, 2.0, math.inf, math.inf),
         (3.0, 2.0, 1.0, 1 / 3),
     ],
 )

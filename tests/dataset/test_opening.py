@@ -27,6 +27,7 @@ IDENTITY = {
 WHOLE = [
     "hesstore: blobs, mlp 3→2→2, 2 runs, 3 λ in [0, 0.01]",
     "          3 eigenpairs, 12 parameters; 4 complete, 1 fitted, 1 pending",
+    "          all 4 spectra are complete to 0.3 %",
 ]
 
 
@@ -47,11 +48,11 @@ def test_the_repr_describes_the_sweep_and_its_progress(path: Path) -> None:
     ds = hesstore.open(path)
     assert headline(ds) == WHOLE
     text = repr(ds).splitlines()
-    assert text[:2] == WHOLE
-    assert text[3:] == repr(xr.open_zarr(path)).splitlines()[1:]
+    assert text[:3] == WHOLE
+    assert text[4:] == repr(xr.open_zarr(path)).splitlines()[1:]
     assert max(map(len, WHOLE)) < 80
     shown = ds._repr_html_().split("<style>")[0]
-    assert WHOLE[1] in shown
+    assert "\n".join(WHOLE[1:]) in shown
     assert "mlp 3→2→2" in shown
     with xr.set_options(display_style="text"):  # type: ignore[no-untyped-call]
         assert ds._repr_html_().count(WHOLE[1]) == 1
@@ -72,21 +73,44 @@ def test_the_dataset_is_identical_to_that_of_xarray(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "first", "second"),
+    ("part", "first", "second", "third"),
     [
-        (lambda ds: ds.sel(run=1), "2, run 1, 3 λ in [0, 0.01]", "12 parameters; 1 complete, 1 fitted, 1 pending"),
-        (lambda ds: ds.sel(run=1, l2=0.0006), "2, run 1, λ = 0.0006", "3 eigenpairs, 12 parameters; 1 fitted"),
-        (lambda ds: ds.sel(l2=[0.01]), "2 runs, 1 λ in [0.01, 0.01]", "12 parameters; 1 complete, 1 pending"),
-        (lambda ds: ds.isel(mode=slice(2), param=slice(9)).load(), "2 runs, 3 λ", "2 eigenpairs, 9 parameters; 4 com"),
-        (lambda ds: ds.isel(run=0, drop=True), "2, 3 λ in", "3 eigenpairs, 12 parameters; 3 complete"),
-        (lambda ds: ds[["status", "loss"]].transpose(), "2 runs, 3 λ", "          4 complete, 1 fitted"),
-        (lambda ds: ds.isel(l2=[]), "2 runs, 0 λ", "          3 eigenpairs, 12 parameters"),
+        (
+            lambda ds: ds.sel(run=1),
+            "2, run 1, 3 λ in [0, 0.01]",
+            "12 parameters; 1 complete, 1 fitted, 1 pending",
+            "the spectrum is complete to 0.3 %",
+        ),
+        (lambda ds: ds.sel(run=1, l2=0.0006), "2, run 1, λ = 0.0006", "3 eigenpairs, 12 parameters; 1 fitted", ""),
+        (
+            lambda ds: ds.sel(l2=[0.01]),
+            "2 runs, 1 λ in [0.01, 0.01]",
+            "12 parameters; 1 complete, 1 pending",
+            "the spectrum is complete to 0.3 %",
+        ),
+        (
+            lambda ds: ds.isel(mode=slice(2), param=slice(9)).load(),
+            "2 runs, 3 λ",
+            "2 eigenpairs, 9 parameters; 4 com",
+            "",
+        ),
+        (
+            lambda ds: ds.isel(run=0, drop=True),
+            "2, 3 λ in",
+            "3 eigenpairs, 12 parameters; 3 complete",
+            "all 3 spectra are complete to 0.3 %",
+        ),
+        (lambda ds: ds[["status", "loss"]].transpose(), "2 runs, 3 λ", "          4 complete, 1 fitted", ""),
+        (lambda ds: ds.isel(l2=[]), "2 runs, 0 λ", "          3 eigenpairs, 12 parameters", ""),
     ],
 )
-def test_the_headline_of_a_part(path: Path, part: Callable[[xr.Dataset], xr.Dataset], first: str, second: str) -> None:
+def test_the_headline_of_a_part(
+    path: Path, part: Callable[[xr.Dataset], xr.Dataset], first: str, second: str, third: str
+) -> None:
     lines = headline(part(hesstore.open(path)))
     assert first in lines[0]
     assert second in lines[1]
+    assert lines[2:] == ([f"          {third}"] if third else [])
 
 
 @pytest.mark.parametrize(
@@ -132,6 +156,10 @@ def test_the_progress_is_read_when_the_dataset_is_shown(path: Path, tmp_path: Pa
     store = SweepStore.open(path)
     store.record(store.runs[1], 1, Status.COMPLETE, analysed(1))
     assert headline(ds)[1].endswith("; 5 complete, 1 pending")
+    assert headline(ds)[2].endswith("all 5 spectra are complete to 0.3 %")
+    bound = path / "eigenvalue_bound" / "c" / "1" / "0"
+    bound.write_bytes(bytes([*bound.read_bytes()[:-1], 0]))
+    assert headline(ds)[2].endswith("the spectra can't be read: `hesstore verify` lists every damaged file")
     chunk = path / "status" / "c" / "1" / "0"
     chunk.write_bytes(bytes([*chunk.read_bytes()[:-1], 0]))
     assert "the progress can't be read (" in headline(ds)[1]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def synthetic(status: list[list[int]], seconds: list[list[float]], directions: l
             "accuracy": (("run", "l2", "split"), classes.mean(-1)),
             "class_accuracy": (("run", "l2", "split", "label"), classes),
             "eigenvalues": (("run", "l2", "mode"), np.where(nothing, np.nan, 2.5)[..., None]),
+            "eigenvalue_bound": (("run", "l2"), np.where(nothing, np.nan, 2.505)),
         },
         {
             "run": np.arange(runs),
@@ -41,6 +43,7 @@ def synthetic(status: list[list[int]], seconds: list[list[float]], directions: l
             "seed": ("run", np.arange(runs) + 7),
             "direction": ("run", directions),
         },
+        {"config": json.dumps({"k": 1, "which": "LM", "slack": 0.003, "dtype": "float32"})},
     )
 
 
@@ -59,6 +62,10 @@ def test_a_run_in_progress_and_one_that_waits() -> None:
     assert (far.total, far.finished, far.complete, far.failed, far.is_over) == (8, 2, 1, 1, False)
     assert (far.current_run, far.last) == (first, first.last)
     assert far.seconds_left == pytest.approx(52)
+    assert first.last.spectrum == "complete to 0.2 %"
+    assert first.spectra is not None
+    assert (first.spectra, first.spectra.text) == (far.spectra, "the spectrum is complete to 0.3 %")
+    assert second.spectra is None
 
 
 def test_the_pace_is_that_of_the_latest_grid_points() -> None:

@@ -141,7 +141,8 @@ def test_the_faster_number_of_threads_is_used_named_and_kept(
 
     monkeypatch.setattr(speed_probe, "measure_rates", probe)
     config = toy_config(l2="0,0.01", epochs=1)
-    assert (plan_sweep(config).threads, plan_sweep(config).threads_reason) == (2, "")
+    plan = plan_sweep(config)
+    assert (plan.threads, plan.threads_reason) == (2, "")
     slow = 2
     run_sweep(config, tmp_path / "s.zarr", on_plan=plans.append)
     assert (plans[0].threads, plans[0].threads_reason) == (1, "faster here than 2")

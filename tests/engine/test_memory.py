@@ -45,7 +45,10 @@ def limit(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, is_too_larg
     ("owner", "method", "is_too_large"),
     [
         (Trainer, "_train_epoch", lambda trainer: trainer.copies > 2),
-        (HessianOperator, "matvec", lambda operator: operator.theta.dim() == 2 and len(operator.theta) > 2),
+        pytest.param(
+            *(HessianOperator, "matvec", lambda operator: operator.theta.dim() == 2 and len(operator.theta) > 2),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_stack_that_does_not_fit_is_halved(

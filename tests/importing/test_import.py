@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import hesstore
+from hesstore.dataset.opening import headline
 from hesstore.errors import AnalysisError, HesstoreError, ImportFilesError, StoreError
 from hesstore.importing import import_files
 from hesstore.integrity.verify import verify
@@ -78,8 +79,9 @@ def test_files_of_the_original_scripts(original: Original, folder: Path, tmp_pat
         assert point["loss"].values.tolist() == [0.5, 0.7]
         assert float(point["accuracy"].sel(split="test")) == pytest.approx((90 - index / 3) / 100, abs=1e-11)
         assert float(point["penalty"]) == pytest.approx(L2[index] * np.sum(original.weights[index] ** 2.0), abs=1e-8)
-    for name in ("class_accuracy", "residual_norm", "class_curvature", "trace"):
+    for name in ("class_accuracy", "residual_norm", "eigenvalue_bound", "class_curvature", "trace"):
         assert ds[name].isnull().all(), name
+    assert headline(ds)[2].strip() == "all 3 spectra have no bound on further eigenvalues"
     assert (ds["confusion"] == -1).all()
     assert ds.sizes["label"] == 2
     assert list(ds["layer"].values) == ["fc1"] * 8 + ["fc2"] * 6

@@ -10,6 +10,7 @@ import xarray as xr
 
 import hesstore
 from hesstore.config import SweepConfig
+from hesstore.dataset.opening import headline
 from hesstore.engine.sweep import run_sweep
 from hesstore.errors import ConfigMismatchError, ImportFilesError, StoreError
 from hesstore.importing import import_files
@@ -102,7 +103,9 @@ def test_grid_points_without_weights_stay_as_imported(store: Path, files: Path, 
     assert (again["status"].sel(run=1) == Status.PENDING).all()
     again = again.sel(run=0)
     assert again["weights"].sel(l2=0.01).isnull().all()
-    assert again["trace"].sel(l2=0.01).isnull()
+    for name in ("trace", "eigenvalue_bound"):
+        assert again[name].sel(l2=0.01).isnull(), name
+    assert headline(opened(tmp_path / "t.zarr"))[2].endswith("; the other has no bound on further eigenvalues")
     for name in ("eigenvalues", "eigenvectors", "gradient"):
         assert np.array_equal(again[name], there[name])
     assert float(again["trace"].sel(l2=0)) == float(there["trace"].sel(l2=0))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ def test_a_whole_store_follows_from_weights_and_data(whole: Path) -> None:
     assert report.problems == []
     assert report.checked == [(0, 0.0), (0, 0.001), (0, 0.01), (0, 0.05)]
     assert report.modes == 4
+    assert report.summary is not None
+    assert report.summary.text == "all 4 spectra are complete to 0.3 %"  # by searches from other random vectors
     assert seen == [(done, 4) for done in range(1, 5)]
     assert recheck(whole, trust=True, sample=2, avoid=[(0, 3)]).checked == [(0, 0.0), (0, 0.01)]
 
@@ -73,6 +76,40 @@ def test_results_that_do_not_follow_are_found(store: Path, name: str, change: fl
     report = recheck(store, trust=True)
     assert {(problem.run, problem.index) for problem in report.problems} == {(0, 1)}
     assert report.problems[0].what.startswith(what)
+
+
+@pytest.mark.parametrize("lost", [[1], [0, 2, 3]])
+def test_eigenvalues_that_a_spectrum_lacks_are_named(store: Path, lost: list[int]) -> None:
+    """The rows of an eigenpair are removed; the other rows move up, and those at the end were not found."""
+    driven = SweepStore.open(store)
+    run, index = driven.runs[0], 2
+    names = (*LARGE, *promised_small(IDENTITY, Status.COMPLETE))
+    values: dict[str, Any] = {name: np.array(driven.read(name, run, index)) for name in names}
+    missing = values["eigenvalues"][lost].tolist()
+    for name in ("eigenvalues", "residual_norm", "converged", "eigenvectors", "class_slope", "class_curvature"):
+        rest = np.delete(values[name], lost, axis=0)
+        filler = np.full((len(lost), *rest.shape[1:]), 0 if name == "converged" else np.nan)
+        values[name] = np.concatenate([rest, filler]).astype(values[name].dtype)
+    driven.record(run, index, Status.COMPLETE, {name: value[()] for name, value in values.items()})
+    assert verify(store).ok
+    report = recheck(store, trust=True)
+    (problem,) = report.problems
+    assert (problem.run, problem.index) == (0, index)
+    verb = "is" if len(lost) == 1 else "are"
+    said = re.fullmatch(rf"eigenvalues: (.*) {verb} missing beyond (.*), the stored bound .*", problem.what)
+    assert said is not None
+    assert [float(text) for text in said[1].split(", ")] == pytest.approx(missing, rel=1e-4)
+    assert float(said[2]) == pytest.approx(float(values["eigenvalue_bound"]), rel=1e-5)
+    assert len(report.spectra) == 3
+
+
+def test_a_store_without_bounds_gets_them(store: Path) -> None:
+    """A sweep that ended at its limit of products promises nothing; the new search still says what it has found."""
+    driven = SweepStore.open(store)
+    driven.put_entries(driven.runs[0], 0, Status.COMPLETE, {"eigenvalue_bound": np.inf}, None)
+    report = recheck(store, trust=True, sample=1)
+    assert report.problems == []
+    assert [each.text for each in report.spectra] in (["complete"], ["complete to 0.3 %"])
 
 
 def test_weights_that_are_not_those_measured_are_found(store: Path) -> None:

@@ -88,13 +88,6 @@ def test_degenerate_spectra(name: str, k: int, dtype: torch.dtype) -> None:
     assert pairs.num_matvecs <= min(200, len(matrix))
 
 
-def test_copies_of_a_multiple_eigenvalue_are_found_after_an_invariant_space() -> None:
-    """The first Krylov space ends after 13 dimensions with one copy of 5; later chains find the other copies."""
-    matrix = torch.diag(DEGENERATE["triple at the top"].double())
-    pairs = lanczos(DenseOperator(matrix), 4, tol=1e-6)
-    assert torch.allclose(pairs.eigenvalues, torch.tensor([5.0, 5.0, 5.0, 1.0], dtype=torch.float64))
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("k", [5, 12, 30])
 def test_a_cluster_that_contains_the_kth_eigenvalue(k: int, dtype: torch.dtype) -> None:

@@ -15,6 +15,7 @@ import xarray as xr
 
 import hesstore
 from hesstore import analysis
+from hesstore.dataset.completeness import SpectrumSettings
 from hesstore.report import report
 from tests.support.plot_datasets import store
 from tests.support.report_pages import HALF_L2, HOSTILE, hostile
@@ -167,6 +168,9 @@ def test_numbers_are_those_of_the_store(page: Page, ds: xr.Dataset) -> None:
     assert record["epochs"] == str(int(part["epochs"]))
     assert record["Hessian products"] == str(int(part["matvecs"]))
     assert record["solver message"] == "text"
+    settings = SpectrumSettings.of(ds.attrs)
+    assert settings is not None
+    assert [record["spectrum"]] == [each.text for each in settings.spectra(part)]
     assert record["accuracy"] == "train {:.4f}, test {:.4f}".format(*part["accuracy"].values)
     (heat,) = plotted(page, "modes")
     shares = analysis.sensitivity(ds, 1)["curvature_share"].sel(l2=0.004).transpose("label", "mode")

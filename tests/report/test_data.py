@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import hesstore
 from hesstore import analysis
+from hesstore.dataset.completeness import SpectrumSettings
 from hesstore.errors import AnalysisError, CorruptStoreError
 from hesstore.linalg.eigenpairs import tolerances
 from hesstore.report.page_data import EXACT, ROUNDED, SERIES, run_data, store_data
@@ -68,6 +69,14 @@ def test_numbers_are_those_of_the_store(half: Path, run: int) -> None:
         assert (off <= 0.00051 * np.abs(numbers(found["slope"])[complete]).reshape(len(complete), -1).max(1)).all()
         skill = analysis.class_skill(ds, ["train", "test"][split])["class_skill"].sel(run=run)
         assert np.allclose(numbers(found["class_skill"])[:, split], skill, rtol=5.1e-4, equal_nan=True)
+    settings = SpectrumSettings.of(ds.attrs)
+    assert settings is not None
+    spectra = settings.spectra(part)
+    assert [found["spectrum"][index] for index in complete] == [each.text for each in spectra]
+    assert [found["complete_to"][index] for index in complete] == [each.fraction for each in spectra]
+    summary = settings.summary(spectra)
+    assert summary is not None
+    assert store_data(ds)["runs"][run]["spectra"] == summary.text
     response = part["class_response"].transpose("l2", "sign", "label", "mode").values
     assert np.allclose(numbers(found["response"])[complete], response[complete], rtol=1e-12, atol=0.00051)
 

@@ -45,3 +45,42 @@ def symmetric(eigenvalues: Tensor, seed: int = 0) -> Tensor:
     q, _ = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
     a: Tensor = (q * eigenvalues.double()) @ q.T
     return (a + a.T) / 2
+
+
+class ReflectedDiagonal:
+    """The symmetric matrix R D R with a diagonal D and a reflection R = I − 2 u uᵀ, or D itself.
+
+    Its eigenvalues are known exactly, and a product takes O(P) operations.
+
+    Parameters
+    ----------
+    eigenvalues : Tensor
+        (P,) the diagonal of D; its precision is that of the products.
+    direction : Tensor, optional
+        (P,) the unit vector u; by default there is no reflection.
+    """
+
+    def __init__(self, eigenvalues: Tensor, direction: Tensor | None = None) -> None:
+        self.eigenvalues, self.direction = eigenvalues, direction
+
+    @property
+    def size(self) -> int:
+        """P, the number of rows."""
+        return len(self.eigenvalues)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the products."""
+        return self.eigenvalues.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the products."""
+        return self.eigenvalues.device
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """A v for ``v`` (P,)."""
+        return self._reflect(self.eigenvalues * self._reflect(v))
+
+    def _reflect(self, v: Tensor) -> Tensor:
+        return v if self.direction is None else v - 2 * self.direction.dot(v) * self.direction

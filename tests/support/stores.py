@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hesstore.store.schema import BY_NAME, DENSITY_POINTS, GEOMETRY, promised_la
 
 P, K = 12, 3
 IDENTITY = {"k": K, "lr": 0.1, "response": 0.1, "probes": 4, "density": True}
+SETTINGS = {"k": K, "which": "LM", "slack": 0.003, "dtype": "float32"}
 LARGE = promised_large(IDENTITY, Status.COMPLETE)
 SIZES = {"mode": K, "split": 2, "label": 2, "other": 2, "sign": 2, "mu": DENSITY_POINTS}
 
@@ -29,7 +31,7 @@ def spec(**changes: Any) -> StoreSpec:
         "num_classes": 2,
         "param_coords": coordinates,
         "identity": IDENTITY,
-        "attrs": {"config": "{}", "environment": "{}", "penalty_scale": 0.5},
+        "attrs": {"config": json.dumps(SETTINGS), "environment": "{}", "penalty_scale": 0.5},
     }
     return StoreSpec(**{**values, **changes})
 
@@ -50,10 +52,12 @@ def fitted(seed: int) -> dict[str, Any]:
 
 def analysed(seed: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed + 100)
+    gradient, eigenvectors, eigenvalues = rng.normal(size=P), rng.normal(size=(K, P)), rng.normal(size=K)
     return {
-        "gradient": rng.normal(size=P).astype(np.float32),
-        "eigenvectors": rng.normal(size=(K, P)).astype(np.float32),
-        "eigenvalues": rng.normal(size=K),
+        "gradient": gradient.astype(np.float32),
+        "eigenvectors": eigenvectors.astype(np.float32),
+        "eigenvalues": eigenvalues,
+        "eigenvalue_bound": 1.002 * abs(eigenvalues[-1]),
         "residual_norm": rng.random(K),
         "converged": np.array([True, False, True]),
         "matvecs": 17,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+    from hesstore.dataset.completeness import SpectrumSettings
     from hesstore.store.places.place import Place
 
 ROWS = 8
@@ -47,8 +48,8 @@ READ = (
 def info(store: str, *, provenance: bool, as_json: bool) -> None:
     """Show the contents of STORE: config, runs and results.
 
-    The output shows the config, the sizes, how many grid points of each run are complete, and the results at some of
-    them.
+    The output shows the config, the sizes, how many grid points of each run are complete, how complete their spectra
+    are, and the results at some of them.
 
     \b
     Examples:
@@ -88,17 +89,20 @@ def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
         "environment": known[0],
         "environments": known,
         "sizes": sizes,
-        "runs": [_run_facts(small.isel(run=position), config["which"]) for position in range(sizes["run"])],
+        "runs": [_run_facts(small.isel(run=position)) for position in range(sizes["run"])],
     }
 
 
-def _run_facts(run: xr.Dataset, which: str) -> dict[str, Any]:
+def _run_facts(run: xr.Dataset) -> dict[str, Any]:
     """Return the facts of one run: its grid points by status, and the results at some of the complete ones."""
     import numpy as np
 
     from hesstore.analysis.selection import evenly_spaced
+    from hesstore.dataset.completeness import SpectrumSettings
     from hesstore.store.schema import AXIS, Status
 
+    settings = SpectrumSettings.of(run.attrs)
+    summary = settings.summary(settings.spectra(run)) if settings else None
     status = run["status"].values
     complete = np.flatnonzero(status == Status.COMPLETE)
     return {
@@ -110,17 +114,20 @@ def _run_facts(run: xr.Dataset, which: str) -> dict[str, Any]:
             f"{float(run[AXIS][index]):.10g}": str(run["failure"].values[index])
             for index in np.flatnonzero(status == Status.FAILED)
         },
+        "spectra": summary.facts() if summary else None,
         "results": [
-            _result(run.isel({AXIS: int(index)}), which) for index in complete[evenly_spaced(len(complete), ROWS)]
+            _result(run.isel({AXIS: int(index)}), settings) for index in complete[evenly_spaced(len(complete), ROWS)]
         ],
     }
 
 
-def _result(point: xr.Dataset, which: str) -> dict[str, Any]:
+def _result(point: xr.Dataset, settings: SpectrumSettings | None) -> dict[str, Any]:
     """Return the results at a complete grid point; an import may lack some of them."""
-    from hesstore.dataset.progress import completeness, worst_class
+    from hesstore.dataset.progress import worst_class
     from hesstore.store.schema import AXIS
 
+    bound = float(point["eigenvalue_bound"])
+    spectrum = settings.completeness(point["eigenvalues"].values, bound) if settings else None
     label, accuracy = worst_class(point["class_accuracy"].sel(split="test").values) or (None, None)
     return {
         "l2": float(point[AXIS]),
@@ -128,8 +135,9 @@ def _result(point: xr.Dataset, which: str) -> dict[str, Any]:
         "worst_class": label,
         "worst_class_accuracy": accuracy,
         "top_eigenvalue": _finite(float(point["eigenvalues"][0])),
-        "eigenvalue_bound": _finite(float(point["eigenvalue_bound"])),
-        "complete_to": completeness(point["eigenvalues"].values, float(point["eigenvalue_bound"]), which),
+        "eigenvalue_bound": _finite(bound),
+        "complete_to": spectrum.fraction if spectrum else None,
+        "spectrum": spectrum.text if spectrum else None,
         "converged": int((point["converged"] == 1).sum()),
         "epochs": int(point["epochs"]),
         "matvecs": int(point["matvecs"]),
@@ -164,11 +172,13 @@ def _run_lines(run: dict[str, Any], modes: int) -> Iterator[str]:
         yield f"  λ = {l2} failed: {reason}"
     if not run["results"]:
         return
+    if run["spectra"]:
+        yield f"  {run['spectra']['text']}"
     if len(run["results"]) < run["complete"]:
         yield f"  {len(run['results'])} of {run['complete']} complete grid points:"
-    headings = ("λ", "test accuracy", "worst class", "μ₁ (nat)", "converged", "complete to", "epochs", "products")
+    headings = ("λ", "test accuracy", "worst class", "μ₁ (nat)", "converged", "epochs", "products", "spectrum")
     rows = [_row(result, modes) for result in run["results"]]
-    for line in table(headings, rows, align=">><>>>>>"):
+    for line in table(headings, rows, align=">><>>>><"):
         yield f"  {line}"
 
 
@@ -180,17 +190,10 @@ def _row(result: dict[str, Any], modes: int) -> tuple[str, ...]:
         "–" if label is None else f"{label}: {result['worst_class_accuracy']:.3f}",
         _text(result["top_eigenvalue"], ".4g"),
         f"{result['converged']}/{modes}",
-        _completeness(result),
         str(result["epochs"]),
         str(result["matvecs"]),
+        result["spectrum"] or "–",
     )
-
-
-def _completeness(result: dict[str, Any]) -> str:
-    """Return how complete a spectrum is, or its bound where the last eigenvalue is zero to rounding."""
-    if result["complete_to"] is not None and result["complete_to"] < 1:
-        return f"{result['complete_to']:.2%}"
-    return "–" if result["eigenvalue_bound"] is None else f"|μ| ≤ {result['eigenvalue_bound']:.2g}"
 
 
 def _text(value: float | None, form: str) -> str:

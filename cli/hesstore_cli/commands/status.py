@@ -53,9 +53,9 @@ class Seconds(click.ParamType[float]):
 def status(store: str, watch: float | None, *, as_json: bool) -> int:
     """Show the progress of a sweep.
 
-    The output shows the finished grid points, the current one, the latest result, the time left, and the process that
-    drives the sweep. The command only reads STORE: it works on every machine that can read STORE, and it does not
-    disturb the sweep.
+    The output shows the finished grid points, how complete their spectra are, the current grid point, the latest
+    result, the time left, and the process that drives the sweep. The command only reads STORE: it works on every
+    machine that can read STORE, and it does not disturb the sweep.
 
     With --watch, the display is updated on a terminal; elsewhere, a line is printed for every change. The exit status
     is 4 if the sweep has finished and some grid points failed.

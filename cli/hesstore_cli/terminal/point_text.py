@@ -22,10 +22,11 @@ def point_text(run: int, l2: float) -> str:
 
 
 def result_pieces(facts: Mapping[str, Any]) -> list[str]:
-    """Return the main results of a complete grid point, one text each, without those that an import lacks."""
+    """Return the main results of a complete grid point, one text each, without those that are missing."""
     forms = (
         ("test_accuracy", "test accuracy {test_accuracy:.3f}"),
         ("worst_class", "worst class {worst_class}: {worst_class_accuracy:.3f}"),
         ("eigenvalue", "μ₁ {eigenvalue:.4g}"),
+        ("spectrum", "spectrum {spectrum}"),
     )
-    return [form.format_map(facts) for name, form in forms if facts[name] is not None]
+    return [form.format_map(facts) for name, form in forms if facts.get(name) is not None]

@@ -81,7 +81,14 @@ class StatusView:
     def facts(self) -> dict[str, Any]:
         """Return the facts for ``--json``."""
         progress = self.progress
-        runs = [{**asdict(run), "holder": _holder_facts(self.holders.get(run.run))} for run in progress.runs]
+        runs = [
+            {
+                **asdict(run),
+                "spectra": run.spectra.facts() if run.spectra else None,
+                "holder": _holder_facts(self.holders.get(run.run)),
+            }
+            for run in progress.runs
+        ]
         return {
             "path": self.store,
             "total": progress.total,
@@ -89,6 +96,7 @@ class StatusView:
             "failed": progress.failed,
             "is_over": progress.is_over,
             "is_driven": self.is_driven,
+            "spectra": progress.spectra.facts() if progress.spectra else None,
             "seconds_left": self.seconds_left,
             "newest_record": None if self.newest is None else self.newest.isoformat(timespec="seconds"),
             "runs": runs,
@@ -139,10 +147,12 @@ class StatusView:
         progress = self.progress
         head = f"{self.store}: {progress.complete} of {progress.total} grid points complete"
         runs = [line for run in progress.runs for line in flow([_run_text(run)], width)]
+        spectra = progress.spectra.text.split(" ") if progress.spectra else []
         return "\n".join(
             [
                 *flow([head], max(width, len(self.store) + 50)),
                 *(runs if len(progress.runs) > 1 else []),
+                *flow(spectra, width, gap=" "),
                 *(line.plain for line in block_lines(self.block_content(), width)),
             ]
         )
