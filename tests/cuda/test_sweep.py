@@ -12,9 +12,11 @@ import torch
 import xarray as xr
 from distributed import Client, LocalCluster
 
-from hesstore import run_sweep
+from hesstore import plan_sweep, run_sweep
 from hesstore.config import SweepConfig
 from hesstore.engine import dask_executor
+from hesstore.errors import DeviceWarning
+from hesstore.integrity.recheck import recheck
 from tests.support.stand_in_device import Machine
 from tests.support.sweeps import results
 from tests.support.toy import TOY
@@ -90,17 +92,24 @@ def test_a_sweep_that_runs_out_of_memory_equals_that_of_the_cpu(machine: Machine
     """It continues with smaller sizes."""
 
     def fail(_: object) -> None:
-        if machine.counts.kernels.total() == kernels:
+        if machine.counts.kernels.total() >= kernels:
             machine.counts.clear()
             machine.before_kernel.clear()
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     machine.before_kernel.append(fail)
-    with pytest.warns(
-        Warning, match="is out of memory .*: the sweep continues with 1 grid points together instead of 2"
-    ):
+    with pytest.warns(DeviceWarning, match="out of memory .*: the sweep continues with one grid point at a time"):
         compare(tmp_path, SWEEP)
     assert not machine.before_kernel
+
+
+@pytest.mark.slow
+def test_a_device_plans_and_rechecks_a_sweep(machine: Machine, tmp_path: Path) -> None:
+    run_sweep(config({}, "cpu"), tmp_path / "s.zarr")
+    found = recheck(tmp_path / "s.zarr", trust=True)
+    assert not found.problems
+    assert len(found.checked) == 2
+    assert plan_sweep(config({}, "cuda:1")).total == 2
 
 
 def worker_devices() -> list[str]:
