@@ -6,7 +6,7 @@
     ├── ConfigError               a setting is unknown, malformed or out of range
     ├── DataError                 a data set is missing, damaged or malformed
     ├── ModelError                a model can't be built, or its Hessian is not well defined
-    ├── DeviceError               the device does not exist
+    ├── DeviceError               the device does not exist, or can't do the work
     ├── DivergedError             the training loss is not a finite number
     ├── StoreError                a path is not a usable store
     │   ├── ConfigMismatchError      the store belongs to another config
@@ -19,6 +19,7 @@
 
     HesstoreWarning
     ├── DataWarning               the results of a data set are limited
+    ├── DeviceWarning             a device is used with less memory or speed, or has not been tried
     └── ModelWarning              the Hessian of a model is of limited use
 
 Library code raises errors; only the command line turns them into a message and an exit status.
@@ -49,7 +50,7 @@ class ModelError(HesstoreError):
 
 
 class DeviceError(HesstoreError):
-    """The requested device does not exist."""
+    """The requested device does not exist, has too little memory, or does not compute in the requested precision."""
 
 
 class DivergedError(HesstoreError):
@@ -104,6 +105,10 @@ class HesstoreWarning(UserWarning):
 
 class DataWarning(HesstoreWarning):
     """A data set can be used, but some of its results are missing or not meaningful."""
+
+
+class DeviceWarning(HesstoreWarning):
+    """A device computes with smaller sizes or at a lower speed than was planned, or hesstore was not tried on it."""
 
 
 class ModelWarning(HesstoreWarning):

@@ -199,6 +199,15 @@ class SweepConfig:
         unit="networks",
         identity=False,
     )
+    threads: int = _setting(
+        "Machine",
+        0,
+        integer(0),
+        "Number of PyTorch's CPU threads; 0 means PyTorch's own number or one, whichever the plan's probe finds "
+        "faster. It changes the rounding of results.",
+        unit="threads",
+        identity=False,
+    )
     memory_gib: float = _setting(
         "Machine",
         0.0,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from hesstore.config import SweepConfig
-from hesstore.engine.devices import free_memory, on_host, resolve_device
+from hesstore.engine.devices import computing_on, free_memory, on_host, resolve_device
 from hesstore.engine.experiment import Experiment
 from hesstore.engine.outcome import Outcome
 from hesstore.engine.work_sizes import GIB
@@ -53,10 +53,10 @@ SHARERS = "HESSTORE_SHARERS"
 
 
 @contextmanager
-def connect(workers: int, scheduler: str) -> Iterator[Client]:
+def connect(workers: int, scheduler: str, threads: int = 0) -> Iterator[Client]:
     """Connect to the scheduler at an address, or start one with worker processes on this machine.
 
-    New worker processes share the cores of the machine.
+    New worker processes share the cores of the machine, unless the number of their threads is given.
 
     Parameters
     ----------
@@ -64,6 +64,8 @@ def connect(workers: int, scheduler: str) -> Iterator[Client]:
         Number of worker processes to start if no ``scheduler`` is given.
     scheduler : str
         Address of a running scheduler.
+    threads : int
+        Number of threads of each new worker process; 0 divides the cores among them.
 
     Raises
     ------
@@ -80,7 +82,7 @@ def connect(workers: int, scheduler: str) -> Iterator[Client]:
         with client:
             yield client
         return
-    threads = _threads(workers)
+    threads = threads or _threads(workers)
     with (
         dask.config.set(
             {
@@ -198,8 +200,9 @@ _one_at_a_time = threading.Lock()  # because the tasks of a worker share its pro
 
 def compute(location: str, config: str, kind: Kind, point: Point, start: Point | None) -> Outcome:
     """Carry out one task. Its large arrays are in the store when this function returns."""
-    with _one_at_a_time:
-        worker = _prepare_worker(location, config)
+    settings = _settings(config)
+    with _one_at_a_time, computing_on(resolve_device(settings["device"]), settings["threads"]):
+        worker = _prepare_worker(location, config, settings)
         (outcome,) = worker.fit([point], [start]) if kind == "fit" else worker.analyse([point])
         arrays = {name: on_host(value) for name, value in outcome.values.items() if BY_NAME[name].is_large}
         entries = {name: value for name, value in outcome.values.items() if name not in arrays}
@@ -207,15 +210,21 @@ def compute(location: str, config: str, kind: Kind, point: Point, start: Point |
         return Outcome(point, outcome.status, entries, outcome.facts, digest)
 
 
-def _prepare_worker(location: str, config: str) -> Worker:
+def _settings(config: str) -> dict[str, Any]:
+    """The settings of a sweep on this worker: one model at a time, and its share of the machine."""
+    settings: dict[str, Any] = {**json.loads(config), "models": 1}
+    settings["device"] = _device(settings["device"])
+    if sharers := int(os.environ.get(SHARERS, "0")):
+        settings["threads"] = settings["threads"] or _threads(sharers)
+    return settings
+
+
+def _prepare_worker(location: str, config: str, settings: dict[str, Any]) -> Worker:
     """Return this process's worker for a sweep; prepare it at the sweep's first task."""
     if (location, config) not in _prepared:
-        settings: dict[str, Any] = {**json.loads(config), "models": 1}
-        settings["device"] = device = _device(settings["device"])
         if sharers := int(os.environ.get(SHARERS, "0")):
-            torch.set_num_threads(_threads(sharers))
-            free = free_memory(resolve_device(device)) / 2 / GIB
-            settings["memory_gib"] = (settings["memory_gib"] or free) / sharers
+            free = free_memory(resolve_device(settings["device"])) / 2 / GIB
+            settings = {**settings, "memory_gib": (settings["memory_gib"] or free) / sharers}
         with warnings.catch_warnings():  # the driver has already shown these warnings
             warnings.simplefilter("ignore", HesstoreWarning)
             experiment = Experiment.prepare(SweepConfig.from_mapping(settings))

@@ -1,4 +1,4 @@
-"""The device on which the work is done: its name, its free memory, and copies from it to the host."""
+"""The device on which the work is done: its name, settings and free memory, and copies from it to the host."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hesstore.config.suggestions import did_you_mean
-from hesstore.errors import DeviceError
+from hesstore.engine.precision import full_precision
+from hesstore.errors import DeviceError, first_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -42,6 +45,41 @@ def resolve_device(name: str) -> torch.device:
                 f"device: {name!r} is not available: the last CUDA device of this machine is cuda:{count - 1}"
             )
     return device
+
+
+@contextlib.contextmanager
+def computing_on(device: torch.device, threads: int = 0) -> Iterator[None]:
+    """Apply the settings under which hesstore computes until the block ends; then restore those of the process.
+
+    ``device`` becomes the current CUDA device, if it is one, and float32 operations use their full precision.
+
+    Parameters
+    ----------
+    device : torch.device
+        The device.
+    threads : int
+        The number of PyTorch's CPU threads; 0 leaves it as it is. It is restored, too, if the block changes it.
+
+    Raises
+    ------
+    DeviceError
+        If the device runs out of memory and the block does not handle it.
+    """
+    before = torch.get_num_threads()
+    current = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+    with full_precision(), current:
+        try:
+            if threads:
+                torch.set_num_threads(threads)
+            yield
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(
+                f"device: {device} is out of memory ({first_line(error, 120)}): close other programs that use it, or "
+                "use fewer rows, a smaller --k or another --device"
+            ) from None
+        finally:
+            if torch.get_num_threads() != before:
+                torch.set_num_threads(before)
 
 
 def free_memory(device: torch.device) -> int:

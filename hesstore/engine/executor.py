@@ -58,9 +58,13 @@ class LocalExecutor:
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        self.stack_size = worker.experiment.sizes.models
         self._fits: deque[tuple[Point, Point | None]] = deque()
         self._analyses: deque[Point] = deque()
+
+    @property
+    def stack_size(self) -> int:
+        """G, the number of grid points that are computed together; smaller after the device ran out of memory."""
+        return self.worker.experiment.sizes.models
 
     @property
     def capacity(self) -> int:

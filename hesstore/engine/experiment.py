@@ -7,8 +7,8 @@ stores: weights come in as tensors, and results go out as tensors.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -46,9 +46,11 @@ class Analysis(NamedTuple):
     geometry: Values
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Experiment:
     """The data, the network, the Hessian and the settings that all grid points of a sweep share.
+
+    Only :meth:`use_sizes` changes an experiment.
 
     Parameters
     ----------
@@ -85,6 +87,7 @@ class Experiment:
             k that is too large.
         """
         device, dtype = resolve_device(config.device), getattr(torch, config.dtype)
+        preparation.check_device(config, device)
         data = training_data.load(config.dataset, config.data_dir)
         model = preparation.build_network(config, data, device, dtype)
         data, rows = preparation.move_data(config, data, device, dtype)
@@ -110,9 +113,16 @@ class Experiment:
             **({"buffers": buffers} if buffers else {}),
         }
 
-    @cached_property
+    def use_sizes(self, sizes: Sizes) -> None:
+        """Use other sizes from now on. The programs that were traced with the old ones, and their memory, are freed."""
+        self.sizes = sizes
+        self._trainers.clear()
+        self.hessian = Hessian(self.model, *self.geometry.rows, chunk_rows=sizes.chunk_rows)
+        self.geometry = replace(self.geometry, chunk_rows=sizes.chunk_rows)
+
+    @property
     def environment(self) -> Environment:
-        """The environment of this process, with the sizes: results round differently with other sizes."""
+        """The environment of this process, with the sizes, because results round differently with others."""
         sizes = {"models": self.sizes.models, "chunk_rows": self.sizes.chunk_rows}
         return {**environment.describe(self.device), "sizes": sizes}
 

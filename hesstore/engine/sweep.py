@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hesstore.engine import sweep_plan
+from hesstore.engine.devices import computing_on, resolve_device
 from hesstore.engine.driver import Driver
 from hesstore.engine.events import SweepEvent
 from hesstore.engine.executor import LocalExecutor
 from hesstore.engine.experiment import Experiment
 from hesstore.engine.sweep_plan import LEAST_SHARE, Effort, SweepPlan
+from hesstore.engine.thread_choice import choose_threads
 from hesstore.engine.worker import Worker
 from hesstore.errors import ConfigError, StoreError
 from hesstore.store.environments import record_environment
@@ -95,9 +97,9 @@ def run_sweep(
     observer : callable, optional
         Called with each :class:`SweepEvent`.
     on_plan : callable, optional
-        Called with the :class:`SweepPlan` before the first grid point. Measuring the speed takes two seconds. It is not
-        measured if complete grid points of the store show it, if nothing is left to do, or with workers, whose speed
-        is not that of this process.
+        Called with the :class:`SweepPlan` before the first grid point. Measuring the speed takes two seconds, and six
+        if the number of threads is also to be chosen. It is not measured if complete grid points of the store show it,
+        if nothing is left to do, or with workers, whose speed is not that of this process.
     stop : callable, optional
         Called before each grid point. Once it returns True, the grid points that have begun are finished, and no other
         one is begun.
@@ -130,23 +132,26 @@ def run_sweep(
     if isinstance(place, FolderPlace):
         recover_store(place.path)
     existing = open_existing_store(place, config.identity(), grow=grow)  # before data are loaded or even downloaded
-    experiment = Experiment.prepare(config)
-    spec = experiment.spec()
-    with connect_workers(workers, scheduler) as client, ExitStack() as claims:
-        store = create_or_extend_store(place, existing, spec, runs, grow=grow)
-        chosen = choose_runs(store.runs, runs, place)
-        for run in chosen:
-            if retry_failed or (store.status(run) < Status.COMPLETE).any():
-                claims.enter_context(store.claim(run))
-        if retry_failed:
-            store.reset(Status.FAILED, chosen)
-        driver = Driver(store, chosen, observer or (lambda _: None), continuation=config.path == "continuation")
-        if on_plan is not None:
-            on_plan(_plan_runs(experiment, store, chosen, probing=not stop() and client is None))
-        if driver.finished < driver.total:
-            place.check_space(least_bytes(spec, driver.total - driver.finished))
-            record_environment(store, experiment.environment)
-            driver.drive(make_executor(experiment, store, client), stop)
+    with computing_on(resolve_device(config.device), config.threads):
+        experiment = Experiment.prepare(config)
+        probing = on_plan is not None and not stop() and not workers and not scheduler
+        threads_reason = "" if workers or scheduler else choose_threads(experiment, existing, probing=probing)
+        spec = experiment.spec()
+        with connect_workers(workers, scheduler, config.threads) as client, ExitStack() as claims:
+            store = create_or_extend_store(place, existing, spec, runs, grow=grow)
+            chosen = choose_runs(store.runs, runs, place)
+            for run in chosen:
+                if retry_failed or (store.status(run) < Status.COMPLETE).any():
+                    claims.enter_context(store.claim(run))
+            if retry_failed:
+                store.reset(Status.FAILED, chosen)
+            driver = Driver(store, chosen, observer or (lambda _: None), continuation=config.path == "continuation")
+            if on_plan is not None:
+                on_plan(_plan_runs(experiment, store, chosen, threads_reason, probing=probing))
+            if driver.finished < driver.total:
+                place.check_space(least_bytes(spec, driver.total - driver.finished))
+                record_environment(store, experiment.environment)
+                driver.drive(make_executor(experiment, store, client), stop)
     return _summarise(store, chosen, driver.computed, time.perf_counter() - began)
 
 
@@ -169,20 +174,22 @@ def plan_sweep(
     """
     place = None if location is None else locate(location)
     store = None if place is None else open_existing_store(place, config.identity(), grow=grow)
-    experiment = Experiment.prepare(config)
-    if store is None:
-        spec = experiment.spec()
-        chosen = choose_runs(spec.runs, runs, place or "a new store")
-        pending = np.full(len(spec.l2), Status.PENDING, np.int8)
-        plan = sweep_plan.plan(experiment, dict.fromkeys(chosen, pending), place=place)
-    elif grow:
-        statuses = statuses_after_growth(store, experiment.spec())
-        chosen = choose_runs(tuple(statuses), runs, store.place)
-        plan = sweep_plan.plan(experiment, {run: statuses[run] for run in chosen}, place=place)
-    else:
-        store.require(experiment.identity())
-        chosen = choose_runs(store.runs, runs, store.place)
-        plan = _plan_runs(experiment, store, chosen, retry_failed=retry_failed)
+    with computing_on(resolve_device(config.device), config.threads):
+        experiment = Experiment.prepare(config)
+        reason = choose_threads(experiment, store, probing=True)
+        if store is None:
+            spec = experiment.spec()
+            pending = np.full(len(spec.l2), Status.PENDING, np.int8)
+            statuses = dict.fromkeys(choose_runs(spec.runs, runs, place or "a new store"), pending)
+            plan = sweep_plan.plan(experiment, statuses, place=place, threads_reason=reason)
+        elif grow:
+            grown = statuses_after_growth(store, experiment.spec())
+            statuses = {run: grown[run] for run in choose_runs(tuple(grown), runs, store.place)}
+            plan = sweep_plan.plan(experiment, statuses, place=place, threads_reason=reason)
+        else:
+            store.require(experiment.identity())
+            chosen = choose_runs(store.runs, runs, store.place)
+            plan = _plan_runs(experiment, store, chosen, reason, retry_failed=retry_failed)
     if place is not None:
         place.check_space(int(plan.disk_end.least) - plan.disk_now)
     return plan
@@ -275,13 +282,16 @@ def least_bytes(spec: StoreSpec, count: int) -> int:
 # -- executors ------------------------------------------------------------------------------------------------
 
 
-def connect_workers(workers: int, scheduler: str) -> AbstractContextManager[Client | None]:
-    """Return a context with a client of Dask workers, or with None if this process does the work."""
+def connect_workers(workers: int, scheduler: str, threads: int) -> AbstractContextManager[Client | None]:
+    """Return a context with a client of Dask workers, or with None if this process does the work.
+
+    New workers use ``threads`` threads each; 0 divides the cores of this machine among them.
+    """
     if not workers and not scheduler:
         return nullcontext()
     from hesstore.engine.dask_executor import connect  # noqa: PLC0415 - only a sweep with workers needs Dask
 
-    return connect(workers, scheduler)
+    return connect(workers, scheduler, threads)
 
 
 def make_executor(experiment: Experiment, store: SweepStore, client: Client | None) -> Executor:
@@ -300,6 +310,7 @@ def _plan_runs(
     experiment: Experiment,
     store: SweepStore,
     runs: tuple[Run, ...],
+    threads_reason: str,
     *,
     retry_failed: bool = False,
     probing: bool = True,
@@ -308,7 +319,14 @@ def _plan_runs(
     statuses = {run: store.status(run) for run in runs}
     if retry_failed:
         statuses = {run: np.where(at == Status.FAILED, np.int8(Status.PENDING), at) for run, at in statuses.items()}
-    return sweep_plan.plan(experiment, statuses, place=store.place, effort=Effort.of(store, runs), probing=probing)
+    return sweep_plan.plan(
+        experiment,
+        statuses,
+        place=store.place,
+        effort=Effort.of(store, runs),
+        threads_reason=threads_reason,
+        probing=probing,
+    )
 
 
 def _summarise(store: SweepStore, runs: Sequence[Run], computed: int, seconds: float) -> SweepSummary:

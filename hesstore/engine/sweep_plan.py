@@ -79,6 +79,8 @@ class SweepPlan:
         The fingerprint of the identity, as the store records it.
     device, threads : str, int
         The device on which the work is done, and PyTorch's number of threads.
+    threads_reason : str
+        The reason for this number of threads if it is not PyTorch's own one; otherwise empty.
     train_rows, test_rows, parameters, k : int
         The size of the problem.
     together : int
@@ -107,6 +109,7 @@ class SweepPlan:
     fingerprint: str
     device: str
     threads: int
+    threads_reason: str
     train_rows: int
     test_rows: int
     parameters: int
@@ -175,6 +178,7 @@ def plan(
     *,
     place: Place | None = None,
     effort: Effort | None = None,
+    threads_reason: str = "",
     probing: bool = True,
 ) -> SweepPlan:
     """Estimate what the unfinished grid points will take.
@@ -189,6 +193,8 @@ def plan(
         The place where the store lies or will lie.
     effort : Effort, optional
         The effort of its complete grid points.
+    threads_reason : str
+        The reason for the current number of threads, for the plan.
     probing : bool
         Whether the probe may run if ``effort`` is not sufficient. It does not run if nothing is left to do.
     """
@@ -203,6 +209,7 @@ def plan(
         fingerprint=fingerprint(experiment.identity()),
         device=_device_name(experiment),
         threads=torch.get_num_threads(),
+        threads_reason=threads_reason,
         train_rows=len(data.train.y),
         test_rows=len(data.test.y),
         parameters=parameters,
@@ -259,13 +266,28 @@ def _estimate(experiment: Experiment, statuses: Statuses, effort: Effort, *, pro
         return _Estimate(epochs, products, seconds, basis)
     if not probing:
         return _Estimate(epochs, products, None, "time not measured: it is known after the first grid points")
-    rates = speed_probe.measure_rates(experiment, *_stack_sizes(experiment, statuses))
-    epoch_seconds = math.ceil(len(experiment.data.train.y) / config.batch_size) * rates.step
-    seconds = epochs * (epoch_seconds * fits)
+    try:
+        rates = speed_probe.measure_rates(experiment, *_stack_sizes(experiment, statuses))
+    except torch.OutOfMemoryError:  # the sweep continues with smaller sizes
+        return _Estimate(epochs, products, None, f"time not measured: {experiment.device} ran out of memory")
+    seconds = _fit_seconds(experiment, epochs, rates) * fits
     seconds += _analysis_seconds(products, geometry_products(config), rates) * analyses
     basis = f"measured here: {_brief(rates.step)} per training step, {_brief(rates.product)} per product"
     counts = f"; counts from {len(effort)} complete grid points" if known else ""
     return _Estimate(epochs, products, seconds, basis + counts)
+
+
+def point_seconds(experiment: Experiment, rates: Rates) -> Span:
+    """The time for one grid point of a new store: its fit and its analysis."""
+    config = experiment.config
+    epochs = Span(min(config.patience + 1, config.epochs), config.epochs)
+    analysis = _analysis_seconds(spectrum_products(config), geometry_products(config), rates)
+    return _fit_seconds(experiment, epochs, rates) + analysis
+
+
+def _fit_seconds(experiment: Experiment, epochs: Span, rates: Rates) -> Span:
+    """The time for one fit."""
+    return epochs * (math.ceil(len(experiment.data.train.y) / experiment.config.batch_size) * rates.step)
 
 
 def spectrum_products(config: SweepConfig) -> Span:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hesstore.curvature import Hessian
@@ -29,6 +29,9 @@ GPU_MODELS = 64
 LANCZOS_VECTORS = 256
 """Number of Lanczos vectors, and of their products, for which memory is set aside for each spectrum."""
 
+LEAST_ROWS = 256
+"""Number of rows per pass below which a device that runs out of memory does not go."""
+
 FIT_VECTORS = 8
 """Number of parameter vectors that a fit holds: θ, gradient, optimiser state, best weights and temporaries."""
 
@@ -50,6 +53,28 @@ class Sizes:
     models: int
     chunk_rows: int
     cache_bytes: float
+
+    def smaller(self, together: int, *, keep_rows: bool) -> Sizes | None:
+        """The sizes to use after the device ran out of memory, or None if nothing can become smaller.
+
+        Fewer models are tried before fewer rows. Either way, less memory is used for cached values, which changes no
+        bit of the results.
+
+        Parameters
+        ----------
+        together : int
+            The number of models that did not fit.
+        keep_rows : bool
+            Whether the number of rows per pass must not change, because the config fixes it.
+        """
+        cache = self.cache_bytes / 2
+        if together > 1:
+            return replace(self, models=together // 2, cache_bytes=cache)
+        if keep_rows:
+            return replace(self, cache_bytes=0.0) if self.cache_bytes else None
+        if self.chunk_rows <= LEAST_ROWS:
+            return None
+        return replace(self, chunk_rows=max(LEAST_ROWS, self.chunk_rows // 2), cache_bytes=cache)
 
 
 def choose(model: FlatModel, x: Tensor, y: Tensor, *, models: int, chunk_rows: int, memory_gib: float) -> Sizes:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from typing import TYPE_CHECKING, Any
+import warnings
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
 from hesstore.engine.devices import HostCopy
 from hesstore.engine.outcome import Outcome, accuracy_facts
-from hesstore.errors import CorruptStoreError, DivergedError
+from hesstore.errors import CorruptStoreError, DeviceError, DeviceWarning, DivergedError, first_line
+from hesstore.store.environments import record_environment
 from hesstore.store.schema import LOWEST, OUTERMOST, Status
 
 if TYPE_CHECKING:
@@ -21,11 +25,14 @@ if TYPE_CHECKING:
 
     from hesstore.engine.events import Facts
     from hesstore.engine.experiment import Analysis, Experiment
+    from hesstore.engine.work_sizes import Sizes
     from hesstore.linalg import EigenPairs
     from hesstore.measure.metrics import SplitMetrics
     from hesstore.store.schema import PairVariables, Point
     from hesstore.store.writing import SweepStore
     from hesstore.training import Fit
+
+T = TypeVar("T")
 
 IDENTITY_LIMIT = 1e-3
 """The largest ``class_identity_error`` without a warning. In float32, 1e-6 is usual."""
@@ -33,6 +40,9 @@ IDENTITY_LIMIT = 1e-3
 
 class Worker:
     """Fits and analyses grid points.
+
+    If the device runs out of memory, the work is done again with fewer grid points together, then with fewer rows per
+    pass. The smaller sizes stay in use, and the store records them as another environment.
 
     Parameters
     ----------
@@ -60,11 +70,21 @@ class Worker:
         """Train at ``points`` side by side; each fit starts from the weights of a point or the run's initial weights.
 
         ``on_epoch`` is called with (point, epoch, loss) after each epoch.
+
+        Raises
+        ------
+        DeviceError
+            If the device has too little memory for one fit.
         """
-        began = time.perf_counter()
+        return self._within_memory(partial(self._fit_together, on_epoch), list(zip(points, starts, strict=True)))
+
+    def _fit_together(
+        self, on_epoch: Callable[[Point, int, float], None], tasks: Sequence[tuple[Point, Point | None]]
+    ) -> list[Outcome]:
+        began, points = time.perf_counter(), [point for point, _ in tasks]
         weights = [
             self.experiment.initial_weights(point.run) if start is None else self._weights(start)
-            for point, start in zip(points, starts, strict=True)
+            for point, start in tasks
         ]
         fits = self.experiment.fit(weights, points, on_epoch)
         seconds = (time.perf_counter() - began) / len(points)
@@ -97,7 +117,16 @@ class Worker:
         return outcomes
 
     def analyse(self, points: Sequence[Point]) -> list[Outcome]:
-        """Compute the gradient, the spectrum and the class geometry at the weights of each point."""
+        """Compute the gradient, the spectrum and the class geometry at the weights of each point.
+
+        Raises
+        ------
+        DeviceError
+            If the device has too little memory for one analysis.
+        """
+        return self._within_memory(self._analyse_together, points)
+
+    def _analyse_together(self, points: Sequence[Point]) -> list[Outcome]:
         began = time.perf_counter()
         analyses = self.experiment.analyse([self._weights(point) for point in points], points)
         seconds = (time.perf_counter() - began) / len(points)
@@ -109,6 +138,38 @@ class Worker:
             else _analysed(point, analysis, seconds)
             for point, analysis in zip(points, analyses, strict=True)
         ]
+
+    # -- memory -------------------------------------------------------------------------------------------
+
+    def _within_memory(self, work: Callable[[Sequence[T]], list[Outcome]], tasks: Sequence[T]) -> list[Outcome]:
+        """Do the work for all tasks together or, if the device runs out of memory, with smaller sizes."""
+        try:
+            return work(tasks)
+        except torch.OutOfMemoryError as error:
+            reason = first_line(error, 120)
+        # Not in the handler, during which the error keeps the tensors of the failed attempt alive.
+        self._use_smaller_sizes(len(tasks), reason)
+        size = min(len(tasks), self.experiment.sizes.models)
+        groups = [tasks[start : start + size] for start in range(0, len(tasks), size)]
+        return [outcome for group in groups for outcome in self._within_memory(work, group)]
+
+    def _use_smaller_sizes(self, together: int, reason: str) -> None:
+        """Use the next smaller sizes after ``together`` grid points did not fit into memory."""
+        experiment = self.experiment
+        old, rows_fixed = experiment.sizes, experiment.config.chunk_rows
+        new = old.smaller(together, keep_rows=bool(rows_fixed))
+        if new is None:
+            remedy = f"use --chunk-rows below {rows_fixed}, " if rows_fixed else "use "
+            raise DeviceError(
+                f"device: {experiment.device} is out of memory for one grid point with {old.chunk_rows:,} rows per "
+                f"pass ({reason}): {remedy}a smaller --k or network, or another --device"
+            )
+        experiment.use_sizes(new)
+        gc.collect()  # traced programs refer to themselves
+        torch.cuda.empty_cache()
+        record_environment(self.store, experiment.environment)
+        message = f"device: {experiment.device} is out of memory ({reason}): the sweep continues {_change(old, new)}"
+        warnings.warn(DeviceWarning(message), stacklevel=2)
 
     # -- weights ------------------------------------------------------------------------------------------
 
@@ -147,6 +208,16 @@ class Worker:
                 f"`hesstore verify {self.store.path}` lists all damage"
             )
         return weights.to(self.experiment.device, self.experiment.data.train.x.dtype)
+
+
+def _change(old: Sizes, new: Sizes) -> str:
+    """The difference between two sizes, and its effect on the results."""
+    if new.models < old.models:
+        fewer = f"{new.models} grid points together" if new.models > 1 else "one grid point at a time"
+        return f"with {fewer} instead of {old.models}, which rounds results differently"
+    if new.chunk_rows < old.chunk_rows:
+        return f"with {new.chunk_rows:,} rows per pass instead of {old.chunk_rows:,}, which rounds results differently"
+    return "without cached activations, which gives the same results more slowly"
 
 
 def fitted_values(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -117,16 +118,17 @@ def import_files(
     settings = dict(settings or {})
     plan = ImportPlan(FileIndex(_find_sources(sources, settings, l2_from_name=l2_from_name)), settings, recompute)
     place = _check_place(store, plan)
-    recomputer = _prepare_recomputer(plan) if recompute else None
-    spec = recomputer.spec(plan) if recomputer else plan.spec(_known_identity(plan), {})
-    if place.is_new():
-        place.check_space(int(LEAST_SHARE * spec.large_bytes) * len(plan.points))
-        place.create(lambda zarr_store: _fill(zarr_store, spec, plan, recomputer, progress))
-    else:
-        _check_same_settings(place, spec)
-    writer = SweepStore.open(place)
-    if recomputer:
-        recomputer.compute(writer, observer, stop)
+    with ExitStack() as device_settings:
+        recomputer = _prepare_recomputer(plan, device_settings) if recompute else None
+        spec = recomputer.spec(plan) if recomputer else plan.spec(_known_identity(plan), {})
+        if place.is_new():
+            place.check_space(int(LEAST_SHARE * spec.large_bytes) * len(plan.points))
+            place.create(lambda zarr_store: _fill(zarr_store, spec, plan, recomputer, progress))
+        else:
+            _check_same_settings(place, spec)
+        writer = SweepStore.open(place)
+        if recomputer:
+            recomputer.compute(writer, observer, stop)
     return _summary(plan, writer, compare_with_files(plan, writer) if recompute else ())
 
 
@@ -187,7 +189,8 @@ def _known_identity(plan: ImportPlan) -> dict[str, str]:
     return {"data_digest": str(header.get("identity", {}).get("data_digest", ""))}
 
 
-def _prepare_recomputer(plan: ImportPlan) -> Recomputer:
+def _prepare_recomputer(plan: ImportPlan, device_settings: ExitStack) -> Recomputer:
+    """Prepare to compute results; ``device_settings`` restores the settings of this process afterwards."""
     for name in ("dataset", "model"):
         code = str(getattr(plan.config, name))
         if ":" in code and name not in plan.settings:
@@ -195,8 +198,10 @@ def _prepare_recomputer(plan: ImportPlan) -> Recomputer:
                 f"the manifest of the files names code, {code!r}, which --recompute would run: pass --{name} {code} "
                 "if you know where the files come from"
             )
+    from hesstore.engine.devices import computing_on, resolve_device  # noqa: PLC0415 - needs torch
     from hesstore.importing.recompute import Recomputer  # noqa: PLC0415 - needs torch and the data
 
+    device_settings.enter_context(computing_on(resolve_device(plan.config.device), plan.config.threads))
     return Recomputer.prepare(plan)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from hesstore.analysis.selection import evenly_spaced
 from hesstore.config import SweepConfig
 from hesstore.curvature import gradient
 from hesstore.dataset.completeness import SpectrumSettings
+from hesstore.engine.devices import computing_on, resolve_device
 from hesstore.engine.experiment import Experiment
 from hesstore.errors import CorruptStoreError, StoreError
 from hesstore.integrity.findings import Problem
@@ -31,7 +32,8 @@ from hesstore.store.writing import SweepStore
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -150,7 +152,20 @@ def recheck(
                 f"{path}: its config names code, {name!r}, that --deep would run: "
                 "pass --trust if you know where the store comes from"
             )
-    experiment = Experiment.prepare(config)
+    with computing_on(resolve_device(config.device), config.threads):
+        return _recheck_sample(path, attributes, config, sample, avoid, progress)
+
+
+def _recheck_sample(
+    path: Path,
+    attributes: Mapping[str, Any],
+    config: SweepConfig,
+    sample: int,
+    avoid: Collection[tuple[int, int]],
+    progress: Callable[[int, int], None] | None,
+) -> Recheck:
+    """Compute the results of a sample of grid points again on the current device; see :func:`recheck`."""
+    experiment, origin = Experiment.prepare(config), origin_of(attributes)
     stored, current = identity_of(attributes), experiment.identity()
     for key, what in (("data_digest", "data set"), ("parameters", "model"), ("buffers", "model")):
         there, own = stored.get(key), current.get(key)

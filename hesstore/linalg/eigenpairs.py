@@ -17,8 +17,8 @@ Which = Literal["LM", "LA", "SA"]
 ROUNDING = 16.0
 """A residual norm below ROUNDING · ε · |μ₁| can't be distinguished from rounding in the products themselves.
 
-On the default network, float32 products differ from float64 ones by 1 to 4 ε |μ₁|. Where the network has collapsed,
-they differ by up to 50 ε |μ₁|, because thousands of rows add up the same rounding error.
+On the default network and a CPU, float32 products differ from float64 ones by 1 to 4 ε |μ₁|. Where the network has
+collapsed, they differ by up to 50 ε |μ₁|, because thousands of rows add up the same rounding error.
 """
 
 

@@ -154,7 +154,7 @@ def buffer_digests(module: nn.Module) -> list[list[object]]:
 def build(name: str, hidden: Sequence[int], input_shape: tuple[int, ...], num_classes: int, seed: int) -> FlatModel:
     """Build the model called ``name``, in eval mode, with initial weights drawn from ``seed`` by the model's own rule.
 
-    The state of PyTorch's global generator does not change. :mod:`hesstore.curvature.model_check` checks the other
+    The state of PyTorch's global generators does not change. :mod:`hesstore.curvature.model_check` checks the other
     conditions that a model must satisfy.
 
     Parameters
@@ -177,7 +177,7 @@ def build(name: str, hidden: Sequence[int], input_shape: tuple[int, ...], num_cl
         :func:`check_parameters`.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the generators of GPUs
         module = _build_module(name, hidden, input_shape, num_classes)
     check_parameters(module, name)
     return FlatModel(module.train(mode=False))

@@ -1,40 +1,145 @@
-"""A training step that is launched as a whole: recorded once in a CUDA graph, then replayed with other inputs."""
+"""A training step that is launched as a whole: recorded once in a CUDA graph, then replayed with other inputs.
+
+A graph is trusted only after one replay has had the same effect as the step itself. A capture can go wrong without an
+error: what was recorded on another device or stream is missing from the graph, and its replay does nothing.
+"""
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
 
+from hesstore.errors import DeviceWarning, first_line
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
+
+    Step = Callable[[Tensor], None]
 
 WARM_UPS = 3
 """Number of runs before the recording, in which libraries allocate memory and choose their kernels."""
 
+TOLERANCE = 0.01
+"""The largest difference between a replay and the step itself, relative to what the step changes.
 
-def capture(step: Callable[[Tensor], None], example: Tensor) -> Callable[[Tensor], None]:
-    """Record ``step`` as a CUDA graph, and return a function that replays it for inputs like ``example``.
+Both usually have the same bits. Libraries may choose other kernels while a graph is recorded, and Adam turns a
+gradient's rounding error into a full step where the gradient is nearly zero. An empty graph has a difference of 1.
+"""
+
+
+class GraphedStep:
+    """A step that replays a CUDA graph.
+
+    It keeps all that the graph reads and writes: the input, and the step with the constants that it was traced with.
+
+    Parameters
+    ----------
+    step : callable
+        The step that was recorded.
+    static : Tensor
+        The input that the graph reads.
+    graph : CUDAGraph
+        The recorded graph.
+    """
+
+    def __init__(self, step: Step, static: Tensor, graph: torch.cuda.CUDAGraph) -> None:
+        self._step, self._static, self._graph = step, static, graph
+
+    def __call__(self, argument: Tensor) -> None:
+        """Replay the graph with another input of the same shape."""
+        self._static.copy_(argument)
+        self._graph.replay()
+
+
+def graph_or_eager(step: Step, example: Tensor, trial: Tensor, state: Sequence[Tensor]) -> Step:
+    """Return the step as a CUDA graph, or the step itself, with a warning, if its graph can't be used.
 
     A step of 30 small kernels needs 30 launches of about 4 µs each, while the device needs about 1 µs for each kernel;
-    a replay needs one launch. Everything that the step reads and writes, except its input, must keep its place in
-    memory. The step runs :data:`WARM_UPS` times here, with ``example``.
+    a replay needs one launch (assumed, not measured). Everything that the step reads and writes, except its input, must
+    keep its place in memory. The step runs several times here, so ``state`` changes.
+
+    Parameters
+    ----------
+    step : callable
+        The step. It takes one tensor and returns nothing.
+    example : Tensor
+        The input with which the step is recorded.
+    trial : Tensor
+        An input of the same shape and another effect, with which a replay is compared with the step itself.
+    state : sequence of Tensor
+        All tensors that the step changes.
+
+    Warns
+    -----
+    DeviceWarning
+        If the step can't be recorded, or if a replay has another effect than the step.
     """
-    static = example.clone()
-    stream = torch.cuda.Stream(example.device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(example.device))
+    with torch.cuda.device(example.device):  # the device on which a graph is recorded is the current one
+        static = example.clone()
+        try:
+            graphed = GraphedStep(step, static, _record(step, static))
+        except _CaptureError as error:
+            _warn(f"it can't be recorded as a CUDA graph ({error})")
+            return step
+        difference = _difference(step, graphed, trial, state)
+    if difference > TOLERANCE:
+        _warn(f"the replay of its CUDA graph differs from it by {difference:.2g} of what it changes")
+        return step
+    return graphed
+
+
+class _CaptureError(Exception):
+    """A step that runs can't be recorded."""
+
+
+def _record(step: Step, static: Tensor) -> torch.cuda.CUDAGraph:
+    """Warm up and record the step on a new stream of the device, which is the current one."""
+    current = torch.cuda.current_stream(static.device)
+    stream = torch.cuda.Stream(static.device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(current)
     with torch.cuda.stream(stream):
         for _ in range(WARM_UPS):
             step(static)
-    torch.cuda.current_stream(example.device).wait_stream(stream)
+    current.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step(static)
+    with torch.cuda.stream(current):  # makes it current again: after a failed capture, PyTorch does not
+        try:
+            # In the default mode, a call of another thread, such as the recorder's wait for a copy, ends the capture.
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                step(static)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise _CaptureError(first_line(error.__context__ or error)) from error
+    return graph
 
-    def replay(argument: Tensor) -> None:
-        static.copy_(argument)
-        graph.replay()
 
-    return replay
+def _difference(step: Step, graphed: Step, trial: Tensor, state: Sequence[Tensor]) -> float:
+    """The largest relative difference between the changes of the state by the step and by its graph."""
+    before = [tensor.clone() for tensor in state]
+    step(trial)
+    expected = [tensor.clone() for tensor in state]
+    for tensor, value in zip(state, before, strict=True):
+        tensor.copy_(value)
+    graphed(trial)
+    return max(_relative(*each) for each in zip(before, expected, state, strict=True))
+
+
+def _relative(before: Tensor, expected: Tensor, found: Tensor) -> float:
+    """‖found − expected‖ / ‖expected − before‖, and infinity if it is not a number."""
+    if torch.equal(expected, found):
+        return 0.0
+    off, change = (
+        float(torch.linalg.vector_norm(difference, dtype=torch.float64))
+        for difference in (found - expected, expected - before)
+    )
+    return off / change if change and off < float("inf") else float("inf")
+
+
+def _warn(what: str) -> None:
+    message = f"training step: {what}: its kernels are launched one by one, which gives the same results more slowly"
+    warnings.warn(DeviceWarning(message), stacklevel=3)

@@ -5,6 +5,7 @@ Every row goes through the same arithmetic. The gradient already includes the pe
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -14,8 +15,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+GPU_PIECES = 36
+"""Number of pieces into which Adam cuts the parameters on a GPU.
+
+A fused kernel of PyTorch gives each thread block 65,536 values of one tensor, and takes at least 36 tensors, according
+to its header ``MultiTensorApply.cuh``. A small network as one tensor would thus occupy two blocks of a device that runs
+more than a hundred at the same time (not measured).
+"""
+
+ALIGNMENT = 64
+"""The length of a piece is a multiple of this number of values, because kernels read several neighbours together."""
+
+
 class Optimizer(Protocol):
     """An update rule for the parameters and the gradient that it was created with."""
+
+    @property
+    def state(self) -> list[Tensor]:
+        """The tensors, other than the parameters, that a step changes."""
+        ...
 
     def step(self) -> None:
         """Update the parameters once."""
@@ -25,13 +43,32 @@ class Optimizer(Protocol):
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015) with β = (0.9, 0.999) and ε = 1e-8, by PyTorch's fused kernel."""
+    """Adam (Kingma & Ba 2015) with β = (0.9, 0.999) and ε = 1e-8, by PyTorch's fused kernel.
 
-    def __init__(self, theta: Tensor, gradient: Tensor, lr: float) -> None:
+    Parameters
+    ----------
+    theta, gradient : Tensor
+        (G, P) The parameters and their gradient, both contiguous.
+    lr : float
+        The learning rate.
+    pieces : int
+        Number of pieces that the kernel takes as separate tensors. It does not change the results.
+    """
+
+    def __init__(self, theta: Tensor, gradient: Tensor, lr: float, *, pieces: int = 1) -> None:
         self.lr = lr
-        self._parameters, self._gradients = [theta], [gradient]
-        self._means, self._squares = [torch.zeros_like(theta)], [torch.zeros_like(theta)]
-        self._count = [torch.zeros((), dtype=torch.float32, device=theta.device)]
+        mean, square = torch.zeros_like(theta), torch.zeros_like(theta)
+        self._parameters, self._gradients, self._means, self._squares = (
+            _cut(each, pieces) for each in (theta, gradient, mean, square)
+        )
+        counts = torch.zeros(len(self._parameters), dtype=torch.float32, device=theta.device)
+        self._counts = list(counts.unbind())
+        self._state = [mean, square, counts]
+
+    @property
+    def state(self) -> list[Tensor]:
+        """The means of the gradient and of its square, and the number of steps for each piece."""
+        return self._state
 
     def step(self) -> None:
         """Update the parameters once."""
@@ -41,7 +78,7 @@ class Adam:
             self._means,
             self._squares,
             [],
-            self._count,
+            self._counts,
             fused=True,
             amsgrad=False,
             beta1=0.9,
@@ -54,8 +91,14 @@ class Adam:
 
     def reset(self) -> None:
         """Clear the state from earlier steps."""
-        for state in (*self._means, *self._squares, *self._count):
+        for state in self.state:
             state.zero_()
+
+
+def _cut(values: Tensor, pieces: int) -> list[Tensor]:
+    """At most ``pieces`` views of a contiguous tensor, of aligned and, apart from the last, equal lengths."""
+    length = math.ceil(values.numel() / pieces / ALIGNMENT) * ALIGNMENT
+    return list(torch.split(values.view(-1), length))
 
 
 class SGD:
@@ -64,6 +107,11 @@ class SGD:
     def __init__(self, theta: Tensor, gradient: Tensor, lr: float, momentum: float) -> None:
         self.lr, self.momentum = lr, momentum
         self._theta, self._gradient, self._velocity = theta, gradient, torch.zeros_like(theta)
+
+    @property
+    def state(self) -> list[Tensor]:
+        """The velocity."""
+        return [self._velocity]
 
     def step(self) -> None:
         """Update the parameters once."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tests.benchmarks.result_tables import Facts
 
 PARTS = ("floor", "product", "spectrum", "geometry", "overlap", "export", "step", "end-to-end", "curves", "h100")
+ON_REQUEST = ("gpu",)
+"""The parts that are measured only if they are named."""
+
 DISTURBED = 0.05
 """The share of the cores used by other processes above which times are not to be trusted."""
 
@@ -28,7 +31,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("parts", nargs=-1, type=click.Choice([*PARTS, "all"]), metavar="[PARTS]...")
+@click.argument("parts", nargs=-1, type=click.Choice([*PARTS, *ON_REQUEST, "all"]), metavar="[PARTS]...")
 @click.option("--rows", default=8000, show_default=True, type=click.IntRange(100), help="Number of training digits.")
 @click.option(
     "--lambdas",
@@ -40,7 +43,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(1), help="Number of timed rounds.")
 @click.option(
     "--epochs",
-    default=12,
+    default=22,
     show_default=True,
     type=click.IntRange(1),
     help="h100: mean epochs per grid point.",
@@ -66,7 +69,7 @@ def benchmark(
     *,
     skip_original: bool,
 ) -> None:
-    """Measure PARTS, or all of these parts in this order if none are given.
+    """Measure PARTS, or all of these parts but the last in this order if none are given.
 
     Every result is checked before its time counts. A result that fails its check is printed as WRONG, without a time.
 
@@ -82,6 +85,8 @@ def benchmark(
     end-to-end  one grid point from initial weights to CSV files
     curves      time and memory of a sweep as the problem grows
     h100        a prediction for an NVIDIA H100, without any measurement
+    gpu         the first run on a GPU, with --device cuda: checks against
+                the CPU in float64, then times
     """
     set_threads(threads)
     settings = Settings(

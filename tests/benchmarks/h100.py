@@ -1,14 +1,18 @@
 """Part ``h100``: a model of a sweep on one NVIDIA H100. It is a PREDICTION; nothing here was measured on a GPU.
 
-The model counts operations, bytes to and from memory, and kernel launches. A piece of work takes
+The model counts operations, bytes to and from memory, kernels, and waits of the host. A piece of work takes
 
-    launches · (seconds per launch)  +  max(operations / achieved rate, bytes / achieved bandwidth).
+    kernels · (seconds per kernel)  +  max(operations / rate, bytes / bandwidth)  +  waits · (seconds per wait).
 
-With G stacked models, operations and bytes grow G-fold. The number of launches of a training step stays the same. That
-of a Hessian product grows with the number of row chunks into which the stack is cut. That of the other Lanczos work
-grows G-fold, because each model has its own Lanczos vectors. A continuation fits one grid point after the other, so its
-fits have G = 1. Its analyses can be stacked, as can all work of independent grid points. The model assumes that storing
-overlaps with all other work, and that nothing else overlaps.
+The numbers of kernels and waits were counted (:mod:`tests.benchmarks.kernel_counts`). The seconds per kernel and per
+wait, and the rates, are assumptions with two ends, which give a range.
+
+The kernels of a training step are in a CUDA graph; Python launches all others. With G stacked models, operations and
+bytes grow G-fold. The number of kernels of a training step stays the same. That of a Hessian product grows with the
+number of row chunks into which the stack is cut. That of Lanczos grows G-fold, because each model has its own vectors,
+and so does the class geometry, which is computed for one grid point at a time. A continuation fits one grid point after
+the other, so its fits have G = 1. Its analyses can be stacked, as can all work of independent grid points. The model
+assumes that storing overlaps with all other work, and that nothing else overlaps.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.h100_assumptions import Assumptions, Workload
+from tests.benchmarks import kernel_counts
+from tests.benchmarks.h100_assumptions import FAST, SLOW, Assumptions, Workload, described_assumptions
 from tests.benchmarks.operation_counts import gradient_flop, hvp_flop, num_parameters
 from tests.benchmarks.result_tables import Table
 
@@ -27,30 +32,34 @@ if TYPE_CHECKING:
     from tests.benchmarks.result_tables import Row
 
 WARNING = "PREDICTION, NOTHING HERE WAS MEASURED ON A GPU"
-GOAL_SECONDS = 360
 FLOAT = 4  # bytes
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The operations, bytes and launches on the device, and the seconds on the host that do not overlap with them."""
+    """The operations, bytes, kernels and waits of a piece of work, and further seconds of the host."""
 
     flop: float
     bytes: float
-    launches: float
+    kernels: float
+    waits: float = 0.0
     host_seconds: float = 0.0
+    in_graph: bool = False
 
-    def seconds(self, assumptions: Assumptions, launch: float) -> float:
-        """Return the predicted time with ``launch`` seconds per launch."""
-        work = max(self.flop / assumptions.flop_rate, self.bytes / assumptions.bandwidth)
-        return self.launches * launch + work + self.host_seconds
+    def seconds(self, a: Assumptions) -> float:
+        """Return the predicted time."""
+        work = max(self.flop / a.flop_rate, self.bytes / a.bandwidth)
+        kernel = a.kernel_graph if self.in_graph else a.kernel_eager
+        return self.kernels * kernel + work + self.waits * a.wait_seconds + self.host_seconds
 
 
 def step_cost(work: Workload, a: Assumptions, models: int) -> Cost:
     """Return the cost of one training step of ``models`` stacked models, each with its own batch."""
     batch = work.batch * (a.input_accesses * work.widths[0] + a.unit_accesses * work.units)
     values = a.parameter_accesses * num_parameters(work.widths) + batch
-    return Cost(models * gradient_flop(work.widths, work.batch), models * FLOAT * values, a.step_kernels)
+    kernels = kernel_counts.STEP if models == 1 else kernel_counts.STACKED_STEP
+    flop = models * gradient_flop(work.widths, work.batch)
+    return Cost(flop, models * FLOAT * values, kernels, in_graph=True)
 
 
 def product_cost(work: Workload, a: Assumptions, models: int) -> Cost:
@@ -60,7 +69,8 @@ def product_cost(work: Workload, a: Assumptions, models: int) -> Cost:
     """
     values = work.rows * (2 * work.widths[0] + a.unit_accesses * work.units)
     chunks = math.ceil(work.rows / max(1, a.rows_at_once // models))
-    return Cost(models * hvp_flop(work.widths, work.rows), models * FLOAT * values, chunks * a.product_kernels)
+    kernels = kernel_counts.PRODUCT if models == 1 else kernel_counts.STACKED_PRODUCT
+    return Cost(models * hvp_flop(work.widths, work.rows), models * FLOAT * values, chunks * kernels)
 
 
 def passes_cost(work: Workload, a: Assumptions, models: int) -> Cost:
@@ -70,7 +80,9 @@ def passes_cost(work: Workload, a: Assumptions, models: int) -> Cost:
     flop = 2 * gradient_flop(work.widths, work.rows) + forward
     rows_read = 2 * work.rows + seen
     values = rows_read * (2 * work.widths[0] + a.unit_accesses * work.units)
-    return Cost(models * flop, models * FLOAT * values, 3 * a.step_kernels)
+    chunks = math.ceil(work.rows / max(1, a.rows_at_once // models))
+    kernels = kernel_counts.PRIMAL + kernel_counts.GRADIENT + kernel_counts.METRICS
+    return Cost(models * flop, models * FLOAT * values, chunks * kernels)
 
 
 def lanczos_cost(work: Workload, a: Assumptions, models: int) -> Cost:
@@ -83,8 +95,24 @@ def lanczos_cost(work: Workload, a: Assumptions, models: int) -> Cost:
     against = a.gram_schmidt_passes * m * (m + 1) // 2
     flop = 4 * against * p + 2 * 2 * work.k * m * p
     values = 2 * against * p + 2 * (m + work.k) * p
-    checks = math.ceil(m / a.check_interval) * a.check_seconds
-    return Cost(models * flop, models * FLOAT * values, models * m * a.lanczos_kernels, models * checks)
+    return Cost(
+        models * flop,
+        models * FLOAT * values,
+        models * m * kernel_counts.LANCZOS,
+        models * m * kernel_counts.LANCZOS_WAITS,
+        models * m * kernel_counts.LANCZOS_CHECKS * a.check_seconds,
+    )
+
+
+def geometry_cost(work: Workload, a: Assumptions, models: int) -> Cost:
+    """Return the cost of the class geometry, whose arithmetic is expressed as a number of Hessian products."""
+    product = product_cost(work, a, 1)
+    return Cost(
+        models * work.geometry_products * product.flop,
+        models * work.geometry_products * product.bytes,
+        models * kernel_counts.GEOMETRY,
+        models * kernel_counts.GEOMETRY_WAITS,
+    )
 
 
 @dataclass(frozen=True)
@@ -95,12 +123,18 @@ class Prediction:
     passes: float
     products: float
     lanczos: float
+    geometry: float
     storing: float
+
+    @property
+    def analyses(self) -> float:
+        """The seconds of all phases but fits and storing."""
+        return self.passes + self.products + self.lanczos + self.geometry
 
     @property
     def total(self) -> float:
         """The total: all phases in sequence, except that storing overlaps with the others."""
-        return max(self.fit + self.passes + self.products + self.lanczos, self.storing)
+        return max(self.fit + self.analyses, self.storing)
 
     @property
     def dominant(self) -> str:
@@ -108,19 +142,20 @@ class Prediction:
         return max((field.name for field in fields(self)), key=lambda name: float(getattr(self, name)))
 
 
-def predict(work: Workload, a: Assumptions, *, launch: float, fit_models: int, analysis_models: int) -> Prediction:
+def predict(work: Workload, a: Assumptions, *, fit_models: int, analysis_models: int) -> Prediction:
     """Predict the time of a sweep with ``fit_models`` stacked in fits and ``analysis_models`` in analyses."""
 
     def total(cost: Callable[[Workload, Assumptions, int], Cost], models: int) -> float:
         full, rest = divmod(work.grid_points, models)
         groups = [(full, models), (1, rest)] if rest else [(full, models)]
-        return sum(count * cost(work, a, size).seconds(a, launch) for count, size in groups)
+        return sum(count * cost(work, a, size).seconds(a) for count, size in groups)
 
     return Prediction(
         fit=work.epochs * work.steps_per_epoch * total(step_cost, fit_models),
         passes=total(passes_cost, analysis_models),
         products=work.products * total(product_cost, analysis_models),
         lanczos=total(lanczos_cost, analysis_models),
+        geometry=total(geometry_cost, analysis_models),
         storing=work.grid_points * a.store_seconds,
     )
 
@@ -139,99 +174,83 @@ STACKS = (("continuation", 1), ("continuation", 32), *(("independent", models) f
 
 
 def run(settings: Settings) -> Iterator[Table]:
-    """Yield the assumptions, the cost of each piece of work, and the predicted time of the whole experiment."""
-    assumptions = Assumptions()
+    """Yield the assumptions, the sizes, the cost of each piece of work, and the predicted time of the experiment."""
     most = Workload(widths=(784, *settings.hidden, 10), k=settings.k)
     given = Workload(widths=most.widths, k=settings.k, epochs=settings.epochs)
-    yield Table(f"h100: {WARNING}: assumptions", [*assumptions.described(), *most.described()])
-    yield costs(most, assumptions)
-    yield forecast(list(dict.fromkeys((most, given))), assumptions)
+    yield Table(f"h100: {WARNING}: assumptions", described_assumptions())
+    yield Table(f"h100: {WARNING}: sizes", most.described())
+    yield costs(given)
+    yield forecast(list(dict.fromkeys((given, most))))
 
 
-def costs(work: Workload, a: Assumptions) -> Table:
+def costs(work: Workload) -> Table:
     """Return the cost of each piece of work, and how often a continuation does it."""
     steps = work.grid_points * work.epochs * work.steps_per_epoch
     pieces = [
-        ("training step, G = 1", step_cost(work, a, 1), steps),
-        ("training step, G = 32", step_cost(work, a, 32), math.ceil(steps / 32)),
-        ("Hessian product", product_cost(work, a, 1), work.grid_points * work.products),
-        ("gradient, primal pass, metrics", passes_cost(work, a, 1), work.grid_points),
-        ("Lanczos without products", lanczos_cost(work, a, 1), work.grid_points),
+        ("training step, G = 1", step_cost, 1, steps),
+        ("training step, G = 64", step_cost, 64, math.ceil(steps / 64)),
+        ("Hessian product", product_cost, 1, work.grid_points * work.products),
+        ("gradient, primal pass, metrics", passes_cost, 1, work.grid_points),
+        ("Lanczos without products", lanczos_cost, 1, work.grid_points),
+        ("class geometry", geometry_cost, 1, work.grid_points),
     ]
-    rows: list[Row] = [
-        {
-            "piece of work": name,
-            "GFLOP": cost.flop / 1e9,
-            "MB": cost.bytes / 1e6,
-            "launches": cost.launches,
-            "operations, µs": cost.flop / a.flop_rate * 1e6,
-            "bytes, µs": cost.bytes / a.bandwidth * 1e6,
-            "host, µs": cost.host_seconds * 1e6,
-            "total eager, µs": cost.seconds(a, a.launch_eager) * 1e6,
-            "total in a graph, µs": cost.seconds(a, a.launch_graph) * 1e6,
-            "count": count,
-        }
-        for name, cost, count in pieces
-    ]
-    return Table(f"h100: {WARNING}: costs at {work.epochs} epochs", rows)
+    rows: list[Row] = []
+    for name, cost, models, count in pieces:
+        fast, slow = (cost(work, a, models) for a in (FAST, SLOW))
+        rows.append(
+            {
+                "piece of work": name,
+                "GFLOP": fast.flop / 1e9,
+                "MB": fast.bytes / 1e6,
+                "kernels": fast.kernels,
+                "waits": fast.waits,
+                "from, µs": fast.seconds(FAST) * 1e6,
+                "to, µs": slow.seconds(SLOW) * 1e6,
+                "count": count,
+            }
+        )
+    return Table(f"h100: {WARNING}: costs at {work.epochs:g} epochs", rows)
 
 
-def forecast(workloads: list[Workload], a: Assumptions) -> Table:
-    """Return the predicted time of the whole experiment for each path, kind of launch and stack size."""
-    rows = [
-        _row(work, a, path, name, launch, models)
-        for work in workloads
-        for path, models in STACKS
-        for name, launch in (("eager", a.launch_eager), ("CUDA graph", a.launch_graph))
-    ]
+def forecast(workloads: list[Workload]) -> Table:
+    """Return the predicted time of the whole experiment for each path and stack size."""
+    rows = [_row(work, path, models) for work in workloads for path, models in STACKS]
     points, data = workloads[0].grid_points, workloads[0].rows
-    return Table(f"h100: {WARNING}: {points} grid points, {data:,} digits", rows, _notes(workloads[0], a))
+    return Table(f"h100: {WARNING}: {points} grid points, {data:,} digits", rows, _notes(workloads[0]))
 
 
-def _row(work: Workload, a: Assumptions, path: str, launches: str, launch: float, models: int) -> Row:
+def _row(work: Workload, path: str, models: int) -> Row:
     fit_models = models if path == "independent" else 1
-    seconds = predict(work, a, launch=launch, fit_models=fit_models, analysis_models=models)
+    fast, slow = (predict(work, a, fit_models=fit_models, analysis_models=models) for a in (FAST, SLOW))
     groups = math.ceil(work.grid_points / fit_models)
     return {
         "path": path,
-        "launches": launches,
         "G fit": fit_models,
         "G analysis": models,
         "epochs": work.epochs,
         "sequential steps": groups * work.epochs * work.steps_per_epoch,
-        "fits, s": seconds.fit,
-        "passes, s": seconds.passes,
-        "products, s": seconds.products,
-        "Lanczos, s": seconds.lanczos,
-        "storing, s": seconds.storing,
-        "total, min": seconds.total / 60,
-        "longest phase": seconds.dominant,
-        "GiB": resident_gib(work, a, models),
-        "under 6 min": seconds.total < GOAL_SECONDS,
+        "fits, min": _range(fast.fit, slow.fit),
+        "analyses, min": _range(fast.analyses, slow.analyses),
+        "total, min": _range(fast.total, slow.total),
+        "longest phase": slow.dominant,
+        "GiB": resident_gib(work, FAST, models),
     }
 
 
-def _notes(work: Workload, a: Assumptions) -> list[str]:
+def _range(fast: float, slow: float) -> str:
+    """Return two numbers of seconds as a range of minutes."""
+    return f"{fast / 60:.1f} to {slow / 60:.1f}"
+
+
+def _notes(work: Workload) -> list[str]:
     chain = work.grid_points * work.epochs * work.steps_per_epoch
-    launches = chain * a.step_kernels * a.launch_graph / 60
+    least, most = (chain * kernel_counts.STEP * a.kernel_graph / 60 for a in (FAST, SLOW))
     chained = (
-        f"a continuation of {work.epochs} epochs has {chain:,} sequential steps; their launches alone take "
-        f"{launches:.1f} min at {a.launch_graph * 1e6:g} µs each, however fast the GPU computes"
-    )
-    limit = (
-        f"with CUDA graphs and 32 stacked analyses, a continuation takes less than 6 min up to "
-        f"{break_even_epochs(work, a):.1f} mean epochs per grid point"
+        f"a continuation of {work.epochs:g} epochs has {chain:,.0f} sequential steps; their kernels alone take "
+        f"{least:.0f} to {most:.0f} min, however fast the GPU computes"
     )
     return [
         chained,
-        limit,
         "a stack of fits ends with its last model, so that early stopping saves less than for a single model",
         "the model does not include set-up, tracing, graph capture, data loading and export",
     ]
-
-
-def break_even_epochs(work: Workload, a: Assumptions) -> float:
-    """Return the mean epochs per grid point with which a continuation in CUDA graphs takes ``GOAL_SECONDS``."""
-    seconds = predict(work, a, launch=a.launch_graph, fit_models=1, analysis_models=32)
-    others = seconds.passes + seconds.products + seconds.lanczos
-    return (GOAL_SECONDS - others) / (seconds.fit / work.epochs)

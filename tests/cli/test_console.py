@@ -34,6 +34,7 @@ PLAN = SweepPlan(
     fingerprint="abc",
     device="cpu (x86_64)",
     threads=2,
+    threads_reason="",
     train_rows=4000,
     test_rows=1000,
     parameters=118282,

@@ -23,7 +23,7 @@ SHARE = st.floats(0, 1, exclude_min=True, exclude_max=True)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("dataset", "data_dir", "model", "device"), st.text()),
     **dict.fromkeys(("batch_size", "epochs", "patience", "density_probes"), POSITIVE),
-    **dict.fromkeys(("hessian_samples", "chunk_rows", "models"), NATURAL),
+    **dict.fromkeys(("hessian_samples", "chunk_rows", "models", "threads"), NATURAL),
     **dict.fromkeys(("lr", "tol", "slack", "eta", "momentum"), SHARE),
     **dict.fromkeys(("response", "memory_gib"), st.floats(0, 1e300)),
     "k": st.integers(1, 99),

@@ -24,6 +24,9 @@ TOY: dict[str, object] = {
 """The settings of a sweep that takes a second."""
 
 
+CONSTANT = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+
+
 def digits() -> Arrays:
     """300 + 100 real 8 × 8 digits of ten classes."""
     bunch = load_digits()
@@ -126,6 +129,19 @@ def with_buffers(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
 
 def with_other_buffers(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     return Constant(num_classes, torch.linspace(0, 2, 6))
+
+
+def with_constant(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """A network that makes a constant in each forward pass, on the device of its input."""
+    return Between(lambda _, h: torch.tanh(h) + torch.tensor(CONSTANT, dtype=h.dtype, device=h.device), num_classes)
+
+
+def five_with_constant(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """The same for the five features of :func:`blobs`."""
+    module = with_constant(input_shape, num_classes)
+    assert isinstance(module, Between)
+    module.inner = nn.Linear(5, 6)
+    return module
 
 
 def with_random_buffer(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:

@@ -62,7 +62,8 @@ def time_span_text(span: Span) -> str:
 
 def _device(plan: SweepPlan) -> str:
     together = f", {plan.together} grid points together" if plan.together > 1 else ""
-    return f"{plan.device}, {counted(plan.threads, 'thread')}{together}"
+    reason = f" ({plan.threads_reason})" if plan.threads_reason else ""
+    return f"{plan.device}, {counted(plan.threads, 'thread')}{reason}{together}"
 
 
 def _work(plan: SweepPlan) -> str:

@@ -1,0 +1,135 @@
+"""The number of kernels that the devices execute and of times that the host waits for them, for each part of the work.
+
+On a GPU each kernel costs microseconds however small the network is, and each wait drains the queue. :data:`COUNTS` is
+the table to update when a change of the engine needs more or fewer; the numbers do not depend on the sizes of layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from hesstore import linalg
+from hesstore.config import SweepConfig
+from hesstore.curvature import Hessian, gradient
+from hesstore.engine.experiment import Analysis, Experiment
+from hesstore.measure.class_geometry import GridPointInputs
+from hesstore.store.schema import Point, Run
+from tests.support import device_work
+from tests.support.device_work import BATCH
+from tests.support.stand_in_device import Machine
+from tests.support.toy import TOY
+
+COUNTS = {
+    "a step": (29, 0),
+    "a step of a stack": (55, 0),
+    "a product": (37, 0),
+    "a product of two chunks": (74, 0),
+    "a product of a stack": (32, 0),
+    "16 Lanczos steps without their products": (356, 4),
+    "an epoch": (163, 3),
+    "the metrics": (43, 2),
+    "the gradient": (25, 0),
+    "the class geometry": (1452, 77),
+    "an analysis with 16 products": (2499, 94),
+}
+"""(kernels, waits) of each part. Those of a grid point are its epochs, its metrics and its analysis."""
+
+pytestmark = pytest.mark.filterwarnings("ignore:device. .* has never been run on a GPU")
+
+DEVICE = "cuda:0"
+STEPS = 16
+
+Part = Callable[[], object]
+
+
+def step(copies: int) -> Part:
+    run = device_work.make_trainer(DEVICE, copies)._make_eager_step(BATCH)
+    batch = torch.zeros(copies, BATCH, dtype=torch.int64, device=DEVICE)
+    return lambda: run(batch)
+
+
+def product(chunk_rows: int, copies: int) -> Part:
+    model = device_work.make_model(DEVICE)
+    hessian, theta = Hessian(model, *device_work.make_rows(DEVICE), chunk_rows=chunk_rows), model.theta()
+    operator = hessian.at(theta) if copies == 1 else hessian.at_each(theta.repeat(copies, 1))
+    return lambda: operator.matvec(operator.theta)
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """A matrix with evenly spaced eigenvalues, none of which a few steps find; one product is one kernel."""
+
+    diagonal: Tensor
+
+    @property
+    def size(self) -> int:
+        return len(self.diagonal)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.diagonal.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.diagonal.device
+
+    def matvec(self, v: Tensor) -> Tensor:
+        return self.diagonal * v
+
+
+def search(steps: int) -> Part:
+    matrix = Diagonal(torch.linspace(1, 2, 5000, dtype=torch.float64, device=DEVICE))
+    return lambda: linalg.lanczos(matrix, 3, tol=1e-12, max_matvecs=steps)
+
+
+def count(machine: Machine, part: Part) -> tuple[int, int]:
+    """The kernels and the waits of ``part``, after one call in which it traces what it needs."""
+    part()
+    machine.counts.clear()
+    part()
+    return machine.counts.kernels.total(), machine.counts.syncs.total()
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("a step", partial(step, 1)),
+        ("a step of a stack", partial(step, 2)),
+        ("a product", partial(product, 48, 1)),
+        ("a product of two chunks", partial(product, 24, 1)),
+        ("a product of a stack", partial(product, 96, 2)),
+    ],
+)
+def test_a_step_and_a_product(machine: Machine, name: str, part: Callable[[], Part]) -> None:
+    with torch.no_grad():
+        assert count(machine, part()) == COUNTS[name]
+
+
+def test_lanczos_steps(machine: Machine) -> None:
+    few, many = (count(machine, search(steps)) for steps in (STEPS, 2 * STEPS))
+    assert (many[0] - few[0] - STEPS, many[1] - few[1]) == COUNTS["16 Lanczos steps without their products"]
+
+
+def test_a_grid_point(machine: Machine) -> None:
+    settings = {"hidden": "40,40", "k": 3, "max_matvecs": STEPS, "chunk_rows": 512, "models": 1, "device": DEVICE}
+    at = Experiment.prepare(SweepConfig.from_mapping({**TOY, **settings, "epochs": 1}))
+    point, theta = Point(Run(0, 0, "up"), 0, 0.001), at.model.theta()
+    (analysis,) = at.analyse([theta], [point])
+    assert isinstance(analysis, Analysis)
+    slope, pairs = analysis.gradient, analysis.pairs
+    assert pairs.num_matvecs == STEPS
+    inputs = GridPointInputs(theta, 0.001, slope, pairs, lambda: at.hessian.at(theta), lambda _: torch.Generator())
+    parts: dict[str, Part] = {
+        "an epoch": lambda: at.fit([theta], [point], lambda *_: None),
+        "the metrics": lambda: at.measure([theta]),
+        "the gradient": lambda: gradient(at.model, theta, *at.data.train, at.sizes.chunk_rows),
+        "the class geometry": lambda: at.geometry.at(inputs),
+        "an analysis with 16 products": lambda: at.analyse([theta], [point]),
+    }
+    assert {name: count(machine, part) for name, part in parts.items()} == {name: COUNTS[name] for name in parts}
