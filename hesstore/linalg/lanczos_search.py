@@ -49,7 +49,7 @@ MAX_BOUND_STEPS = 128
 PROMISING = 10
 """An image is kept if its residual norm with the eigenvalue of its source is within this many tolerances."""
 
-PATIENCE = 3
+PATIENCE = 8
 """Locked pairs that have not converged are refined, each time by one product for each pair, until so many times in
 succession have not reduced their residual norms."""
 
