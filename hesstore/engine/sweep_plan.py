@@ -293,12 +293,13 @@ def _fit_seconds(experiment: Experiment, epochs: Span, rates: Rates) -> Span:
 def spectrum_products(config: SweepConfig) -> Span:
     """The mean number of Hessian products for one spectrum of a sweep.
 
-    For k = 30, a spectrum with distinct eigenvalues takes about 140, of which 35 are for the bound on further ones.
-    Along the quickstart, where eigenvalues have near-exact copies, spectra take 82 to 464, and 281 on average. There,
-    the lowest eigenpair takes 38 to 236 more, and 10 of them 78 to 452.
+    For k = 30, a spectrum with distinct eigenvalues takes about 145, of which 35 are for the bound on further ones.
+    Along the quickstart, where eigenvalues have near-exact copies, spectra take 58 to 245, and 151 on average. The
+    lowest eigenpair takes at most a fifth more. Several of them have no such limit: 10 take up to about 300.
     """
-    outermost = Span(2.5 * config.k + 65, 10 * config.k + 60)
-    lowest = Span(60 + 5 * config.lowest, 150 + 30 * config.lowest) if config.lowest else Span(0, 0)
+    outermost = Span(3.5 * config.k, 8 * config.k)
+    further = 30.0 * config.lowest if config.lowest > 1 else 0.2 * outermost.most * config.lowest
+    lowest = Span(0, further)
     both = outermost + lowest
     return Span(min(both.least, config.max_matvecs), min(both.most, config.max_matvecs))
 
