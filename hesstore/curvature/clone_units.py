@@ -53,7 +53,8 @@ def find_hidden_layers(model: FlatModel, x: Tensor) -> list[HiddenLayer]:
     """
     generator = torch.Generator().manual_seed(0)
     layout = model.layout
-    theta = (torch.randn(layout.size, generator=generator, dtype=torch.float64) / 8).to(model.theta())
+    theta = torch.randn(layout.size, generator=generator, dtype=torch.float64) / 8
+    theta = theta.to(x if x.is_floating_point() else model.theta())
     with torch.no_grad():
         expected = model.logits(theta, x)
         found = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hesstore.linalg.lanczos_search import LanczosSearch
+from hesstore.linalg.lanczos_search import REMEMBERED_SIZE, LanczosSearch
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hesstore.linalg.operators import Images, VectorSpace
 
 FURTHER_PRODUCTS = 0.2
-"""Products for the lowest pair, as a fraction of those for the outermost pairs."""
+"""Maximum number of products for one lowest pair of a large matrix, as a fraction of those for the outermost pairs."""
 
 
 class SearchAtBothEnds:
@@ -56,7 +56,7 @@ class SearchAtBothEnds:
         images: Images | None = None,
         known: Tensor | None = None,
     ) -> None:
-        self._lowest = lowest
+        self._lowest, self._size = lowest, space.size
         self.pairs: EigenPairs | None = None
         self._outermost: EigenPairs | None = None  # the result of the first search while the second one runs
         self._search = LanczosSearch(space, goal, generator, images, known)
@@ -93,7 +93,7 @@ class SearchAtBothEnds:
         else:
             self._outermost = found
             limit = goal.max_matvecs
-            if self._lowest == 1:
+            if self._lowest == 1 and self._size > REMEMBERED_SIZE:
                 limit = min(limit, found.num_matvecs + int(FURTHER_PRODUCTS * found.num_matvecs))
             resolution = float(found.eigenvalues[-1].abs().nan_to_num(0.0))
             self._search.aim(replace(goal, k=self._lowest, which="SA", max_matvecs=limit, resolution=resolution))

@@ -121,6 +121,7 @@ def test_export(tmp_path: Path) -> None:
     assert export.measure(tmp_path / "s.zarr", 2) > 50
 
 
+@pytest.mark.slow
 def test_overlap_map() -> None:
     (row,) = overlap.compare([7], 3, 2000).rows
     assert row["result"] == "right"

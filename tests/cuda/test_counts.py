@@ -35,8 +35,8 @@ COUNTS = {
     "an epoch": (163, 3),
     "the metrics": (43, 2),
     "the gradient": (25, 0),
-    "the class geometry": (1452, 77),
-    "an analysis with 16 products": (2499, 94),
+    "the class geometry": (1426, 78),
+    "an analysis with 16 products": (2506, 107),
 }
 """(kernels, waits) of each part. Those of a grid point are its epochs, its metrics and its analysis."""
 

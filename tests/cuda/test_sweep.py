@@ -76,6 +76,7 @@ def compare(tmp_path: Path, settings: Mapping[str, object]) -> None:
     assert_equal_results(results(tmp_path / "cuda.zarr"), results(tmp_path / "cpu.zarr"))
 
 
+@pytest.mark.slow
 def test_a_sweep_of_stacks_on_the_second_device(machine: Machine, tmp_path: Path) -> None:
     compare(tmp_path, SWEEP)
 
