@@ -188,6 +188,7 @@ def digits() -> training_data.Split:
     return training_data.Split(data.train.x[rows], data.train.y[rows])
 
 
+@pytest.mark.slow
 def test_default_network_agrees_with_curvlinops_and_arpack(digits: training_data.Split) -> None:
     model = build("mlp", (128, 128), (1, 28, 28), 10, seed=0)
     theta = model.theta()

@@ -58,7 +58,7 @@ def test_the_specification_agrees_with_double_backward(name: str) -> None:
     assert_equal_to_rounding(hessian_product(model, theta.detach(), x, y, v), expected)
 
 
-@pytest.mark.parametrize("chunk_rows", [1000, 13])
+@pytest.mark.parametrize("chunk_rows", [pytest.param(1000, marks=pytest.mark.slow), 13])
 @pytest.mark.parametrize("name", MODULES)
 def test_products(name: str, chunk_rows: int) -> None:
     """In one chunk or in several, the last one short; with no primal values cached, some, or all."""

@@ -260,6 +260,7 @@ def own(toy_config: Callable[..., SweepConfig]) -> Callable[..., SweepConfig]:
     return lambda name, **values: toy_config(model=f"tests.support.toy:{name}", **{"l2": [0.01], **SMALL, **values})
 
 
+@pytest.mark.slow
 def test_a_store_of_a_network_with_buffers(
     own: Callable[..., SweepConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

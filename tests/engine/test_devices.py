@@ -127,6 +127,7 @@ def made_with(path: Path) -> int:
     return int(json.loads(str(SweepStore.open(path).group.attrs["environment"]))["threads"]["torch"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_threads")
 def test_the_faster_number_of_threads_is_used_named_and_kept(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

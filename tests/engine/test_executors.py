@@ -209,6 +209,7 @@ def test_each_worker_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [dask_executor._threads(workers) for workers in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
 
 
+@pytest.mark.slow
 def test_dask_is_imported_only_by_sweeps_with_workers(tmp_path: Path, environment: dict[str, str]) -> None:
     code = (
         "import sys, hesstore_cli.main, hesstore.engine.sweep; "

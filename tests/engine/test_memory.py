@@ -73,6 +73,7 @@ def test_a_stack_that_does_not_fit_is_halved(
     assert [sizes["models"] for sizes in recorded_sizes(tmp_path / "four.zarr")] == [2]
 
 
+@pytest.mark.slow
 def test_one_model_that_does_not_fit_takes_fewer_rows(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -235,7 +235,9 @@ def test_a_store_of_another_config_is_refused_before_data_are_loaded(toy_config:
         pytest.param(
             {"path": "independent", "models": 8, "direction": "both", "which": "LA"}, marks=pytest.mark.slow
         ),  # more models than the grid points of one run
-        {"path": "continuation", "models": 4, "seeds": "3,1,2"},  # fits of 3 runs and analyses of 4 grid points
+        pytest.param(
+            {"path": "continuation", "models": 4, "seeds": "3,1,2"}, marks=pytest.mark.slow
+        ),  # fits of 3 runs and analyses of 4 grid points
         pytest.param(
             {"path": "continuation", "models": 3, "dtype": "float64", "optimizer": "sgd", "lr": 0.1},
             marks=pytest.mark.slow,

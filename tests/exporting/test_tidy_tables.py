@@ -72,7 +72,9 @@ COLUMNS = {
 KINDS = [kind for kind in TABLES if kind != "density"]
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    "reader", ["polars", *(pytest.param(name, marks=pytest.mark.slow) for name in ("pandas", "duckdb"))]
+)
 @pytest.mark.parametrize(
     ("kind", "ending"),
     [*((kind, ending) for kind in KINDS for ending in ("csv", "parquet")), *(("classes", e) for e in PACKED)],

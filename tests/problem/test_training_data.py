@@ -84,6 +84,7 @@ def test_labels_outside_the_classes(idx_folder: Path) -> None:
         training_data.load("mnist", str(idx_folder))
 
 
+@pytest.mark.slow
 def test_mnist_5k_is_stratified_and_fixed() -> None:
     data = training_data.load("mnist-5k")
     assert data.train.y.bincount().tolist() == [400] * 10

@@ -317,6 +317,7 @@ def test_a_narrow_window_and_paper(page: Page) -> None:
     assert page.evaluate("getComputedStyle(document.querySelector('.xtick text')).fill") == ink
 
 
+@pytest.mark.slow
 def test_stores_that_lack_variables(browser: Browser, tmp_path: Path) -> None:
     uncounted = store(1, k=1, runs=((0, "up"),))
     uncounted["confusion"].values[:] = -1
@@ -341,6 +342,7 @@ def test_stores_that_lack_variables(browser: Browser, tmp_path: Path) -> None:
             assert dict(cells(page, "record"))["epochs"] == "–"
 
 
+@pytest.mark.slow
 def test_texts_of_a_store_run_nothing_on_a_phone(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "hostile.html"
     report(hostile(), path, title=HOSTILE)

@@ -56,6 +56,7 @@ def test_each_environment_is_recorded_once(tmp_path: Path, run_hesstore: RunHess
     assert f"environments/{record.name}" in run_hesstore("verify", "s.zarr").stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_that_goes_on_elsewhere(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
