@@ -463,6 +463,7 @@ class LanczosSearch:
         rows.put(0, rows.vectors(count)[kept.to(device)], rows.products(count)[kept.to(device)])
         if self._next_ending or self._has_close_bound():
             self.ending = self._next_ending or Ending.COMPLETE
+            self._chain = Tridiagonal()  # its vectors were overwritten
         else:
             self._misses = []
             self._start_chain()

@@ -12,7 +12,7 @@ from hesstore.linalg import EigenPairs, lanczos, lanczos_stack
 from hesstore.linalg.criteria import Goal
 from hesstore.linalg.eigenpairs import Which, order, tolerances
 from hesstore.linalg.lanczos_search import LanczosSearch
-from tests.support.operators import DenseOperator, symmetric
+from tests.support.operators import DenseOperator, ReflectedDiagonal, symmetric
 
 WHICH: list[Which] = ["LM", "LA", "SA"]
 
@@ -380,3 +380,15 @@ def test_a_limit_on_products_leaves_lowest_pairs_that_are_flagged() -> None:
     assert not bool(pairs.lowest.converged.any())
     assert pairs.lowest.eigenvectors.shape == (2, 400)
     assert pairs.lowest.bound == -torch.inf
+
+
+def test_lowest_pairs_are_orthonormal_when_the_last_chain_found_some_of_them() -> None:
+    """A chain whose pairs were locked is over: its vectors make no further pairs of the result."""
+    eigenvalues = torch.cat([torch.tensor([2.0, 1.2, 1.2, 1.1, 1.1]), torch.linspace(0.1, 0, 5995)]).double()
+    pairs = lanczos(
+        ReflectedDiagonal(eigenvalues), 5, tol=1e-5, slack=0.01, lowest=3, known=torch.eye(6000).double()[[0, 1, 3]]
+    )
+    assert pairs.lowest is not None
+    v = pairs.lowest.eigenvectors
+    assert torch.allclose(v @ v.T, torch.eye(3, dtype=v.dtype), atol=1e-12)
+    assert bool(pairs.lowest.converged.all())
