@@ -114,7 +114,9 @@ class LanczosSearch:
         self._window = SEARCH_STEPS
         self._bound = self._free_bound = math.inf
         self._complements = 0  # chains that started in the complement of locked pairs
-        self._first_chain: Tridiagonal | None = None  # a chain that started in the whole space
+        self._first_chain: Tridiagonal | None = (
+            None  # a chain from a random vector in the whole space, if it is not invariant
+        )
         self._first_product: tuple[Tensor, Tensor] | None = None
         small = space.size <= REMEMBERED_SIZE
         self._memory = KnownProducts(space.size, space.dtype, space.device) if small else None
@@ -296,12 +298,17 @@ class LanczosSearch:
         self._new_steps.append(torch.stack([alpha, beta]))
 
     def _update_chain(self) -> None:
-        """Append the new steps to T. A chain ends at the first β that is rounding, which becomes zero."""
+        """Append the new steps to T. A chain ends at the first β that is rounding, which becomes zero.
+
+        A chain that gives a bound continues: behind a small β there may be a component of its start vector that is just
+        as small, and its eigenvalue shows in the steps that follow.
+        """
         alpha, beta = torch.stack(self._new_steps).to("cpu", torch.float64).T
         self._new_steps = []
         self._check_finite(torch.cat([alpha, beta]))
         self._criteria.grow(torch.cat([alpha, beta]))
-        self._chain = self._chain.extended(alpha, torch.where(beta <= self._criteria.rounding, 0.0, beta))
+        end = 0.0 if self._gives_bound else self._criteria.rounding
+        self._chain = self._chain.extended(alpha, torch.where(beta <= end, 0.0, beta))
         self._criteria.grow(self._chain.ritz[0])
 
     # -- decisions ----------------------------------------------------------------------------------------
@@ -309,7 +316,7 @@ class LanczosSearch:
     def _decide(self) -> None:
         """End the search, try an image, lock pairs and start another chain, or let the chain grow."""
         chain, criteria = self._chain, self._criteria
-        if self._is_random and len(self._locked) >= self.goal.k:  # another start vector proves nothing
+        if self._gives_bound:
             self._bound = min(self._bound_of_chain(), self._free_bound)
             if self._has_close_bound():
                 self._end(Ending.COMPLETE)
@@ -321,11 +328,16 @@ class LanczosSearch:
         if self._copies and self._find_image(self._copies):
             return
         if chain.is_invariant or self._has_converged():
-            if not len(self._locked):
+            if not len(self._locked) and self._is_random and not chain.is_invariant:
                 self._first_chain = chain
             theta, s, estimates = chain.ritz
             others = torch.cat([self._locked, self._copy_values])
             self._lock(self._append(self._rows, s[:, criteria.worth_locking(theta, estimates, others)]))
+
+    @property
+    def _gives_bound(self) -> bool:
+        """Whether the chain bounds all other eigenvalues: only a random start vector has a component along each."""
+        return self._is_random and len(self._locked) >= self.goal.k
 
     def _has_close_bound(self) -> bool:
         """Whether all wanted pairs are locked, and the bound on others is close enough."""
@@ -354,7 +366,7 @@ class LanczosSearch:
         return max(bound_outside(max(end, least), s * locked, residual_norms) for s, end in ends)
 
     def _bound_of_first_chain(self) -> float:
-        """The distance beyond which no eigenvalue lies at all, from a chain that started in the whole space."""
+        """The distance beyond which no eigenvalue lies at all, from the first chain."""
         if self._first_chain is None:
             return math.inf
         return max(end for _, end in self._ends_of_chain(self._first_chain, 1, self.space.size))

@@ -392,3 +392,13 @@ def test_lowest_pairs_are_orthonormal_when_the_last_chain_found_some_of_them() -
     v = pairs.lowest.eigenvectors
     assert torch.allclose(v @ v.T, torch.eye(3, dtype=v.dtype), atol=1e-12)
     assert bool(pairs.lowest.converged.all())
+
+
+def test_a_copy_that_hides_behind_rounding_is_found_or_bounded() -> None:
+    """In the complement, the component of a random vector along the copy makes a β below the rounding of μ₁."""
+    for seed, offset in enumerate((0.004, 0.01, 0.03)):
+        eigenvalues = torch.ones(20_000)
+        eigenvalues[:3] = torch.tensor([100.0, 1 + offset, 1 + offset])
+        pairs = lanczos(ReflectedDiagonal(eigenvalues), 4, generator=torch.Generator().manual_seed(seed))
+        assert torch.allclose(pairs.eigenvalues[1:].float(), eigenvalues[1:4], atol=1e-4), pairs.message
+        assert 1 - 1e-5 <= pairs.bound <= 1.003
