@@ -77,7 +77,7 @@ def lanczos(
         How far the bound may lie beyond the k-th eigenvalue, relative to its magnitude.
     lowest : int
         Number of algebraically smallest pairs to find in addition, up to P, as :attr:`EigenPairs.lowest`. The search
-        for them uses what is left of ``max_matvecs``, and at least ``lowest`` products.
+        for them uses what is left of ``max_matvecs``.
     known : Tensor, optional
         (n, P) approximate eigenvectors to begin with, such as those of another solver or of a store.
 
