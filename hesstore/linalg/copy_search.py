@@ -137,7 +137,7 @@ def _independent(vectors: Tensor) -> list[Tensor]:
     while len(found) < len(vectors):
         lengths = torch.linalg.vector_norm(vectors, dim=1)
         longest = int(lengths.argmax())
-        if float(lengths[longest]) <= OUTSIDE:
+        if not float(lengths[longest]) > OUTSIDE:  # NaN, too, ends the search
             break
         found.append(vectors[longest] / lengths[longest])
         vectors = vectors - torch.outer(vectors @ found[-1], found[-1])

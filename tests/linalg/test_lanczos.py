@@ -402,3 +402,11 @@ def test_a_copy_that_hides_behind_rounding_is_found_or_bounded() -> None:
         pairs = lanczos(ReflectedDiagonal(eigenvalues), 4, generator=torch.Generator().manual_seed(seed))
         assert torch.allclose(pairs.eigenvalues[1:].float(), eigenvalues[1:4], atol=1e-4), pairs.message
         assert 1 - 1e-5 <= pairs.bound <= 1.003
+
+
+@pytest.mark.parametrize("factor", [torch.nan, torch.inf, 0.0])
+def test_images_that_are_no_vectors_are_not_used(factor: float) -> None:
+    operator = DenseOperator(symmetric(torch.cat([torch.full((4,), 2.0), torch.linspace(0, 1, 300)])))
+    expected = lanczos(operator, 5)
+    operator.images = SimpleNamespace(levels=2, images=lambda v, *_: v * factor)  # type: ignore[attr-defined]
+    assert torch.equal(lanczos(operator, 5).eigenvectors, expected.eigenvectors)
