@@ -125,9 +125,8 @@ class LanczosSearch:
         self._asked = 0  # pairs of the chain whose images have been asked for
         self._least = -math.inf  # the distance beyond which copies are wanted
         self._extra = self._multiplied = 0  # vectors after the locked ones, and how many of them have products
-        self._misses: list[
-            float
-        ] = []  # residual norms of the pairs that are refined: their sum, in tolerances, each time
+        # The residual norms of the pairs that are refined: their sum, in tolerances, each time.
+        self._misses: list[float] = []
         self._next_ending: Ending | None = None  # the ending of the search after refinements
         if known is None or not len(known):
             self._start_chain()
