@@ -43,8 +43,9 @@ LOST_ACCURACY = 0.1
 REMEMBERED_SIZE = 4096
 """Up to this P all products are remembered."""
 
-MAX_BOUND_STEPS = 128
-"""Steps after which a chain that finds nothing further out ends, whatever bound it has reached."""
+MAX_BOUND_STEPS, ZERO_BOUND_STEPS = 128, 16
+"""Steps after which a chain that finds nothing further out ends, whatever bound it has reached: in general, and if the
+k-th eigenvalue is zero to rounding, where no chain can show more."""
 
 PROMISING = 10
 """An image is kept if its residual norm with the eigenvalue of its source is within this many tolerances."""
@@ -114,9 +115,7 @@ class LanczosSearch:
         self._window = SEARCH_STEPS
         self._bound = self._free_bound = math.inf
         self._complements = 0  # chains that started in the complement of locked pairs
-        self._first_chain: Tridiagonal | None = (
-            None  # a chain from a random vector in the whole space, if it is not invariant
-        )
+        self._first_chain: Tridiagonal | None = None  # from a random vector in the whole space, unless it is invariant
         self._first_product: tuple[Tensor, Tensor] | None = None
         small = space.size <= REMEMBERED_SIZE
         self._memory = KnownProducts(space.size, space.dtype, space.device) if small else None
@@ -320,8 +319,10 @@ class LanczosSearch:
             if self._has_close_bound():
                 self._end(Ending.COMPLETE)
                 return
-            is_over = chain.is_invariant or chain.steps >= MAX_BOUND_STEPS
-            if is_over and not bool(criteria.further_out(chain.ritz[0], criteria.weakest(self._locked)).any()):
+            weakest = criteria.weakest(self._locked)
+            budget = MAX_BOUND_STEPS if abs(weakest) > criteria.rounding else ZERO_BOUND_STEPS
+            is_over = chain.is_invariant or chain.steps >= budget
+            if is_over and not bool(criteria.further_out(chain.ritz[0], weakest).any()):
                 self._end(Ending.LOOSE_BOUND)
                 return
         if self._copies and self._find_image(self._copies):
