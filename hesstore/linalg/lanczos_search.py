@@ -473,8 +473,8 @@ class LanczosSearch:
         kept[self._criteria.order(values)[: self.goal.k]] = True
         self._locked, self._residual_norms = values[kept], norms[kept]
         rows.put(0, rows.vectors(count)[kept.to(device)], rows.products(count)[kept.to(device)])
-        if self._next_ending or self._has_close_bound():
-            self.ending = self._next_ending or Ending.COMPLETE
+        if self._next_ending or self._has_close_bound():  # the k-th eigenvalue may have changed
+            self.ending = Ending.COMPLETE if self._has_close_bound() else self._next_ending
             self._chain = Tridiagonal()  # its vectors were overwritten
         else:
             self._misses = []

