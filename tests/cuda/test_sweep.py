@@ -29,18 +29,18 @@ EVERYTHING = {"density": True, "response": 0.1, "probes": 4}
 SWEEP: Mapping[str, object] = {"path": "independent", "models": 2, "device": "cuda:1", "response": 0, "probes": 0}
 
 LONG_SWEEPS: dict[str, Mapping[str, object]] = {  # each optional result of a sweep belongs into one of these
-    "one model": {},
     "the sizes that are chosen for a GPU": {"models": 0, "chunk_rows": 0, "l2": "0,0.001,0.01"},
     "analyses in a stack": {"models": 2, "l2": "0,0.001,0.01"},
-    "an independent path": {"path": "independent"},
     "both directions and two seeds": {"direction": "both", "seeds": "0,1", "models": 4},
-    "a subset of the rows": {"hessian_samples": 100},
     "density, responses and traces": EVERYTHING,
     "the second device": {"device": "cuda:1", **EVERYTHING},
-    "another solver": {"solver": "eigsh"},
-    "another optimiser": {"optimizer": "sgd", "momentum": 0.9},
-    "the largest eigenvalues": {"which": "LA"},
-    "the smallest eigenvalues": {"which": "SA"},
+    "another solver and several lowest pairs": {"solver": "eigsh", "lowest": 3},
+    "another optimiser, the smallest eigenvalues": {"optimizer": "sgd", "momentum": 0.9, "which": "SA"},
+    "an independent path, the largest eigenvalues, some rows": {
+        "path": "independent",
+        "which": "LA",
+        "hessian_samples": 100,
+    },
     "a convolutional network": {"model": "tests.support.toy:cnn"},
     "a stack of convolutional networks": {"model": "tests.support.toy:cnn", "path": "independent", "models": 2},
     "a network with buffers": {"model": "tests.support.toy:with_buffers"},
