@@ -45,7 +45,7 @@ REMEMBERED_SIZE = 4096
 
 MAX_BOUND_STEPS, ZERO_BOUND_STEPS = 128, 16
 """Steps after which a chain that finds nothing further out ends, whatever bound it has reached: in general, and if the
-k-th eigenvalue is zero to rounding, where no chain can show more."""
+k-th largest magnitude is zero to rounding, where no chain can show more."""
 
 PROMISING = 10
 """An image is kept if its residual norm with the eigenvalue of its source is within this many tolerances."""
@@ -320,7 +320,8 @@ class LanczosSearch:
                 self._end(Ending.COMPLETE)
                 return
             weakest = criteria.weakest(self._locked)
-            budget = MAX_BOUND_STEPS if abs(weakest) > criteria.rounding else ZERO_BOUND_STEPS
+            is_zero = self.goal.which == "LM" and weakest <= criteria.rounding  # so are all further eigenvalues
+            budget = ZERO_BOUND_STEPS if is_zero else MAX_BOUND_STEPS
             is_over = chain.is_invariant or chain.steps >= budget
             if is_over and not bool(criteria.further_out(chain.ritz[0], weakest).any()):
                 self._end(Ending.LOOSE_BOUND)
