@@ -1,4 +1,7 @@
-"""The Hessian of the mean loss, and quantities derived from it. May import ``problem`` and the packages below."""
+"""The Hessian of the mean loss, its near-symmetries, and quantities derived from it.
+
+May import ``problem`` and the packages below.
+"""
 
 from hesstore.curvature.class_losses import ClassLosses, row_hits, row_losses
 from hesstore.curvature.hessian import Hessian, HessianOperator, HessianStack, gradient

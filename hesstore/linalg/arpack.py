@@ -36,6 +36,38 @@ def as_scipy(operator: SymmetricOperator) -> LinearOperator:
     return LinearOperator((operator.size, operator.size), matvec=matvec, rmatvec=matvec, dtype=dtype)
 
 
+class _CountingOperator:
+    """An operator that counts its products."""
+
+    def __init__(self, operator: SymmetricOperator) -> None:
+        self.size, self.dtype, self.device = operator.size, operator.dtype, operator.device
+        self.count = 0
+        self._operator = operator
+
+    def matvec(self, v: torch.Tensor) -> torch.Tensor:
+        self.count += 1
+        return self._operator.matvec(v)
+
+
+def _arpack_vectors(
+    operator: _CountingOperator, k: int, which: Which, tol: float, max_matvecs: int, generator: torch.Generator
+) -> tuple[NDArray[np.floating], str]:
+    """The eigenvectors (P, n) that ARPACK finds, n ≤ k, and how it ended, in words."""
+    basis_size = min(operator.size, max(2 * k + 1, 20))
+    restarts = max(1, (max_matvecs - basis_size) // max(1, basis_size - k))
+    start = torch.randn(operator.size, generator=generator, dtype=torch.float64).to(operator.dtype).numpy()
+    try:
+        _, columns = scipy_eigsh(
+            as_scipy(operator), k, which=which, tol=tol, ncv=basis_size, maxiter=restarts, v0=start
+        )
+    except ArpackNoConvergence as stop:
+        found = stop.eigenvectors
+        return found, f"ARPACK stopped after {operator.count} products with {found.shape[1]} of {k} pairs"
+    except ArpackError as error:
+        raise FloatingPointError(f"ARPACK failed: {error}") from error
+    return columns, f"ARPACK converged after {operator.count} products"
+
+
 def eigsh(
     operator: SymmetricOperator,
     k: int,
@@ -65,31 +97,10 @@ def eigsh(
     """
     if not 1 <= k < operator.size:
         raise ValueError(f"k: {k} must be between 1 and {operator.size - 1} for eigsh")
-    count = 0
-
-    class CountingOperator:
-        """``operator``, counting its products."""
-
-        size, dtype, device = operator.size, operator.dtype, operator.device
-
-        def matvec(self, v: torch.Tensor) -> torch.Tensor:
-            nonlocal count
-            count += 1
-            return operator.matvec(v)
-
-    basis_size = min(operator.size, max(2 * k + 1, 20))
-    restarts = max(1, (max_matvecs - basis_size) // max(1, basis_size - k))
+    counting = _CountingOperator(operator)
     rng = generator or torch.Generator().manual_seed(0)
-    start = torch.randn(operator.size, generator=rng, dtype=torch.float64).to(operator.dtype).numpy()
-    counted = as_scipy(CountingOperator())
-    try:
-        _, columns = scipy_eigsh(counted, k, which=which, tol=tol, ncv=basis_size, maxiter=restarts, v0=start)
-        said = f"ARPACK converged after {count} products"
-    except ArpackNoConvergence as stop:
-        columns = stop.eigenvectors
-        said = f"ARPACK stopped after {count} products with {columns.shape[1]} of {k} pairs"
-    except ArpackError as error:
-        raise FloatingPointError(f"ARPACK failed: {error}") from error
+    columns, said = _arpack_vectors(counting, k, which, tol, max_matvecs, rng)
+    count = counting.count
     known = torch.from_numpy(np.ascontiguousarray(columns.T)).to(operator.device, operator.dtype)
     rest = max(max_matvecs - count, k)
     pairs = lanczos(

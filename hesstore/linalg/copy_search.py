@@ -42,14 +42,15 @@ class CopySearch:
 
     Attributes
     ----------
-    found : int
-        Number of copies.
+    values : Tensor
+        (n,) the eigenvalues of the copies that were found, on the host in float64.
     """
 
     def __init__(self, images: Images, generator: torch.Generator, space: VectorSpace) -> None:
         self._images, self._generator = images, generator
         self._rows = VectorRows(space)  # the known eigenvectors, and then the copies
-        self._known = self.found = 0
+        self._known = 0
+        self.values = empty()
         self._eigenvectors: list[_Eigenvector] = []  # those whose images have not been used up
         self._collected: list[Tensor] = []  # images of the first of them
         self._level, self._batch = 0, 2
@@ -57,18 +58,17 @@ class CopySearch:
     @property
     def pairs(self) -> tuple[Tensor, Tensor]:
         """(n, P) the copies that were found, orthogonal to the known eigenvectors, and their products."""
-        count = self._known + self.found
-        return self._rows.vectors(count)[self._known :], self._rows.products(count)[self._known :]
+        return self._rows.vectors(self._count)[self._known :], self._rows.products(self._count)[self._known :]
 
     @property
-    def values(self) -> Tensor:
-        """(n,) the eigenvalues of the copies, on the host in float64."""
-        return self._rows.quotients(self._known + self.found)[self._known :] if self.found else empty()
+    def _count(self) -> int:
+        """Number of known eigenvectors and copies."""
+        return self._known + len(self.values)
 
     def restart(self, vectors: Tensor, products: Tensor) -> None:
         """Forget the copies; the known eigenvectors are ``vectors`` (n, P) now."""
         self._rows.put(0, vectors, products)
-        self._known, self.found = len(vectors), 0
+        self._known, self.values = len(vectors), empty()
         while self._eigenvectors:
             self.reject()
 
@@ -84,7 +84,8 @@ class CopySearch:
         """
         copies = [each.clone() for each in self.pairs]
         self._known = self._rows.append_independent(self._known, vectors, products)
-        self.found = self._rows.append_independent(self._known, *copies) - self._known
+        count = self._rows.append_independent(self._known, *copies)
+        self.values = self._rows.quotients(count)[self._known :] if len(copies[0]) else empty()
         self._eigenvectors += map(_Eigenvector, values.tolist(), distances.tolist(), vectors)
 
     def next_image(self, least: float) -> Tensor | None:
@@ -92,7 +93,7 @@ class CopySearch:
 
         Only eigenvalues at a larger distance than ``least`` are considered.
         """
-        count = self._known + self.found
+        count = self._count
         while self._eigenvectors and self._eigenvectors[0].distance > least:
             if self._collected:
                 outside = self._rows.orthogonalise(self._collected.pop(0), count)
@@ -111,8 +112,8 @@ class CopySearch:
 
     def accept(self, image: Tensor, product: Tensor) -> None:
         """Keep an image, which has turned out to be nearly an eigenvector."""
-        self._rows.put(self._known + self.found, image[None], product[None])
-        self.found += 1
+        self._rows.put(self._count, image[None], product[None])
+        self.values = torch.cat([self.values, image.dot(product).to("cpu", torch.float64)[None]])
 
     def reject(self) -> None:
         """Use no more images of the eigenvector of the last image."""

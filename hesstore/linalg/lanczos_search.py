@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,6 +23,7 @@ from hesstore.linalg.certificate import bound_outside, smallest_component, upper
 from hesstore.linalg.copy_search import CopySearch
 from hesstore.linalg.criteria import Criteria
 from hesstore.linalg.eigenpairs import EigenPairs, eigenpairs, padded
+from hesstore.linalg.endings import Ending, ending_message
 from hesstore.linalg.known_products import KnownProducts
 from hesstore.linalg.tridiagonal import Tridiagonal, empty
 from hesstore.linalg.vector_rows import VectorRows
@@ -56,15 +56,6 @@ succession have not reduced their residual norms."""
 
 ASYMMETRY = 1e3
 """u·Av and v·Au of a symmetric A differ by less than this many ε of its norm, which is rounding."""
-
-
-class Ending(Enum):
-    """How a search ended."""
-
-    COMPLETE = auto()
-    WHOLE_MATRIX = auto()
-    LOOSE_BOUND = auto()
-    PRODUCT_LIMIT = auto()
 
 
 class LanczosSearch:
@@ -181,7 +172,7 @@ class LanczosSearch:
         self._find_wanted()
 
     def _find_wanted(self) -> None:
-        """Set the vector whose product is needed next. Products that follow from known ones are used at once."""
+        """Set the vector whose product is needed next. Products that follow from known ones are used immediately."""
         memory = self._memory
         while memory is not None and self.ending is None:
             if memory.is_whole:
@@ -540,22 +531,15 @@ class LanczosSearch:
             eigenvalues=pairs.eigenvalues * unit,
             residual_norms=pairs.residual_norms * unit,
             bound=bound,
-            message=self._message(self.goal.k - int(pairs.converged.sum()), bound),
+            message=ending_message(
+                self.ending,
+                self.goal,
+                products=self.num_matvecs,
+                unconverged=self.goal.k - int(pairs.converged.sum()),
+                bound=bound,
+            ),
         )
         return padded(pairs, self.goal.k)
-
-    def _message(self, unconverged: int, bound: float) -> str:
-        """How the search ended, in a sentence. A search can be complete although some pairs have not converged."""
-        goal, count = self.goal, self.num_matvecs
-        further = f": further eigenvalues up to {bound:.3g} are possible" if math.isfinite(bound) else ""
-        said = {
-            Ending.COMPLETE: f"complete to {goal.slack:.2g} after {count} products",
-            Ending.WHOLE_MATRIX: f"complete: the whole matrix is known after {count} products",
-            Ending.LOOSE_BOUND: f"not complete to {goal.slack:.2g} after {count} products{further}",
-            Ending.PRODUCT_LIMIT: f"stopped at the limit of {count} products{further}",
-            None: "not ended",
-        }[self.ending]
-        return said + (f"; {unconverged} of {goal.k} pairs have not converged" if unconverged else "")
 
 
 def _power_of_two(product: Tensor) -> float:

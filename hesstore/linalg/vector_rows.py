@@ -17,7 +17,7 @@ INDEPENDENT = 0.5
 
 
 class VectorRows:
-    """Orthonormal vectors, the last of which has no product yet, in memory that grows as needed.
+    """Orthonormal vectors and their products, in memory that grows as needed. The last vector has no product yet.
 
     Parameters
     ----------
