@@ -1,8 +1,7 @@
 """Derivatives traced once as graphs of tensor operations, then rewritten to do less work with the same result.
 
 Imports torch alone and knows nothing of networks. The files: ``tracing`` records a function as a graph; ``tangent``,
-``line`` and ``gradient`` make the programs; ``simplify``, ``constant_columns``, ``linear_part`` and ``graph_split``
-rewrite their graphs.
+``line`` and ``gradient`` make the programs; the other files rewrite their graphs, each by one kind of rule.
 """
 
 from hesstore.autodiff.gradient import GradientProgram, trace_gradient

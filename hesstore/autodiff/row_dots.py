@@ -55,7 +55,7 @@ def move_row_dots(graph: fx.Graph, direction: AbstractSet[fx.Node]) -> None:
 
 
 def _row_dot(node: fx.Node, depends: AbstractSet[fx.Node]) -> tuple[fx.Node, fx.Node] | None:
-    """The factors (c, a) if ``node`` is Σⱼ cⱼ aⱼ for matrices of which only a depends on v; otherwise None."""
+    """The factors (c, a) if ``node`` is Σⱼ cⱼ aⱼ, where only a depends on v; otherwise None."""
     if node.target is not aten.sum.dim_IntList or node.args[1:] != ([1],) or node.kwargs:
         return None
     product: Any = node.args[0]

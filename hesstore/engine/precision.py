@@ -1,8 +1,8 @@
 """The precision of float32 operations: whether devices may round the numbers that they multiply to fewer digits.
 
-PyTorch lets cuDNN's convolutions use TF32 (10 bits of the significand instead of 23) unless it is told otherwise, and
-users or environment variables can allow the same, or bfloat16, for matrix products. Products with the Hessian would
-then be too inaccurate for the tolerance of the eigensolver.
+By default, PyTorch lets cuDNN's convolutions use TF32, which keeps 10 bits of the significand instead of 23. Users or
+environment variables can allow the same, or bfloat16, for matrix products. Products with the Hessian would then be too
+inaccurate for the tolerance of the eigensolver.
 """
 
 from __future__ import annotations

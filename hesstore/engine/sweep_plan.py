@@ -293,7 +293,7 @@ def _fit_seconds(experiment: Experiment, epochs: Span, rates: Rates) -> Span:
 def spectrum_products(config: SweepConfig) -> Span:
     """The mean number of Hessian products for one spectrum of a sweep.
 
-    For k = 30, a spectrum with distinct eigenvalues takes about 145, of which 35 are for the bound on further ones.
+    For k = 30, a spectrum with distinct eigenvalues takes about 145. The bound on further ones takes 35 of these.
     Along the quickstart, where eigenvalues have near-exact copies, spectra take 58 to 245, and 151 on average. The
     lowest eigenpair takes at most a fifth more. Several of them have no such limit: 10 take up to about 300.
     """

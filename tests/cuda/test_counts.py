@@ -63,7 +63,7 @@ def product(chunk_rows: int, copies: int) -> Part:
 
 @dataclass(frozen=True)
 class Diagonal:
-    """A matrix with evenly spaced eigenvalues, none of which a few steps find; one product is one kernel."""
+    """A matrix with evenly spaced eigenvalues, which a few steps do not find. A product takes one kernel."""
 
     diagonal: Tensor
 

@@ -42,7 +42,9 @@ SMALL = (  # of each kind one: text, flag, counts, digests, of the fit and of th
     *("status", "digest", "entries_digest", "failure", "solver_message", "converged", "confusion", "class_accuracy"),
     *("epochs", "fit_seconds", "eigenvalues", "class_gradient_norm", "trace"),
 )
-EVERY_FILE = 1 + 47 + 15 + 15 + 11 * 8 + 35 * 2  # metadata; coordinates; arrays; entries, of which no failure
+# The metadata of the root and of the variables; that of the coordinates, and a chunk of each; the chunks of the large
+# and of the small variables. No grid point has failed, so `failure` has no chunk.
+EVERY_FILE = 1 + 47 + 15 + 15 + 11 * 8 + 35 * 2
 
 
 def sweep(path: Path) -> None:
@@ -81,6 +83,13 @@ def flip(file: Path, rng: np.random.Generator) -> None:
     data = bytearray(file.read_bytes())
     data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
     file.write_bytes(data)
+
+
+def flip_identity(root: Path) -> None:
+    """Flip a bit of the identity, which no other file repeats."""
+    data = bytearray(root.read_bytes())
+    data[data.index(b"penalty", data.index(b'"identity"'))] ^= 1
+    root.write_bytes(data)
 
 
 def exchange(store: Path, one: str, other: str) -> None:
@@ -173,7 +182,7 @@ def test_flipped_bits_are_repaired_in_any_file(store: Path, whole: Path) -> None
     unrepaired = []
     small = {variable.name for variable in VARIABLES if not variable.is_large}
     for name in ("zarr.json", *(name for name in files(store)[::3] if name.split("/")[0] not in small)):
-        flip(store / name, rng)
+        flip_identity(store / name) if name == "zarr.json" else flip(store / name, rng)
         done = repair(store)
         if not done.after.ok:
             unrepaired.append(name)
@@ -182,7 +191,7 @@ def test_flipped_bits_are_repaired_in_any_file(store: Path, whole: Path) -> None
         assert bad == set(done.withdrawn), name
         shutil.rmtree(store)
         shutil.copytree(whole, store)
-    assert unrepaired in ([], ["zarr.json"])  # nothing else says what a part of it said
+    assert unrepaired == ["zarr.json"]  # nothing else says what the identity said
 
 
 def test_everything_at_once_is_repaired_and_swept_to_the_same_results(store: Path, whole: Path) -> None:

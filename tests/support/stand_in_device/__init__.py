@@ -6,7 +6,7 @@ what a GPU refuses or silently gets wrong, and counts what costs time there:
 - tensors on different devices in one operation, and random numbers from a generator of another device;
 - values that the host reads before an asynchronous copy has arrived, pinned memory that changes before it was copied,
   and asynchronous copies from or to memory that is not pinned;
-- operations on two streams of which neither waits for the other;
+- operations on two streams that do not wait for each other;
 - waiting for the device while a CUDA graph is captured, kernels that miss the capture because they run on another
   device or stream, and replays that read memory that was freed since;
 - kernels, launches and waits, by the line of code that causes them.

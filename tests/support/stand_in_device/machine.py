@@ -44,7 +44,7 @@ class FreedMemoryError(StandInError):
 
 
 class RaceError(StandInError):
-    """Two operations on the same memory, on streams of which neither waits for the other."""
+    """Two operations on the same memory, on streams that do not wait for each other."""
 
 
 @dataclass
