@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 RECORDING_OPTIONS = {
     **dict.fromkeys(("class_response", "response_step", "predicted_rise", "measured_rise"), "--response 0.1"),
-    **dict.fromkeys(("trace", "trace_error", "frobenius_norm", "frobenius_norm_error"), "--probes 4"),
-    **dict.fromkeys(("scalar_curvature", "scalar_curvature_error"), "--probes 4"),
-    "density": "--density",
+    **dict.fromkeys(("trace", "trace_error", "frobenius_norm", "frobenius_norm_error"), "--probes 16"),
+    **dict.fromkeys(("scalar_curvature", "scalar_curvature_error"), "--probes 16"),
+    **dict.fromkeys(("density", "density_error"), "--density"),
     **dict.fromkeys(LOWEST, "--lowest 1"),
 }
 """The options of ``hesstore sweep`` that record optional variables, by variable."""

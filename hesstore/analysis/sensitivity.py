@@ -38,7 +38,7 @@ def sensitivity(ds: xr.Dataset, run: int = 0, split: str = "train") -> xr.Datase
         training rows were used for H. Shares can be negative or above 1 where classes curve in opposite
         directions, and large where the denominator is small. ``slope_share`` sums to 1 over label, and ``slope``
         (nat) to v·∇E. ``response`` is the mean of ``class_response`` over both signs, if the store has that
-        variable; it always belongs to the split test.
+        variable, and NaN where one of the steps was not found; it always belongs to the split test.
 
     Raises
     ------

@@ -58,6 +58,18 @@ class EigenPairs:
     bound: float = math.inf
     lowest: EigenPairs | None = None
 
+    @property
+    def found(self) -> EigenPairs:
+        """The pairs without those that are NaN because the solver did not find them."""
+        finite = self.eigenvalues.isfinite()
+        return replace(
+            self,
+            eigenvalues=self.eigenvalues[finite],
+            eigenvectors=self.eigenvectors[finite.to(self.eigenvectors.device)],
+            residual_norms=self.residual_norms[finite],
+            converged=self.converged[finite],
+        )
+
 
 def tolerances(
     eigenvalues: Tensor, tol: float, dtype: torch.dtype, scale: float | None = None, resolution: float = 0.0

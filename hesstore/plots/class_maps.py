@@ -74,8 +74,9 @@ def draw_classes(axes: Axes, ds: xr.Dataset, run: int, l2: float, split: str) ->
 def response(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
     """Draw how the test accuracy of each class changes for a step along each mode, at one grid point.
 
-    The upper map is for a step along −v, the lower for one along +v. The step ends where the quadratic model of the
-    training loss has risen by the setting ``response`` of the sweep, 0.1 nat by default.
+    The upper map is for a step along −v, the lower for one along +v. The step is the one at which the training loss has
+    risen by the setting ``response`` of the sweep, 0.1 nat by default. A cross marks a mode along which no step up to
+    half the norm of the weights does so.
 
     Parameters
     ----------
@@ -92,14 +93,15 @@ def response(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
         If the run or grid point does not exist or is not complete, or has no responses.
     """
     where = default_l2(ds, run) if l2 is None else l2
-    point = complete_point(ds, run, where, "class_response", "eigenvalues").isel({"run": 0, AXIS: 0})
+    point = complete_point(ds, run, where, "class_response", "response_step", "eigenvalues").isel({"run": 0, AXIS: 0})
     changes = point["class_response"].transpose("sign", "label", "mode")
-    _require_some(changes.values, where, run, _NO_RESPONSES)
+    _require_responses(point, where, run)
     figure = style.new_figure(*_size(ds, 2))
     panels = figure.subplots(2, 1, sharex=True)
     for axes, sign, values in zip(panels, ("−", "+"), changes.values, strict=True):
         _draw_map(axes, class_names(ds), values, _limit(changes.values))
         axes.set_ylabel(f"class, step along {sign}v")
+        _mark_unreached(axes, values, point["eigenvalues"].values)
     panels[0].set_xlabel("")
     _name_modes(panels[0], point["eigenvalues"].values)
     _draw_colour_bar(panels, "change of the class's test accuracy", changes.values)
@@ -108,11 +110,13 @@ def response(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
 
 
 def draw_response(axes: Axes, ds: xr.Dataset, run: int, l2: float) -> None:
-    """Draw the mean response over both signs of each mode, and its colour bar."""
-    point = complete_point(ds, run, l2, *_NAMES, "class_response")
+    """Draw the mean response over both signs of each mode, and its colour bar; crosses as in :func:`response`."""
+    point = complete_point(ds, run, l2, *_NAMES, "class_response", "response_step")
     changes = sensitivity(point, run)["response"].isel({AXIS: 0}).transpose("label", "mode").values
-    _require_some(changes, l2, run, _NO_RESPONSES)
+    _require_responses(point, l2, run)
+    _require_some(changes, l2, run, "mode with responses along both signs: plot the kind response")
     _draw_map(axes, class_names(ds), changes)
+    _mark_unreached(axes, changes, point["eigenvalues"].isel({"run": 0, AXIS: 0}).values)
     _name_modes(axes, point["eigenvalues"].isel({"run": 0, AXIS: 0}).values)
     _draw_colour_bar(axes, "change of test accuracy,\nmean over steps along ±v", changes)
 
@@ -125,6 +129,31 @@ def _size(ds: xr.Dataset, panels: int) -> tuple[float, float]:
 def _require_some(values: NDArray[np.float64], l2: float, run: int, what: str) -> None:
     if not np.isfinite(values).any():
         raise AnalysisError(f"λ = {l2:g} of run {run} has no {what}")
+
+
+def _require_responses(point: xr.Dataset, l2: float, run: int) -> None:
+    if np.isfinite(point["class_response"].values).any():
+        return
+    if not np.isfinite(point["eigenvalues"].values).any() or "response_step" not in point:
+        raise AnalysisError(f"λ = {l2:g} of run {run} has no {_NO_RESPONSES}")
+    raise AnalysisError(
+        f"λ = {l2:g} of run {run} has no responses: no step up to half the norm of the weights raises the loss as far "
+        "as --response says; choose another λ, or sweep with a smaller --response"
+    )
+
+
+def _mark_unreached(axes: Axes, values: NDArray[np.float64], eigenvalues: NDArray[np.float64]) -> None:
+    """Mark the modes of a map (label, mode) that were found but have no step."""
+    unreached = np.flatnonzero(np.isnan(values).all(0) & np.isfinite(eigenvalues))
+    axes.plot(
+        unreached + 0.5,
+        np.full(len(unreached), -0.02),
+        "x",
+        color=style.INK,
+        markersize=4,
+        transform=axes.get_xaxis_transform(),
+        clip_on=False,
+    )
 
 
 def _limit(values: NDArray[np.float64]) -> float:
