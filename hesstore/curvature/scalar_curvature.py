@@ -37,7 +37,7 @@ def scalar_curvature(moments: Moments, slope: Tensor, product: Tensor, shift: fl
     Notes
     -----
     R is quadratic in tr H, so the variance of the estimate of tr H is subtracted from its square. The error is that of
-    R linearised in the two traces, whose samples are correlated.
+    R linearised in the two traces, whose samples are correlated, plus β times the square of the error of tr H.
     """
     g = slope.to(torch.float64)
     h = product.to(torch.float64) + shift * g
@@ -47,4 +47,4 @@ def scalar_curvature(moments: Moments, slope: Tensor, product: Tensor, shift: fl
     trace_of_square = moments.square + 2 * shift * moments.trace + shift**2 * moments.size
     value = beta * (trace**2 - moments.trace_variance - trace_of_square) + 2 * beta**2 * (squared - trace * along)
     by_trace = beta * (2 * trace - 2 * shift) - 2 * beta**2 * along
-    return Estimate(value, moments.error_of(by_trace, -beta))
+    return Estimate(value, moments.error_of(by_trace, -beta) + beta * moments.trace_error**2)

@@ -46,16 +46,15 @@ def test_is_unbiased_and_its_error_covers(probes: int, *, exact: bool) -> None:
     pairs = lanczos(operator, 2, tol=1e-12)
     expected = by_shape_operator(a + SHIFT * torch.eye(SIZE, dtype=torch.float64), g)
     trace = float(a.trace()) if exact else None
-    values, errors = np.array(
-        [
-            scalar_curvature(
-                moments(operator, pairs, probes, torch.Generator().manual_seed(seed), trace), g, a @ g, SHIFT
-            )
-            for seed in range(400)
-        ]
-    ).T
+
+    def estimate(seed: int) -> tuple[float, float]:
+        return scalar_curvature(
+            moments(operator, pairs, probes, torch.Generator().manual_seed(seed), trace), g, a @ g, SHIFT
+        )
+
+    values, errors = np.array([estimate(seed) for seed in range(400)]).T
     assert abs(values.mean() - expected) < 4 * values.std() / 20
-    assert np.mean(np.abs(values - expected) <= errors) == pytest.approx(0.95, abs=0.035)
+    assert np.mean(np.abs(values - expected) <= errors) > 0.93
 
 
 def test_a_sphere() -> None:
