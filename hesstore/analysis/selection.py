@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -108,6 +109,11 @@ def penalty_shift(ds: xr.Dataset) -> xr.DataArray:
         raise AnalysisError("the Dataset has no attribute penalty_scale: pass a whole store")
     shift: xr.DataArray = 2 * float(ds.attrs["penalty_scale"]) * ds[AXIS]
     return shift
+
+
+def solver_order(ds: xr.Dataset) -> str:
+    """Return which eigenvalues the store has: ``LM``, ``LA`` or ``SA``; ``LM`` if the Dataset does not say it."""
+    return str(json.loads(str(ds.attrs.get("identity", "{}"))).get("which", "LM"))
 
 
 def require_split(split: str) -> None:
