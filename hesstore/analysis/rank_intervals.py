@@ -37,10 +37,10 @@ def rank_correlation(a: _Series, b: _Series) -> RankCorrelation:
     """Return Spearman's ρ of two series (n,) along λ and its interval; pairs that are not finite are left out.
 
     The interval is for the ρ of all pairs of infinitely many runs that differ only in their noise. It is a block
-    jackknife of artanh ρ (Künsch, Ann. Stat. 17, 1989): with ρ₋ⱼ the correlation without block j of K, the pseudo-values
-    are pⱼ = K artanh ρ − (K − 1) artanh ρ₋ⱼ, and the squared standard error is the mean of (pⱼ₊₁ − pⱼ)²/2K, which a
-    trend from block to block inflates less than their variance (von Neumann, Ann. Math. Stat. 12, 1941). It has
-    2(K − 1)²/(3K − 4) degrees of freedom.
+    jackknife of artanh ρ (Künsch, Ann. Stat. 17, 1989): with ρ₋ⱼ the correlation without block j of K, the
+    pseudo-values are pⱼ = K artanh ρ − (K − 1) artanh ρ₋ⱼ. The squared standard error is the mean of (pⱼ₊₁ − pⱼ)²/2K,
+    which a trend from block to block inflates less than their variance (von Neumann, Ann. Math. Stat. 12, 1941), and
+    has 2(K − 1)²/(3K − 4) degrees of freedom.
     """
     is_known = np.isfinite(a) & np.isfinite(b)
     a, b = _ranks(a[is_known]), _ranks(b[is_known])

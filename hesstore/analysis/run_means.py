@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
 from hesstore.analysis.rank_intervals import LEVEL
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class RunMean(NamedTuple):
@@ -18,7 +20,7 @@ class RunMean(NamedTuple):
     mean: float
     low: float
     high: float
-    count: int
+    num_runs: int
 
 
 def mean_over_runs(values: NDArray[np.float64]) -> RunMean:

@@ -87,7 +87,7 @@ def onsets(ds: xr.Dataset, run: int, split: str = "test") -> NDArray[np.float64]
     small = without_parameters(ds).sel(run=[run])
     if not bool((small["confusion"] >= 0).any()):  # an import without counts
         return np.full(ds.sizes["label"], np.nan)
-    result: NDArray[np.float64] = transitions(small, split=split, margin=MARGIN, resamples=1)["onset"].values[0]
+    result: NDArray[np.float64] = transitions(small, split=split, margin=MARGIN)["onset"].values[0]
     return result
 
 

@@ -18,7 +18,7 @@ def sweep(seed: int = 0, count: int = COUNT) -> xr.Dataset:
     by_class = np.round(rng.uniform(size=(1, count, 2, 4)), 1)
     by_class[..., 2], by_class[..., 3] = 0.5, np.nan
     values = {
-        "eigenvalues": rng.uniform(-0.5, 1, (1, count, 3)) + [1, 0, 0],
+        "eigenvalues": rng.uniform(-0.5, 1, (1, count, 3)) + np.eye(3)[0],
         "trace": np.full((1, count), np.nan),
         "weights_norm": rng.uniform(1, 2, (1, count)),
         "class_accuracy": by_class,

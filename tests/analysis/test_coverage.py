@@ -76,7 +76,7 @@ def test_runs_without_an_interval() -> None:
     assert np.isnan(mean_over_runs(np.array([nan, nan]))[:3]).all()
     for values, count in (([0.3], 1), ([0.3, nan], 1), ([0.3, 0.3], 2)):
         found = mean_over_runs(np.array(values))
-        assert (found.mean, found.count) == (0.3, count)
+        assert (found.mean, found.num_runs) == (0.3, count)
         assert np.isnan([found.low, found.high]).all()
     low, high = mean_over_runs(np.array([1.0, nan, 3.0]))[1:3]
     assert (low, high) == pytest.approx((2 - 12.706, 2 + 12.706), abs=1e-3)  # t of one degree of freedom
