@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -111,9 +111,14 @@ def penalty_shift(ds: xr.Dataset) -> xr.DataArray:
     return shift
 
 
+def setting(ds: xr.Dataset, name: str) -> Any:
+    """Return a setting that decides the results, from the identity of the store; None if the Dataset has none."""
+    return json.loads(str(ds.attrs.get("identity", "{}"))).get(name)
+
+
 def solver_order(ds: xr.Dataset) -> str:
     """Return which eigenvalues the store has: ``LM``, ``LA`` or ``SA``; ``LM`` if the Dataset does not say it."""
-    return str(json.loads(str(ds.attrs.get("identity", "{}"))).get("which", "LM"))
+    return str(setting(ds, "which") or "LM")
 
 
 def require_split(split: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hesstore.analysis import class_skill, complete, transitions
-from hesstore.analysis.selection import complete_variables, l2_position, require_variables
+from hesstore.analysis.selection import complete_variables, l2_position, require_variables, solver_order
 from hesstore.store.schema import AXIS, Status
 
 if TYPE_CHECKING:
@@ -73,6 +73,12 @@ def run_names(ds: xr.Dataset, run: int) -> str:
 def class_names(ds: xr.Dataset) -> list[str]:
     """Return the names of the classes."""
     return [str(label) for label in ds["label"].values]
+
+
+def mode_label(ds: xr.Dataset) -> str:
+    """Return the label of an axis of modes, which names their order."""
+    order = {"LM": "by |eigenvalue|", "LA": "largest eigenvalue first", "SA": "smallest eigenvalue first"}
+    return f"mode, {order[solver_order(ds)]}"
 
 
 def without_parameters(ds: xr.Dataset) -> xr.Dataset:
