@@ -121,6 +121,16 @@ def solver_order(ds: xr.Dataset) -> str:
     return str(setting(ds, "which") or "LM")
 
 
+def require_all_rows(ds: xr.Dataset) -> None:
+    """Raise AnalysisError if H was taken over a subset of the training rows."""
+    rows = setting(ds, "hessian_samples")
+    if rows:
+        raise AnalysisError(
+            f"H was taken over {rows} of the training rows (hessian_samples), so its slopes do not belong to the "
+            "gradients of all rows: use the split test, or a store whose Hessian uses all rows"
+        )
+
+
 def require_split(split: str) -> None:
     """Raise AnalysisError if ``split`` is not a part of the data."""
     if split not in SPLITS:

@@ -53,7 +53,7 @@ def sensitivity(ds: xr.Dataset, run: int = 0, split: str = "train") -> xr.Datase
     optional = [name for name in ("class_response",) if name in ds]
     names = ["class_curvature", "class_slope", "confusion", "eigenvalues", *optional]
     part = complete_variables(ds, run, *names).sel(split=split).load()
-    share = _class_shares(part["confusion"])
+    share = class_shares(part["confusion"])
     slope, curvature = share * part["class_slope"], share * part["class_curvature"]
     results = {
         "curvature": curvature,
@@ -84,7 +84,7 @@ def _labelled(values: xr.DataArray, name: str) -> xr.DataArray:
     return result
 
 
-def _class_shares(confusion: xr.DataArray) -> xr.DataArray:
+def class_shares(confusion: xr.DataArray) -> xr.DataArray:
     """Return π_c (l2, label); NaN for a class without rows."""
     rows = confusion.where(confusion >= 0).sum("pred", skipna=False)  # −1: an import without counts
     return (rows / rows.sum("label")).where(rows > 0)

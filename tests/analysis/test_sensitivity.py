@@ -28,7 +28,7 @@ def test_identity_error_is_relative_to_each_eigenvalue(classes: Classes) -> None
     error = sensitivity(ds)["identity_error"]
     assert error.dims == ("l2", "mode")
     np.testing.assert_allclose(error[1], [0, 0, 0, 0.02 / 1.02], atol=1e-9)
-    assert np.isnan(error[2]).values.tolist() == [False, False, False, True]
+    assert np.isnan(error.values[2]).tolist() == [False, False, False, True]
     assert "identity_error" not in sensitivity(ds, split="test")
     subset = sensitivity(ds.assign_attrs(identity='{"hessian_samples": 20}'))
     assert np.isnan(subset["identity_error"]).all()
