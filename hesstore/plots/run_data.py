@@ -75,6 +75,15 @@ def class_names(ds: xr.Dataset) -> list[str]:
     return [str(label) for label in ds["label"].values]
 
 
+def stationarity_note(ds: xr.Dataset, run: int) -> str:
+    """Return a note for the heading of a spectrum: its range of stationarity, or nothing if it is not known."""
+    if "stationarity" not in ds:
+        return ""
+    values = complete_variables(ds, run, "stationarity")["stationarity"].values
+    low, high = (reduce(values, initial=np.nan) for reduce in (np.fmin.reduce, np.fmax.reduce))
+    return f";  stationarity {low:.2g} to {high:.2g}" if np.isfinite(low) else ""
+
+
 def mode_label(ds: xr.Dataset) -> str:
     """Return the label of an axis of modes, which names their order."""
     order = {"LM": "by |eigenvalue|", "LA": "largest eigenvalue first", "SA": "smallest eigenvalue first"}

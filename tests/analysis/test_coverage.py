@@ -55,7 +55,7 @@ def test_rank_correlations_everywhere(trend: str) -> None:
         found = coverage(300, count, phi, rho, trend)
         if found.known >= 0.25:
             assert 0.9 <= found.covered <= (0.99 if trend == "none" else 1), (count, phi, rho, found)
-        assert (1 - found.covered) * found.known < 0.08 or not found.known, (count, phi, rho, found)
+        assert (1 - found.covered) * found.known < 0.1 or not found.known, (count, phi, rho, found)
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 20])
