@@ -18,6 +18,7 @@ RECORDING_OPTIONS = {
     **dict.fromkeys(("class_response", "response_step", "predicted_rise", "measured_rise"), "--response 0.1"),
     **dict.fromkeys(("trace", "trace_error", "frobenius_norm", "frobenius_norm_error"), "--probes 4"),
     **dict.fromkeys(("scalar_curvature", "scalar_curvature_error"), "--probes 4"),
+    **dict.fromkeys(("loss_scalar_curvature", "loss_scalar_curvature_error"), "--probes 4"),
     "density": "--density",
     **dict.fromkeys(LOWEST, "--lowest 1"),
 }
