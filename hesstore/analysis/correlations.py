@@ -55,7 +55,8 @@ def rank_correlations(ds: xr.Dataset, run: int = 0, split: str = "test") -> xr.D
 
     In simulations of 4 to 400 grid points with first-order autoregressive noise (φ from 0 to 0.95), with and without
     trends and steps, 90 to 100 % of the intervals contained the true value wherever at least a quarter of the series
-    had an interval; without a trend, 92 to 98 %. Strong trends make intervals wider than necessary.
+    had an interval; without a trend, and where at least half of them had one, 90 to 99 %. Strong trends make intervals
+    wider than necessary.
     """
     require_split(split)
     names = ["eigenvalues", "weights_norm", "class_accuracy", "accuracy", *(["trace"] if "trace" in ds else [])]

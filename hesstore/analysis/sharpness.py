@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
-from hesstore.analysis.selection import complete_variables, require_all_rows
+from hesstore.analysis.selection import complete_variables
 from hesstore.analysis.sensitivity import class_shares
 from hesstore.errors import AnalysisError
 from hesstore.store.schema import AXIS, SIGNS
@@ -38,12 +38,15 @@ def sharpness(ds: xr.Dataset, run: int = 0, radius: float = 0.01) -> xr.Dataset:
     Raises
     ------
     AnalysisError
-        If the run does not exist or has no complete grid point, the store lacks the variables, ρ is out of range, or H
-        was taken over a subset of the training rows.
+        If the run does not exist or has no complete grid point, the store lacks the variables, or ρ is out of range.
+
+    Notes
+    -----
+    With ``hessian_samples``, the loss is that of the rows over which H is taken. Its slope is then summed with the
+    shares of the classes among all rows, from which those of the subset, which is stratified, differ by rounding.
     """
     if not radius > 0:
         raise AnalysisError(f"radius = {radius:g}: it must be above 0")
-    require_all_rows(ds)
     names = ("eigenvalues", "class_slope", "confusion", "weights_norm")
     part = complete_variables(ds, run, *names).sel(split="train").load()
     slope = (class_shares(part["confusion"]) * part["class_slope"]).sum("label", min_count=1)

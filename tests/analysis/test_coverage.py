@@ -49,12 +49,13 @@ def test_too_few_grid_points_have_no_interval(count: int, phi: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("trend", TRENDS)
 def test_rank_correlations_everywhere(trend: str) -> None:
-    """Strong trends make intervals wider than necessary, never too narrow."""
+    """Strong trends make intervals wider than necessary, never too narrow; so does choosing series that have one."""
     cells = itertools.product((4, 8, 16, 24, 32, 48, 67, 128, 400), (0, 0.5, 0.8, 0.9, 0.95), (0, 0.8))
     for count, phi, rho in cells:
         found = coverage(300, count, phi, rho, trend)
         if found.known >= 0.25:
-            assert 0.9 <= found.covered <= (0.99 if trend == "none" else 1), (count, phi, rho, found)
+            most = 0.99 if trend == "none" and found.known > 0.5 else 1
+            assert 0.9 <= found.covered <= most, (count, phi, rho, found)
         assert (1 - found.covered) * found.known < 0.1 or not found.known, (count, phi, rho, found)
 
 

@@ -12,6 +12,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 import hesstore
+from hesstore.analysis import alignment
 from hesstore.config import SweepConfig
 from hesstore.engine.sweep import run_sweep
 from hesstore.errors import AnalysisError, DataError, ExportError
@@ -156,9 +157,10 @@ def test_what_cannot_be_computed_is_refused(ds: xr.Dataset) -> None:
         hesstore.network_geometry(ds, trust=True, module=nn.Linear(64, 10))
     identity = ds.attrs["identity"]
     subset = ds.assign_attrs(identity=identity.replace('"hessian_samples": 0', '"hessian_samples": 100'))
-    for function in (hesstore.network_geometry, type(subset.hess).alignment, type(subset.hess).sharpness):
+    for function in (hesstore.network_geometry, alignment):
         with pytest.raises(AnalysisError, match="H was taken over 100 of the training rows"):
-            function(subset if function is hesstore.network_geometry else subset.hess)
+            function(subset)
+    assert alignment(subset, split="test").sizes["l2"] == 2
     digest = hesstore.store.identity.identity_of(ds.attrs)["data_digest"]
     with pytest.raises(DataError, match="has changed since the store was made"):
         hesstore.network_geometry(ds.assign_attrs(identity=identity.replace(digest, "0" * 64)), trust=True)
