@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,7 +55,7 @@ def network_geometry(
     radius : float
         ρ, the length of the steps in units of ‖θ‖, above 0.
     module : nn.Module, optional
-        The network; see :func:`hesstore.load_model`.
+        A network of the same kind, which does not change; see :func:`hesstore.load_model`.
     trust : bool
         Whether custom code that the config names may be imported and run to load the data and build the network.
     progress : callable, optional
@@ -94,8 +95,10 @@ def network_geometry(
     data, dtype = _data(ds, trust=trust)
     x, y = data.train.x.to(dtype), data.train.y
     points = []
+    own = None if module is None else copy.deepcopy(module)  # the user's module keeps its weights and its precision
     for done, index in enumerate(indices):
-        model = FlatModel(load_model(ds, run=run, l2=float(vectors.l2[index]), module=module, trust=trust).to(dtype))
+        network = load_model(ds, run=run, l2=float(vectors.l2[index]), module=own, trust=trust)
+        model = FlatModel(network.to(dtype))
         rows = torch.from_numpy(vectors.read(index, vectors.num_modes).copy()).to(dtype)
         points.append(_at(model, x, y, rows, k, radius))
         if progress:

@@ -146,6 +146,14 @@ def test_grid_points_are_chosen_and_results_label_themselves(ds: xr.Dataset, fou
     }
 
 
+def test_a_given_module_serves_and_stays_as_it_is(ds: xr.Dataset, found: xr.Dataset) -> None:
+    module = build("mlp", (4,), (64,), 10, seed=3).module
+    before = [parameter.clone() for parameter in module.parameters()]
+    again = hesstore.network_geometry(ds, l2=0.01, radius=0.1, trust=True, module=module).isel(l2=0)
+    xr.testing.assert_identical(again, found)
+    assert all(torch.equal(*pair) for pair in zip(before, module.parameters(), strict=True))
+
+
 def test_what_cannot_be_computed_is_refused(ds: xr.Dataset) -> None:
     with pytest.raises(AnalysisError, match=r"λ = 0\.5 is not one of the 2 complete grid points"):
         hesstore.network_geometry(ds, l2=0.5, trust=True)
