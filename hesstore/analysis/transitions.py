@@ -9,7 +9,7 @@ import xarray as xr
 
 from hesstore.analysis.attributes import variable, with_attributes
 from hesstore.analysis.class_quantities import CLASS_QUANTITIES, SKILL, chance, class_values, require_margin
-from hesstore.errors import AnalysisError
+from hesstore.analysis.run_means import mean_over_runs
 from hesstore.store.schema import AXIS
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ def transitions(
     quantity: str = SKILL,
     split: str = "test",
     margin: float = 0.1,
-    resamples: int = 2000,
-    seed: int = 0,
 ) -> xr.Dataset:
     """Find where along λ each class is lost, for each run and as a mean over the runs of each direction.
 
@@ -44,8 +42,6 @@ def transitions(
         ``"train"`` or ``"test"``, for a quantity with the dimension split.
     margin : float
         A class is known where the quantity exceeds the chance level by more than this; at least 0 and below 1.
-    resamples, seed : int
-        Number of bootstrap samples, and the seed from which they are drawn.
 
     Returns
     -------
@@ -57,8 +53,8 @@ def transitions(
         are NaN.
 
         For onset, drop_l2 and drop_size, over the runs of each ``direction`` that are not NaN: ``…_mean``;
-        ``…_low`` and ``…_high``, the 95 % percentile bootstrap interval of the mean over runs, NaN for one run;
-        ``…_count``, the number of runs. With few runs such intervals are too narrow.
+        ``…_low`` and ``…_high``, Student's 95 % interval of the mean over runs, NaN for one run and for equal values;
+        ``…_count``, the number of runs.
 
     Raises
     ------
@@ -67,15 +63,13 @@ def transitions(
     """
     values = class_values(ds, quantity, split)
     require_margin(margin)
-    if resamples < 1:
-        raise AnalysisError(f"resamples is {resamples}: it must be at least 1")
     rest = tuple(map(str, values.dims[2:]))
     units = values.attrs.get("units")
     by_run = _transitions_by_run(ds, values, quantity, margin)
     per_run = {name: variable(("run", *rest), by_run[name], _NAMES[name], _units(name, units)) for name in by_run}
     directions = [name for name in _DIRECTIONS if (ds["direction"].values == name).any()]
     groups = [ds["direction"].values == name for name in directions]
-    summary = _summary(by_run, groups, rest, units, resamples=resamples, seed=seed)
+    summary = _summary(by_run, groups, rest, units)
     coords = {str(dim): ds[str(dim)].variable for dim in ("run", *rest) if dim in ds.coords}
     of_runs = {"seed": ("run", ds["seed"].values), "run_direction": ("run", ds["direction"].values)}
     return with_attributes(xr.Dataset({**per_run, **summary}, coords={**coords, **of_runs, "direction": directions}))
@@ -151,14 +145,11 @@ def _summary(
     groups: list[NDArray[np.bool_]],
     rest: tuple[str, ...],
     units: str | None,
-    *,
-    resamples: int,
-    seed: int,
 ) -> dict[str, xr.Variable]:
     result = {}
     dims = ("direction", *rest)
     for name in ("onset", "drop_l2", "drop_size"):
-        intervals = [np.apply_along_axis(_interval, 0, by_run[name][group], resamples, seed) for group in groups]
+        intervals = [np.apply_along_axis(mean_over_runs, 0, by_run[name][group]) for group in groups]
         mean, low, high, count = np.stack(intervals, axis=1)
         for suffix, values, text in (
             ("mean", mean, "mean over runs"),
@@ -168,17 +159,3 @@ def _summary(
             result[f"{name}_{suffix}"] = variable(dims, values, f"{_NAMES[name]}, {text}", _units(name, units))
         result[f"{name}_count"] = variable(dims, count.astype(np.int64), f"{_NAMES[name]}, number of runs")
     return result
-
-
-def _interval(values: NDArray[np.float64], resamples: int, seed: int) -> tuple[float, float, float, float]:
-    """Return the mean, its 95 % percentile bootstrap interval, and the number of values that are not NaN."""
-    values = values[np.isfinite(values)]
-    if not values.size:
-        return np.nan, np.nan, np.nan, 0
-    mean = float(values.mean())
-    if values.size == 1:
-        return mean, np.nan, np.nan, 1
-    # every series uses the same draws, so that its result does not depend on the other series
-    draws = np.random.default_rng(seed).integers(values.size, size=(resamples, values.size))
-    low, high = np.quantile(values[draws].mean(1), (0.025, 0.975))
-    return mean, float(low), float(high), values.size

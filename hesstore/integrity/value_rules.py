@@ -45,6 +45,7 @@ _NOT_NEGATIVE = frozenset(
             "density_error",
         ),
         *("trace_error", "frobenius_norm", "frobenius_norm_error", "scalar_curvature_error", "class_identity_error"),
+        "loss_scalar_curvature_error",
     }
 )
 _ALWAYS_SOME = ("class_identity_error", "weights_norm", "trace", "density")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hesstore.analysis import class_skill, complete, transitions
-from hesstore.analysis.selection import complete_variables, l2_position, require_variables
+from hesstore.analysis.selection import complete_variables, l2_position, require_variables, solver_order
 from hesstore.store.schema import AXIS, Status
 
 if TYPE_CHECKING:
@@ -75,6 +75,21 @@ def class_names(ds: xr.Dataset) -> list[str]:
     return [str(label) for label in ds["label"].values]
 
 
+def stationarity_note(ds: xr.Dataset, run: int) -> str:
+    """Return a note for the heading of a spectrum: its range of stationarity, or nothing if it is not known."""
+    if "stationarity" not in ds:
+        return ""
+    values = complete_variables(ds, run, "stationarity")["stationarity"].values
+    low, high = (reduce(values, initial=np.nan) for reduce in (np.fmin.reduce, np.fmax.reduce))
+    return f";  stationarity {low:.2g} to {high:.2g}" if np.isfinite(low) else ""
+
+
+def mode_label(ds: xr.Dataset) -> str:
+    """Return the label of an axis of modes, which names their order."""
+    order = {"LM": "by |eigenvalue|", "LA": "largest eigenvalue first", "SA": "smallest eigenvalue first"}
+    return f"mode, {order[solver_order(ds)]}"
+
+
 def without_parameters(ds: xr.Dataset) -> xr.Dataset:
     """Return ``ds`` without the variables that have one value per parameter."""
     return ds.drop_dims("param", errors="ignore")
@@ -87,7 +102,7 @@ def onsets(ds: xr.Dataset, run: int, split: str = "test") -> NDArray[np.float64]
     small = without_parameters(ds).sel(run=[run])
     if not bool((small["confusion"] >= 0).any()):  # an import without counts
         return np.full(ds.sizes["label"], np.nan)
-    result: NDArray[np.float64] = transitions(small, split=split, margin=MARGIN, resamples=1)["onset"].values[0]
+    result: NDArray[np.float64] = transitions(small, split=split, margin=MARGIN)["onset"].values[0]
     return result
 
 

@@ -2,6 +2,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import scipy.stats
 import xarray as xr
 
 from hesstore import analysis
@@ -44,30 +45,21 @@ def test_classes_without_rows_and_one_grid_point() -> None:
     assert found.onset_count.values.tolist() == [[1, 0]]
 
 
-def test_bootstrap_over_runs() -> None:
+def test_interval_over_runs_is_students() -> None:
     onsets = [0.01, 0.03, 0.04, 0.02, 0.01]
-    ds = runs_with_onsets(L2, onsets)
-    found = transitions(ds).sel(direction="up", label=0)
+    found = transitions(runs_with_onsets(L2, onsets)).sel(direction="up", label=0)
     mean, low, high = (found[f"onset_{name}"].item() for name in ("mean", "low", "high"))
     assert mean == pytest.approx(np.mean(onsets))
-    assert min(onsets) <= low < mean < high <= max(onsets)
-    # the bootstrap distribution itself: all 5⁵ samples
-    samples = np.array(np.meshgrid(*[onsets] * 5)).reshape(5, -1).mean(0)
-    assert low == pytest.approx(np.quantile(samples, 0.025), abs=0.0015)
-    assert high == pytest.approx(np.quantile(samples, 0.975), abs=0.0015)
+    expected = scipy.stats.t.interval(0.95, 4, np.mean(onsets), scipy.stats.sem(onsets))
+    assert (low, high) == pytest.approx(expected, rel=1e-9)
     assert found.onset_count.item() == 5
-    xr.testing.assert_identical(transitions(ds), transitions(ds))
-    assert not transitions(ds, resamples=20).identical(transitions(ds, resamples=20, seed=1))
 
 
-def test_interval_of_equal_runs_is_a_point_and_of_one_run_is_nan() -> None:
-    found = transitions(runs_with_onsets(L2, [0.02, 0.02, 0.02])).sel(direction="up", label=0)
-    for name in ("onset", "drop_l2", "drop_size"):
-        values = [found[f"{name}_{part}"].item() for part in ("mean", "low", "high")]
-        np.testing.assert_allclose(values, values[0])
-    one = transitions(runs_with_onsets(L2, [0.02])).sel(direction="up", label=0)
-    assert one.onset_mean.item() == 0.02
-    assert np.isnan([one.onset_low.item(), one.onset_high.item()]).all()
+@pytest.mark.parametrize("onsets", [[0.02], [0.02, 0.02, 0.02]])
+def test_one_run_and_equal_runs_have_no_interval(onsets: list[float]) -> None:
+    found = transitions(runs_with_onsets(L2, onsets)).sel(direction="up", label=0)
+    assert found.onset_mean.item() == pytest.approx(0.02)
+    assert np.isnan([found.onset_low.item(), found.onset_high.item()]).all()
 
 
 def test_directions_are_summarised_separately() -> None:
@@ -115,7 +107,6 @@ def test_malformed_questions_are_refused() -> None:
         ({"quantity": "seed"}, "seed is not a small numeric variable"),
         ({"split": "dev"}, "split is 'dev': choose from train, test"),
         ({"margin": 1.0}, "margin is 1: it must be at least 0 and below 1"),
-        ({"resamples": 0}, "resamples is 0"),
     ):
         with pytest.raises(AnalysisError, match=message):
             transitions(ds, **arguments)
