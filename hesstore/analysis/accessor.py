@@ -12,6 +12,7 @@ from hesstore.analysis.class_quantities import class_skill
 from hesstore.analysis.correlations import rank_correlations
 from hesstore.analysis.hysteresis import hysteresis
 from hesstore.analysis.localisation import layer_mass, participation_ratio
+from hesstore.analysis.lost_classes import lost_classes
 from hesstore.analysis.saddles import objective_index
 from hesstore.analysis.selection import complete
 from hesstore.analysis.sensitivity import sensitivity
@@ -61,6 +62,7 @@ class Hess:
     objective_index = _method(objective_index)
     class_skill = _method(class_skill)
     transitions = _method(transitions)
+    lost_classes = _method(lost_classes)
     hysteresis = _method(hysteresis)
     sensitivity = _method(sensitivity)
     rank_correlations = _method(rank_correlations)
