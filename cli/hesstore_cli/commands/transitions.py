@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--split", type=Choice(["train", "test"]), default="train", show_default=True, help="Split of the data.")
 @click.option("--threshold", type=float, metavar="X", help="Smallest strength of a transition.  [default: 6]")
 def transitions(store: str, quantities: tuple[str, ...], split: str, threshold: float | None) -> None:
-    """List the transitions of STORE along λ, and where classes are lost.
+    """List the transitions of STORE, and where classes are lost.
 
     A transition is a change between two grid points that is large against the scatter of their neighbours (strength),
     and that lasts. Classes are lost where a fit to their test skill says so; intervals have 95 % confidence.
