@@ -7,7 +7,6 @@ last: the levels on both sides differ, not only the two grid points.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -50,69 +49,55 @@ _ROUNDING = 1e-6
 """The scatter is at least this share of the largest magnitude: smaller changes are rounding errors of float32."""
 
 
-@dataclass(frozen=True)
-class Change:
-    """A sudden change between two grid points.
-
-    Parameters
-    ----------
-    first, last : int
-        Indices of the grid points before and after it.
-    strengths : ndarray
-        (q,) strength of each series, positive for a rise.
-    """
+class Change(NamedTuple):
+    """A sudden change between the grid points ``first`` and ``last``; its strength is positive for a rise."""
 
     first: int
     last: int
-    strengths: NDArray[np.float64]
-
-    @property
-    def strongest(self) -> int:
-        """The index of the series with the largest strength."""
-        return int(np.abs(self.strengths).argmax())
-
-    @property
-    def strength(self) -> float:
-        """The largest strength, without its sign."""
-        return float(np.abs(self.strengths).max())
-
-    @property
-    def is_rise(self) -> bool:
-        """Whether the strongest series rises."""
-        return bool(self.strengths[self.strongest] > 0)
+    strength: float
 
 
-def find_changes(x: Floats, series: Floats, threshold: float = THRESHOLD) -> list[Change]:
-    """Return the sudden changes of some series (q, n) at the grid points x (n,), ascending along x.
+def find_changes(x: Floats, y: Floats, threshold: float = THRESHOLD) -> list[Change]:
+    """Return the sudden changes of a series y (n,) at the grid points x (n,), ascending along x.
 
-    The strength of a gap is the largest one of the series. Among changes that overlap, only the strongest counts;
-    those in the same direction that share a grid point are one change.
+    Among changes that overlap, only the strongest counts; those in the same direction with fewer than :data:`LEVEL`
+    gaps between them are one change, because there is no level between them.
     """
+    changes: list[Change] = []
+    for each in sorted(_candidates(x, y), key=lambda change: -abs(change.strength)):
+        if abs(each.strength) <= threshold:
+            break
+        if all(each.first >= other.last or each.last <= other.first for other in changes):
+            changes.append(each)
+    return _join(sorted(changes))
+
+
+def strength_near(x: Floats, y: Floats, first: int, last: int) -> float:
+    """Return the largest strength of a change with fewer than :data:`LEVEL` gaps to the grid points first to last."""
+    near = [each.strength for each in _candidates(x, y) if each.last > first - LEVEL and each.first < last + LEVEL]
+    return max(near, key=abs, default=0.0)
+
+
+def _candidates(x: Floats, y: Floats) -> list[Change]:
+    """Return all changes with a strength."""
     if x.size < MIN_POINTS:
         return []
     candidates = []
     for width in WIDTHS:
-        found = change_strengths(x, series, width)
-        above = np.flatnonzero(np.abs(found).max(0) > threshold)
-        candidates += [Change(int(at), int(at) + width, found[:, at]) for at in above]
-    candidates.sort(key=lambda change: -change.strength)
-    changes: list[Change] = []
-    for each in candidates:
-        if all(each.first >= other.last or each.last <= other.first for other in changes):
-            changes.append(each)
-    return _join(sorted(changes, key=lambda change: change.first))
+        strengths = change_strengths(x, y, width)
+        candidates += [Change(int(at), int(at) + width, float(strengths[at])) for at in np.flatnonzero(strengths)]
+    return candidates
 
 
 def _join(changes: list[Change]) -> list[Change]:
-    """Join neighbours that share a grid point and have the same direction."""
+    """Join neighbours in the same direction that have no level between them."""
     joined: list[Change] = []
     for each in changes:
         before = joined[-1] if joined else None
-        if before is None or before.last != each.first or before.is_rise != each.is_rise:
+        if before is None or each.first - before.last >= LEVEL or (before.strength > 0) != (each.strength > 0):
             joined.append(each)
-            continue
-        is_larger = np.abs(each.strengths) > np.abs(before.strengths)
-        joined[-1] = Change(before.first, each.last, np.where(is_larger, each.strengths, before.strengths))
+        else:
+            joined[-1] = Change(before.first, each.last, max(before.strength, each.strength, key=abs))
     return joined
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from hesstore.analysis.attributes import variable, with_attributes
-from hesstore.analysis.change_points import MIN_POINTS, THRESHOLD, Change, find_changes
+from hesstore.analysis.change_points import LEVEL, MIN_POINTS, THRESHOLD, Change, find_changes, strength_near
 from hesstore.analysis.eigenvectors import eigenvector_reader
 from hesstore.analysis.series import run_series
 from hesstore.analysis.subspaces import one_minus_overlap
@@ -52,8 +52,8 @@ def transitions(
     -------
     Dataset
         One entry per ``transition``, in the order of runs and of λ; none if there are no transitions. ``run``,
-        ``seed`` and ``run_direction`` say where; ``l2_from`` and ``l2_to`` are the neighbouring grid points between
-        which it lies, or the first and last ones of several steps. ``strength`` is the largest of the
+        ``seed`` and ``run_direction`` say where; ``l2_from`` and ``l2_to`` are the grid points between which it
+        lies: neighbours, or up to three gaps apart, or the ends of several steps. ``strength`` is the largest of the
         ``strengths`` (transition, quantity), which are positive for a rise as λ increases; ``quantity_name`` is the
         quantity that has it, and ``change`` is ``"rise"`` or ``"fall"``.
 
@@ -70,8 +70,9 @@ def transitions(
 
     Notes
     -----
-    Only complete grid points at which all searched quantities are finite are used; with fewer than ten of them, and
-    within the first or last four gaps of the grid, no transition can be found. The grid may be irregular.
+    Only complete grid points at which the quantity is finite are used; with fewer than ten of them, and within the
+    first or last four gaps of the grid, no transition can be found. The grid may be irregular. Changes with fewer than
+    three gaps between them are one transition, also those of several quantities; it has the λ of the strongest.
 
     A change over one to three gaps counts as sudden if it stands out from the trends on both sides and lasts. D is the
     difference of its two grid points, and J that of the medians of three grid points on each side, extended along the
@@ -93,47 +94,58 @@ def transitions(
     if not threshold > 0:
         raise AnalysisError(f"threshold is {threshold:g}: it must be above 0")
     searches = _searches(ds, names, split)
-    found = [(search, change) for search in searches for change in find_changes(search.l2, search.values, threshold)]
-    return _as_dataset(ds, names, [_Transition(search, change) for search, change in found], searches)
+    found = [transition for search in searches for transition in _find(search, threshold)]
+    return _as_dataset(ds, names, found, searches)
+
+
+@dataclass(frozen=True)
+class _Series:
+    """A quantity of a run: values (m,) at the λ (m,), which are the entries ``positions`` of the grid."""
+
+    positions: NDArray[np.intp]
+    l2: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    def level(self, l2_from: float, l2_to: float) -> tuple[float, float]:
+        """Return the values at the last grid point up to ``l2_from`` and at the first one from ``l2_to``."""
+        first = max(int(np.searchsorted(self.l2, l2_from, "right")) - 1, 0)
+        last = min(int(np.searchsorted(self.l2, l2_to)), self.l2.size - 1)
+        return float(self.values[first]), float(self.values[last])
 
 
 @dataclass(frozen=True)
 class _Search:
-    """The series of one run: values (q, n) of the quantities ``names`` at the grid points l2 (n,)."""
+    """The quantities of one run that have finite values, by name."""
 
     run: int
     seed: int
     direction: str
-    names: tuple[str, ...]
-    l2: NDArray[np.float64]
-    values: NDArray[np.float64]
+    series: dict[str, _Series]
 
     def passes(self, name: str, level: float) -> bool:
         """Whether the run passes this value of a quantity, so that a transition there could be found."""
-        if name not in self.names or self.l2.size < MIN_POINTS:
+        series = self.series.get(name)
+        if series is None or series.l2.size < MIN_POINTS:
             return False
-        series = self.values[self.names.index(name)]
-        return bool(series.min() <= level <= series.max())
+        return bool(series.values.min() <= level <= series.values.max())
 
 
 @dataclass(frozen=True)
 class _Transition:
-    """A sudden change of a run."""
+    """A sudden change of a run, between two λ, and the quantity in which it is strongest."""
 
     search: _Search
+    name: str
     change: Change
-
-    @property
-    def name(self) -> str:
-        return self.search.names[self.change.strongest]
+    strengths: dict[str, float]
 
     @property
     def l2_from(self) -> float:
-        return float(self.search.l2[self.change.first])
+        return float(self.search.series[self.name].l2[self.change.first])
 
     @property
     def l2_to(self) -> float:
-        return float(self.search.l2[self.change.last])
+        return float(self.search.series[self.name].l2[self.change.last])
 
     @property
     def middle(self) -> float:
@@ -142,36 +154,56 @@ class _Transition:
     @property
     def level(self) -> float:
         """The value of the strongest quantity in the middle of the change."""
-        return float(self._ends(self.name).mean())
-
-    def strength_of(self, name: str) -> float:
-        names = self.search.names
-        return float(self.change.strengths[names.index(name)]) if name in names else np.nan
+        return sum(self.search.series[self.name].level(self.l2_from, self.l2_to)) / 2
 
     def passes(self, other: _Transition) -> bool:
         """Whether this change passes the value in the middle of ``other``."""
-        if other.name not in self.search.names:
+        series = self.search.series.get(other.name)
+        if series is None:
             return False
-        ends = self._ends(other.name)
-        return bool(ends.min() <= other.level <= ends.max())
+        ends = series.level(self.l2_from, self.l2_to)
+        return min(ends) <= other.level <= max(ends)
 
-    def _ends(self, name: str) -> NDArray[np.float64]:
-        row: NDArray[np.float64] = self.search.values[self.search.names.index(name)]
-        return row[[self.change.first, self.change.last]]
+
+def _find(search: _Search, threshold: float) -> list[_Transition]:
+    """Return the transitions of a run: the changes of all quantities, of which the strongest absorb those near them."""
+    changes = [
+        (name, change)
+        for name, series in search.series.items()
+        for change in find_changes(series.l2, series.values, threshold)
+    ]
+    found: list[tuple[int, _Transition]] = []
+    taken: list[tuple[int, int]] = []
+    for name, change in sorted(changes, key=lambda each: -abs(each[1].strength)):
+        positions = search.series[name].positions
+        first, last = int(positions[change.first]), int(positions[change.last])
+        if all(first - end >= LEVEL or start - last >= LEVEL for start, end in taken):
+            taken.append((first, last))
+            strengths = {other: _strength(series, first, last) for other, series in search.series.items()}
+            found.append((first, _Transition(search, name, change, {**strengths, name: change.strength})))
+    return [transition for _, transition in sorted(found, key=lambda each: each[0])]
+
+
+def _strength(series: _Series, first: int, last: int) -> float:
+    """Return the largest strength of a quantity near the grid points first to last."""
+    start = int(np.searchsorted(series.positions, first))
+    return strength_near(series.l2, series.values, start, start + last - first)
 
 
 # -- series along λ ---------------------------------------------------------------------------------------
 
 
 def _searches(ds: xr.Dataset, names: Sequence[str], split: str) -> list[_Search]:
-    series = {name: _values(ds, name, split) for name in names}
+    values = {name: _values(ds, name, split) for name in names}
     searches = []
     for at, run in enumerate(ds["run"].values):
-        usable = tuple(name for name in names if np.isfinite(series[name][at]).any())
-        values = np.array([series[name][at] for name in usable]).reshape(len(usable), ds.sizes[AXIS])
-        is_finite = np.isfinite(values).all(0) & bool(usable)
-        seed, direction = int(ds["seed"].values[at]), str(ds["direction"].values[at])
-        searches.append(_Search(int(run), seed, direction, usable, ds[AXIS].values[is_finite], values[:, is_finite]))
+        used = np.flatnonzero(np.isfinite([values[name][at] for name in names]).any(0))
+        series = {}
+        for name in names:
+            chosen = np.flatnonzero(np.isfinite(values[name][at, used]))
+            if chosen.size:
+                series[name] = _Series(chosen, ds[AXIS].values[used[chosen]], values[name][at, used[chosen]])
+        searches.append(_Search(int(run), int(ds["seed"].values[at]), str(ds["direction"].values[at]), series))
     return searches
 
 
@@ -217,12 +249,13 @@ def _as_dataset(
         sum(search.direction == each.search.direction and search.passes(each.name, each.level) for search in searches)
         for each in found
     ]
-    strengths = np.array([[each.strength_of(name) for name in names] for each in found]).reshape(-1, len(names))
+    strengths = np.array([[each.strengths.get(name, np.nan) for name in names] for each in found])
+    strengths = strengths.reshape(-1, len(names))
     units = ds[AXIS].attrs.get("units")
     numbers = {
         "l2_from": ([each.l2_from for each in found], "λ before the transition", units),
         "l2_to": ([each.l2_to for each in found], "λ after the transition", units),
-        "strength": ([each.change.strength for each in found], "change over scatter, largest quantity", None),
+        "strength": ([abs(each.change.strength) for each in found], "change over scatter, largest quantity", None),
         "runs_from": ([min(peer.l2_from for peer in group) for group in peers], "smallest λ before, over runs", units),
         "runs_to": ([max(peer.l2_to for peer in group) for group in peers], "largest λ after, over runs", units),
         "hysteresis": ([_hysteresis(each, found) for each in found], "λ in the run up minus in the run down", units),
@@ -233,7 +266,7 @@ def _as_dataset(
     }
     texts = {
         "quantity_name": ([each.name for each in found], "quantity with the largest strength"),
-        "change": (["rise" if each.change.is_rise else "fall" for each in found], "direction of the change"),
+        "change": (["rise" if each.change.strength > 0 else "fall" for each in found], "direction of the change"),
     }
     coords: dict[str, Any] = {
         "transition": np.arange(len(found)),

@@ -128,3 +128,16 @@ def test_malformed_questions_are_refused() -> None:
     ):
         with pytest.raises(AnalysisError, match=message):
             analysis.transitions(ds, **arguments)
+
+
+def test_changes_of_several_quantities_are_one_transition() -> None:
+    """The norm changes two gaps later, and has no values above 0.03."""
+    ds = store((0, "up", losses(0.0145, 0.0325)))
+    norms = np.where(L2 > 0.0165, 0.5, 1.0) * np.exp(0.01 * np.random.default_rng(0).standard_normal(L2.size))
+    ds = ds.assign(weights_norm=(("run", "l2"), np.where(L2 > 0.03, NAN, norms)[None]))
+    found = analysis.transitions(ds)
+    np.testing.assert_allclose(found["l2_from"], [0.014, 0.032])
+    assert found["quantity_name"].values.tolist() == ["loss", "loss"]
+    of_norm = analysis.transitions(ds, "weights_norm")
+    assert of_norm["change"].values.tolist() == ["fall"]
+    np.testing.assert_allclose(found["strengths"].sel(quantity="weights_norm"), [-of_norm["strength"].item(), 0])

@@ -51,10 +51,11 @@ def transitions(store: str, quantities: tuple[str, ...], split: str, threshold: 
     found = analysis.transitions(ds, quantities or QUANTITIES, split, limit).load()
     has_counts = bool((ds["confusion"] >= 0).any())
     losses = analysis.lost_classes(ds) if has_counts else None
-    click.echo("\n".join(_lines(ds, found, losses, limit)))
+    click.echo("\n".join(lines(ds, found, losses, limit)))
 
 
-def _lines(ds: xr.Dataset, found: xr.Dataset, losses: xr.Dataset | None, limit: float) -> Iterator[str]:
+def lines(ds: xr.Dataset, found: xr.Dataset, losses: xr.Dataset | None, limit: float) -> Iterator[str]:
+    """Yield the tables of each run of ``ds`` as text."""
     for at, run in enumerate(ds["run"].values):
         if at:
             yield ""
