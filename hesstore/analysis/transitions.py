@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from hesstore.analysis.attributes import variable, with_attributes
-from hesstore.analysis.change_points import LEVEL, MIN_POINTS, THRESHOLD, Change, find_changes, strength_near
+from hesstore.analysis.change_points import THRESHOLD
 from hesstore.analysis.eigenvectors import eigenvector_reader
 from hesstore.analysis.series import run_series
 from hesstore.analysis.subspaces import one_minus_overlap
+from hesstore.analysis.transition_search import Found, Search, Series, find_transitions, hysteresis
 from hesstore.errors import AnalysisError
 from hesstore.store.schema import AXIS, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -46,7 +46,7 @@ def transitions(
     split : str
         ``"train"`` or ``"test"``, for quantities with the dimension split.
     threshold : float
-        Smallest strength of a transition; above 0. See the notes.
+        A transition has a larger strength or combined strength than this; above 0. See the notes.
 
     Returns
     -------
@@ -58,8 +58,9 @@ def transitions(
         quantity that has it, and ``change`` is ``"rise"`` or ``"fall"``.
 
         ``runs_found`` of ``runs_searched`` runs in the same direction have this transition: runs are searched if they
-        pass the value in the middle of the change, and have it if one of their transitions passes it;
-        ``runs_from`` and ``runs_to`` are the smallest l2_from and the largest l2_to of those. ``hysteresis`` is the
+        pass the value in the middle of the change, and have it if one of their changes, of at least half the
+        threshold, passes it; ``runs_from`` and ``runs_to`` are the smallest l2_from and the largest l2_to of those.
+        ``combined_strength`` is the sum of their strengths over √runs_searched. ``hysteresis`` is the
         λ of the transition in the run up minus that in the run down of the same seed, matched in the same way; NaN if
         the other run has no such transition.
 
@@ -93,107 +94,13 @@ def transitions(
         raise AnalysisError("no quantity is given: choose some, such as loss and weights_norm")
     if not threshold > 0:
         raise AnalysisError(f"threshold is {threshold:g}: it must be above 0")
-    searches = _searches(ds, names, split)
-    found = [transition for search in searches for transition in _find(search, threshold)]
-    return _as_dataset(ds, names, found, searches)
-
-
-@dataclass(frozen=True)
-class _Series:
-    """A quantity of a run: values (m,) at the λ (m,), which are the entries ``positions`` of the grid."""
-
-    positions: NDArray[np.intp]
-    l2: NDArray[np.float64]
-    values: NDArray[np.float64]
-
-    def level(self, l2_from: float, l2_to: float) -> tuple[float, float]:
-        """Return the values at the last grid point up to ``l2_from`` and at the first one from ``l2_to``."""
-        first = max(int(np.searchsorted(self.l2, l2_from, "right")) - 1, 0)
-        last = min(int(np.searchsorted(self.l2, l2_to)), self.l2.size - 1)
-        return float(self.values[first]), float(self.values[last])
-
-
-@dataclass(frozen=True)
-class _Search:
-    """The quantities of one run that have finite values, by name."""
-
-    run: int
-    seed: int
-    direction: str
-    series: dict[str, _Series]
-
-    def passes(self, name: str, level: float) -> bool:
-        """Whether the run passes this value of a quantity, so that a transition there could be found."""
-        series = self.series.get(name)
-        if series is None or series.l2.size < MIN_POINTS:
-            return False
-        return bool(series.values.min() <= level <= series.values.max())
-
-
-@dataclass(frozen=True)
-class _Transition:
-    """A sudden change of a run, between two λ, and the quantity in which it is strongest."""
-
-    search: _Search
-    name: str
-    change: Change
-    strengths: dict[str, float]
-
-    @property
-    def l2_from(self) -> float:
-        return float(self.search.series[self.name].l2[self.change.first])
-
-    @property
-    def l2_to(self) -> float:
-        return float(self.search.series[self.name].l2[self.change.last])
-
-    @property
-    def middle(self) -> float:
-        return (self.l2_from + self.l2_to) / 2
-
-    @property
-    def level(self) -> float:
-        """The value of the strongest quantity in the middle of the change."""
-        return sum(self.search.series[self.name].level(self.l2_from, self.l2_to)) / 2
-
-    def passes(self, other: _Transition) -> bool:
-        """Whether this change passes the value in the middle of ``other``."""
-        series = self.search.series.get(other.name)
-        if series is None:
-            return False
-        ends = series.level(self.l2_from, self.l2_to)
-        return min(ends) <= other.level <= max(ends)
-
-
-def _find(search: _Search, threshold: float) -> list[_Transition]:
-    """Return the transitions of a run: the changes of all quantities, of which the strongest absorb those near them."""
-    changes = [
-        (name, change)
-        for name, series in search.series.items()
-        for change in find_changes(series.l2, series.values, threshold)
-    ]
-    found: list[tuple[int, _Transition]] = []
-    taken: list[tuple[int, int]] = []
-    for name, change in sorted(changes, key=lambda each: -abs(each[1].strength)):
-        positions = search.series[name].positions
-        first, last = int(positions[change.first]), int(positions[change.last])
-        if all(first - end >= LEVEL or start - last >= LEVEL for start, end in taken):
-            taken.append((first, last))
-            strengths = {other: _strength(series, first, last) for other, series in search.series.items()}
-            found.append((first, _Transition(search, name, change, {**strengths, name: change.strength})))
-    return [transition for _, transition in sorted(found, key=lambda each: each[0])]
-
-
-def _strength(series: _Series, first: int, last: int) -> float:
-    """Return the largest strength of a quantity near the grid points first to last."""
-    start = int(np.searchsorted(series.positions, first))
-    return strength_near(series.l2, series.values, start, start + last - first)
+    return _as_dataset(ds, names, find_transitions(_searches(ds, names, split), threshold))
 
 
 # -- series along λ ---------------------------------------------------------------------------------------
 
 
-def _searches(ds: xr.Dataset, names: Sequence[str], split: str) -> list[_Search]:
+def _searches(ds: xr.Dataset, names: Sequence[str], split: str) -> list[Search]:
     values = {name: _values(ds, name, split) for name in names}
     searches = []
     for at, run in enumerate(ds["run"].values):
@@ -202,8 +109,8 @@ def _searches(ds: xr.Dataset, names: Sequence[str], split: str) -> list[_Search]
         for name in names:
             chosen = np.flatnonzero(np.isfinite(values[name][at, used]))
             if chosen.size:
-                series[name] = _Series(chosen, ds[AXIS].values[used[chosen]], values[name][at, used[chosen]])
-        searches.append(_Search(int(run), int(ds["seed"].values[at]), str(ds["direction"].values[at]), series))
+                series[name] = Series(chosen, ds[AXIS].values[used[chosen]], values[name][at, used[chosen]])
+        searches.append(Search(int(run), int(ds["seed"].values[at]), str(ds["direction"].values[at]), series))
     return searches
 
 
@@ -241,38 +148,32 @@ def _paths(ds: xr.Dataset) -> NDArray[np.float64]:
 # -- the table --------------------------------------------------------------------------------------------
 
 
-def _as_dataset(
-    ds: xr.Dataset, names: Sequence[str], found: Sequence[_Transition], searches: Sequence[_Search]
-) -> xr.Dataset:
-    peers = [_agreeing(each, found) for each in found]
-    searched = [
-        sum(search.direction == each.search.direction and search.passes(each.name, each.level) for search in searches)
-        for each in found
-    ]
-    strengths = np.array([[each.strengths.get(name, np.nan) for name in names] for each in found])
-    strengths = strengths.reshape(-1, len(names))
+def _as_dataset(ds: xr.Dataset, names: Sequence[str], found: Sequence[Found]) -> xr.Dataset:
+    alone = [each.transition for each in found]
+    strengths = np.array([[each.strengths.get(name, np.nan) for name in names] for each in alone])
     units = ds[AXIS].attrs.get("units")
     numbers = {
-        "l2_from": ([each.l2_from for each in found], "λ before the transition", units),
-        "l2_to": ([each.l2_to for each in found], "λ after the transition", units),
-        "strength": ([abs(each.change.strength) for each in found], "change over scatter, largest quantity", None),
-        "runs_from": ([min(peer.l2_from for peer in group) for group in peers], "smallest λ before, over runs", units),
-        "runs_to": ([max(peer.l2_to for peer in group) for group in peers], "largest λ after, over runs", units),
-        "hysteresis": ([_hysteresis(each, found) for each in found], "λ in the run up minus in the run down", units),
+        "l2_from": ([each.l2_from for each in alone], "λ before the transition", units),
+        "l2_to": ([each.l2_to for each in alone], "λ after the transition", units),
+        "strength": ([each.strength for each in found], "change over scatter, largest quantity", None),
+        "combined_strength": ([each.combined_strength for each in found], "change over scatter, over runs", None),
+        "runs_from": ([min(peer.l2_from for peer in each.peers) for each in found], "smallest λ before, runs", units),
+        "runs_to": ([max(peer.l2_to for peer in each.peers) for each in found], "largest λ after, runs", units),
+        "hysteresis": ([hysteresis(each, found) for each in alone], "λ in the run up minus in the run down", units),
     }
     counts = {
-        "runs_found": ([len({peer.search.run for peer in group}) for group in peers], "runs with the transition"),
-        "runs_searched": (searched, "runs that pass its level"),
+        "runs_found": ([len(each.peers) for each in found], "runs with the transition"),
+        "runs_searched": ([each.runs_searched for each in found], "runs that pass its level"),
     }
     texts = {
-        "quantity_name": ([each.name for each in found], "quantity with the largest strength"),
-        "change": (["rise" if each.change.strength > 0 else "fall" for each in found], "direction of the change"),
+        "quantity_name": ([each.name for each in alone], "quantity with the largest strength"),
+        "change": (["rise" if each.change.strength > 0 else "fall" for each in alone], "direction of the change"),
     }
     coords: dict[str, Any] = {
         "transition": np.arange(len(found)),
-        "run": ("transition", np.array([each.search.run for each in found], np.int64)),
-        "seed": ("transition", np.array([each.search.seed for each in found], np.int64)),
-        "run_direction": ("transition", np.array([each.search.direction for each in found], object)),
+        "run": ("transition", np.array([each.search.run for each in alone], np.int64)),
+        "seed": ("transition", np.array([each.search.seed for each in alone], np.int64)),
+        "run_direction": ("transition", np.array([each.search.direction for each in alone], object)),
         "quantity": list(names),
     }
     one = ("transition",)
@@ -281,25 +182,10 @@ def _as_dataset(
             name: variable(one, np.array(values, np.float64), text, unit)
             for name, (values, text, unit) in numbers.items()
         },
-        "strengths": variable(("transition", "quantity"), strengths, "change over scatter, positive for a rise"),
+        "strengths": variable(
+            ("transition", "quantity"), strengths.reshape(-1, len(names)), "change over scatter, positive for a rise"
+        ),
         **{name: variable(one, np.array(values, np.int64), text) for name, (values, text) in counts.items()},
         **{name: variable(one, np.array(values, object), text) for name, (values, text) in texts.items()},
     }
     return with_attributes(xr.Dataset(variables, coords=coords))
-
-
-def _agreeing(one: _Transition, found: Iterable[_Transition]) -> list[_Transition]:
-    """Return the transitions of runs in the same direction that pass the level of ``one``, itself included."""
-    return [each for each in found if each.search.direction == one.search.direction and _matches(each, one)]
-
-
-def _hysteresis(one: _Transition, found: Iterable[_Transition]) -> float:
-    for each in found:
-        is_partner = each.search.seed == one.search.seed and each.search.direction != one.search.direction
-        if is_partner and _matches(each, one):
-            return one.middle - each.middle if one.search.direction == "up" else each.middle - one.middle
-    return np.nan
-
-
-def _matches(one: _Transition, other: _Transition) -> bool:
-    return one is other or (one.search is not other.search and one.passes(other))

@@ -101,8 +101,9 @@ def run_transitions(ds: xr.Dataset, run: int) -> NDArray[np.float64]:
     names = [name for name in QUANTITIES if name in ds]
     if not names:
         return np.empty((0, 2))
-    found = transitions(without_parameters(ds).sel(run=[run]), names)
-    return np.stack([found["l2_from"].values, found["l2_to"].values], axis=1)
+    found = transitions(ds[[*names, "status"]], names)
+    ends: NDArray[np.float64] = np.stack([found["l2_from"].values, found["l2_to"].values], axis=1)
+    return ends[found["run"].values == run]
 
 
 def skill_series(ds: xr.Dataset, run: int, split: str) -> xr.DataArray:

@@ -141,3 +141,37 @@ def test_changes_of_several_quantities_are_one_transition() -> None:
     of_norm = analysis.transitions(ds, "weights_norm")
     assert of_norm["change"].values.tolist() == ["fall"]
     np.testing.assert_allclose(found["strengths"].sel(quantity="weights_norm"), [-of_norm["strength"].item(), 0])
+
+
+def test_seeds_that_agree_find_weak_transitions_together() -> None:
+    """Neither of two runs has one above the threshold; in opposite directions they do not agree."""
+    ds = store((0, "up", losses(0.0145, size=0.015)), (1, "up", losses(0.0145, size=0.015, seed=1)))
+    alone = analysis.transitions(ds, "loss", threshold=4)["strength"].values
+    threshold = 1.1 * alone.max()
+    together = analysis.transitions(ds, "loss", threshold=threshold)
+    assert together["run"].values.tolist() == [0, 1]
+    np.testing.assert_allclose(together["combined_strength"], alone.sum() / np.sqrt(2))
+    assert not analysis.transitions(ds.isel(run=[0]), "loss", threshold=threshold).sizes["transition"]
+    mirrored = ds["loss"].values.copy()
+    mirrored[1] = 0.69 - mirrored[1]  # it passes the same value
+    opposite = ds.assign(loss=(ds["loss"].dims, mirrored))
+    assert not analysis.transitions(opposite, "loss", threshold=threshold).sizes["transition"]
+
+
+@pytest.mark.parametrize("runs", [2, 3])
+@pytest.mark.parametrize("trials", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_noise_in_several_runs_has_no_transition(runs: int, trials: int) -> None:
+    """Normal and autocorrelated noise around a trend that all runs have in common."""
+    rng = np.random.default_rng(runs)
+    l2, trend = np.linspace(0, 0.09, 91), np.linspace(0, 2, 91)
+    alarms = {0.0: 0, 0.9: 0}
+    for rho in alarms:
+        for _ in range(trials):
+            noise = rng.standard_normal((2, runs, 91))
+            for at in range(1, 91):
+                noise[..., at] += rho * noise[..., at - 1]
+            loss, norm = trend + 0.02 * noise[0], np.exp(-trend + 0.02 * noise[1])
+            values = {"loss": np.stack([loss, loss], axis=2), "weights_norm": norm}
+            ds = dataset(l2, values, [(seed, "up") for seed in range(runs)])
+            alarms[rho] += analysis.transitions(ds).sizes["transition"] > 0
+    assert max(alarms.values()) <= 0.05 * trials

@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     "[default: loss and weights_norm]",
 )
 @click.option("--split", type=Choice(["train", "test"]), default="train", show_default=True, help="Split of the data.")
-@click.option("--threshold", type=float, metavar="X", help="Smallest strength of a transition.  [default: 6]")
+@click.option("--threshold", type=float, metavar="X", help="Smallest strength, or combined strength.  [default: 6]")
 def transitions(store: str, quantities: tuple[str, ...], split: str, threshold: float | None) -> None:
     """List the transitions of STORE, and where classes are lost.
 
     A transition is a change between two grid points that is large against the scatter of their neighbours (strength),
-    and that lasts. Classes are lost where a fit to their test skill says so; intervals have 95 % confidence.
+    and that lasts. Runs in the same direction that have the same change combine their strengths. Classes are lost where
+    a fit to their test skill says so; intervals have 95 % confidence.
 
     \b
     Examples:
@@ -64,13 +65,12 @@ def lines(ds: xr.Dataset, found: xr.Dataset, losses: xr.Dataset | None, limit: f
         count = counted(part.sizes["transition"], "transition")
         yield f"run {run} (seed {seed}, {direction}): {count} of strength {limit:g} or more"
         if part.sizes["transition"]:
-            for line in table(
-                ("λ", "strength", "quantity", "change", "runs", "up − down"), _rows(part), align="<><<>>"
-            ):
+            headings = ("λ", "strength", "combined", "quantity", "change", "runs", "up − down")
+            for line in table(headings, _rows(part), align="<>><<>>"):
                 yield f"  {line}"
         if losses is not None:
-            headings = ("class", "lost at λ", "95 % interval", "crossings")
-            for line in table(headings, _class_rows(losses.isel(run=at)), align="<<<>"):
+            rows = _class_rows(losses.isel(run=at))
+            for line in table(("class", "lost at λ", "95 % interval", "crossings"), rows, align="<<<>"):
                 yield f"  {line}"
 
 
@@ -83,6 +83,7 @@ def _rows(part: xr.Dataset) -> list[tuple[str, ...]]:
             (
                 f"{float(one['l2_from']):g} to {float(one['l2_to']):g}",
                 f"{float(one['strength']):.1f}",
+                f"{float(one['combined_strength']):.1f}",
                 str(one["quantity_name"].values),
                 str(one["change"].values),
                 f"{int(one['runs_found'])}/{int(one['runs_searched'])}",
