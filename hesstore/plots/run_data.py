@@ -102,8 +102,9 @@ def run_transitions(ds: xr.Dataset, run: int) -> NDArray[np.float64]:
     if not names:
         return np.empty((0, 2))
     found = transitions(ds[[*names, "status"]], names)
-    ends: NDArray[np.float64] = np.stack([found["l2_from"].values, found["l2_to"].values], axis=1)
-    return ends[found["run"].values == run]
+    ends = np.stack([found["l2_from"].values, found["l2_to"].values], axis=1)
+    of_run: NDArray[np.float64] = ends[found["run"].values == run]
+    return of_run
 
 
 def skill_series(ds: xr.Dataset, run: int, split: str) -> xr.DataArray:
