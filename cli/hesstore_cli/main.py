@@ -17,6 +17,7 @@ from hesstore_cli.commands.import_files import import_
 from hesstore_cli.commands.info import info
 from hesstore_cli.commands.plan import plan
 from hesstore_cli.commands.plot import plot
+from hesstore_cli.commands.refine import refine
 from hesstore_cli.commands.report import report
 from hesstore_cli.commands.status import status
 from hesstore_cli.commands.sweep import sweep
@@ -45,7 +46,7 @@ def cli() -> None:
     """
 
 
-cli.add_section("Run a sweep", config, plan, sweep, status)
+cli.add_section("Run a sweep", config, plan, sweep, refine, status)
 cli.add_section("Look at results", info, transitions, plot, report, diff)
 cli.add_section("Exchange files", export, import_)
 cli.add_section("Maintenance", verify, completion)

@@ -4,6 +4,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hesstore import analysis
+from hesstore.analysis.refinement import refined_l2
 from hesstore.errors import AnalysisError
 from tests.support.analysis_datasets import dataset, random_bases, spectra
 
@@ -159,7 +160,7 @@ def test_seeds_that_agree_find_weak_transitions_together() -> None:
 
 
 @pytest.mark.parametrize("runs", [2, 3])
-@pytest.mark.parametrize("trials", [60, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("trials", [30, pytest.param(300, marks=pytest.mark.slow)])
 def test_noise_in_several_runs_has_no_transition(runs: int, trials: int) -> None:
     """Normal and autocorrelated noise around a trend that all runs have in common."""
     rng = np.random.default_rng(runs)
@@ -175,3 +176,12 @@ def test_noise_in_several_runs_has_no_transition(runs: int, trials: int) -> None
             ds = dataset(l2, values, [(seed, "up") for seed in range(runs)])
             alarms[rho] += analysis.transitions(ds).sizes["transition"] > 0
     assert max(alarms.values()) <= 0.05 * trials
+
+
+def test_the_refined_grid_has_more_points_in_transitions() -> None:
+    ds = store((0, "up", losses(0.0145)), (1, "up", losses(0.0255, seed=1)))
+    added = set(refined_l2(ds, 3)) - set(L2.tolist())
+    assert sorted(added) == [0.01425, 0.0145, 0.01475, 0.02525, 0.0255, 0.02575]
+    assert refined_l2(store((0, "up", losses())), 3) == tuple(L2.tolist())
+    with pytest.raises(AnalysisError, match="points is 0: it must be at least 1"):
+        refined_l2(ds, 0)
