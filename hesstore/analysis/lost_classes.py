@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import scipy
 import xarray as xr
 
 from hesstore.analysis.attributes import variable, with_attributes
 from hesstore.analysis.class_quantities import SKILL, chance, class_values, require_margin
+from hesstore.analysis.run_means import mean_over_runs
 from hesstore.analysis.step_fit import fit_step
 from hesstore.store.schema import AXIS
 
@@ -48,9 +48,9 @@ def lost_classes(ds: xr.Dataset, quantity: str = SKILL, split: str = "test", mar
         ``"never lost"``, ``"lost before the first λ"`` or ``"no values"`` where lost_l2 is NaN, and empty elsewhere.
 
         For each direction and label: ``lost_l2_mean``, with ``lost_l2_mean_low`` and ``lost_l2_mean_high``, its 95 %
-        t interval over runs, widened by half a gap of the grid, NaN for one run; ``count``, the number of runs. All
-        three are NaN if the class is censored in one of the runs, because a mean of the others would be too low or too
-        high.
+        interval, Student's, widened by half a gap of the grid, NaN for one run and for equal values; ``count``, the
+        number of runs. Mean and interval are NaN if the class is censored in one of the runs, because the mean of the
+        others would be too low or too high.
 
     Raises
     ------
@@ -150,9 +150,7 @@ def _summary(
 
 def _mean(l2: NDArray[np.float64], gaps: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean over runs (runs, labels) and the ends of its interval, (3, labels)."""
-    count = len(l2)
-    mean = l2.mean(0)
-    if count == 1:
-        return np.stack([mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)])
-    half = float(scipy.stats.t.ppf(0.975, count - 1)) * l2.std(0, ddof=1) / np.sqrt(count) + gaps.mean(0) / 2
-    return np.stack([mean, mean - half, mean + half])
+    means = [mean_over_runs(label if np.isfinite(label).all() else np.array([])) for label in l2.T]
+    mean, low, high = (np.array([getattr(each, name) for each in means]) for name in ("mean", "low", "high"))
+    half_gap = gaps.mean(0) / 2
+    return np.stack([mean, low - half_gap, high + half_gap])

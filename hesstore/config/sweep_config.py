@@ -101,6 +101,18 @@ class SweepConfig:
     patience: int = _setting(
         "Training", 5, integer(1), "Stop a fit after this number of epochs without a lower loss.", unit="epochs"
     )
+    stop_on: str = _setting(
+        "Training",
+        "objective",
+        choice("error", "objective"),
+        "Loss that decides when a fit stops: the cross-entropy alone, or the objective, which includes the penalty.",
+    )
+    keep: str = _setting(
+        "Training",
+        "best",
+        choice("last", "best"),
+        "Weights that a fit keeps: those after its last epoch, or after the epoch with the lowest loss.",
+    )
     k: int = _setting("Spectrum", 30, integer(1), "Number of Hessian eigenpairs per grid point.", unit="pairs")
     which: str = _setting(
         "Spectrum",

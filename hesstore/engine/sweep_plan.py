@@ -311,7 +311,7 @@ def geometry_products(config: SweepConfig) -> float:
     """
     directions = 0.55 * config.k
     responses = 0.3 * config.k if config.response else 0.0
-    trace = config.probes + 0.5 if config.probes else 0.0
+    trace = config.probes + 1.5 if config.probes else 0.0
     density = config.density_probes * config.density_steps if config.density else 0
     gradients = 1.6
     return directions + responses + trace + density + gradients

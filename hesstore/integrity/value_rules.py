@@ -28,6 +28,7 @@ _NOT_NEGATIVE = frozenset(
     {
         *("gradient_norm", "class_gradient_norm", "weights_norm", "stationarity", "response_step", "density"),
         *("trace_error", "frobenius_norm", "frobenius_norm_error", "scalar_curvature_error", "class_identity_error"),
+        "loss_scalar_curvature_error",
     }
 )
 _ALWAYS_SOME = ("class_identity_error", "weights_norm", "response_step", "trace", "density")

@@ -2,7 +2,8 @@
 
 Along each eigenvector these are the slope and the curvature of the loss of each class, and the response of its accuracy
 to a step. In addition there are norms of gradients and their shares within the span of the eigenvectors, the trace and
-the density of H, and the scalar curvature of the graph of the objective. docs/class-geometry.md has the definitions.
+the density of H, and the scalar curvatures of the graphs of the objective and of E. The definitions are in
+docs/class-geometry.md.
 """
 
 from __future__ import annotations
@@ -191,6 +192,7 @@ class ClassGeometry:
         moments = linalg.moments(operator, inputs.pairs, self.config.probes, inputs.generator("trace"))
         objective = inputs.gradient + inputs.shift * inputs.theta
         scalar = scalar_curvature(moments, objective, operator.matvec(objective), inputs.shift)
+        of_loss = scalar_curvature(moments, inputs.gradient, operator.matvec(inputs.gradient))
         return {
             "trace": moments.trace,
             "trace_error": moments.trace_error,
@@ -198,6 +200,8 @@ class ClassGeometry:
             "frobenius_norm_error": moments.frobenius_norm_error,
             "scalar_curvature": scalar.value,
             "scalar_curvature_error": scalar.error,
+            "loss_scalar_curvature": of_loss.value,
+            "loss_scalar_curvature_error": of_loss.error,
         }
 
     def _density(self, inputs: GridPointInputs) -> Values:

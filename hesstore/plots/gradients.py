@@ -86,7 +86,7 @@ def draw_shares(axes: Axes, ds: xr.Dataset, run: int, split: str) -> None:
     ):
         _draw_series(axes, part, name, label=label, color=colour, linestyle=dashes, marker=marker)
     k = ds.sizes["mode"]
-    axes.set(ylabel=f"share of the squared norm\nin the top {k} eigenvectors", ylim=(-0.03, 1.03))
+    axes.set(ylabel=f"share of the squared norm\nin {k} stored eigenvectors", ylim=(-0.03, 1.03))
     style.draw_legend(axes)
     mark_transitions(axes, ds, run)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from hesstore.analysis import class_skill, complete, lost_classes, transitions
 from hesstore.analysis.lost_classes import LOST_BEFORE, NEVER_LOST
-from hesstore.analysis.selection import complete_variables, l2_position, require_variables
+from hesstore.analysis.selection import complete_variables, l2_position, require_variables, solver_order
 from hesstore.analysis.transitions import QUANTITIES
 from hesstore.store.schema import AXIS, Status
 
@@ -72,6 +72,21 @@ def run_names(ds: xr.Dataset, run: int) -> str:
 def class_names(ds: xr.Dataset) -> list[str]:
     """Return the names of the classes."""
     return [str(label) for label in ds["label"].values]
+
+
+def stationarity_note(ds: xr.Dataset, run: int) -> str:
+    """Return a note for the heading of a spectrum: its range of stationarity, or nothing if it is not known."""
+    if "stationarity" not in ds:
+        return ""
+    values = complete_variables(ds, run, "stationarity")["stationarity"].values
+    low, high = (reduce(values, initial=np.nan) for reduce in (np.fmin.reduce, np.fmax.reduce))
+    return f";  stationarity {low:.2g} to {high:.2g}" if np.isfinite(low) else ""
+
+
+def mode_label(ds: xr.Dataset) -> str:
+    """Return the label of an axis of modes, which names their order."""
+    order = {"LM": "by |eigenvalue|", "LA": "largest eigenvalue first", "SA": "smallest eigenvalue first"}
+    return f"mode, {order[solver_order(ds)]}"
 
 
 def without_parameters(ds: xr.Dataset) -> xr.Dataset:

@@ -11,7 +11,7 @@ from hesstore.analysis import class_skill, sensitivity
 from hesstore.analysis.selection import require_variables
 from hesstore.dataset.completeness import ROUNDING, SpectrumSettings
 from hesstore.errors import AnalysisError
-from hesstore.plots.run_data import class_names, default_l2, run_losses, without_parameters
+from hesstore.plots.run_data import class_names, default_l2, mode_label, run_losses, without_parameters
 from hesstore.report.rounding import json_list, round_to_digits, round_to_thousandths
 from hesstore.store.decoding import decoding
 from hesstore.store.import_origin import origin_of
@@ -61,6 +61,7 @@ def store_data(ds: xr.Dataset) -> dict[str, Any]:
         "labels": class_names(ds),
         "splits": list(SPLITS),
         "modes": ds.sizes["mode"],
+        "mode_label": mode_label(ds),
         AXIS: ds[AXIS].values.tolist(),
         "penalty_scale": float(ds.attrs["penalty_scale"]) if "penalty_scale" in ds.attrs else None,
         "runs": [

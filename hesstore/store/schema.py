@@ -129,6 +129,10 @@ _ESTIMATES = tuple(
         ("scalar_curvature_error", "standard error of the scalar curvature", ""),
     )
 )
+_LOSS_CURVATURE = (
+    _real("loss_scalar_curvature", (), "scalar curvature of the graph of the mean training loss", setting="probes"),
+    _real("loss_scalar_curvature_error", (), "error of that scalar curvature", setting="probes"),
+)
 _GEOMETRY = (
     _real("class_slope", ("mode", *_SL), "slope of the class's mean loss along the eigenvector", "nat", by_l2=True),
     _real(
@@ -161,6 +165,7 @@ _GEOMETRY = (
         "2-norm of the objective's gradient over that of the training loss's gradient: 0 at a stationary point",
     ),
     *_ESTIMATES,
+    *_LOSS_CURVATURE,
     _real(
         "density",
         ("mu",),

@@ -89,8 +89,11 @@ def test_the_interval_of_the_mean_covers_it(runs: int) -> None:
         known = np.stack([grid < each for each in rng.normal(true, 0.005, (runs * 4, 1))])
         curve = np.where(known, 0.9, 0.0).reshape(4, runs, -1).transpose(1, 2, 0)
         found = lost_classes(accuracies(grid, curve, [(seed, "up") for seed in range(runs)])).sel(direction="up")
-        covered.append((found["lost_l2_mean_low"] <= true) & (true <= found["lost_l2_mean_high"]))
-    assert 0.93 <= np.mean(covered) <= 1
+        has_interval = np.isfinite(found["lost_l2_mean_low"].values)  # equal values have none
+        covers = (found["lost_l2_mean_low"] <= true) & (true <= found["lost_l2_mean_high"])
+        covered += covers.values[has_interval].tolist()
+    assert len(covered) > 40
+    assert np.mean(covered) >= 0.93
 
 
 def test_a_mean_with_censored_runs_is_unknown() -> None:

@@ -127,15 +127,22 @@ def test_missing_runs(ds: xr.Dataset, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "name", "option"),
-    [("density", "density", "--density"), ("response", "class_response", "--response 0.1")],
+    [
+        ("density", "density", "--density"),
+        ("response", "class_response", "--response 0.1"),
+        ("index", "lowest_eigenvalues, lowest_residual_norm, lowest_bound", "--lowest 1"),
+    ],
 )
 def test_optional_variables_name_their_option(ds: xr.Dataset, kind: str, name: str, option: str) -> None:
-    message = f"{name} is not in this store: record it with `hesstore sweep STORE … {option} --grow`"
+    verb, pronoun = ("are", "them") if "," in name else ("is", "it")
+    message = f"{name} {verb} not in this store: record {pronoun} with `hesstore sweep STORE … {option} --grow`"
     with pytest.raises(AnalysisError, match=message):
         plots.KINDS[kind](without_options(ds))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in plots.KINDS if kind not in {"density", "response", "summary"}])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in plots.KINDS if kind not in {"density", "response", "index", "summary"}]
+)
 def test_figures_without_optional_variables(ds: xr.Dataset, kind: str) -> None:
     assert plots.KINDS[kind](without_options(ds)).get_axes()
 
@@ -484,7 +491,7 @@ def test_links_are_as_wide_as_their_overlaps_are_large(ds: xr.Dataset) -> None:
         plots.tracks(ds, k=99)
 
 
-@pytest.mark.parametrize("kind", ["overlap", "tracks"])
+@pytest.mark.parametrize("kind", ["overlap", "tracks", "clusters"])
 def test_one_grid_point_is_not_enough(ds: xr.Dataset, kind: str) -> None:
     with pytest.raises(AnalysisError, match="run 0 has only one complete grid point, but this figure needs two"):
         plots.KINDS[kind](with_holes(ds, {0: [*range(1, 16)]}))

@@ -35,6 +35,7 @@ def numbers(values: Any) -> NDArray[np.float64]:
 
 def test_store_data(half: Path) -> None:
     facts = store_data(hesstore.open(half))
+    assert facts["mode_label"] == "mode, by |eigenvalue|"
     assert facts["l2"] == list(HALF_L2)
     assert facts["labels"] == ["0", "1", "2"]
     assert facts["modes"] == 4
