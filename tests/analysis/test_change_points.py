@@ -162,7 +162,7 @@ def test_noise_has_no_change_in_95_of_100_series(count: int, series: int) -> Non
     x = np.linspace(0, 1, count)
     for name, values in noises(count, series):
         rate = has_change(x, values).mean()
-        assert rate <= (0.05 if count < 1000 else 0.06), (name, rate)
+        assert rate <= 0.05, (name, rate)
 
 
 @pytest.mark.parametrize("count", [16, 67])

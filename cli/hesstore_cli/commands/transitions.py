@@ -63,7 +63,7 @@ def lines(ds: xr.Dataset, found: xr.Dataset, losses: xr.Dataset | None, limit: f
         seed, direction = int(ds["seed"][at]), str(ds["direction"].values[at])
         part = found.isel(transition=found["run"].values == run)
         count = counted(part.sizes["transition"], "transition")
-        yield f"run {run} (seed {seed}, {direction}): {count} of strength {limit:g} or more"
+        yield f"run {run} (seed {seed}, {direction}): {count} above {limit:g}, alone or combined"
         if part.sizes["transition"]:
             headings = ("λ", "strength", "combined", "quantity", "change", "runs", "up − down")
             for line in table(headings, _rows(part), align="<>><<>>"):
