@@ -22,6 +22,7 @@ from hesstore.analysis.clusters import clusters
 from hesstore.analysis.correlations import rank_correlations
 from hesstore.analysis.hysteresis import hysteresis
 from hesstore.analysis.localisation import layer_mass, participation_ratio
+from hesstore.analysis.lost_classes import lost_classes
 from hesstore.analysis.saddles import objective_index
 from hesstore.analysis.selection import complete
 from hesstore.analysis.sensitivity import sensitivity
@@ -38,6 +39,7 @@ __all__ = [
     "complete",
     "hysteresis",
     "layer_mass",
+    "lost_classes",
     "objective_index",
     "overlap",
     "overlap_map",

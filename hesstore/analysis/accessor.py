@@ -14,6 +14,7 @@ from hesstore.analysis.clusters import clusters
 from hesstore.analysis.correlations import rank_correlations
 from hesstore.analysis.hysteresis import hysteresis
 from hesstore.analysis.localisation import layer_mass, participation_ratio
+from hesstore.analysis.lost_classes import lost_classes
 from hesstore.analysis.saddles import objective_index
 from hesstore.analysis.selection import complete
 from hesstore.analysis.sensitivity import sensitivity
@@ -69,6 +70,7 @@ class Hess:
     spectral_measures = _method(spectral_measures)
     sharpness = _method(sharpness)
     transitions = _method(transitions)
+    lost_classes = _method(lost_classes)
     hysteresis = _method(hysteresis)
     sensitivity = _method(sensitivity)
     rank_correlations = _method(rank_correlations)

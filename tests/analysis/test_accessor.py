@@ -23,6 +23,7 @@ def whole() -> xr.Dataset:
     ds["accuracy"] = more.class_accuracy.mean("label")
     ds["trace"] = ds.eigenvalues.sum("mode")
     ds["weights_norm"] = ds.trace**2
+    ds["loss"] = -ds.accuracy
     for name in ("lowest_eigenvalues", "lowest_residual_norm"):
         ds[name] = ds.eigenvalues.rename(mode="lowest")
     ds["lowest_bound"] = ds.trace

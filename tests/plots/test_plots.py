@@ -16,6 +16,7 @@ from matplotlib.collections import LineCollection, PathCollection, QuadMesh
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from hesstore import analysis, plots
@@ -197,10 +198,33 @@ def test_accuracy_draws_both_directions(ds: xr.Dataset) -> None:
     assert legend_texts(lower) == ["λ up", "λ down"]
     assert "run 0 (seed 0, up)" in upper.get_title("left")
     assert "run 1 (seed 0, down)" in middle.get_title("left")
-    onsets = analysis.transitions(ds)["onset"]
+    losses = analysis.lost_classes(ds)
+    left, right = lower.get_xlim()
     for index, label in enumerate(LABELS):
         for run, direction in enumerate(("up", "down")):
-            assert drawn(lower, f"_{direction} {label}")[0].tolist() == [float(onsets.sel(run=run, label=index))]
+            loss = losses.sel(run=run, label=index)
+            assert drawn(lower, f"_{direction} {label}")[0].tolist() == [float(loss["lost_l2"])]
+            ends = np.where(np.isnan([loss["low"], loss["high"]]), [left, right], [loss["low"], loss["high"]])
+            assert drawn(lower, f"_interval {direction} {label}")[0].tolist() == ends.tolist()
+
+
+def test_transitions_are_shaded() -> None:
+    """In all axes along λ of the run, and only its own."""
+    ds = store(41)
+    l2 = ds["l2"].values
+    noise = 0.001 * np.random.default_rng(0).standard_normal((2, 41, 2))
+    loss = np.stack([l2 > 0.0405, l2 > 0.0225]).astype(float)[..., None] + noise
+    ds = ds.assign(loss=(("run", "l2", "split"), loss))
+    found = analysis.transitions(ds, "loss")
+    assert found["run"].values.tolist() == [0, 1]
+    for kind, axes_of_run in (("accuracy", {0: [0], 1: [1]}), ("spectrum", {0: [0]}), ("gradient", {0: [0, 1, 2]})):
+        axes = plots.KINDS[kind](ds).get_axes()
+        for run, panels in axes_of_run.items():
+            for panel in panels:
+                (band,) = [patch for patch in axes[panel].patches if patch.get_label() == "_transition"]
+                assert isinstance(band, Rectangle)
+                ends = band.get_x(), band.get_x() + band.get_width()
+                assert ends == pytest.approx([found["l2_from"].item(run), found["l2_to"].item(run)])
 
 
 def test_classes_can_be_distinguished(ds: xr.Dataset) -> None:
@@ -241,10 +265,10 @@ def test_classes_that_stay_are_not_marked_lost(ds: xr.Dataset) -> None:
     """Whether a class is lost after the last complete grid point is unknown."""
     short = with_holes(ds, {0: [*range(3, 16)], 1: [*range(3, 16)]}, Status.PENDING)
     *_, lower = plots.accuracy(short).get_axes()
-    onset = analysis.transitions(short)["onset"].sel(run=0).values
-    assert (onset == ds["l2"].values[2]).sum() > 5
+    stays = analysis.lost_classes(short)["censored"].sel(run=0).values == "never lost"
+    assert stays.sum() > 5
     for index, label in enumerate(LABELS):
-        assert np.isnan(drawn(lower, f"_up {label}")[0][0]) == (onset[index] == ds["l2"].values[2])
+        assert np.isnan(drawn(lower, f"_up {label}")[0][0]) == stays[index]
 
 
 def test_markers_are_thinned_on_dense_grids() -> None:
@@ -328,7 +352,7 @@ def test_losses_are_written_above(ds: xr.Dataset) -> None:
     )  # all classes are lost within a twentieth of the axis
     for one in (ds, crowded):
         (axes,) = plots.spectrum(one).get_axes()
-        onset = analysis.transitions(one)["onset"].sel(run=0).values
+        onset = analysis.lost_classes(one)["lost_l2"].sel(run=0).values
         left, right = axes.get_xlim()
         names = {text.get_text(): text.get_position()[0] for text in axes.texts}
         assert list(names) == [LABELS[index] for index in np.argsort(onset, kind="stable")]
@@ -407,7 +431,7 @@ def test_classes_without_rows_are_grey(ds: xr.Dataset) -> None:
 
 
 def test_the_default_grid_point_is_the_last_before_a_class_is_lost(ds: xr.Dataset) -> None:
-    first_loss = float(analysis.transitions(ds)["onset"].sel(run=0).min())
+    first_loss = float(analysis.lost_classes(ds)["lost_from"].sel(run=0).min())
     assert f"λ = {first_loss:g}," in text_of(plots.classes(ds))
 
 
