@@ -139,7 +139,9 @@ _ESTIMATES = tuple(
 )
 _LOSS_CURVATURE = (
     _real("loss_scalar_curvature", (), "scalar curvature of the graph of the mean training loss", setting="probes"),
-    _real("loss_scalar_curvature_error", (), "half-width of the 95 % interval of that scalar curvature", setting="probes"),
+    _real(
+        "loss_scalar_curvature_error", (), "half-width of the 95 % interval of that scalar curvature", setting="probes"
+    ),
 )
 _GEOMETRY = (
     _real("class_slope", ("mode", *_SL), "slope of the class's mean loss along the eigenvector", "nat", by_l2=True),

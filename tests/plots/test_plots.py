@@ -442,8 +442,20 @@ def test_response_draws_both_signs(ds: xr.Dataset) -> None:
     assert np.array_equal(mesh(plus), expected[1])
     assert minus.collections[0].get_clim() == plus.collections[0].get_clim()
     silent = ds.assign(class_response=ds["class_response"] * np.nan)
-    with pytest.raises(AnalysisError, match=r"λ = 0\.\d+ of run 0 has no responses: sweep with --response above 0"):
+    with pytest.raises(AnalysisError, match=r"λ = 0\.\d+ of run 0 has no responses: along no mode does a step up to"):
         plots.response(silent)
+
+
+def test_modes_without_a_step_are_marked(ds: xr.Dataset) -> None:
+    """A cross for each mode that the solver found but that has no step, in the map of its sign."""
+    changes = ds["class_response"].copy()
+    changes.loc[{"mode": [2, 5], "sign": -1}] = np.nan
+    changes.loc[{"mode": [5, 7], "sign": 1}] = np.nan
+    eigenvalues = ds["eigenvalues"].where(ds["mode"] != 7)
+    partial = ds.assign(class_response=changes, eigenvalues=eigenvalues)
+    minus, plus, _ = plots.response(partial, l2=0.018).get_axes()
+    assert [line.get_xdata().tolist() for line in minus.get_lines()] == [[2.5, 5.5]]
+    assert [line.get_xdata().tolist() for line in plus.get_lines()] == [[5.5]]
 
 
 def test_overlap_draws_the_map(ds: xr.Dataset) -> None:
