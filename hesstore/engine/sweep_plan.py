@@ -312,7 +312,7 @@ def geometry_products(config: SweepConfig) -> float:
     ``python -m tests.benchmarks geometry`` measures the factors.
     """
     directions = 0.55 * config.k
-    responses = 0.3 * config.k if config.response else 0.0
+    responses = 0.4 * config.k if config.response else 0.0
     has_exact_trace = config.model == "mlp" and len(config.hidden) <= MAX_HIDDEN_LAYERS
     trace = probes_used(config, exact_trace=has_exact_trace) + 1.5 + 2 * has_exact_trace if config.probes else 0.0
     density = config.density_probes * config.density_steps if config.density else 0

@@ -45,7 +45,7 @@ Values = dict[str, "NDArray[np.float64] | float"]
 """Values of the store's variables at one grid point, by name."""
 
 
-SAMPLE_ROWS = 256
+SAMPLE_ROWS = 128
 """The number of rows on which the search for a step evaluates the network."""
 
 LINE_BYTES = 2**29

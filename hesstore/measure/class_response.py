@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_ESTIMATE_TOLERANCE = RISE_TOLERANCE / 2
+_ESTIMATE_TOLERANCE = RISE_TOLERANCE / 4
 _MAX_ROUNDS = 40
 _UNREACHED = 0.5
 """A rise that is estimated below this share of the wanted one at the longest step is not measured there."""

@@ -27,7 +27,7 @@ AXIS = "l2"
 SPLITS = ("train", "test")
 SIGNS = (-1, 1)
 """The two directions along an eigenvector."""
-RISE_TOLERANCE = 0.02
+RISE_TOLERANCE = 0.05
 """The relative difference that is allowed between ``measured_rise`` and the setting ``response``."""
 LONGEST_STEP = 0.5
 """The longest step of a class response, relative to the norm of the weights."""
