@@ -45,6 +45,7 @@ def files(path: Path) -> dict[str, object]:
     return untimed({str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file()})
 
 
+@pytest.mark.slow
 def test_a_planned_sweep_ends_with_the_same_bytes(
     planned: tuple[Path, SweepPlan], toy_config: MakeConfig, tmp_path: Path
 ) -> None:
