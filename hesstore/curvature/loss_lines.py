@@ -37,7 +37,6 @@ class LossLines:
     """
 
     derivatives: Derivatives
-    _label_slopes: list[float]
 
     @torch.no_grad()
     def __init__(self, losses: ClassLosses, theta: Tensor, directions: Tensor) -> None:
@@ -61,23 +60,21 @@ class LossLines:
             first = last
         self.derivatives = Derivatives(*(sums / losses.counts).unbind(1))  # 0/0 is NaN
         labels = torch.cat([labels for _, labels in self._chunks])
-        self._label_slopes = _mean(self._slopes.gather(1, labels.expand(len(directions), 1, rows))[:, 0]).tolist()
-        self._normaliser = float(_mean(self._logits.logsumexp(0)))
-        self._loss = self._normaliser - float(_mean(self._logits.gather(0, labels[None])[0]))
+        self._label_slopes = _mean(self._slopes.gather(1, labels.expand(len(directions), 1, rows))[:, 0])
+        self._normaliser = _mean(self._logits.logsumexp(0))
+        self._loss = self._normaliser - _mean(self._logits.gather(0, labels[None])[0])
 
     @torch.no_grad()
-    def rise(self, index: int, t: float) -> float:
-        """E(θ + t v) − E(θ), for the direction v with this index."""
+    def rise(self, index: int, t: float) -> Tensor:
+        """E(θ + t v) − E(θ) for the direction v with this index, float64."""
         sums = [row_losses(lines[index].value(t), y).sum(dtype=torch.float64) for lines, y in self._chunks]
-        total = float(torch.stack(sums).sum())
-        return total / self._rows - self._loss
+        return torch.stack(sums).sum() / self._rows - self._loss
 
     @torch.no_grad()
-    def linearised_rise(self, index: int, t: float) -> float:
+    def linearised_rise(self, index: int, t: float) -> Tensor:
         """The same for a network whose logits are z + t z′, with z′ their derivative along v at θ."""
         logits = torch.add(self._logits, self._slopes[index], alpha=t)
-        normaliser = float(_mean(logits.logsumexp(0)))
-        return normaliser - self._normaliser - t * self._label_slopes[index]
+        return _mean(logits.logsumexp(0)) - self._normaliser - t * self._label_slopes[index]
 
 
 def _mean(values: Tensor) -> Tensor:

@@ -302,12 +302,12 @@ class Rises:
 
     def measured(self, index: int, t: float) -> float:
         """The rise over all rows, in nat."""
-        return self.rows.rise(index, t)
+        return float(self.rows.rise(index, t))
 
     def estimated(self, index: int, t: float) -> float:
         """The estimate of it."""
         missing = self.sample.rise(index, t) - self.sample.linearised_rise(index, t)
-        return self.rows.linearised_rise(index, t) + missing
+        return float(self.rows.linearised_rise(index, t) + missing)
 
 
 def _numpy(tensor: Tensor) -> NDArray[np.float64]:

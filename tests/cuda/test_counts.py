@@ -35,8 +35,8 @@ COUNTS = {
     "an epoch": (162, 1),
     "the metrics": (43, 2),
     "the gradient": (25, 0),
-    "the class geometry": (1426, 78),
-    "an analysis with 16 products": (2484, 99),
+    "the class geometry": (2343, 113),
+    "an analysis with 16 products": (3403, 134),
 }
 """(kernels, waits) of each part. Those of a grid point are its epochs, its metrics and its analysis."""
 

@@ -146,8 +146,10 @@ def test_losses_along_lines(chunk_rows: int, device: torch.device) -> None:
     for index, u in enumerate(v):
         for t in (-4.0, 0.5, 20.0):
             moved, linear = model.logits(theta + t * u, x), start + t * slopes[index]
-            assert lines.rise(index, t) == pytest.approx(loss(moved) - loss(start), rel=1e-5, abs=1e-6)
-            assert lines.linearised_rise(index, t) == pytest.approx(loss(linear) - loss(start), rel=1e-4, abs=1e-5)
+            assert float(lines.rise(index, t)) == pytest.approx(loss(moved) - loss(start), rel=1e-5, abs=1e-6)
+            assert float(lines.linearised_rise(index, t)) == pytest.approx(
+                loss(linear) - loss(start), rel=1e-4, abs=1e-5
+            )
 
 
 def test_the_memory_of_lines() -> None:

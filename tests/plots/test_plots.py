@@ -454,8 +454,8 @@ def test_modes_without_a_step_are_marked(ds: xr.Dataset) -> None:
     eigenvalues = ds["eigenvalues"].where(ds["mode"] != 7)
     partial = ds.assign(class_response=changes, eigenvalues=eigenvalues)
     minus, plus, _ = plots.response(partial, l2=0.018).get_axes()
-    assert [line.get_xdata().tolist() for line in minus.get_lines()] == [[2.5, 5.5]]
-    assert [line.get_xdata().tolist() for line in plus.get_lines()] == [[5.5]]
+    assert [np.asarray(line.get_xdata()).tolist() for line in minus.get_lines()] == [[2.5, 5.5]]
+    assert [np.asarray(line.get_xdata()).tolist() for line in plus.get_lines()] == [[5.5]]
 
 
 def test_overlap_draws_the_map(ds: xr.Dataset) -> None:
