@@ -135,8 +135,11 @@ def eigenpairs(
     # In float64, because the float32 norm of 10⁵ entries is wrong by 2e-5.
     norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True, dtype=torch.float64)
     peaks = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
-    scales = (torch.where(peaks < 0, -1.0, 1.0) / norms).to(vectors.dtype)
-    vectors, products = vectors * scales, products * scales
+    scales = torch.where(peaks < 0, -1.0, 1.0) / norms
+    vectors, products = (
+        torch.stack([(row.double() * scale).to(row.dtype) for row, scale in zip(rows, scales, strict=True)])
+        for rows in (vectors, products)
+    )
     quotients = (vectors * products).sum(1, dtype=torch.float64)
     residuals = products.addcmul(vectors, quotients.to(vectors.dtype)[:, None], value=-1)
     residual_norms = torch.linalg.vector_norm(residuals, dim=1, dtype=torch.float64).cpu()

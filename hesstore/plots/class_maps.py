@@ -148,6 +148,8 @@ def _require_some(values: NDArray[np.float64], l2: float, run: int, what: str) -
 def _mark_unreached(axes: Axes, values: NDArray[np.float64], eigenvalues: NDArray[np.float64]) -> None:
     """Mark the modes of a map (label, mode) that were found but have no step."""
     unreached = np.flatnonzero(np.isnan(values).all(0) & np.isfinite(eigenvalues))
+    if not unreached.size:  # an empty line has no extent, and the layout fails
+        return
     axes.plot(
         unreached + 0.5,
         np.full(len(unreached), -0.02),

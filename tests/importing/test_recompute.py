@@ -54,7 +54,10 @@ def test_all_results_are_recomputed_from_the_weights(store: Path, files: Path, t
     assert (again["epochs"] == 0).all()
     found = {each.quantity: each for each in summary.differences}
     assert len(found) == 7
-    assert all(each.count == 4 and each.largest <= 1e-12 for each in found.values())
+    assert all(each.count == 4 for each in found.values())
+    spans = found.pop("span of the eigenvectors")
+    assert spans.largest <= 2e-7  # float32 vectors are unit to rounding, which may make the overlap less than one
+    assert all(each.largest <= 1e-12 for each in found.values())
     report = verify(tmp_path / "t.zarr")
     assert report.ok, report.problems
     assert json.loads(again.attrs["identity"])["data_digest"] == json.loads(there.attrs["identity"])["data_digest"]
