@@ -490,6 +490,8 @@ def values_of(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.g
         ("class_identity_error", lambda v: v + 1e-4, "class_identity_error: is "),
         ("class_identity_error", lambda v: v * np.nan, "class_identity_error: is missing"),
         ("class_response", lambda v: v + 2, "class_response: is not a difference of accuracies"),
+        ("measured_rise", lambda v: 2 * v, "measured_rise: is not within 5% of 0.1 nat"),
+        ("response_step", lambda v: v * np.nan, "measured_rise: is set where response_step is missing"),
         ("class_gradient_cosine", lambda v: v * 2, "class_gradient_cosine: is not between"),
         ("weights_share", lambda v: v + 1, "weights_share: is not between 0 and 1"),
         ("gradient_norm", lambda v: -v, "gradient_norm: is negative"),
