@@ -306,7 +306,7 @@ class LanczosSearch:
 
     def _decide(self) -> None:
         """End the search, try an image, lock pairs and start another chain, or let the chain grow."""
-        chain, criteria, is_over = self._chain, self._criteria, False
+        chain, criteria = self._chain, self._criteria
         if self._gives_bound:
             self._bound = min(self._bound_of_chain(), self._free_bound)
             if self._has_close_bound():
@@ -321,7 +321,7 @@ class LanczosSearch:
                 return
         if self._copies and self._find_image(self._copies):
             return
-        if chain.is_invariant or self._has_converged(is_over=is_over):
+        if chain.is_invariant or self._has_converged():
             if not len(self._locked) and self._is_random and not chain.is_invariant:
                 self._first_chain = chain
             theta, s, estimates = chain.ritz
@@ -338,11 +338,8 @@ class LanczosSearch:
         has_all = len(self._locked) >= self.goal.k
         return has_all and self._criteria.is_close(self._bound, self._criteria.weakest(self._locked))
 
-    def _has_converged(self, *, is_over: bool) -> bool:
-        """Whether all Ritz pairs of the chain that belong to the k outermost have converged, and there are such.
-
-        Once k pairs are known, only those that lie beyond the slack matter as long as the chain may still grow.
-        """
+    def _has_converged(self) -> bool:
+        """Whether all Ritz pairs of the chain that belong to the k outermost have converged, and there are such."""
         theta, _, estimates = self._chain.ritz
         criteria = self._criteria
         known, k = torch.cat([self._locked, self._copy_values]), self.goal.k
@@ -350,8 +347,7 @@ class LanczosSearch:
             return False
         needed = criteria.distance(theta) >= criteria.weakest(torch.cat([known, theta]))
         if len(known) >= k:
-            is_further = criteria.further_out if is_over else criteria.beyond_slack
-            needed &= is_further(theta, criteria.weakest(known))
+            needed &= criteria.further_out(theta, criteria.weakest(known))
         converged = criteria.have_converged(theta, estimates)
         return bool(needed.any()) and bool(converged[needed].all())
 
@@ -505,13 +501,10 @@ class LanczosSearch:
 
     def result(self) -> EigenPairs:
         """The k outermost pairs, converged or not, after the search has ended."""
-        theta, s, estimates = self._chain.ritz
+        theta, s, _ = self._chain.ritz
         criteria = self._criteria
         if len(self._locked) >= self.goal.k:  # other pairs of the chain would only blur locked copies of their value
-            weakest = criteria.weakest(self._locked)
-            chosen = criteria.further_out(theta, weakest)
-            chosen &= criteria.have_converged(theta, estimates) | criteria.beyond_slack(theta, weakest)
-            chosen = chosen.nonzero()[:, 0]
+            chosen = criteria.further_out(theta, criteria.weakest(self._locked)).nonzero()[:, 0]
         else:
             chosen = criteria.order(theta)[: self.goal.k]
         rows, values = self._rows, self._locked
