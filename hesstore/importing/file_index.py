@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from hesstore.config import SweepConfig
 from hesstore.config.l2_grid import L2_DECIMALS
 from hesstore.errors import ConfigError
-from hesstore.importing import readers
+from hesstore.importing.accuracy_tables import read_accuracies
 from hesstore.importing.sources import Sources, duplicate_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from hesstore.importing.readers import AccuracyRow, AccuracyTable
+    from hesstore.importing.accuracy_tables import AccuracyRow, AccuracyTable
 
 Key = tuple[int, float]
 """The run ID and λ of a grid point, while its run and the grid are not known yet."""
@@ -55,7 +55,10 @@ class FileIndex:
     @cached_property
     def tables(self) -> dict[int, AccuracyTable]:
         """The tables of losses and accuracies, by run ID."""
-        return {run: readers.read_accuracies(path) for run, path in sorted(self.sources.tables.items())}
+        certain = self.manifest_config is not None  # hesstore wrote these files
+        return {
+            run: read_accuracies(path, percent_is_certain=certain) for run, path in sorted(self.sources.tables.items())
+        }
 
     @cached_property
     def rows(self) -> dict[Key, AccuracyRow]:

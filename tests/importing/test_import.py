@@ -152,7 +152,7 @@ def test_one_kind_alone(original: Original, folder: Path, tmp_path: Path, kept: 
         ("Hessian-eigenvalues-0-0.00040.csv", "1\n2\n", "expected 3 lines, one per eigenpair, found 2"),
         ("Hessian-eigenvalues-0-0.00040.csv", "1\n2\n3\n4\n", "expected 3 lines, one per eigenpair, found 4"),
         ("Hessian-eigenvectors-0-0.00040.csv", "1,2\n", "line 1: expected 14 values, found 2"),
-        ("Hessian-eigenvectors-0-0.00040.csv", (",".join("1" * P) + "\n") * 4, "line 4: expected only 3 lines"),
+        ("Hessian-eigenvectors-0-0.00040.csv", ("1" + ",0" * (P - 1) + "\n") * 4, "line 4: expected only 3 lines"),
         (
             "gradients-0-0.00040.csv",
             "dL/dfc3.weight: 1\n",
