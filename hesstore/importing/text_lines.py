@@ -103,9 +103,9 @@ def count_decimals(path: Path) -> int | None:
 def _open(path: Path) -> BinaryIO:
     with path.open("rb") as file:
         start = file.read(4)
-    if start.startswith(_GZIP) or path.suffix == ".gz":
+    if start.startswith(_GZIP):
         return cast("BinaryIO", gzip.open(path, "rb"))
-    if start == _ZSTANDARD or path.suffix == ".zst":
+    if start == _ZSTANDARD:
         try:
             import zstandard  # noqa: PLC0415 - an optional dependency
         except ImportError:
