@@ -243,3 +243,43 @@ def test_round_trip_of_a_table_with_few_columns(tmp_path: Path) -> None:
     with pytest.raises(HesstoreError, match="there is nothing to export"):
         hesstore.export(tmp_path / "s.zarr", tmp_path / "pth", format="pth")
     assert not (tmp_path / "pth").exists()
+
+
+def test_rounded_l2_in_names(tmp_path: Path) -> None:
+    """λ itself comes first; then the only λ that rounds to the name; several are an error that names them."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    table = folder / "Model-0_split_accuracy.csv"
+    table.write_text("L2_strength,Test_Accuracy\n0,97\n0.002,96\n0.004,95\n0.012,90\n")
+    (folder / "Hessian-eigenvalues-0-0.0.csv").write_text("7\n")
+    (folder / "Hessian-eigenvalues-0-0.01.csv").write_text("5\n")
+    import_files(folder, tmp_path / "s.zarr")
+    ds = hesstore.open(tmp_path / "s.zarr").load()
+    assert ds["l2"].values.tolist() == [0, 0.002, 0.004, 0.012]
+    assert ds["eigenvalues"].sel(l2=[0, 0.012]).values.ravel().tolist() == [7, 5]
+    assert ds["eigenvalues"].sel(l2=[0.002, 0.004]).isnull().all()
+    table.write_text("L2_strength,Test_Accuracy\n0.002,96\n0.004,95\n0.012,90\n")
+    with pytest.raises(ImportFilesError, match=r"to 0\.0, which could be any of 0\.002, 0\.004, 0\.012: rename"):
+        import_files(folder, tmp_path / "t.zarr")
+
+
+def test_a_table_in_the_published_form(tmp_path: Path) -> None:
+    (tmp_path / "lr=0.0015_1.csv").write_text(
+        ",L2_strength,Train_Loss,Train_Reg_Loss,Test_Loss,Test_Accuracy,r0\n"
+        "0,0.0,0.25,0.25,0.5,97.7,89.5\n1,0.0002,2.3,2.31,2.3,10.28,\n"
+    )
+    summary = import_files(tmp_path / "lr=0.0015_1.csv", tmp_path / "s.zarr")
+    assert (summary.files, summary.points) == (1, 2)
+    ds = hesstore.open(tmp_path / "s.zarr").load().sel(run=1)
+    assert ds["weights_norm"].values[0] == 89.5
+    assert np.isnan(ds["weights_norm"].values[1])
+    assert ds["accuracy"].sel(split="test").values.tolist() == [0.977, 0.1028]
+    assert verify(tmp_path / "s.zarr").ok
+
+
+def test_five_minima_at_one_l2(tmp_path: Path) -> None:
+    for run in range(5):
+        torch.save({"fc1.weight": torch.full((2, 2), float(run))}, tmp_path / f"model_weights-{run}-0.00000.pth")
+    assert import_files(tmp_path, tmp_path / "s.zarr").points == 5
+    ds = hesstore.open(tmp_path / "s.zarr").load()
+    assert ds["weights"].isel(l2=0, param=0).values.tolist() == [0, 1, 2, 3, 4]
