@@ -18,7 +18,7 @@ from hesstore.config import SweepConfig
 from hesstore.errors import ImportFilesError
 from hesstore.importing import readers
 from hesstore.importing.sources import KINDS
-from hesstore.importing.state_dicts import read_weights, shapes_from_sizes, shapes_of
+from hesstore.importing.state_dicts import read_state_dict, shapes_from_sizes, shapes_of
 from hesstore.importing.text_lines import count_decimals, read_lines
 from hesstore.store.import_origin import ORIGIN, Origin
 from hesstore.store.parameter_coordinates import parameter_coordinates
@@ -57,11 +57,15 @@ class ImportPlan:
         The settings that the user gave.
     recompute : bool
         Whether the results of grid points with weights are computed again from the weights.
+    network : tuple of str
+        The names of the parameters if the network is known: they decide which prefixes of the names in the weight
+        files belong to the network.
     """
 
     index: FileIndex
     settings: Mapping[str, Any]
     recompute: bool
+    network: tuple[str, ...] = ()
 
     # -- the grid points --------------------------------------------------------------------------------------
 
@@ -133,7 +137,7 @@ class ImportPlan:
             row, path = self.index.rows.get((run, l2)), self.index.paths["weights"].get((run, l2))
             if l2 and row is not None and path is not None:
                 squares = sum(
-                    float(np.sum(np.square(array, dtype=np.float64))) for array in read_weights(path).values()
+                    float(np.sum(np.square(array, dtype=np.float64))) for array in read_state_dict(path).arrays.values()
                 )
                 scale = (row.train_reg_loss - row.train_loss) / (l2 * squares) if squares else math.nan
                 if math.isfinite(scale):
@@ -175,7 +179,7 @@ class ImportPlan:
         if header is not None and "parameters" in header.get("identity", {}):
             return {name: tuple(shape) for name, shape in header["identity"]["parameters"]}
         if files := self.index.paths["weights"]:
-            return shapes_of(read_weights(_first(files)))
+            return shapes_of(read_state_dict(_first(files), self.network).arrays)
         if files := self.index.paths["gradients"]:
             gradients = readers.read_gradients(_first(files))
             return shapes_from_sizes({name: len(values) for name, values in gradients.items()})

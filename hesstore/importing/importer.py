@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from zarr.storage import LocalStore
@@ -120,6 +120,8 @@ def import_files(
     place = _check_place(store, plan)
     with ExitStack() as device_settings:
         recomputer = _prepare_recomputer(plan, device_settings) if recompute else None
+        if recomputer:
+            plan = replace(plan, network=recomputer.experiment.model.layout.names)
         spec = recomputer.spec(plan) if recomputer else plan.spec(_known_identity(plan), {})
         if place.is_new():
             place.check_space(int(LEAST_SHARE * spec.large_bytes) * len(plan.points))

@@ -277,6 +277,12 @@ def test_a_table_in_the_published_form(tmp_path: Path) -> None:
     assert verify(tmp_path / "s.zarr").ok
 
 
+def test_a_last_tensor_without_axes(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(3), "scale": torch.tensor(2.0)}, tmp_path / "model_weights-0-0.1.pth")
+    import_files(tmp_path, tmp_path / "s.zarr")
+    assert hesstore.open(tmp_path / "s.zarr")["weights"].values.ravel().tolist() == [1, 1, 1, 2]
+
+
 def test_five_minima_at_one_l2(tmp_path: Path) -> None:
     for run in range(5):
         torch.save({"fc1.weight": torch.full((2, 2), float(run))}, tmp_path / f"model_weights-{run}-0.00000.pth")
