@@ -17,6 +17,7 @@ import numpy as np
 from hesstore.config import SweepConfig
 from hesstore.errors import ImportFilesError
 from hesstore.importing import readers
+from hesstore.importing.account import Account, account_of
 from hesstore.importing.sources import KINDS
 from hesstore.importing.state_dicts import read_state_dict, shapes_from_sizes, shapes_of
 from hesstore.importing.text_lines import count_decimals, read_lines
@@ -203,6 +204,11 @@ class ImportPlan:
 
     # -- the store --------------------------------------------------------------------------------------------
 
+    @cached_property
+    def account(self) -> Account:
+        """What is read, and how it is converted."""
+        return account_of(self)
+
     def origin(self) -> Origin:
         """The record of the files in the store."""
         missing: dict[str, dict[str, list[float]]] = {}
@@ -212,7 +218,14 @@ class ImportPlan:
                 if not has_file and not self.is_recomputed(point):
                     missing.setdefault(kind, {}).setdefault(str(point.run.id), []).append(point.l2)
         sources = self.index.sources
-        return Origin(files=sources.style, source=sources.digest(), recompute=self.recompute, missing=missing)
+        return Origin(
+            files=sources.style,
+            source=sources.digest(),
+            recompute=self.recompute,
+            missing=missing,
+            read=self.account.files,
+            conversions=self.account.conversions,
+        )
 
     def spec(self, identity: Mapping[str, Any], environment: Mapping[str, Any]) -> StoreSpec:
         """The specification of the store; ``identity`` is added to the identity of the config."""

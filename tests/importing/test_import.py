@@ -207,6 +207,13 @@ def test_the_command(original: Original, folder: Path, tmp_path: Path, run_hesst
     assert done.stderr.splitlines()[-1].startswith(
         "13 files imported into s.zarr, 3 grid points; missing values are NaN: --recompute"
     )
+    lines = done.stderr.splitlines()
+    assert "Model-0.csv                         accuracy      0    in its rows" in lines
+    assert "gradients-0-0.00040.csv             gradients     0    0.0004" in lines
+    assert "converted: eigenvalues: sorted by descending |μ|" in lines
+    assert any("eigenvectors: the files round to 9 decimals" in line for line in lines)
+    provenance = run_hesstore("info", "s.zarr", "--provenance").stdout
+    assert "eigenvalues: sorted by descending |μ|; eigenvectors: in the order of their eigenvalues" in provenance
     shown = run_hesstore("info", "s.zarr").stdout
     assert "imported from classic files" in shown
     assert "–" in shown
@@ -223,6 +230,38 @@ def test_the_command(original: Original, folder: Path, tmp_path: Path, run_hesst
         assert len(refused.stderr.splitlines()) == 1, refused.stderr
     assert not (tmp_path / "t.zarr").exists()
     assert run_hesstore("plot", "spectrum", "s.zarr", "-o", "x.png").returncode == 0
+
+
+def test_a_dry_run_reads_everything_and_writes_nothing(
+    original: Original, folder: Path, tmp_path: Path, run_hesstore: RunHesstore
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    done = run_hesstore("import", folder, "s.zarr", "--dry-run")
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1] == (
+        "13 files can be imported, 3 grid points; nothing was written: leave out --dry-run to create s.zarr"
+    )
+    assert [line.split()[-1] for line in done.stdout.splitlines() if " eigenvectors " in line] == [
+        "0",
+        "0.0002",
+        "0.0004",
+    ]
+    assert sorted(tmp_path.rglob("*")) == before
+    account = import_files(folder, tmp_path / "s.zarr").account
+    origin = json.loads(hesstore.open(tmp_path / "s.zarr").attrs["origin"])
+    assert [tuple(file) for file in origin["read"]] == list(account.files)
+    assert tuple(origin["conversions"]) == account.conversions
+    assert ("gradients-0-0.00020.csv", "gradients", 0, 0.0002) in account.files
+    (folder / "gradients-0-0.00040.csv").write_text("dL/dfc1.weight: 1 2\n")
+    refused = run_hesstore("import", folder, "t.zarr", "--dry-run")
+    assert refused.returncode == 2
+    assert "gradients-0-0.00040.csv: line 1: value 1: '1 2' is not a number" in refused.stderr
+
+
+def test_names_cannot_control_a_terminal(tmp_path: Path, run_hesstore: RunHesstore) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "\x1b[2J_l2_0.1.pth")
+    done = run_hesstore("import", tmp_path, "s.zarr", "--l2-from-name", "--dry-run")
+    assert done.stdout.splitlines()[1].split() == ["'\\x1b[2J_l2_0.1.pth'", "weights", "0", "0.1"]
 
 
 def test_two_spellings_of_one_l2(original: Original, folder: Path, tmp_path: Path) -> None:
