@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import UninitializedParameter
 
 from hesstore.errors import ModelError, first_line
-from hesstore.problem.custom_code import call_factory
+from hesstore.problem.custom_code import call_factory, exit_error
 from hesstore.store.parameter_coordinates import parameter_coordinates
 
 if TYPE_CHECKING:
@@ -119,7 +119,10 @@ class FlatModel:
     def call(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         """Return the logits (N, C) at parameters that are given by name."""
         with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward mode
-            out: Tensor = torch.func.functional_call(self.module, parameters, (x,))
+            try:
+                out: Tensor = torch.func.functional_call(self.module, parameters, (x,))
+            except SystemExit as cause:
+                raise exit_error(type(self.module).__name__, ModelError, cause) from cause
         return out
 
     def loss_sum(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:

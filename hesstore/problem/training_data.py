@@ -21,7 +21,7 @@ from torch import Tensor
 from hesstore.config.suggestions import did_you_mean
 from hesstore.errors import DataError, DataWarning, first_line
 from hesstore.problem.array_conversion import count_classes, to_inputs, to_labels
-from hesstore.problem.custom_code import call_factory
+from hesstore.problem.custom_code import call_factory, running_user_code
 from hesstore.problem.idx_files import find_folder, read_splits
 
 if TYPE_CHECKING:
@@ -261,10 +261,11 @@ def _from_factory(name: str) -> ClassificationData:
             DataWarning,
             stacklevel=2,
         )
-    train, test = (
-        Split(to_inputs(x, f"{name!r}: {split} inputs"), to_labels(y, f"{name!r}: {split} labels"))
-        for split, x, y in (("training", *parts[:2]), ("test", *parts[2:]))
-    )
+    with running_user_code(name, DataError):  # arrays may be objects of any class, and read a file only now
+        train, test = (
+            Split(to_inputs(x, f"{name!r}: {split} inputs"), to_labels(y, f"{name!r}: {split} labels"))
+            for split, x, y in (("training", *parts[:2]), ("test", *parts[2:]))
+        )
     classes = num_classes or count_classes(train.y, f"{name!r}: training labels")
     data = ClassificationData(train, test, classes)
     check_data(data, name)
