@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hesstore.config.l2_grid import L2_DECIMALS
@@ -23,10 +22,12 @@ from hesstore.importing.file_names import (
     parse_table_name,
     run_in_name,
 )
+from hesstore.store.places.location import expand_home
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
     from typing import Any
 
     from hesstore.importing.file_names import TableName
@@ -101,7 +102,7 @@ def find_sources(
     ImportFilesError
         If there is nothing to import, or if two files have the same kind, run and λ.
     """
-    paths = [Path(each).expanduser() for each in given]
+    paths = [expand_home(each) for each in given]
     for path in paths:
         if not path.exists():
             raise ImportFilesError(f"{path}: no such file or folder")

@@ -23,6 +23,7 @@ from hesstore.errors import DataError, DataWarning, first_line
 from hesstore.problem.array_conversion import count_classes, to_inputs, to_labels
 from hesstore.problem.custom_code import call_factory, running_user_code
 from hesstore.problem.idx_files import find_folder, read_splits
+from hesstore.store.places.location import expand_home
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -195,7 +196,7 @@ def _normalised(pixels: Tensor, source: _ImageSource) -> Tensor:
 
 
 def _from_idx_files(source: _ImageSource, data_dir: str) -> ClassificationData:
-    root = Path(data_dir).expanduser() if data_dir else _cache_folder()
+    root = expand_home(data_dir) if data_dir else _cache_folder()
     folders = (root / source.class_name / "raw", root / source.class_name, root)
     folder = find_folder(folders if data_dir else folders[:1])
     if folder is None:
@@ -217,7 +218,10 @@ def _from_idx_files(source: _ImageSource, data_dir: str) -> ClassificationData:
 def _cache_folder() -> Path:
     import platformdirs  # noqa: PLC0415 - only these data sets need it
 
-    return Path(platformdirs.user_cache_dir("hesstore"))
+    folder = Path(platformdirs.user_cache_dir("hesstore"))
+    if not folder.is_absolute():
+        raise DataError("the data set needs a folder for downloads, but there is no home folder: pass --data-dir DIR")
+    return folder
 
 
 def _download(source: _ImageSource, root: Path) -> Path:

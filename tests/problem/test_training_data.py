@@ -53,6 +53,12 @@ def test_torchvision_layout(idx_folder: Path, name: str, mean: float, std: float
     assert np.allclose(data.train.x.numpy(), (pixels / 255 - mean) / std, atol=1e-6)
 
 
+def test_a_user_without_a_home_needs_a_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda _: "~/.cache/hesstore")
+    with pytest.raises(DataError, match="there is no home folder: pass --data-dir DIR"):
+        training_data.load("mnist")
+
+
 def test_missing_files_name_two_remedies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match=r"connect to a network.*--data-dir DIR"):
