@@ -72,6 +72,13 @@ def _conversions(plan: ImportPlan) -> Iterator[str]:
         yield "eigenvectors: in the order of their eigenvalues, with the sign that makes the largest entry positive"
     if paths := plan.index.paths["weights"]:
         first = next(iter(paths.values()))
+        if not plan.network:
+            shown = ", ".join(f"{name} {shape}" for name, shape in list(plan.shapes.items())[:8])
+            more = ", …" if len(plan.shapes) > 8 else ""
+            yield (
+                f"weights: all tensors are parameters, {plan.size} values: {shown}{more}; "
+                "only --recompute compares them with a network, which may have buffers"
+            )
         for note in read_state_dict(first, plan.network).notes:
             yield f"weights: {first.name}: {note}"
     yield from _of_roundings(plan)

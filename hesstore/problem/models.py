@@ -215,7 +215,7 @@ def check_parameters(module: nn.Module, name: str) -> None:
     Raises
     ------
     ModelError
-        If the module has no parameters, or if one of them is not real-valued, not initialised, or frozen.
+        If the module has no parameters, or if one of them is not real-valued, not initialised, not dense, or frozen.
     """
     named = dict(module.named_parameters())
     for parameter, value in named.items():
@@ -223,6 +223,9 @@ def check_parameters(module: nn.Module, name: str) -> None:
             raise ModelError(f"model: {name!r} has a lazy parameter {parameter!r}: give its layer all sizes")
         if not value.is_floating_point():
             raise ModelError(f"model: {name!r} has a parameter {parameter!r} of {value.dtype}: θ is real-valued")
+        if value.layout != torch.strided or value.is_meta:
+            what = "has no values, on the meta device" if value.is_meta else f"has the layout {value.layout}"
+            raise ModelError(f"model: {name!r} has a parameter {parameter!r} that {what}: make it a dense tensor")
         if not value.requires_grad:
             raise ModelError(
                 f"model: {name!r} has a frozen parameter {parameter!r}, but θ contains all parameters: make it a "

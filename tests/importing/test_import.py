@@ -211,6 +211,10 @@ def test_the_command(original: Original, folder: Path, tmp_path: Path, run_hesst
     assert "Model-0.csv                         accuracy      0    in its rows" in lines
     assert "gradients-0-0.00040.csv             gradients     0    0.0004" in lines
     assert "converted: eigenvalues: sorted by descending |μ|" in lines
+    assert (
+        "converted: weights: all tensors are parameters, 14 values: fc1.weight (2, 3), fc1.bias (2,), "
+        "fc2.weight (2, 2), fc2.bias (2,); only --recompute compares them with a network, which may have buffers"
+    ) in lines
     assert any("eigenvectors: the files round to 9 decimals" in line for line in lines)
     provenance = run_hesstore("info", "s.zarr", "--provenance").stdout
     assert "eigenvalues: sorted by descending |μ|; eigenvectors: in the order of their eigenvalues" in provenance
