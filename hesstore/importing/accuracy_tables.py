@@ -76,11 +76,11 @@ def read_accuracies(path: Path, *, percent_is_certain: bool = False) -> Accuracy
     """
     lines = read_lines(path)
     number, first = next(lines)
-    names = _cells(first)
+    names = _cells(first, path, number)
     columns = _Columns.of(names, path, number)
     rows: dict[float, AccuracyRow] = {}
     for number, line in lines:
-        cells = _cells(line)
+        cells = _cells(line, path, number)
         if len(cells) != len(names):
             raise ImportFilesError(f"{path}: line {number}: expected {len(names)} values, found {len(cells)}")
         row = columns.read(cells, path, number)
@@ -99,14 +99,19 @@ def read_accuracies(path: Path, *, percent_is_certain: bool = False) -> Accuracy
 def is_accuracy_table(path: Path) -> bool:
     """Whether the first line of a text file is the header of such a table."""
     try:
-        _, first = next(read_lines(path))
+        number, first = next(read_lines(path))
+        return COLUMNS[0] in _cells(first, path, number)
     except (ImportFilesError, OSError):
         return False
-    return COLUMNS[0] in _cells(first)
 
 
-def _cells(line: bytes) -> list[str]:
-    (cells,) = csv.reader([line.decode()], skipinitialspace=True)
+def _cells(line: bytes, path: Path, number: int) -> list[str]:
+    try:
+        (cells,) = csv.reader([line.decode()], skipinitialspace=True, strict=True)
+    except csv.Error as error:
+        raise ImportFilesError(
+            f"{path}: line {number}: cannot be split at commas ({error}): check its quotes"
+        ) from None
     return [cell.strip() for cell in cells]
 
 

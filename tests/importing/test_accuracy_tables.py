@@ -30,6 +30,7 @@ def test_a_table(file: Callable[[str], Path]) -> None:
     assert is_accuracy_table(path)
     assert not is_accuracy_table(file("Test_Loss\n1\n"))
     assert not is_accuracy_table(file("\0"))
+    assert not is_accuracy_table(file('"L2_strength\n'))
 
 
 def test_tables_as_the_authors_publish_them(file: Callable[[str], Path]) -> None:
@@ -77,6 +78,8 @@ def test_fractions_are_not_percentages(file: Callable[[str], Path], columns: str
         (HEADER + ",1,2,3,4\n", "line 2: L2_strength is nan, but must be finite"),
         (HEADER + "0,1,2,inf,4\n", "line 2: Test_Loss: 'inf' is not a number: results are finite"),
         (HEADER, "has no rows below its header"),
+        (HEADER + '0,1,2,3,"4\n', "line 2: cannot be split at commas (unexpected end of data): check its quotes"),
+        (HEADER + f"0,1,2,3,{'4' * 200_000}\n", "line 2: cannot be split at commas (field larger than field limit"),
         ("L2_strength,Test_Loss,Test_Loss\n0,1,2\n", "line 1: two columns 'Test_Loss'"),
         ("L2_strength,Class_0_Accuracy,Class_00_Accuracy\n0,1,2\n", "line 1: two columns for class 0"),
         ("L2_strength;Test_Loss\n0;1\n", "line 1: the columns in 'L2_strength;Test_Loss' are not separated by commas"),
