@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hesstore.exporting import ExportSummary, export
     from hesstore.importing import ImportSummary, import_files
     from hesstore.linalg import EigenPairs, lanczos
+    from hesstore.measure.network_geometry import network_geometry
 
 _MODULES = {
     "Comparison": "hesstore.comparison.compare",
@@ -40,6 +41,7 @@ _MODULES = {
     "to_state_dict": "hesstore.dataset.networks",
     "import_files": "hesstore.importing",
     "lanczos": "hesstore.linalg",
+    "network_geometry": "hesstore.measure.network_geometry",
     "open": "hesstore.dataset.opening",
     "plan_sweep": "hesstore.engine.sweep",
     "run_sweep": "hesstore.engine.sweep",
@@ -63,6 +65,7 @@ __all__ = [
     "import_files",
     "lanczos",
     "load_model",
+    "network_geometry",
     "open",
     "plan_sweep",
     "run_sweep",

@@ -18,9 +18,11 @@ from hesstore_cli.commands.import_files import import_
 from hesstore_cli.commands.info import info
 from hesstore_cli.commands.plan import plan
 from hesstore_cli.commands.plot import plot
+from hesstore_cli.commands.refine import refine
 from hesstore_cli.commands.report import report
 from hesstore_cli.commands.status import status
 from hesstore_cli.commands.sweep import sweep
+from hesstore_cli.commands.transitions import transitions
 from hesstore_cli.commands.verify import verify
 from hesstore_cli.exit_status import EPILOG, ExitStatus
 from hesstore_cli.help_pages import CommandGroup
@@ -45,8 +47,8 @@ def cli() -> None:
     """
 
 
-cli.add_section("Run a sweep", config, plan, sweep, status)
-cli.add_section("Look at results", info, plot, report, diff)
+cli.add_section("Run a sweep", config, plan, sweep, refine, status)
+cli.add_section("Look at results", info, transitions, plot, report, diff)
 cli.add_section("Exchange files", export, import_)
 cli.add_section("Maintenance", verify, completion)
 

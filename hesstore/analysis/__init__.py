@@ -16,22 +16,30 @@ number, so that ``.plot()`` labels itself.
 """
 
 from hesstore.analysis import accessor as accessor
+from hesstore.analysis.alignment import alignment
 from hesstore.analysis.class_quantities import class_skill
+from hesstore.analysis.clusters import clusters
 from hesstore.analysis.correlations import rank_correlations
 from hesstore.analysis.hysteresis import hysteresis
 from hesstore.analysis.localisation import layer_mass, participation_ratio
+from hesstore.analysis.lost_classes import lost_classes
 from hesstore.analysis.saddles import objective_index
 from hesstore.analysis.selection import complete
 from hesstore.analysis.sensitivity import sensitivity
+from hesstore.analysis.sharpness import sharpness
+from hesstore.analysis.spectral_measures import spectral_measures
 from hesstore.analysis.subspaces import overlap, overlap_map, principal_angles
 from hesstore.analysis.tracking import track
 from hesstore.analysis.transitions import transitions
 
 __all__ = [
+    "alignment",
     "class_skill",
+    "clusters",
     "complete",
     "hysteresis",
     "layer_mass",
+    "lost_classes",
     "objective_index",
     "overlap",
     "overlap_map",
@@ -39,6 +47,8 @@ __all__ = [
     "principal_angles",
     "rank_correlations",
     "sensitivity",
+    "sharpness",
+    "spectral_measures",
     "track",
     "transitions",
 ]

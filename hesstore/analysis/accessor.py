@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 import xarray as xr
 
+from hesstore.analysis.alignment import alignment
 from hesstore.analysis.class_quantities import class_skill
+from hesstore.analysis.clusters import clusters
 from hesstore.analysis.correlations import rank_correlations
 from hesstore.analysis.hysteresis import hysteresis
 from hesstore.analysis.localisation import layer_mass, participation_ratio
+from hesstore.analysis.lost_classes import lost_classes
 from hesstore.analysis.saddles import objective_index
 from hesstore.analysis.selection import complete
 from hesstore.analysis.sensitivity import sensitivity
+from hesstore.analysis.sharpness import sharpness
+from hesstore.analysis.spectral_measures import spectral_measures
 from hesstore.analysis.subspaces import overlap, overlap_map, principal_angles
 from hesstore.analysis.tracking import track
 from hesstore.analysis.transitions import transitions
@@ -60,7 +65,12 @@ class Hess:
     participation_ratio = _method(participation_ratio)
     objective_index = _method(objective_index)
     class_skill = _method(class_skill)
+    alignment = _method(alignment)
+    clusters = _method(clusters)
+    spectral_measures = _method(spectral_measures)
+    sharpness = _method(sharpness)
     transitions = _method(transitions)
+    lost_classes = _method(lost_classes)
     hysteresis = _method(hysteresis)
     sensitivity = _method(sensitivity)
     rank_correlations = _method(rank_correlations)

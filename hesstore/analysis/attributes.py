@@ -21,6 +21,7 @@ _LONG_NAMES = {
     "track": "track, numbered by its mode at the first grid point",
     "run_direction": "direction of the run along λ",
     "measure": "measure of sharpness",
+    "quantity": "quantity along λ",
 }
 
 

@@ -1,4 +1,4 @@
-"""The quantities that show whether a class is known, at each run and λ: skill, accuracy, or any other variable."""
+"""The quantities that show whether a class is known, at each run and λ: skill and accuracy."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 
 from hesstore.analysis.attributes import variable_attrs, with_attributes
 from hesstore.analysis.selection import require_split, require_variables
+from hesstore.analysis.series import complete_values, run_series
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS, Status
+from hesstore.store.schema import AXIS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 SKILL = "class_skill"
 CLASS_QUANTITIES = (SKILL, "class_accuracy")
-"""The quantities that have a value for guessing; all others are compared by their magnitude."""
+"""The quantities that have a value for guessing."""
 
 
 def class_skill(ds: xr.Dataset, split: str = "test") -> xr.Dataset:
@@ -49,28 +50,17 @@ def class_skill(ds: xr.Dataset, split: str = "test") -> xr.Dataset:
 
 
 def class_values(ds: xr.Dataset, quantity: str, split: str) -> xr.DataArray:
-    """Return a quantity (run, l2, …) in float64, in memory.
-
-    It is NaN at grid points that are not complete. Quantities that are not in :data:`CLASS_QUANTITIES` are replaced by
-    their magnitude.
-    """
-    require_variables(ds, "confusion" if quantity == SKILL else quantity, "status")
+    """Return one of the :data:`CLASS_QUANTITIES` (run, l2, label); NaN at grid points that are not complete."""
+    if quantity not in CLASS_QUANTITIES:
+        raise AnalysisError(f"quantity is {quantity!r}: choose from {', '.join(CLASS_QUANTITIES)}")
+    if quantity != SKILL:
+        return run_series(ds, quantity, split)
+    require_variables(ds, "confusion", "status")
     require_split(split)
-    values = _skill(ds["confusion"].sel(split=split).load()) if quantity == SKILL else ds[quantity]
-    if not {"run", AXIS} <= set(values.dims) or "param" in values.dims or values.dtype.kind not in "fiu":
-        raise AnalysisError(
-            f"{quantity} is not a small numeric variable along run and λ: choose one that is, such as class_accuracy "
-            "or trace"
-        )
-    status = ds["status"].transpose("run", AXIS).load()
-    if not (status == Status.COMPLETE).any():
-        raise AnalysisError("no grid point of the store is complete: run the sweep first")
-    values = values.sel(split=split) if "split" in values.dims else values
-    values = values.transpose("run", AXIS, ...).load().astype(np.float64)
-    values = values.where(status == Status.COMPLETE)
-    if quantity == SKILL:
-        _require_skill(values, ds["confusion"].sel(split=split), split)
-    return values if quantity in CLASS_QUANTITIES else abs(values).assign_attrs(values.attrs)
+    confusion = ds["confusion"].sel(split=split).load()
+    skill = complete_values(ds, _skill(confusion), split)
+    _require_skill(skill, confusion, split)
+    return skill
 
 
 def chance(ds: xr.Dataset, quantity: str) -> float:

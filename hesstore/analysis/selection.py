@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
 RECORDING_OPTIONS = {
     **dict.fromkeys(("class_response", "response_step", "predicted_rise", "measured_rise"), "--response 0.1"),
-    **dict.fromkeys(("trace", "trace_error", "frobenius_norm", "frobenius_norm_error"), "--probes 4"),
-    **dict.fromkeys(("scalar_curvature", "scalar_curvature_error"), "--probes 4"),
-    "density": "--density",
+    **dict.fromkeys(("trace", "trace_error", "frobenius_norm", "frobenius_norm_error"), "--probes 16"),
+    **dict.fromkeys(("scalar_curvature", "scalar_curvature_error"), "--probes 16"),
+    **dict.fromkeys(("loss_scalar_curvature", "loss_scalar_curvature_error"), "--probes 16"),
+    **dict.fromkeys(("density", "density_error"), "--density"),
     **dict.fromkeys(LOWEST, "--lowest 1"),
 }
 """The options of ``hesstore sweep`` that record optional variables, by variable."""
@@ -108,6 +110,26 @@ def penalty_shift(ds: xr.Dataset) -> xr.DataArray:
         raise AnalysisError("the Dataset has no attribute penalty_scale: pass a whole store")
     shift: xr.DataArray = 2 * float(ds.attrs["penalty_scale"]) * ds[AXIS]
     return shift
+
+
+def setting(ds: xr.Dataset, name: str) -> Any:
+    """Return a setting that decides the results, from the identity of the store; None if the Dataset has none."""
+    return json.loads(str(ds.attrs.get("identity", "{}"))).get(name)
+
+
+def solver_order(ds: xr.Dataset) -> str:
+    """Return which eigenvalues the store has: ``LM``, ``LA`` or ``SA``; ``LM`` if the Dataset does not say it."""
+    return str(setting(ds, "which") or "LM")
+
+
+def require_all_rows(ds: xr.Dataset) -> None:
+    """Raise AnalysisError if H was taken over a subset of the training rows."""
+    rows = setting(ds, "hessian_samples")
+    if rows:
+        raise AnalysisError(
+            f"H was taken over {rows} of the training rows (hessian_samples), so its slopes do not belong to the "
+            "gradients of all rows: use the split test, or a store whose Hessian uses all rows"
+        )
 
 
 def require_split(split: str) -> None:

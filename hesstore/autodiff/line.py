@@ -16,7 +16,7 @@ from hesstore.autodiff.constant_columns import VaryingColumns, leave_out_constan
 from hesstore.autodiff.graph_split import split_graph
 from hesstore.autodiff.linear_part import linear_nodes
 from hesstore.autodiff.memory_reuse import reuse_memory
-from hesstore.autodiff.row_dots import move_row_dots
+from hesstore.autodiff.row_dots import merge_row_dots, move_row_dots
 from hesstore.autodiff.simplify import (
     changed_in_place,
     dependents,
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 class LineProgram:
     """f(θ + t v, x) and then(f, f′, f″, y), for all θ, v, x, y of the shapes that were traced.
 
-    Here f = f(θ, x), and f′ and f″ are the derivatives of f(θ + t v, x) with respect to t at t = 0.
+    Here f = f(θ, x), and f′ and f″ are the derivatives of f(θ + t v, x) with respect to t at t = 0. The function
+    ``then`` returns a tuple of tensors.
 
     Attributes
     ----------
@@ -93,34 +94,33 @@ class Lines:
 
     def along(self, v: Tensor) -> Line:
         """The line θ + t v."""
-        return Line(self, self.program.linear(v, *self.constants))
+        return Line(self.program, self.start, self.program.linear(v, *self.constants))
+
+    def derivatives(self, line: Line) -> tuple[Tensor, ...]:
+        """The value of then(f, f′, f″, y) for the derivatives along ``line``."""
+        moving = [part for part, moves in zip(line.direction, self.program.moves, strict=True) if moves]
+        result: tuple[Tensor, ...] = self.program.tangent(*moving, *self.primal)
+        return result
 
 
 @dataclass(frozen=True)
 class Line:
-    """The line θ + t v, for one x and y; made by :meth:`Lines.along`."""
+    """The line θ + t v, for one x; made by :meth:`Lines.along`. It needs none of the values for the derivatives."""
 
-    lines: Lines
+    program: LineProgram
+    start: tuple[Tensor, ...]
     direction: tuple[Tensor, ...]
-
-    def derivatives(self) -> Tensor:
-        """The value of then(f, f′, f″, y)."""
-        program = self.lines.program
-        moving = [part for part, moves in zip(self.direction, program.moves, strict=True) if moves]
-        result: Tensor = program.tangent(*moving, *self.lines.primal)
-        return result
 
     def value(self, t: float) -> Tensor:
         """f(θ + t v, x)."""
-        program = self.lines.program
-        parts = zip(self.lines.start, self.direction, program.moves, strict=True)
-        result: Tensor = program.value(*(torch.add(a, b, alpha=t) if moves else a for a, b, moves in parts))
+        parts = zip(self.start, self.direction, self.program.moves, strict=True)
+        result: Tensor = self.program.value(*(torch.add(a, b, alpha=t) if moves else a for a, b, moves in parts))
         return result
 
 
 def trace_line(
     f: Callable[[Tensor, Tensor], Tensor],
-    then: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    then: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]],
     theta: Tensor,
     x: Tensor,
     y: Tensor,
@@ -177,7 +177,7 @@ def _moves(linear: fx.Graph) -> tuple[bool, ...]:
 
 def _trace_derivatives(
     f: Callable[..., Tensor],
-    then: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    then: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]],
     start: Sequence[Tensor],
     moves: Sequence[bool],
     y: Tensor,
@@ -185,7 +185,7 @@ def _trace_derivatives(
 ) -> tuple[fx.GraphModule, fx.GraphModule]:
     """Trace then(f, f′, f″, y) for f along the line from ``start``, split into its primal and its tangent part."""
 
-    def derivatives(*arguments: Tensor) -> Tensor:
+    def derivatives(*arguments: Tensor) -> tuple[Tensor, ...]:
         start, y, direction = arguments[: len(moves)], arguments[len(moves)], arguments[len(moves) + 1 :]
 
         def moved(*parts: Tensor) -> Tensor:
@@ -213,6 +213,7 @@ def _trace_derivatives(
     spell_out_products(graph, directions(graph))
     move_row_dots(graph, directions(graph))
     graph = _merge_repetitions(graph)  # those that were hidden by zeros
+    merge_row_dots(graph, directions(graph))
     gather_and_fuse(graph, directions(graph))
     late = dependents(graph, directions(graph))
     reuse_memory(graph, late)

@@ -101,6 +101,18 @@ class SweepConfig:
     patience: int = _setting(
         "Training", 5, integer(1), "Stop a fit after this number of epochs without a lower loss.", unit="epochs"
     )
+    stop_on: str = _setting(
+        "Training",
+        "objective",
+        choice("error", "objective"),
+        "Loss that decides when a fit stops: the cross-entropy alone, or the objective, which includes the penalty.",
+    )
+    keep: str = _setting(
+        "Training",
+        "best",
+        choice("last", "best"),
+        "Weights that a fit keeps: those after its last epoch, or after the epoch with the lowest loss.",
+    )
     k: int = _setting("Spectrum", 30, integer(1), "Number of Hessian eigenpairs per grid point.", unit="pairs")
     which: str = _setting(
         "Spectrum",
@@ -147,23 +159,27 @@ class SweepConfig:
         "Class geometry",
         0.1,
         real(minimum=0),
-        "Rise of the training loss up to which the weights are moved along each eigenvector, to measure how the "
-        "classes respond; 0 turns this off.",
+        "Rise of the training loss after which the response of the classes is measured, as the weights move along each "
+        "eigenvector; 0 turns this off.",
         unit="nat",
     )
     probes: int = _setting(
         "Class geometry",
-        4,
+        16,
         integer(0),
         "Number of random vectors, with one Hessian product each, for the trace and related quantities: at least 2, "
-        "or 0 for none.",
+        "or 0 for none. A quarter of them is used for networks whose trace is computed exactly.",
         unit="vectors",
     )
     density: bool = _setting(
         "Spectral density", default=False, type=FLAG, help="Also record the spectral density of the Hessian."
     )
     density_probes: int = _setting(
-        "Spectral density", 2, integer(1), "Number of random vectors for the spectral density.", unit="vectors"
+        "Spectral density",
+        4,
+        integer(1),
+        "Number of random vectors for the spectral density; 1 gives no error.",
+        unit="vectors",
     )
     density_steps: int = _setting(
         "Spectral density",
@@ -225,7 +241,7 @@ class SweepConfig:
                 raise ConfigError(f"{setting.name}: {error}") from None
             object.__setattr__(self, setting.name, parsed)
         if self.probes == 1:
-            raise ConfigError("probes: 1 gives no standard error: give at least 2, or 0 for none")
+            raise ConfigError("probes: 1 gives no error: give at least 2, or 0 for none")
         if self.max_matvecs <= self.k:
             raise ConfigError(f"max_matvecs: {self.max_matvecs} must be above k = {self.k}")
 

@@ -3,17 +3,22 @@
 May import ``problem`` and the packages below.
 """
 
-from hesstore.curvature.class_losses import ClassLosses, row_hits, row_losses
+from hesstore.curvature.class_losses import ClassLosses, Derivatives
+from hesstore.curvature.exact_trace import DenseLayers, hessian_trace
 from hesstore.curvature.hessian import Hessian, HessianOperator, HessianStack, gradient
+from hesstore.curvature.loss_lines import LossLines, line_bytes
 from hesstore.curvature.scalar_curvature import scalar_curvature
 
 __all__ = [
     "ClassLosses",
+    "DenseLayers",
+    "Derivatives",
     "Hessian",
     "HessianOperator",
     "HessianStack",
+    "LossLines",
     "gradient",
-    "row_hits",
-    "row_losses",
+    "hessian_trace",
+    "line_bytes",
     "scalar_curvature",
 ]

@@ -1,4 +1,4 @@
-"""The effect of single directions on single classes: derivatives of each class's mean loss, and effects of steps.
+"""The effect of single directions on single classes: derivatives of each class's mean loss, and accuracies after steps.
 
 E_c is the mean cross-entropy over the rows of class c. Let z be the logits of a row with label y, z′ and z″ their first
 and second derivatives along v, and p = softmax(z). Then the loss of the row has the derivatives
@@ -11,6 +11,7 @@ and v·∇E_c and vᵀH_c v are their means over the class. With π_c the share 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,8 +23,6 @@ from hesstore.curvature.hessian import gradient
 from hesstore.curvature.row_chunks import split_into_chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
     from hesstore.autodiff import LineProgram
@@ -86,13 +85,11 @@ class ClassLosses:
 
     def along(self, theta: Tensor, directions: Tensor) -> Derivatives:
         """The derivatives at ``theta`` (P,) along each row of ``directions`` (m, P)."""
-        return self.along_with_steps(theta, directions, directions.new_empty(len(directions), 0), row_losses)[0]
+        return self.along_with_accuracies(theta, directions, directions.new_empty(len(directions), 0))[0]
 
     @torch.no_grad()
-    def along_with_steps(
-        self, theta: Tensor, directions: Tensor, steps: Tensor, quantity: Callable[[Tensor, Tensor], Tensor]
-    ) -> tuple[Derivatives, Tensor]:
-        """The derivatives along directions, and the changes of the class means of a quantity after steps.
+    def along_with_accuracies(self, theta: Tensor, directions: Tensor, steps: Tensor) -> tuple[Derivatives, Tensor]:
+        """The derivatives along directions, and the changes of the class accuracies after steps.
 
         Parameters
         ----------
@@ -102,37 +99,37 @@ class ClassLosses:
             (m, P) the directions v.
         steps : Tensor
             (m, s) the signed lengths t of the steps from θ to θ + t v.
-        quantity : callable
-            (logits, labels) → (n,) the value for each row, such as :func:`row_losses`.
 
         Returns
         -------
         Derivatives
             The derivatives at ``theta``.
         Tensor
-            (m, s, C) the changes, in float64; NaN for a class without rows, and after a step that is NaN.
+            (m, s, C) the changes, in float64; NaN for a class without rows, and where the step is NaN.
         """
         lengths = steps.tolist()
+        taken = [[place for place, t in enumerate(each) if math.isfinite(t)] for each in lengths]
         sums, start = (
             torch.zeros(*shape, self.num_classes, dtype=torch.float64, device=theta.device)
             for shape in ((len(directions), 2 + steps.shape[1]), (1,))
         )
-        for program, inputs, labels in self._chunks:
+        for program, inputs, labels in self.chunks:
             lines = program.through(theta, inputs, labels)
             membership = torch.nn.functional.one_hot(labels, self.num_classes).to(torch.float64)
-            if steps.shape[1]:
-                start += quantity(lines.value(), labels).to(torch.float64) @ membership
+            start += row_hits(lines.value(), labels).to(torch.float64) @ membership
             for index, v in enumerate(directions):
                 line = lines.along(v)
-                rows = [*line.derivatives(), *(quantity(line.value(t), labels) for t in lengths[index])]
-                sums[index] += torch.stack(rows).to(torch.float64) @ membership
+                hits = [row_hits(line.value(lengths[index][place]), labels) for place in taken[index]]
+                rows = torch.stack([*lines.derivatives(line)[0], *hits])
+                sums[index, [0, 1, *(2 + place for place in taken[index])]] += rows.to(torch.float64) @ membership
         derivatives = sums[:, :2] / self.counts  # 0/0 is NaN
         changes = (sums[:, 2:] - start) / self.counts
-        changes = torch.where(steps.isfinite()[..., None], changes, torch.nan)  # argmax of NaN is a class too
+        changes = torch.where(steps.isfinite()[..., None], changes, torch.nan)
         return Derivatives(*derivatives.unbind(1)), changes
 
     @cached_property
-    def _chunks(self) -> list[tuple[LineProgram, tuple[Tensor, ...], Tensor]]:
+    def chunks(self) -> list[tuple[LineProgram, tuple[Tensor, ...], Tensor]]:
+        """The rows in chunks: (program, its inputs, labels) of each; :func:`split_into_chunks` orders the rows."""
         theta = self.model.theta().to(self.x)
         return split_into_chunks(
             lambda x, y: trace_line(self.model.logits, _loss_derivatives, theta, x, y),
@@ -151,16 +148,16 @@ class ClassLosses:
         return rows
 
 
-def _loss_derivatives(logits: Tensor, slope: Tensor, curvature: Tensor, y: Tensor) -> Tensor:
-    """(2, n) the derivatives ℓ′ and ℓ″ of each row, from the logits (n, C) and their derivatives."""
-    p = torch.softmax(logits, 1)
-    label = y[:, None]
-    gradient = p - torch.zeros_like(p).scatter(1, label, 1.0)
-    mean = (p * slope).sum(1)
-    first = mean - slope.gather(1, label)[:, 0]
+def _loss_derivatives(logits: Tensor, slope: Tensor, curvature: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """(2, n) the derivatives ℓ′ and ℓ″ of each row, and (C, n) z′, from the logits (n, C) and their derivatives."""
+    # Sums over a first axis are several times as fast as those over a short last axis.
+    p, first = torch.softmax(logits.t().contiguous(), 0), slope.t().contiguous()
+    label = y[None]
+    gradient = (p - torch.zeros_like(p).scatter(0, label, 1.0)).t().contiguous()
+    mean = (p * first).sum(0)
     # Σ pⱼ (z′ⱼ − mean)² rather than a difference of two sums, which would cancel.
-    spread = (p * (slope - mean[:, None]).square()).sum(1)
-    return torch.stack([first, (gradient * curvature).sum(1) + spread])
+    spread = (p * (first - mean).square()).sum(0)
+    return torch.stack([mean - first.gather(0, label)[0], (gradient * curvature).sum(1) + spread]), first
 
 
 def row_losses(logits: Tensor, y: Tensor) -> Tensor:

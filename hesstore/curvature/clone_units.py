@@ -39,9 +39,10 @@ class HiddenLayer:
 
     rows: Tensor
 
-    def permuted(self, index: Tensor, order: Tensor) -> None:
-        """Extend the permutation ``index`` (P,), in place: unit ``order[i]`` also takes the place of unit i."""
-        index[self.rows] = index[self.rows[order]]
+    def permute(self, vector: Tensor, order: Tensor) -> None:
+        """Permute the entries of ``vector`` (P,) in place: unit ``order[i]`` takes the place of unit i."""
+        moved = (order != torch.arange(len(order))).nonzero()[:, 0]
+        vector[self.rows[moved].to(vector.device)] = vector[self.rows[order[moved]].to(vector.device)]
 
 
 def find_hidden_layers(model: FlatModel, x: Tensor) -> list[HiddenLayer]:
@@ -59,9 +60,9 @@ def find_hidden_layers(model: FlatModel, x: Tensor) -> list[HiddenLayer]:
         expected = model.logits(theta, x)
         found = []
         for layer in _candidates(layout.shapes):
-            index = torch.arange(layout.size)
-            layer.permuted(index, torch.randperm(len(layer.rows), generator=generator))
-            if torch.allclose(model.logits(theta[index.to(theta.device)], x), expected, rtol=1e-3, atol=1e-4):
+            permuted = theta.clone()
+            layer.permute(permuted, torch.randperm(len(layer.rows), generator=generator))
+            if torch.allclose(model.logits(permuted, x), expected, rtol=1e-3, atol=1e-4):
                 found.append(layer)
     return found
 
@@ -94,7 +95,6 @@ class CloneUnits:
 
     def __init__(self, layers: Sequence[HiddenLayer], theta: Tensor) -> None:
         self._layers = layers
-        self._size, self._device = len(theta), theta.device
         values = theta.detach().to("cpu", torch.float64)
         by_layer = [_groups(values[layer.rows]) for layer in layers]
         by_level = [list(each) for each in zip(*by_layer, strict=True)]
@@ -111,17 +111,14 @@ class CloneUnits:
 
     def images(self, vectors: Tensor, level: int, generator: torch.Generator) -> Tensor:
         """The image of each row of ``vectors`` (n, P), each under another permutation."""
-        return torch.stack([vector[self._permutation(level, generator).to(self._device)] for vector in vectors])
-
-    def _permutation(self, level: int, generator: torch.Generator) -> Tensor:
-        """(P,) the entries of θ in the order in which the units of each group are permuted at random."""
-        index = torch.arange(self._size)
-        for layer, groups in zip(self._layers, self._levels[level], strict=True):
-            order = torch.arange(len(layer.rows))
-            for group in groups:
-                order[group] = group[torch.randperm(len(group), generator=generator)]
-            layer.permuted(index, order)
-        return index
+        images = vectors.clone()
+        for image in images:
+            for layer, groups in zip(self._layers, self._levels[level], strict=True):
+                order = torch.arange(len(layer.rows))
+                for group in groups:
+                    order[group] = group[torch.randperm(len(group), generator=generator)]
+                layer.permute(image, order)
+        return images
 
 
 def _groups(weights: Tensor) -> list[list[Tensor]]:

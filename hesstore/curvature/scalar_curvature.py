@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Estimate(NamedTuple):
-    """A value and its standard error."""
+    """A value, and half the width of its 95 % interval."""
 
     value: float
     error: float
@@ -37,8 +36,8 @@ def scalar_curvature(moments: Moments, slope: Tensor, product: Tensor, shift: fl
 
     Notes
     -----
-    R is quadratic in tr H, so the variance of the estimate of tr H is subtracted from its square. The standard error is
-    that of R linearised in the two traces, whose samples are correlated.
+    R is quadratic in tr H, so the variance of the estimate of tr H is subtracted from its square. The error is that of
+    R linearised in the two traces, whose samples are correlated, plus β times the square of the error of tr H.
     """
     g = slope.to(torch.float64)
     h = product.to(torch.float64) + shift * g
@@ -46,7 +45,6 @@ def scalar_curvature(moments: Moments, slope: Tensor, product: Tensor, shift: fl
     along, squared = float(g @ h), float(h @ h)
     trace = moments.trace + shift * moments.size
     trace_of_square = moments.square + 2 * shift * moments.trace + shift**2 * moments.size
-    bias = 0.0 if math.isnan(moments.trace_error) else moments.trace_error**2
-    value = beta * (trace**2 - bias - trace_of_square) + 2 * beta**2 * (squared - trace * along)
+    value = beta * (trace**2 - moments.trace_variance - trace_of_square) + 2 * beta**2 * (squared - trace * along)
     by_trace = beta * (2 * trace - 2 * shift) - 2 * beta**2 * along
-    return Estimate(value, moments.error_of(by_trace, -beta))
+    return Estimate(value, moments.error_of(by_trace, -beta) + beta * moments.trace_error**2)

@@ -164,6 +164,8 @@ class Experiment:
                 batch_size=config.batch_size,
                 epochs=config.epochs,
                 patience=config.patience,
+                stop_on=config.stop_on,
+                keep=config.keep,
                 penalty_scale=config.penalty_scale,
             )
             self._trainers[copies] = Trainer(self.model, *self.data.train, settings, copies=copies)

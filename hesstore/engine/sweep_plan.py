@@ -16,8 +16,10 @@ import numpy as np
 import torch
 
 from hesstore.config import fingerprint
+from hesstore.curvature.exact_trace import MAX_HIDDEN_LAYERS
 from hesstore.engine import environment, speed_probe, work_sizes
 from hesstore.engine.devices import free_memory
+from hesstore.measure.class_geometry import probes_used
 from hesstore.store.schema import Status
 
 if TYPE_CHECKING:
@@ -310,8 +312,9 @@ def geometry_products(config: SweepConfig) -> float:
     ``python -m tests.benchmarks geometry`` measures the factors.
     """
     directions = 0.55 * config.k
-    responses = 0.3 * config.k if config.response else 0.0
-    trace = config.probes + 0.5 if config.probes else 0.0
+    responses = 0.4 * config.k if config.response else 0.0
+    has_exact_trace = config.model == "mlp" and len(config.hidden) <= MAX_HIDDEN_LAYERS
+    trace = probes_used(config, exact_trace=has_exact_trace) + 1.5 + 2 * has_exact_trace if config.probes else 0.0
     density = config.density_probes * config.density_steps if config.density else 0
     gradients = 1.6
     return directions + responses + trace + density + gradients

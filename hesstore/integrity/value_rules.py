@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesstore.store.schema import BY_NAME, GEOMETRY, LOWEST, OUTERMOST, Status, promised_large, promised_small
+from hesstore.store.schema import (
+    BY_NAME,
+    GEOMETRY,
+    LOWEST,
+    OUTERMOST,
+    RISE_TOLERANCE,
+    Status,
+    promised_large,
+    promised_small,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,11 +35,20 @@ _SOME_MISSING = {"class_accuracy", *OUTERMOST, *LOWEST} | GEOMETRY
 _SHARES = ("gradient_share", "class_gradient_share", "weights_share")
 _NOT_NEGATIVE = frozenset(
     {
-        *("gradient_norm", "class_gradient_norm", "weights_norm", "stationarity", "response_step", "density"),
+        *(
+            "gradient_norm",
+            "class_gradient_norm",
+            "weights_norm",
+            "stationarity",
+            "response_step",
+            "density",
+            "density_error",
+        ),
         *("trace_error", "frobenius_norm", "frobenius_norm_error", "scalar_curvature_error", "class_identity_error"),
+        "loss_scalar_curvature_error",
     }
 )
-_ALWAYS_SOME = ("class_identity_error", "weights_norm", "response_step", "trace", "density")
+_ALWAYS_SOME = ("class_identity_error", "weights_norm", "trace", "density")
 
 
 def contradictions(
@@ -122,13 +140,25 @@ def _of_geometry(values: Mapping[str, Any], identity: Mapping[str, Any]) -> Iter
             yield f"{name}: is negative"
     if (np.abs(values["class_gradient_cosine"]) > 1 + _ROUNDING).any():
         yield "class_gradient_cosine: is not between -1 and 1"
-    if "class_response" in values and (np.abs(values["class_response"]) > 1).any():
-        yield "class_response: is not a difference of accuracies"
+    if "class_response" in values:
+        yield from _of_responses(values, float(identity["response"]))
     for name in _ALWAYS_SOME:
         if name in values and not np.isfinite(values[name]).any():
             yield f"{name}: is missing"
     if not identity["hessian_samples"]:
         yield from _of_identity(values)
+
+
+def _of_responses(values: Mapping[str, Any], rise: float) -> Iterator[str]:
+    """Check that every step has the wanted rise, and that a step that was not found has no results."""
+    if (np.abs(values["class_response"]) > 1).any():
+        yield "class_response: is not a difference of accuracies"
+    missing = ~np.isfinite(np.asarray(values["response_step"]))
+    if (np.abs(np.asarray(values["measured_rise"])[~missing] - rise) > (RISE_TOLERANCE + _ROUNDING) * rise).any():
+        yield f"measured_rise: is not within {RISE_TOLERANCE:.0%} of {rise:g} nat"
+    for name in ("measured_rise", "predicted_rise", "class_response"):
+        if np.isfinite(np.asarray(values[name])[missing]).any():
+            yield f"{name}: is set where response_step is missing"
 
 
 def _of_identity(values: Mapping[str, Any]) -> Iterator[str]:

@@ -7,23 +7,23 @@ Read ``lanczos`` first and then ``lanczos_search``, which has the main path of a
 """
 
 from hesstore.linalg.arpack import as_scipy, eigsh
-from hesstore.linalg.density import Quadrature, lanczos_quadrature, smoothed
+from hesstore.linalg.density import Density, Kernel, spectral_density
 from hesstore.linalg.eigenpairs import EigenPairs
 from hesstore.linalg.lanczos import lanczos, lanczos_stack
 from hesstore.linalg.moments import Moments, moments
 from hesstore.linalg.operators import OperatorStack, SymmetricOperator
 
 __all__ = [
+    "Density",
     "EigenPairs",
+    "Kernel",
     "Moments",
     "OperatorStack",
-    "Quadrature",
     "SymmetricOperator",
     "as_scipy",
     "eigsh",
     "lanczos",
-    "lanczos_quadrature",
     "lanczos_stack",
     "moments",
-    "smoothed",
+    "spectral_density",
 ]

@@ -123,9 +123,11 @@ class CopySearch:
 
     def _collect(self, known: Tensor) -> None:
         """Collect independent images. Large batches are drawn only if small ones have brought something."""
-        vectors = self._eigenvectors[0].vector.expand(self._batch, -1)
-        images = self._images.images(vectors, self._level, self._generator)
-        self._collected = _independent(images - (images @ known.T) @ known)
+        vector = self._eigenvectors[0].vector
+        images = self._images.images(vector.expand(self._batch, -1), self._level, self._generator)
+        changes = images - torch.outer(images @ vector, vector)  # often tiny: the units of a group often act as one
+        if bool((torch.linalg.vector_norm(changes, dim=1) > OUTSIDE).any()):
+            self._collected = _independent(images - (images @ known.T) @ known)
         if len(self._collected) == self._batch:
             self._batch *= 2
         else:

@@ -97,10 +97,18 @@ class Criteria:
         """Which eigenvalues lie further out than the distance ``weakest``, by more than their tolerance."""
         return self.distance(values) > weakest + self.tolerances(values)
 
+    def beyond_slack(self, values: Tensor, weakest: float) -> Tensor:
+        """Which eigenvalues lie further out than ``weakest`` by more than their tolerance and the slack."""
+        return self.further_out(values, weakest) & (self.distance(values) > self._allowed(weakest))
+
     def is_close(self, bound: float, weakest: float) -> bool:
         """Whether a bound on further eigenvalues lies within the slack beyond the k-th one."""
+        return bound <= self._allowed(weakest)
+
+    def _allowed(self, weakest: float) -> float:
+        """The distance up to which further eigenvalues may lie beyond ``weakest``."""
         magnitude = max(abs(weakest), self.goal.resolution / self.unit)
-        return bound <= weakest + max(self.goal.slack * magnitude, self.rounding)
+        return weakest + max(self.goal.slack * magnitude, self.rounding)
 
     def worth_locking(self, values: Tensor, residual_norms: Tensor, others: Tensor) -> Tensor:
         """Which Ritz pairs to lock: the converged ones, and others that make the next bound easier.

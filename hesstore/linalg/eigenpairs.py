@@ -58,6 +58,18 @@ class EigenPairs:
     bound: float = math.inf
     lowest: EigenPairs | None = None
 
+    @property
+    def found(self) -> EigenPairs:
+        """The pairs without those that are NaN because the solver did not find them."""
+        finite = self.eigenvalues.isfinite()
+        return replace(
+            self,
+            eigenvalues=self.eigenvalues[finite],
+            eigenvectors=self.eigenvectors[finite.to(self.eigenvectors.device)],
+            residual_norms=self.residual_norms[finite],
+            converged=self.converged[finite],
+        )
+
 
 def tolerances(
     eigenvalues: Tensor, tol: float, dtype: torch.dtype, scale: float | None = None, resolution: float = 0.0
@@ -120,9 +132,10 @@ def eigenpairs(
     which, tol, num_matvecs, message, scale, resolution
         As in :class:`EigenPairs` and :func:`tolerances`.
     """
-    norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    # In float64, because the float32 norm of 10⁵ entries is wrong by 2e-5.
+    norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True, dtype=torch.float64)
     peaks = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
-    scales = torch.where(peaks < 0, -1.0, 1.0).to(vectors.dtype) / norms
+    scales = (torch.where(peaks < 0, -1.0, 1.0) / norms).to(vectors.dtype)
     vectors, products = vectors * scales, products * scales
     quotients = (vectors * products).sum(1, dtype=torch.float64)
     residuals = products.addcmul(vectors, quotients.to(vectors.dtype)[:, None], value=-1)

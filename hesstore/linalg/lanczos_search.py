@@ -218,9 +218,8 @@ class LanczosSearch:
         self._check_finite(projection)
         self._criteria.grow(projection)
         self._check_symmetry(float((projection - projection.T).abs().max()))
-        self._rows.ritz_pairs(len(projection))
+        self._locked = self._rows.ritz_pairs(len(projection))
         self._forget_copies()
-        self._locked = self._rows.quotients(len(projection))
         self.ending = Ending.WHOLE_MATRIX
 
     def _add_extra(self, vectors: Tensor) -> None:
@@ -230,6 +229,7 @@ class LanczosSearch:
 
     def _take_extra(self, product: Tensor, *, is_last: bool) -> None:
         """Take the product of such a vector; after the last one, lock the best pairs on the span of all."""
+        self._check_finite(product.abs().max())
         self._rows.products(self._row + 1)[-1] = product
         self._multiplied += 1
         if self._multiplied == self._extra or is_last:
@@ -290,21 +290,23 @@ class LanczosSearch:
         """Append the new steps to T. A chain ends at the first β that is rounding, which becomes zero.
 
         A chain that gives a bound continues: behind a small β there may be a component of its start vector that is just
-        as small, and its eigenvalue shows in the steps that follow.
+        as small, and its eigenvalue shows in the steps that follow. No chain is longer than its space has dimensions.
         """
         alpha, beta = torch.stack(self._new_steps).to("cpu", torch.float64).T
         self._new_steps = []
         self._check_finite(torch.cat([alpha, beta]))
         self._criteria.grow(torch.cat([alpha, beta]))
         end = 0.0 if self._gives_bound else self._criteria.rounding
-        self._chain = self._chain.extended(alpha, torch.where(beta <= end, 0.0, beta))
+        beta = torch.where(beta <= end, 0.0, beta)
+        beta[self.space.size - len(self._locked) - self._chain.steps - 1 :] = 0.0
+        self._chain = self._chain.extended(alpha, beta)
         self._criteria.grow(self._chain.ritz[0])
 
     # -- decisions ----------------------------------------------------------------------------------------
 
     def _decide(self) -> None:
         """End the search, try an image, lock pairs and start another chain, or let the chain grow."""
-        chain, criteria = self._chain, self._criteria
+        chain, criteria, is_over = self._chain, self._criteria, False
         if self._gives_bound:
             self._bound = min(self._bound_of_chain(), self._free_bound)
             if self._has_close_bound():
@@ -319,7 +321,7 @@ class LanczosSearch:
                 return
         if self._copies and self._find_image(self._copies):
             return
-        if chain.is_invariant or self._has_converged():
+        if chain.is_invariant or self._has_converged(is_over=is_over):
             if not len(self._locked) and self._is_random and not chain.is_invariant:
                 self._first_chain = chain
             theta, s, estimates = chain.ritz
@@ -336,8 +338,11 @@ class LanczosSearch:
         has_all = len(self._locked) >= self.goal.k
         return has_all and self._criteria.is_close(self._bound, self._criteria.weakest(self._locked))
 
-    def _has_converged(self) -> bool:
-        """Whether all Ritz pairs of the chain that belong to the k outermost have converged, and there are such."""
+    def _has_converged(self, *, is_over: bool) -> bool:
+        """Whether all Ritz pairs of the chain that belong to the k outermost have converged, and there are such.
+
+        Once k pairs are known, only those that lie beyond the slack matter as long as the chain may still grow.
+        """
         theta, _, estimates = self._chain.ritz
         criteria = self._criteria
         known, k = torch.cat([self._locked, self._copy_values]), self.goal.k
@@ -345,7 +350,8 @@ class LanczosSearch:
             return False
         needed = criteria.distance(theta) >= criteria.weakest(torch.cat([known, theta]))
         if len(known) >= k:
-            needed &= criteria.further_out(theta, criteria.weakest(known))
+            is_further = criteria.further_out if is_over else criteria.beyond_slack
+            needed &= is_further(theta, criteria.weakest(known))
         converged = criteria.have_converged(theta, estimates)
         return bool(needed.any()) and bool(converged[needed].all())
 
@@ -448,12 +454,11 @@ class LanczosSearch:
     def _lock(self, count: int) -> None:
         """Lock the best pairs on the span of the first ``count`` rows. Then refine some, end, or start a chain."""
         rows, device = self._rows, self.space.device
-        rows.ritz_pairs(count)
-        values = rows.quotients(count)
+        values = rows.ritz_pairs(count)
         self._check_finite(values)
         self._criteria.grow(values)
         residuals = rows.products(count).addcmul(rows.vectors(count), values.to(rows.vectors(count))[:, None], value=-1)
-        norms = torch.linalg.vector_norm(residuals, dim=1, dtype=torch.float64).cpu()
+        norms = torch.linalg.vector_norm(residuals, dim=1).to("cpu", torch.float64)
         loose = self._are_loose(values, norms)
         self._misses.append(float((norms / self._criteria.tolerances(values))[loose].sum()))
         recent, before = self._misses[-PATIENCE:], self._misses[:-PATIENCE]
@@ -464,7 +469,8 @@ class LanczosSearch:
         kept = self._criteria.worth_locking(values, norms, empty())
         kept[self._criteria.order(values)[: self.goal.k]] = True
         self._locked, self._residual_norms = values[kept], norms[kept]
-        rows.put(0, rows.vectors(count)[kept.to(device)], rows.products(count)[kept.to(device)])
+        if not bool(kept.all()):
+            rows.put(0, rows.vectors(count)[kept.to(device)], rows.products(count)[kept.to(device)])
         if self._next_ending or self._has_close_bound():  # the k-th eigenvalue may have changed
             self.ending = Ending.COMPLETE if self._has_close_bound() else self._next_ending
             self._chain = Tridiagonal()  # its vectors were overwritten
@@ -499,17 +505,22 @@ class LanczosSearch:
 
     def result(self) -> EigenPairs:
         """The k outermost pairs, converged or not, after the search has ended."""
-        theta, s, _ = self._chain.ritz
+        theta, s, estimates = self._chain.ritz
+        criteria = self._criteria
         if len(self._locked) >= self.goal.k:  # other pairs of the chain would only blur locked copies of their value
-            chosen = self._criteria.further_out(theta, self._criteria.weakest(self._locked)).nonzero()[:, 0]
+            weakest = criteria.weakest(self._locked)
+            chosen = criteria.further_out(theta, weakest)
+            chosen &= criteria.have_converged(theta, estimates) | criteria.beyond_slack(theta, weakest)
+            chosen = chosen.nonzero()[:, 0]
         else:
-            chosen = self._criteria.order(theta)[: self.goal.k]
-        rows = VectorRows(self.space)  # the chain stays as it is
-        rows.put(0, self._rows.vectors(len(self._locked)), self._rows.products(len(self._locked)))
-        count = self._append(rows, s[:, chosen])
-        if count > len(self._locked):
-            rows.ritz_pairs(count)
-        outermost = self._criteria.order(rows.quotients(count))[: self.goal.k].to(self.space.device)
+            chosen = criteria.order(theta)[: self.goal.k]
+        rows, values = self._rows, self._locked
+        if len(chosen) or len(self._copy_values):
+            rows = VectorRows(self.space)  # the chain stays as it is
+            rows.put(0, self._rows.vectors(len(self._locked)), self._rows.products(len(self._locked)))
+            values = rows.ritz_pairs(self._append(rows, s[:, chosen]))
+        count = len(values)
+        outermost = criteria.order(values)[: self.goal.k].to(self.space.device)
         unit = self._criteria.unit
         pairs = eigenpairs(
             rows.vectors(count)[outermost],

@@ -2,7 +2,8 @@
 
 Let V hold the known eigenvectors as rows, P = I − VᵀV, and z have independent random signs. Then E[zᵀPAPz] = tr PAP
 and E‖APz‖² = tr PA²P, so that tr A = Σ μᵢ + tr PAP and tr A² = Σ (μᵢ² + rᵢ²) + tr PA²P, with rᵢ the residual norms.
-The part that is known exactly adds no variance. This is Hutch++ with the eigenvectors in place of its sketch.
+The part that is known exactly adds no variance. This is Hutch++ with the eigenvectors in place of its sketch. Where
+tr A is known from elsewhere, only tr A² is estimated.
 
 Source: Meyer, Musco, Musco & Woodruff, *Hutch++: Optimal Stochastic Trace Estimation* (arXiv 2010.09649).
 """
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from hesstore.linalg.intervals import half_width, standard_error
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Moments:
-    """Estimates of tr A and tr A², and their standard errors.
+    """Estimates of tr A and tr A², and their errors.
+
+    An error is half the width of a 95 % interval by Student's t distribution, NaN with one probe.
 
     Attributes
     ----------
@@ -34,21 +39,33 @@ class Moments:
         Σ μᵢ and Σ (μᵢ² + rᵢ²).
     samples : Tensor
         (n, 2) float64, on the CPU: zᵀPAPz and ‖APz‖² of each probe.
+    exact_trace : float, optional
+        tr A, if it is known.
     """
 
     size: int
     known: tuple[float, float]
     samples: Tensor
+    exact_trace: float | None = None
 
     @property
     def trace(self) -> float:
         """The trace of A."""
+        if self.exact_trace is not None:
+            return self.exact_trace
         return self.known[0] + float(self.samples[:, 0].mean())
 
     @property
     def trace_error(self) -> float:
-        """The standard error of the trace; NaN with one probe."""
-        return self.error_of(1.0, 0.0)
+        """The error of the trace; 0 if it is exact."""
+        return 0.0 if self.exact_trace is not None else self.error_of(1.0, 0.0)
+
+    @property
+    def trace_variance(self) -> float:
+        """The estimated variance of the trace; 0 if it is exact or unknown."""
+        if self.exact_trace is not None or len(self.samples) < 2:
+            return 0.0
+        return float(standard_error(self.samples[:, 0])) ** 2
 
     @property
     def square(self) -> float:
@@ -62,19 +79,24 @@ class Moments:
 
     @property
     def frobenius_norm_error(self) -> float:
-        """The standard error of the Frobenius norm, to first order."""
+        """The error of the Frobenius norm, to first order."""
         norm = self.frobenius_norm
         return self.error_of(0.0, 1 / (2 * norm)) if norm else 0.0
 
     def error_of(self, by_trace: float, by_square: float) -> float:
-        """The standard error of by_trace · tr A + by_square · tr A²; NaN with one probe."""
-        if len(self.samples) < 2:
-            return math.nan
-        weights = torch.tensor([by_trace, by_square], dtype=torch.float64)
-        return float((self.samples @ weights).std()) / math.sqrt(len(self.samples))
+        """The error of by_trace · tr A + by_square · tr A²."""
+        if self.exact_trace is not None:
+            by_trace = 0.0
+        return float(half_width(self.samples @ torch.tensor([by_trace, by_square], dtype=torch.float64)))
 
 
-def moments(operator: SymmetricOperator, pairs: EigenPairs, probes: int, generator: torch.Generator) -> Moments:
+def moments(
+    operator: SymmetricOperator,
+    pairs: EigenPairs,
+    probes: int,
+    generator: torch.Generator,
+    exact_trace: float | None = None,
+) -> Moments:
     """The :class:`Moments` of ``operator`` from ``probes`` products with it.
 
     Parameters
@@ -87,6 +109,8 @@ def moments(operator: SymmetricOperator, pairs: EigenPairs, probes: int, generat
         n ≥ 1.
     generator : torch.Generator
         CPU generator of the signs.
+    exact_trace : float, optional
+        tr A, if it is known.
 
     Raises
     ------
@@ -97,14 +121,13 @@ def moments(operator: SymmetricOperator, pairs: EigenPairs, probes: int, generat
     """
     if probes < 1:
         raise ValueError(f"probes: {probes} is below the smallest number, 1")
-    found = pairs.eigenvalues.isfinite()
-    basis = pairs.eigenvectors[found.to(pairs.eigenvectors.device)]
-    values, residuals = pairs.eigenvalues[found], pairs.residual_norms[found]
-    samples = torch.stack([_sample(operator, basis, generator) for _ in range(probes)]).cpu()
+    pairs = pairs.found
+    values, residuals = pairs.eigenvalues, pairs.residual_norms
+    samples = torch.stack([_sample(operator, pairs.eigenvectors, generator) for _ in range(probes)]).cpu()
     if not bool(samples.isfinite().all()):
         raise FloatingPointError("a product with a random vector is NaN or infinite")
     known = float(values.sum()), float((values.square() + residuals.square()).sum())
-    return Moments(operator.size, known, samples)
+    return Moments(operator.size, known, samples, exact_trace)
 
 
 def _sample(operator: SymmetricOperator, basis: Tensor, generator: torch.Generator) -> Tensor:

@@ -60,23 +60,32 @@ class VectorRows:
 
         Components shorter than :data:`INDEPENDENT` are left out.
         """
+        known, known_products, first = self.vectors(count), self.products(count), count
+        for _ in range(2):
+            overlap = vectors @ known.T
+            vectors, products = vectors - overlap @ known, products - overlap @ known_products
         for vector, product in zip(vectors, products, strict=True):
             outside, product_outside = vector, product
             for _ in range(2):
-                overlap = self.vectors(count) @ outside
-                outside = outside - overlap @ self.vectors(count)
-                product_outside = product_outside - overlap @ self.products(count)
+                overlap = self.vectors(count)[first:] @ outside
+                outside = outside - overlap @ self.vectors(count)[first:]
+                product_outside = product_outside - overlap @ self.products(count)[first:]
             length = torch.linalg.vector_norm(outside)
             if float(length) > INDEPENDENT:
                 self.put(count, outside[None] / length, product_outside[None] / length)
                 count += 1
         return count
 
-    def ritz_pairs(self, count: int) -> None:
-        """Replace the first ``count`` rows by the Ritz vectors of A on their span."""
+    def ritz_pairs(self, count: int) -> Tensor:
+        """Replace the first ``count`` rows by the Ritz vectors of A on their span; return the Ritz values, on the host.
+
+        The values have the precision of the products.
+        """
         projection = (self.vectors(count) @ self.products(count).T).double()
-        mix = torch.linalg.eigh((projection + projection.T) / 2)[1]
+        values, mix = torch.linalg.eigh((projection + projection.T) / 2)
         self.put(0, *self.combine(mix.T))
+        on_host: Tensor = values.cpu()
+        return on_host
 
     def quotients(self, count: int) -> Tensor:
         """(count,) v·Av of the first vectors, on the host in float64."""

@@ -2,7 +2,8 @@
 
 Along each eigenvector these are the slope and the curvature of the loss of each class, and the response of its accuracy
 to a step. In addition there are norms of gradients and their shares within the span of the eigenvectors, the trace and
-the density of H, and the scalar curvature of the graph of the objective. docs/class-geometry.md has the definitions.
+the density of H, and the scalar curvatures of the graphs of the objective and of E. The definitions are in
+docs/class-geometry.md.
 """
 
 from __future__ import annotations
@@ -16,9 +17,17 @@ import numpy as np
 import torch
 
 from hesstore import linalg
-from hesstore.curvature import ClassLosses, gradient, row_hits, row_losses, scalar_curvature
-from hesstore.measure.class_response import Steps, choose_steps
-from hesstore.store.schema import DENSITY_SCALE, density_grid
+from hesstore.curvature import (
+    ClassLosses,
+    DenseLayers,
+    Derivatives,
+    LossLines,
+    hessian_trace,
+    line_bytes,
+    scalar_curvature,
+)
+from hesstore.measure.class_response import Steps, find_steps
+from hesstore.store.schema import DENSITY_SCALE, LONGEST_STEP, density_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +43,13 @@ if TYPE_CHECKING:
 
 Values = dict[str, "NDArray[np.float64] | float"]
 """Values of the store's variables at one grid point, by name."""
+
+
+SAMPLE_ROWS = 128
+"""The number of rows on which the search for a step evaluates the network."""
+
+LINE_BYTES = 2**29
+"""The memory for what is kept of each row along the eigenvectors; those that do not fit are computed later."""
 
 
 class GridPointInputs(NamedTuple):
@@ -61,6 +77,14 @@ class GridPointInputs(NamedTuple):
     pairs: EigenPairs
     hessian: Callable[[], SymmetricOperator]
     generator: Callable[[Purpose], torch.Generator]
+
+
+def probes_used(config: SweepConfig, *, exact_trace: bool) -> int:
+    """The number of probes that are used: a quarter of the setting, but at least four of them, if the trace is exact.
+
+    Then only the Frobenius norm is estimated, most of which comes from the known eigenpairs.
+    """
+    return min(config.probes, max(4, config.probes // 4)) if exact_trace else config.probes
 
 
 @dataclass(frozen=True)
@@ -117,40 +141,62 @@ class ClassGeometry:
         has_all_rows = self.rows[0] is self.data.train.x
         return train if has_all_rows else replace(train, x=self.data.train.x, y=self.data.train.y), test
 
+    @cached_property
+    def _sample(self) -> ClassLosses:
+        """A sample of the rows over which H is taken."""
+        return sample_of(self._hessian_losses[0])
+
     def _directions(self, inputs: GridPointInputs) -> Values:
         """Slopes, curvatures and responses by class along each eigenvector."""
         theta, vectors = inputs.theta, inputs.pairs.eigenvectors
-        steps = self._steps(inputs) if self.config.response else None
-        signed = vectors.new_empty(len(vectors), 0) if steps is None else steps.signed
         train, test = self._hessian_losses
-        derivatives, loss_changes = train.along_with_steps(theta, vectors, signed, row_losses)
-        test_derivatives, accuracy_changes = test.along_with_steps(theta, vectors, signed, row_hits)
+        if self.config.response:
+            derivatives, steps, rises = self._steps(inputs)
+            test_derivatives, changes = test.along_with_accuracies(theta, vectors, steps.signed)
+            responses: Values = {
+                "class_response": _numpy(changes),
+                "response_step": _numpy(steps.length),
+                "predicted_rise": _numpy(steps.predicted),
+                "measured_rise": _numpy(rises),
+            }
+        else:
+            derivatives, test_derivatives = (losses.along(theta, vectors) for losses in (train, test))
+            responses = {}
         shares = train.shares
         occurs = shares > 0  # a class without rows has no mean loss
         curvature = (derivatives.curvature[:, occurs] @ shares[occurs]).cpu()
-        values: Values = {
+        return {
             "class_slope": _numpy(torch.stack([derivatives.slope, test_derivatives.slope], 1)),
             "class_curvature": _numpy(torch.stack([derivatives.curvature, test_derivatives.curvature], 1)),
             "class_identity_error": _identity_error(curvature, inputs.pairs.eigenvalues),
+            **responses,
         }
-        if steps is not None:
-            values |= {
-                "class_response": _numpy(accuracy_changes),
-                "response_step": _numpy(steps.length),
-                "predicted_rise": _numpy(steps.predicted),
-                "measured_rise": _numpy(loss_changes[..., occurs] @ shares[occurs]),
-            }
-        return values
 
-    def _steps(self, inputs: GridPointInputs) -> Steps:
-        """The steps along ± each eigenvector."""
+    def _steps(self, inputs: GridPointInputs) -> tuple[Derivatives, Steps, Tensor]:
+        """The derivatives by class along each eigenvector, the steps along ± it, and the measured rises (m, 2).
+
+        They are computed for as many eigenvectors together as fit in :data:`LINE_BYTES`.
+        """
         theta, pairs = inputs.theta, inputs.pairs
         train, _ = self._hessian_losses
-        has_all_rows = train is self._split_losses[0]
-        slope = inputs.gradient if has_all_rows else gradient(self.model, theta, *self.rows, self.chunk_rows)
-        slope = slope.to(torch.float64)
-        slopes = torch.stack([v.to(torch.float64) @ slope for v in pairs.eigenvectors])
-        return choose_steps(slopes, pairs.eigenvalues.to(slope.device), self.config.response, max(1.0, _norm(theta)))
+        count = max(1, LINE_BYTES // line_bytes(train, theta))
+        found = []
+        for vectors, eigenvalues in zip(
+            torch.split(pairs.eigenvectors, count), torch.split(pairs.eigenvalues.to(theta.device), count), strict=True
+        ):
+            rises = Rises(*(LossLines(losses, theta, vectors) for losses in (train, self._sample)))
+            slope, curvature = rises.rows.derivatives
+            occurs = train.shares > 0
+            steps, measured = find_steps(
+                rises,
+                slope[:, occurs] @ train.shares[occurs],
+                eigenvalues,
+                self.config.response,
+                LONGEST_STEP * _norm(theta),
+            )
+            found.append((slope, curvature, *steps, measured))
+        slope, curvature, length, predicted, measured = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return Derivatives(slope, curvature), Steps(length, predicted), measured
 
     # -- gradients ----------------------------------------------------------------------------------------
 
@@ -183,14 +229,30 @@ class ClassGeometry:
 
     # -- the whole spectrum -------------------------------------------------------------------------------
 
+    @cached_property
+    def _dense_layers(self) -> DenseLayers | None:
+        """The layers of the network if the trace of H can be computed exactly."""
+        return DenseLayers.of(self.model, self.rows[0][:8])
+
+    def _exact_trace(self, theta: Tensor) -> float | None:
+        layers = self._dense_layers
+        return (
+            None
+            if layers is None
+            else hessian_trace(layers, self.model, theta, *self.rows, max(1, self.chunk_rows // 4))
+        )
+
     def _curvature(self, inputs: GridPointInputs) -> Values:
-        """The trace and the Frobenius norm of H, and the scalar curvature, with their standard errors."""
+        """The trace and the Frobenius norm of H, and the scalar curvature, with their errors."""
         if not self.config.probes:
             return {}
         operator = inputs.hessian()
-        moments = linalg.moments(operator, inputs.pairs, self.config.probes, inputs.generator("trace"))
+        trace = self._exact_trace(inputs.theta)
+        probes = probes_used(self.config, exact_trace=trace is not None)
+        moments = linalg.moments(operator, inputs.pairs, probes, inputs.generator("trace"), trace)
         objective = inputs.gradient + inputs.shift * inputs.theta
         scalar = scalar_curvature(moments, objective, operator.matvec(objective), inputs.shift)
+        of_loss = scalar_curvature(moments, inputs.gradient, operator.matvec(inputs.gradient))
         return {
             "trace": moments.trace,
             "trace_error": moments.trace_error,
@@ -198,22 +260,54 @@ class ClassGeometry:
             "frobenius_norm_error": moments.frobenius_norm_error,
             "scalar_curvature": scalar.value,
             "scalar_curvature_error": scalar.error,
+            "loss_scalar_curvature": of_loss.value,
+            "loss_scalar_curvature_error": of_loss.error,
         }
 
     def _density(self, inputs: GridPointInputs) -> Values:
-        """The spectral density of H on the grid of the coordinate ``mu``."""
+        """The spectral density of H on the grid of the coordinate ``mu``, with its error."""
         config = self.config
         if not config.density:
             return {}
-        quadrature = linalg.lanczos_quadrature(
+        density = linalg.spectral_density(
             inputs.hessian(),
+            inputs.pairs,
+            torch.tensor(density_grid(), dtype=torch.float64),
+            linalg.Kernel(config.density_width, DENSITY_SCALE),
             probes=config.density_probes,
             steps=config.density_steps,
             generator=inputs.generator("density"),
         )
-        grid = torch.tensor(density_grid(), dtype=torch.float64)
-        density = linalg.smoothed(quadrature, grid, width=config.density_width, scale=DENSITY_SCALE)
-        return {"density": density.numpy()}
+        return {"density": density.values.numpy(), "density_error": density.errors.numpy()}
+
+
+def sample_of(losses: ClassLosses) -> ClassLosses:
+    """:data:`SAMPLE_ROWS` rows of a data set, with all classes in proportion, for the search for steps."""
+    order = losses.y.argsort(stable=True)
+    count = min(len(order), SAMPLE_ROWS)
+    chosen = order[torch.arange(count, device=order.device) * len(order) // count]
+    return replace(losses, x=losses.x[chosen], y=losses.y[chosen])
+
+
+@dataclass(frozen=True)
+class Rises:
+    """The rise of the training loss along directions, as :class:`~hesstore.measure.class_response.LossRises`.
+
+    The estimate is the rise with linearised logits over all rows, plus the mean over the sample of what the linearised
+    logits leave out.
+    """
+
+    rows: LossLines
+    sample: LossLines
+
+    def measured(self, index: int, t: float) -> float:
+        """The rise over all rows, in nat."""
+        return float(self.rows.rise(index, t))
+
+    def estimated(self, index: int, t: float) -> float:
+        """The estimate of it."""
+        missing = self.sample.rise(index, t) - self.sample.linearised_rise(index, t)
+        return float(self.rows.linearised_rise(index, t) + missing)
 
 
 def _numpy(tensor: Tensor) -> NDArray[np.float64]:

@@ -1,18 +1,40 @@
-"""The class response: how class accuracies change when the weights move along a direction.
+"""The class response: how class accuracies change when the weights move along a direction until the loss has risen.
 
-The length of each step is chosen so that the training loss rises by a given amount, according to its quadratic model.
+The step along a direction is the one at which the training loss has really risen by a given amount. A search on a cheap
+estimate of the rise finds a candidate; the rise there is then measured over all rows and corrects the estimate, until
+the two agree.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
-from hesstore.store.schema import SIGNS
+from hesstore.store.schema import RISE_TOLERANCE, SIGNS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
+
+_ESTIMATE_TOLERANCE = RISE_TOLERANCE / 4
+_MAX_ROUNDS = 40
+_UNREACHED = 0.5
+"""A rise that is estimated below this share of the wanted one at the longest step is not measured there."""
+
+
+class LossRises(Protocol):
+    """The rise E(θ + t v) − E(θ) of the training loss along directions v, which have an index."""
+
+    def measured(self, index: int, t: float) -> float:
+        """The rise over all rows, in nat."""
+        ...
+
+    def estimated(self, index: int, t: float) -> float:
+        """A cheap estimate of it."""
+        ...
 
 
 class Steps(NamedTuple):
@@ -58,7 +80,108 @@ def choose_steps(slope: Tensor, curvature: Tensor, rise: float, longest: float) 
     length = torch.where(s >= 0, rising, torch.where(mu > 0, falling, torch.nan))
     length = torch.where(length.isfinite(), length, longest).clamp_max(longest)
     length = torch.where((s + mu).isfinite(), length, torch.nan)  # such as for an eigenpair that was not found
-    return Steps(length, s * length + 0.5 * mu * length.square())
+    return _with_prediction(length, slope, curvature)
+
+
+def find_steps(rises: LossRises, slope: Tensor, curvature: Tensor, rise: float, longest: float) -> tuple[Steps, Tensor]:
+    """Find steps along −v and +v at which the loss has risen by ``rise``, to within :data:`RISE_TOLERANCE`.
+
+    Parameters
+    ----------
+    rises : LossRises
+        The rise of the loss along m directions v.
+    slope, curvature, rise, longest
+        As in :func:`choose_steps`, whose steps are where the search begins.
+
+    Returns
+    -------
+    Steps
+        The steps; NaN where no step up to ``longest`` was found.
+    Tensor
+        (m, 2) float64: the measured rises, nat.
+    """
+    first = choose_steps(slope, curvature, rise, longest).length.tolist()
+    found = [
+        [_find_step(rises, index, sign, start, rise, longest) for sign, start in zip(SIGNS, starts, strict=True)]
+        for index, starts in enumerate(first)
+    ]
+    length, measured = torch.tensor(found, dtype=torch.float64, device=slope.device).reshape(-1, 2, 2).unbind(2)
+    return _with_prediction(length, slope, curvature), measured
+
+
+def _find_step(
+    rises: LossRises, index: int, sign: int, start: float, rise: float, longest: float
+) -> tuple[float, float]:
+    """The length of a step, and the rise that was measured there; NaN if none was found up to ``longest``."""
+    nothing = math.nan, math.nan
+    if not (0 < start <= longest):
+        return nothing
+    below, above = 0.0, math.inf  # lengths at which less, and more, than the rise was measured
+    error, at = 0.0, longest  # of the estimate at the last step that was measured
+
+    def corrected(length: float) -> float:
+        return rises.estimated(index, sign * length) + error * (length / at) ** 2
+
+    for _ in range(_MAX_ROUNDS):
+        length, estimate = _rising_point(corrected, start, rise, longest)
+        if length == longest and estimate < _UNREACHED * rise:
+            return nothing
+        if not below < length < above:
+            length = (below + above) / 2
+            estimate = corrected(length)
+        measured = rises.measured(index, sign * length)
+        if abs(measured - rise) <= RISE_TOLERANCE * rise:
+            return length, measured
+        if measured < rise:
+            if length == longest:
+                return nothing
+            below = length
+        else:  # also if the loss is infinite or NaN
+            above = length
+        if math.isfinite(measured):
+            error, at = measured - (estimate - error * (length / at) ** 2), length
+        start = min(length, longest)
+    return nothing
+
+
+def _rising_point(
+    function: Callable[[float], float], start: float, level: float, longest: float
+) -> tuple[float, float]:
+    """A length t ≤ ``longest`` at which ``function`` reaches ``level``, and its value there; else ``longest``.
+
+    The length is doubled from ``start`` until the function is above the level. Then a bracketing secant method (the
+    Illinois variant of regula falsi) takes over, on the signed root of the function, which is nearly linear in t.
+    """
+
+    def excess(value: float) -> float:
+        root = math.copysign(math.sqrt(abs(value)), value) if math.isfinite(value) else math.inf
+        return root - math.sqrt(level)
+
+    low, high = (0.0, excess(0.0)), (start, math.inf)
+    while True:
+        value = function(high[0])
+        high = high[0], excess(value)
+        if high[1] >= 0 or high[0] >= longest:
+            break
+        low, high = high, (min(2 * high[0], longest), math.inf)
+    last, side = high[0], 0
+    for _ in range(_MAX_ROUNDS):
+        if high[1] < 0 or abs(value - level) <= _ESTIMATE_TOLERANCE * level:
+            break
+        secant = (high[0] * -low[1] + low[0] * high[1]) / (high[1] - low[1])
+        last = secant if math.isfinite(high[1]) else (low[0] + high[0]) / 2
+        value = function(last)
+        if excess(value) < 0:
+            low, high = (last, excess(value)), (high[0], high[1] / 2 if side < 0 else high[1])
+            side = -1
+        else:
+            low, high = (low[0], low[1] / 2 if side > 0 else low[1]), (last, excess(value))
+            side = 1
+    return last, value
+
+
+def _with_prediction(length: Tensor, slope: Tensor, curvature: Tensor) -> Steps:
+    return Steps(length, _signed(slope[:, None]) * length + 0.5 * curvature[:, None] * length.square())
 
 
 def _signed(values: Tensor) -> Tensor:

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING
 
 from hesstore.plots.accuracies import accuracy
 from hesstore.plots.class_maps import classes, response
+from hesstore.plots.cluster_tracks import clusters
 from hesstore.plots.eigenvectors import overlap, tracks
 from hesstore.plots.gradients import gradient
 from hesstore.plots.hysteresis_loops import hysteresis
 from hesstore.plots.spectra import density, spectrum
+from hesstore.plots.spectral_series import alignment, index, measures
 from hesstore.plots.style import COLOURS, MARKERS, save
 from hesstore.plots.summary_figure import summary
 
@@ -35,10 +37,14 @@ __all__ = [
     "KINDS",
     "MARKERS",
     "accuracy",
+    "alignment",
     "classes",
+    "clusters",
     "density",
     "gradient",
     "hysteresis",
+    "index",
+    "measures",
     "overlap",
     "response",
     "save",
@@ -53,6 +59,10 @@ KINDS: dict[str, Callable[..., Figure]] = {
     "classes": classes,
     "overlap": overlap,
     "tracks": tracks,
+    "clusters": clusters,
+    "alignment": alignment,
+    "measures": measures,
+    "index": index,
     "density": density,
     "gradient": gradient,
     "hysteresis": hysteresis,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from hesstore.plots import style
 from hesstore.plots.lost_classes import draw_lost_classes
-from hesstore.plots.run_data import MARGIN, class_names, lost_at, run_name, run_series, runs_of_seed, skill_series
+from hesstore.plots.run_data import class_names, run_losses, run_name, run_series, runs_of_seed, skill_series
+from hesstore.plots.transition_marks import mark_transitions
 from hesstore.store.schema import AXIS
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ def accuracy(ds: xr.Dataset, run: int = 0, split: str = "test", *, skill: bool =
     """Draw the accuracy of each class against λ, and the λ at which each class is lost.
 
     If the seed also has a run in the other direction, that run has its own axes. The way up is solid with filled
-    markers, the way down dashed with open markers. The lowest axes show, for each class, the highest λ at which its
-    skill is above 0.1 (:func:`hesstore.analysis.transitions`), unless that is the last complete grid point.
+    markers, the way down dashed with open markers. Grey bands are transitions (:func:`hesstore.analysis.transitions`).
+    The lowest axes show where each class is lost, with its 95 % interval (:func:`hesstore.analysis.lost_classes`);
+    an interval without a marker belongs to a class that is never lost, or lost before the first λ.
 
     Parameters
     ----------
@@ -49,12 +51,14 @@ def accuracy(ds: xr.Dataset, run: int = 0, split: str = "test", *, skill: bool =
         draw_accuracies(axes, ds, each, direction, split, skill=skill)
         axes.set_xlabel("")
         style.write_heading(axes, f"{split} split, {run_name(ds, each)}")
-    l2 = {direction: lost_at(ds, each, split) for direction, each in runs.items()}
-    draw_lost_classes(style.set_up_l2_axes(lowest), class_names(ds), l2)
+    losses = {direction: run_losses(ds, each, split) for direction, each in runs.items()}
+    draw_lost_classes(
+        style.set_up_l2_axes(lowest), class_names(ds), {name: loss for name, loss in losses.items() if loss is not None}
+    )
     lowest.set_ylabel("class")
     if len(runs) > 1:
         style.draw_legend(lowest, None, [_direction_handle(direction) for direction in runs])
-    style.write_heading(lowest, f"last λ at which the skill of the class is above {MARGIN:g}")
+    style.write_heading(lowest, "λ at which the class is lost, and its 95 % interval")
     return figure
 
 
@@ -74,6 +78,7 @@ def draw_accuracies(axes: Axes, ds: xr.Dataset, run: int, direction: str, split:
     else:
         axes.set(ylabel=f"{split} accuracy of the class", ylim=(-0.03, 1.03))
     style.draw_legend(axes, "class", _handles(axes))
+    mark_transitions(axes, ds, run)
 
 
 def _draw_classes(axes: Axes, curves: xr.DataArray, direction: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hesstore.plots import style
 from hesstore.plots.lost_classes import mark_lost_classes
 from hesstore.plots.run_data import class_names, lost_at, run_name, run_series
+from hesstore.plots.transition_marks import mark_transitions
 from hesstore.store.schema import AXIS
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def gradient(ds: xr.Dataset, run: int = 0, split: str = "train") -> Figure:
     _draw_norms(style.set_up_l2_axes(upper), part, split)
     draw_shares(middle, ds, run, split)
     _draw_stationarity(style.set_up_l2_axes(lower), part)
+    for axes in (upper, lower):
+        mark_transitions(axes, ds, run)
     for axes in (upper, middle):
         axes.set_xlabel("")
     room = mark_lost_classes(upper, class_names(ds), lost_at(ds, run))
@@ -83,8 +86,9 @@ def draw_shares(axes: Axes, ds: xr.Dataset, run: int, split: str) -> None:
     ):
         _draw_series(axes, part, name, label=label, color=colour, linestyle=dashes, marker=marker)
     k = ds.sizes["mode"]
-    axes.set(ylabel=f"share of the squared norm\nin the top {k} eigenvectors", ylim=(-0.03, 1.03))
+    axes.set(ylabel=f"share of the squared norm\nin {k} stored eigenvectors", ylim=(-0.03, 1.03))
     style.draw_legend(axes)
+    mark_transitions(axes, ds, run)
 
 
 def _draw_stationarity(axes: Axes, part: xr.Dataset) -> None:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hesstore.analysis.lost_classes import NO_VALUES
 from hesstore.plots.style import INK, class_colour, class_marker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import xarray as xr
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
@@ -82,18 +84,28 @@ def _width(labels: list[str], members: list[int]) -> float:
     return _CHARACTER * sum(len(labels[index]) + 1 for index in members)
 
 
-def draw_lost_classes(axes: Axes, labels: list[str], l2: dict[str, NDArray[np.float64]]) -> None:
-    """Draw one row per class with the λ at which it is lost in each direction, up filled and down open, joined."""
+def draw_lost_classes(axes: Axes, labels: list[str], losses: dict[str, xr.Dataset]) -> None:
+    """Draw one row per class with the λ at which it is lost in each direction, up filled and down open, joined.
+
+    Lines through the markers are the intervals (:func:`hesstore.analysis.lost_classes`); open ones reach the edge.
+    """
     left, right = axes.get_xlim()
     for row, label in enumerate(labels):
         colour = class_colour(row)
-        places = [values[row] for values in l2.values()]
-        overlap = len(places) > 1 and abs(places[0] - places[1]) < 0.015 * (right - left)
+        rows = {direction: loss.isel(label=row) for direction, loss in losses.items()}
+        places = [float(loss["lost_l2"]) for loss in rows.values()]
+        overlap = len(places) > 1 and not abs(places[0] - places[1]) >= 0.015 * (right - left)
         heights = [row - 0.2, row + 0.2] if overlap else [float(row)] * len(places)
-        axes.plot(places, heights, color=colour, linewidth=0.9, label=f"_joined {label}")
-        for direction, place, height in zip(l2, places, heights, strict=True):
+        axes.plot(places, heights, color=colour, linewidth=0.9, linestyle=":", label=f"_joined {label}")
+        for (direction, loss), place, height in zip(rows.items(), places, heights, strict=True):
+            ends = (float(loss["low"]), float(loss["high"]))
+            if str(loss["censored"].values) != NO_VALUES:
+                low, high = (end if np.isfinite(end) else edge for end, edge in zip(ends, (left, right), strict=True))
+                axes.plot(
+                    [low, high], [height] * 2, color=colour, linewidth=0.9, label=f"_interval {direction} {label}"
+                )
             face = "white" if direction == "down" else colour
             marker: dict[str, Any] = {"marker": class_marker(row), "markersize": 4.5, "markerfacecolor": face}
             axes.plot([place], [height], color=colour, label=f"_{direction} {label}", **marker)
-    axes.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.4, -0.6))
+    axes.set(xlim=(left, right), yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.4, -0.6))
     axes.tick_params(axis="y", labelsize=7)

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hesstore.analysis import class_skill, complete, transitions
-from hesstore.analysis.selection import complete_variables, l2_position, require_variables
+from hesstore.analysis import class_skill, complete, lost_classes, transitions
+from hesstore.analysis.lost_classes import LOST_BEFORE, NEVER_LOST
+from hesstore.analysis.selection import complete_variables, l2_position, require_variables, solver_order
+from hesstore.analysis.transitions import QUANTITIES
 from hesstore.store.schema import AXIS, Status
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
-
-MARGIN = 0.1
-"""The skill above which a class is known, as in :func:`hesstore.analysis.transitions`."""
 
 
 def run_series(ds: xr.Dataset, run: int, *names: str) -> xr.Dataset:
@@ -75,27 +74,52 @@ def class_names(ds: xr.Dataset) -> list[str]:
     return [str(label) for label in ds["label"].values]
 
 
+def stationarity_note(ds: xr.Dataset, run: int) -> str:
+    """Return a note for the heading of a spectrum: its range of stationarity, or nothing if it is not known."""
+    if "stationarity" not in ds:
+        return ""
+    values = complete_variables(ds, run, "stationarity")["stationarity"].values
+    low, high = (reduce(values, initial=np.nan) for reduce in (np.fmin.reduce, np.fmax.reduce))
+    return f";  stationarity {low:.2g} to {high:.2g}" if np.isfinite(low) else ""
+
+
+def mode_label(ds: xr.Dataset) -> str:
+    """Return the label of an axis of modes, which names their order."""
+    order = {"LM": "by |eigenvalue|", "LA": "largest eigenvalue first", "SA": "smallest eigenvalue first"}
+    return f"mode, {order[solver_order(ds)]}"
+
+
 def without_parameters(ds: xr.Dataset) -> xr.Dataset:
     """Return ``ds`` without the variables that have one value per parameter."""
     return ds.drop_dims("param", errors="ignore")
 
 
-def onsets(ds: xr.Dataset, run: int, split: str = "test") -> NDArray[np.float64]:
-    """Return the highest λ at which the skill of each class is above :data:`MARGIN` (label,); NaN if it never is."""
+def run_losses(ds: xr.Dataset, run: int, split: str = "test") -> xr.Dataset | None:
+    """Return where each class of ``run`` is lost, by skill (label,), or None for an import without counts."""
     require_variables(ds, "confusion", "status")
     complete(ds[["status"]], run)
     small = without_parameters(ds).sel(run=[run])
-    if not bool((small["confusion"] >= 0).any()):  # an import without counts
-        return np.full(ds.sizes["label"], np.nan)
-    result: NDArray[np.float64] = transitions(small, split=split, margin=MARGIN, resamples=1)["onset"].values[0]
-    return result
+    if not bool((small["confusion"] >= 0).any()):
+        return None
+    return lost_classes(small, split=split).isel(run=0)
 
 
 def lost_at(ds: xr.Dataset, run: int, split: str = "test") -> NDArray[np.float64]:
-    """Return the λ at which each class is lost (label,): :func:`onsets`, but NaN for classes that are never lost."""
-    last = complete(ds[["status"]], run)[AXIS].values[-1]
-    l2 = onsets(ds, run, split)
-    return np.where(l2 < last, l2, np.nan)
+    """Return the λ at which each class is lost (label,); NaN for classes for which it is unknown."""
+    losses = run_losses(ds, run, split)
+    l2: NDArray[np.float64] = np.full(ds.sizes["label"], np.nan) if losses is None else losses["lost_l2"].values
+    return l2
+
+
+def run_transitions(ds: xr.Dataset, run: int) -> NDArray[np.float64]:
+    """Return the last λ before and the first λ after each transition of ``run`` (transition, 2)."""
+    names = [name for name in QUANTITIES if name in ds]
+    if not names:
+        return np.empty((0, 2))
+    found = transitions(ds[[*names, "status"]], names)
+    ends = np.stack([found["l2_from"].values, found["l2_to"].values], axis=1)
+    of_run: NDArray[np.float64] = ends[found["run"].values == run]
+    return of_run
 
 
 def skill_series(ds: xr.Dataset, run: int, split: str) -> xr.DataArray:
@@ -108,9 +132,14 @@ def skill_series(ds: xr.Dataset, run: int, split: str) -> xr.DataArray:
 
 def default_l2(ds: xr.Dataset, run: int) -> float:
     """Return the last complete λ before the first class is lost, or the first λ if no class is ever known."""
-    l2 = onsets(ds, run)
-    first = float(complete(ds[["status"]], run)[AXIS].values[0])
-    return float(np.fmin.reduce(l2, initial=np.inf)) if np.isfinite(l2).any() else first
+    l2 = complete(ds[["status"]], run)[AXIS].values
+    losses = run_losses(ds, run)
+    if losses is None:
+        return float(l2[0])
+    ends = {NEVER_LOST: l2[-1], LOST_BEFORE: np.nan}
+    pairs = zip(losses["censored"].values.tolist(), losses["lost_from"].values, strict=True)
+    known_to = np.array([ends.get(reason, value) for reason, value in pairs])
+    return float(np.fmin.reduce(known_to)) if np.isfinite(known_to).any() else float(l2[0])
 
 
 def default_k(ds: xr.Dataset) -> int:

@@ -11,7 +11,8 @@ from hesstore.analysis.selection import complete_variables, evenly_spaced, l2_po
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
 from hesstore.plots.lost_classes import mark_lost_classes
-from hesstore.plots.run_data import class_names, lost_at, run_name
+from hesstore.plots.run_data import class_names, lost_at, run_name, stationarity_note
+from hesstore.plots.transition_marks import mark_transitions
 from hesstore.store.schema import AXIS, DENSITY_SCALE, LOWEST
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ def spectrum(ds: xr.Dataset, run: int = 0, *, shift: bool = False) -> Figure:
 
     The line is the curvature of the penalty, 2cλ: where an open symbol lies above it, the objective has a direction of
     negative curvature. Triangles are the smallest eigenvalue, if the store has ``lowest_eigenvalues``. The names above
-    the axes mark the λ at which classes are lost.
+    the axes mark the λ at which classes are lost. Grey bands are transitions. The heading names the range of the
+    stationarity ‖∇E + 2cλθ‖/‖∇E‖: where it is not close to 0, training has ended before a stationary point, and the
+    signs of eigenvalues do not tell minima from saddles.
 
     Parameters
     ----------
@@ -53,7 +56,7 @@ def spectrum(ds: xr.Dataset, run: int = 0, *, shift: bool = False) -> Figure:
     axes = figure.subplots()
     draw_spectrum(axes, ds, run, shift=shift)
     room = mark_lost_classes(axes, class_names(ds), lost_at(ds, run))
-    style.write_heading(axes, run_name(ds, run), room)
+    style.write_heading(axes, run_name(ds, run) + stationarity_note(ds, run), room)
     return figure
 
 
@@ -73,6 +76,7 @@ def draw_spectrum(axes: Axes, ds: xr.Dataset, run: int, *, shift: bool) -> None:
     name = "objective" if shift else "mean training loss"
     axes.set(ylabel=f"|eigenvalue| of the Hessian\nof the {name} (nat)", yscale="log")
     style.draw_legend(axes)
+    mark_transitions(axes, ds, run)
 
 
 class _Symbol(NamedTuple):

@@ -16,6 +16,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from hesstore.analysis.selection import evenly_spaced
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -59,6 +61,8 @@ _NOTEBOOK_DPI = 100
 
 _LEGEND_ROWS = 15
 """Maximum number of entries in a column of a legend."""
+_LEGEND_COLUMNS = 2
+"""Maximum number of columns of a legend: of more lines, only some evenly spaced ones are named."""
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -122,8 +126,15 @@ def write_heading(axes: Axes, text: str, room: float = 0.0) -> None:
 
 
 def draw_legend(axes: Axes, title: str | None = None, handles: list[Line2D] | None = None) -> Legend:
-    """Draw a legend to the right of ``axes``, where it hides nothing; by default with all labelled lines."""
+    """Draw a legend to the right of ``axes``, where it hides nothing; by default with all labelled lines.
+
+    Of more than 30 lines, only some that are evenly spaced are named, and the title says so.
+    """
     shown = axes.get_legend_handles_labels()[0] if handles is None else handles
+    chosen = evenly_spaced(len(shown), _LEGEND_ROWS * _LEGEND_COLUMNS)
+    if chosen.size < len(shown):
+        title = f"{title or ''} ({chosen.size} of {len(shown)})".strip()
+        shown = [shown[index] for index in chosen]
     return axes.legend(
         handles=shown,
         title=title,

@@ -75,7 +75,7 @@ function l2Layout(height, yaxis, index) {
 }
 
 function modeAxis(modes, more = {}) {
-  return { title: { text: "mode, by |eigenvalue|", standoff: 6 }, tick0: 0, dtick: modes <= 12 ? 1 : 5, ...more };
+  return { title: { text: facts.mode_label, standoff: 6 }, tick0: 0, dtick: modes <= 12 ? 1 : 5, ...more };
 }
 
 /** Whether grid points between complete ones are missing: an isolated point has no line, so it needs its marker. */

@@ -88,10 +88,10 @@ function drawClasses() {
   draw("classes", classesFigure(state.run, state.other, $("quantity").value, split, state.index)).then(() =>
     listenToClicks("classes"),
   );
-  const last = state.run.last_known?.[split] ?? [];
-  const words = facts.labels.map((label, at) => `${label}: ${last[at] === null ? "never" : last[at]}`);
-  $("lost").textContent = last.some((l2) => l2 !== null)
-    ? `Last λ at which the ${facts.splits[split]} skill of each class is above ${MARGIN}: ${words.join("; ")}.`
+  const lost = state.run.lost?.[split] ?? [];
+  const words = lost.map((text, at) => `${facts.labels[at]}: ${text}`);
+  $("lost").textContent = lost.length
+    ? `λ at which each class is lost, by its ${facts.splits[split]} skill, with 95 % intervals: ${words.join("; ")}.`
     : "";
 }
 

@@ -11,7 +11,7 @@ from hesstore.analysis import class_skill, sensitivity
 from hesstore.analysis.selection import require_variables
 from hesstore.dataset.completeness import ROUNDING, SpectrumSettings
 from hesstore.errors import AnalysisError
-from hesstore.plots.run_data import class_names, default_l2, onsets, without_parameters
+from hesstore.plots.run_data import class_names, default_l2, mode_label, run_losses, without_parameters
 from hesstore.report.rounding import json_list, round_to_digits, round_to_thousandths
 from hesstore.store.decoding import decoding
 from hesstore.store.import_origin import origin_of
@@ -61,6 +61,7 @@ def store_data(ds: xr.Dataset) -> dict[str, Any]:
         "labels": class_names(ds),
         "splits": list(SPLITS),
         "modes": ds.sizes["mode"],
+        "mode_label": mode_label(ds),
         AXIS: ds[AXIS].values.tolist(),
         "penalty_scale": float(ds.attrs["penalty_scale"]) if "penalty_scale" in ds.attrs else None,
         "runs": [
@@ -107,13 +108,13 @@ def run_data(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | No
         fraction and in words; ``curvature_share`` and ``slope`` (l2, split, label, mode) of
         :func:`hesstore.analysis.sensitivity`; ``response`` (l2, sign, label, mode), which is ``class_response``.
         A variable that has no number in the whole run is None. In addition ``start``, the index of the grid point to
-        show first, and ``last_known`` (split, label), the highest λ at which the skill of each class is above 0.1.
+        show first, and ``lost`` (split, label), the λ at which each class is lost, with its interval, in words.
     """
     part = _load_run(ds, run, progress)
     data: dict[str, Any] = {"status": part["status"].isel(run=0).values.tolist()}
     data |= {name: [_text(text) for text in part[name].values[0].tolist()] for name in TEXTS if name in part}
     if not (part["status"] == Status.COMPLETE).any():
-        return {**data, **dict.fromkeys(SERIES), "start": 0, "last_known": None}
+        return {**data, **dict.fromkeys(SERIES), "start": 0, "lost": None}
     series = _variables(part)
     series["tolerance"] = _tolerance(part, series["eigenvalues"])
     spectra = _spectra(part, series["eigenvalues"])
@@ -126,8 +127,21 @@ def run_data(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | No
         **data,
         **{name: _json_series(series.get(name)) for name in SERIES},
         "start": int(np.flatnonzero(part[AXIS].values == default_l2(part, run))[0]),
-        "last_known": json_list(np.stack([onsets(part, run, split) for split in SPLITS])),
+        "lost": [_losses(part, run, split) for split in SPLITS],
     }
+
+
+def _losses(part: xr.Dataset, run: int, split: str) -> list[str]:
+    """Return where each class is lost, in words; empty for an import without counts."""
+    losses = run_losses(part, run, split)
+    if losses is None:
+        return []
+    texts = []
+    for label in range(part.sizes["label"]):
+        loss = losses.isel(label=label)
+        low, high = (f"{float(end):g}" if np.isfinite(end) else "…" for end in (loss["low"], loss["high"]))
+        texts.append(str(loss["censored"].values) or f"{float(loss['lost_l2']):g} ({low} to {high})")
+    return texts
 
 
 SERIES = (*EXACT, *ROUNDED, "tolerance", "complete_to", "class_skill", "curvature_share", "slope", "response")

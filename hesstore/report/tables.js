@@ -103,7 +103,7 @@ function fillRecord(table, run, index) {
       ["gradient norm", both("gradient_norm", nat)],
       ["stationarity", short(of("stationarity"))],
       ["norm of the weights", short(of("weights_norm"))],
-      ["trace of H", of("trace") === null ? "–" : `${short(of("trace"))} ± ${withUnit(of("trace_error"), "nat")}`],
+      ["trace of H", traceText(of("trace"), of("trace_error"))],
       ["converged pairs", pairs === null ? "–" : `${pairs} of ${facts.modes}`],
       ["spectrum", of("spectrum") || "–"],
       ["Hessian products", short(of("matvecs"), 9)],
@@ -111,6 +111,12 @@ function fillRecord(table, run, index) {
       ["solver message", of("solver_message") || "–"],
     ],
   );
+}
+
+/** The trace with its 95 % interval, if it is an estimate. */
+function traceText(trace, error) {
+  if (trace === null) return "–";
+  return error ? `${short(trace)} ± ${withUnit(error, "nat")} (95 %)` : withUnit(trace, "nat");
 }
 
 /** Columns of the table of all grid points: heading, value to sort by (null comes last), text. */

@@ -27,6 +27,10 @@ AXIS = "l2"
 SPLITS = ("train", "test")
 SIGNS = (-1, 1)
 """The two directions along an eigenvector."""
+RISE_TOLERANCE = 0.05
+"""The relative difference that is allowed between ``measured_rise`` and the setting ``response``."""
+LONGEST_STEP = 0.5
+"""The longest step of a class response, relative to the norm of the weights."""
 
 DENSITY_POINTS = 512
 """The number of eigenvalues at which the spectral density is recorded; see :func:`density_grid`."""
@@ -112,7 +116,11 @@ _RESPONSE = (
     *(
         _real(name, ("mode", "sign"), long_name, units, setting="response", by_l2=True)
         for name, long_name, units in (
-            ("response_step", "length of the step along sign * eigenvector", ""),
+            (
+                "response_step",
+                "step along sign * eigenvector at which the training loss has risen by the setting response",
+                "",
+            ),
             ("predicted_rise", "rise of the training loss after that step, predicted by its quadratic model", "nat"),
             ("measured_rise", "rise of the training loss after that step", "nat"),
         )
@@ -122,12 +130,18 @@ _ESTIMATES = tuple(
     _real(name, (), long_name, units, setting="probes")
     for name, long_name, units in (
         ("trace", "trace of the Hessian of the mean training loss", "nat"),
-        ("trace_error", "standard error of the trace", "nat"),
+        ("trace_error", "half-width of the 95 % interval of the trace; 0 if it is exact", "nat"),
         ("frobenius_norm", "Frobenius norm of the Hessian of the mean training loss", "nat"),
-        ("frobenius_norm_error", "standard error of the Frobenius norm", "nat"),
+        ("frobenius_norm_error", "half-width of the 95 % interval of the Frobenius norm", "nat"),
         ("scalar_curvature", "scalar curvature of the graph of the objective", ""),
-        ("scalar_curvature_error", "standard error of the scalar curvature", ""),
+        ("scalar_curvature_error", "half-width of the 95 % interval of the scalar curvature", ""),
     )
+)
+_LOSS_CURVATURE = (
+    _real("loss_scalar_curvature", (), "scalar curvature of the graph of the mean training loss", setting="probes"),
+    _real(
+        "loss_scalar_curvature_error", (), "half-width of the 95 % interval of that scalar curvature", setting="probes"
+    ),
 )
 _GEOMETRY = (
     _real("class_slope", ("mode", *_SL), "slope of the class's mean loss along the eigenvector", "nat", by_l2=True),
@@ -161,10 +175,19 @@ _GEOMETRY = (
         "2-norm of the objective's gradient over that of the training loss's gradient: 0 at a stationary point",
     ),
     *_ESTIMATES,
+    *_LOSS_CURVATURE,
     _real(
         "density",
         ("mu",),
         "spectral density of the Hessian of the mean training loss",
+        "nat-1",
+        setting="density",
+        by_l2=True,
+    ),
+    _real(
+        "density_error",
+        ("mu",),
+        "half-width of the 95 % interval of the density; NaN where the quadrature does not resolve it",
         "nat-1",
         setting="density",
         by_l2=True,

@@ -1,4 +1,4 @@
-"""Fitting networks: mini-batches on the device, early stopping, and a copy of the best weights.
+"""Fitting networks: mini-batches on the device, early stopping, and a copy of the weights that are kept.
 
 Several models can be fitted together, each at its own λ and with its own order of the data; each is a row of θ (G, P).
 A single small network should leave a GPU idle between launches (not measured). On a CPU, one model at a time is the
@@ -39,6 +39,10 @@ class FitSettings:
         Learning rate; momentum, for ``sgd``.
     batch_size, epochs, patience : int
         Rows in a step; maximum number of epochs; epochs without a lower epoch loss after which training stops.
+    stop_on : str
+        What the epoch loss is: ``error`` (the cross-entropy alone) or ``objective`` (with the penalty).
+    keep : str
+        Which weights are the result: those of the ``last`` epoch, or of the ``best``, with the lowest epoch loss.
     penalty_scale : float
         c of the penalty c·λ‖θ‖².
     """
@@ -49,19 +53,21 @@ class FitSettings:
     batch_size: int
     epochs: int
     patience: int
+    stop_on: str
+    keep: str
     penalty_scale: float
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The result of a fit: the weights with the lowest epoch loss.
+    """The result of a fit.
 
     Attributes
     ----------
     theta : Tensor
-        (P,) The weights at the end of the best epoch.
+        (P,) The weights at the end of the last or of the best epoch.
     loss : float
-        The loss of the best epoch, in nats: the mean of its mini-batch objectives, weighted by batch size.
+        The lowest epoch loss, in nats: the mean of an epoch's mini-batch losses, weighted by batch size.
     epochs : int
         Number of epochs trained.
     """
@@ -137,7 +143,7 @@ class Trainer:
             )
         self._prepare(starts, l2)
         fits = [_EarlyStopping(value, self.settings.patience) for value in l2]
-        best = self._theta.clone()
+        kept = self._theta.clone()
         order = self._draw_permutations(rngs)
         for epoch in range(1, self.settings.epochs + 1):
             self._train_epoch(order)
@@ -147,13 +153,15 @@ class Trainer:
             for index in training:
                 if on_epoch is not None and math.isfinite(losses[index]):
                     on_epoch(index, epoch, losses[index])
-            better = [index for index in training if fits[index].update(epoch, losses[index])]
-            best[better] = self._theta[better]
+            for index in training:
+                better = fits[index].update(epoch, losses[index])
+                if better or self.settings.keep == "last":
+                    kept[index].copy_(self._theta[index])
             if all(fit.finished for fit in fits):
                 break
         return [
             fit.failure or Fit(theta.clone(), fit.loss, fit.epochs)
-            for fit, theta in zip(fits, best, strict=False)  # rows of idle copies are left out
+            for fit, theta in zip(fits, kept, strict=False)  # rows of idle copies are left out
         ]
 
     @torch.no_grad()
@@ -191,7 +199,7 @@ class Trainer:
         return stacked.to(self.x.device, non_blocking=True)
 
     def _train_epoch(self, order: Tensor) -> None:
-        """Take the steps of one epoch, and sum the objectives in ``_total``."""
+        """Take the steps of one epoch, and sum the losses in ``_total``."""
         self._total.zero_()
         for batch in torch.split(order, self.settings.batch_size, dim=1):
             self._steps[batch.shape[1]](batch)
@@ -213,13 +221,16 @@ class Trainer:
         """Return the step for ``size`` rows of each model; it takes their indices (G, size)."""
         loss_and_gradient = self._bind_gradient(size)
         scale, shape = self.settings.penalty_scale, (self.copies, size, *self.x.shape[1:])
+        includes_penalty = self.settings.stop_on == "objective"
 
         def step(batch: Tensor) -> None:
             rows = batch.reshape(-1)
             x, y = self.x.index_select(0, rows).view(shape), self.y.index_select(0, rows).view(shape[:2])
             loss = loss_and_gradient(x, y)
-            squares = torch.linalg.vector_norm(self._theta, dim=1).square_()
-            self._total.add_(torch.addcmul(loss, squares, self._l2[:, 0], value=scale), alpha=size)
+            if includes_penalty:
+                squares = torch.linalg.vector_norm(self._theta, dim=1).square_()
+                loss = torch.addcmul(loss, squares, self._l2[:, 0], value=scale)
+            self._total.add_(loss, alpha=size)
             self._gradient.addcmul_(self._theta, self._l2, value=2 * scale)
             self._optimizer.step()
 

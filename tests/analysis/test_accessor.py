@@ -23,10 +23,15 @@ def whole() -> xr.Dataset:
     ds["accuracy"] = more.class_accuracy.mean("label")
     ds["trace"] = ds.eigenvalues.sum("mode")
     ds["weights_norm"] = ds.trace**2
+    ds["loss"] = -ds.accuracy
     for name in ("lowest_eigenvalues", "lowest_residual_norm"):
         ds[name] = ds.eigenvalues.rename(mode="lowest")
     ds["lowest_bound"] = ds.trace
-    ds = ds.assign_attrs(penalty_scale=0.5)
+    ds["eigenvalue_bound"] = abs(ds.eigenvalues).min("mode")
+    ds["class_gradient_norm"] = abs(ds.class_slope).sum("mode")
+    cosines = np.broadcast_to(np.eye(4), (2, 5, 2, 4, 4))
+    ds["class_gradient_cosine"] = (("run", "l2", "split", "label", "other"), cosines)
+    ds = ds.assign_coords(other=("other", ds.label.values)).assign_attrs(penalty_scale=0.5)
     return ds.assign_coords(layer=("param", np.repeat(["a", "b"], 6).astype(object)))
 
 

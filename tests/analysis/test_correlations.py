@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import xarray as xr
 
-from hesstore.analysis import correlations, rank_correlations
+from hesstore.analysis import rank_correlations, rank_intervals
 from hesstore.errors import AnalysisError
 from tests.support.analysis_datasets import dataset
 
@@ -18,7 +18,7 @@ def sweep(seed: int = 0, count: int = COUNT) -> xr.Dataset:
     by_class = np.round(rng.uniform(size=(1, count, 2, 4)), 1)
     by_class[..., 2], by_class[..., 3] = 0.5, np.nan
     values = {
-        "eigenvalues": rng.standard_normal((1, count, 3)),
+        "eigenvalues": rng.uniform(-0.5, 1, (1, count, 3)) + np.eye(3)[0],
         "trace": np.full((1, count), np.nan),
         "weights_norm": rng.uniform(1, 2, (1, count)),
         "class_accuracy": by_class,
@@ -70,80 +70,78 @@ def test_gaps_are_left_out() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_few_grid_points(count: int) -> None:
-    found = rank_correlations(sweep(count=count)).overall_correlation.sel(measure="top eigenvalue")
-    assert np.isfinite(found.item()) == (count == 3)
+    found = rank_correlations(sweep(count=count)).sel(measure="top eigenvalue")
+    assert np.isfinite(found.overall_correlation.item()) == (count == 3)
+    assert np.isnan(found.overall_low.item())
 
 
-def test_interval() -> None:
-    ds = sweep()
-    x = np.linspace(0, 1, COUNT)
-    ds["accuracy"][0, :, 1] = -(x**3)
-    ds["eigenvalues"][0] = np.stack([x, -x, -x], axis=1)
-    ds["class_accuracy"][0, :, 1, 0] = x + 0.3 * np.sin(40 * x)
-    found = rank_correlations(ds).sel(measure="top eigenvalue")
-    values = [found[f"overall_{name}"].item() for name in ("correlation", "low", "high")]
-    np.testing.assert_allclose(values, -1)  # of monotone series, in every sample
-    one = found.sel(label=0)
-    assert -1 <= one.low.item() < one.correlation.item() < one.high.item() <= 1
-    xr.testing.assert_identical(rank_correlations(ds, seed=3), rank_correlations(ds, seed=3))
-
-
-def test_samples_are_those_of_a_block_bootstrap() -> None:
-    """Drawn and ranked one by one with scipy."""
+def test_interval_is_that_of_a_jackknife() -> None:
+    """Each of six blocks is left out once, and the rest is ranked again by scipy."""
     rng = np.random.default_rng(8)
-    a, b = np.round(rng.standard_normal((2, 30)), 1)
-    weights = correlations._block_weights(30, 50, seed=1)
-    assert (weights.sum(1) == 30).all()
-    found = correlations._spearman(a, b, weights)
-    for sample, value in zip(weights.astype(int), found, strict=True):
-        drawn = np.repeat(np.arange(30), sample)
-        assert value == pytest.approx(scipy.stats.spearmanr(a[drawn], b[drawn]).statistic, abs=1e-12)
+    a, b = np.round(rng.standard_normal((2, 40)).cumsum(1) * 0.3 + rng.standard_normal((2, 40)), 1)
+    assert rank_intervals.num_blocks(*map(scipy.stats.rankdata, (a, b))) == 6
+    rho, low, high = rank_intervals.rank_correlation(a, b)
+    assert rho == pytest.approx(scipy.stats.spearmanr(a, b).statistic, abs=1e-12)
+    blocks = np.array_split(np.arange(40), 6)
+    without = [scipy.stats.spearmanr(np.delete(a, block), np.delete(b, block)).statistic for block in blocks]
+    pseudo_values = 6 * np.arctanh(rho) - 5 * np.arctanh(without)
+    error = np.sqrt(sum(np.diff(pseudo_values) ** 2) / 5 / 12)
+    reach = scipy.stats.t.ppf(0.975, 50 / 14) * error
+    assert (low, high) == pytest.approx(tuple(np.tanh(np.arctanh(rho) + np.array([-reach, reach]))), abs=1e-9)
 
 
-def test_blocks_are_of_neighbours() -> None:
-    assert [correlations.block_length(count) for count in (1, 3, 27, 64, 451)] == [1, 3, 6, 8, 16]
-    weights = correlations._block_weights(64, 1, seed=4)[0]  # 8 blocks of 8
-    starts = np.random.default_rng(4).integers(64, size=8)
-    assert starts.max() > 56  # one goes round the end
-    expected = np.zeros(64)
-    for start in starts:
-        for step in range(8):
-            expected[(start + step) % 64] += 1
-    np.testing.assert_array_equal(weights, expected)
+def test_similar_neighbours_need_longer_blocks() -> None:
+    rng = np.random.default_rng(3)
+    white = rng.standard_normal((2, 400))
+    smooth = np.array([np.convolve(series, np.ones(12), "same") for series in white])
+    blocks = [rank_intervals.num_blocks(*map(scipy.stats.rankdata, pair)) for pair in (white, smooth)]
+    assert blocks[0] == 12 > blocks[1]
+    waves = np.sin(np.linspace(0, 9, 400)), np.cos(np.linspace(0, 9, 400))  # as smooth as very persistent noise
+    assert rank_intervals.num_blocks(*map(scipy.stats.rankdata, waves)) == 0
 
 
-def test_similar_neighbours_widen_the_interval() -> None:
-    """Repeating each grid point eight times adds no information, but an interval over single points would shrink."""
-    rng = np.random.default_rng(2)
-    a, b = rng.standard_normal((2, 16))
-    a, b = (np.repeat(series, 8) + 1e-6 * rng.standard_normal(128) for series in (a, b))
-    _, low, high = correlations._rho_and_interval(a, b, 2000, 0)
-    draws = rng.multinomial(128, np.full(128, 1 / 128), size=2000).astype(float)
-    single = np.quantile(correlations._spearman(a, b, draws), (0.025, 0.975))
-    assert high - low > 1.8 * (single[1] - single[0])
+def test_monotone_series_have_no_interval() -> None:
+    """Their ρ is ±1 whatever is left out, which shows no spread, and says nothing about other runs."""
+    x = np.linspace(0, 1, COUNT)
+    rho, low, high = rank_intervals.rank_correlation(x, -(x**3))
+    assert rho == pytest.approx(-1)
+    assert np.isnan([low, high]).all()
+
+
+def test_one_large_value_does_not_warn() -> None:
+    ds = sweep()
+    ds["class_accuracy"][0, :, 1, 0] = 0.0
+    ds["class_accuracy"][0, 0, 1, 0] = 1.0  # without it, the series is constant
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = rank_correlations(ds).sel(measure="top eigenvalue", label=0)
+    assert np.isfinite(found.correlation)
+    assert np.isnan(found.low)
+
+
+@pytest.mark.parametrize("which", ["LM", "LA", "SA"])
+def test_top_eigenvalue_is_the_largest_or_unknown(which: str) -> None:
+    """The largest of the smallest eigenvalues is the k-th smallest; largest magnitudes may all be negative."""
+    ds = sweep().assign_attrs(identity=f'{{"which": "{which}"}}')
+    ds["eigenvalues"][0, 7] = [-3, -2, -1]
+    top = ds.eigenvalues.values[0].max(1)
+    if which == "LM":
+        top[top < 0] = np.nan
+    expected = scipy.stats.spearmanr(top, ds.accuracy.values[0, :, 1], nan_policy="omit").statistic
+    found = rank_correlations(ds).overall_correlation.sel(measure="top eigenvalue").item()
+    assert found == pytest.approx(np.nan if which == "SA" else expected, abs=1e-12, nan_ok=True)
 
 
 def test_without_a_trace() -> None:
     """A sweep without probes does not record it."""
-    found = rank_correlations(sweep().drop_vars("trace"), resamples=10)
+    found = rank_correlations(sweep().drop_vars("trace"))
     assert found["correlation"].sel(measure="trace").isnull().all()
     rest = {"measure": ["top eigenvalue", "top eigenvalue * |weights|^2"]}
-    assert found.sel(rest).identical(rank_correlations(sweep(), resamples=10).sel(rest))
+    assert found.sel(rest).identical(rank_correlations(sweep()).sel(rest))
 
 
 def test_malformed_questions_are_refused() -> None:
     with pytest.raises(AnalysisError, match="the Dataset has no weights_norm"):
         rank_correlations(sweep().drop_vars("weights_norm"))
-    with pytest.raises(AnalysisError, match="resamples is 0"):
-        rank_correlations(sweep(), resamples=0)
     with pytest.raises(AnalysisError, match="split is 'x'"):
         rank_correlations(sweep(), split="x")
-
-
-def test_constant_samples_do_not_warn() -> None:
-    ds = sweep()
-    ds["class_accuracy"][0, :, 1, 0] = 0.0
-    ds["class_accuracy"][0, 0, 1, 0] = 1.0  # most samples lack the one that differs
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert np.isfinite(rank_correlations(ds).low.sel(measure="top eigenvalue", label=0))

@@ -9,7 +9,7 @@ from hesstore import analysis
 from hesstore.errors import AnalysisError
 from tests.support.analysis_datasets import accuracies, counted, curves, runs_with_onsets
 
-hysteresis = partial(analysis.hysteresis, quantity="class_accuracy")
+hysteresis = partial(analysis.hysteresis, quantity="class_accuracy", margin=0.1)
 
 L2 = [0.0, 0.01, 0.02, 0.03, 0.04, 0.06]
 NAN = np.nan
@@ -26,7 +26,8 @@ def test_area_of_a_loop() -> None:
     # trapezoids of |1, 1, …|: 0.01 to 0.04 with heights 0, 1, 1, 0; then 0.2, 0 and 0, 0.2
     np.testing.assert_allclose(found.area, [0.02, 0.001 + 0.002], atol=1e-12)
     np.testing.assert_allclose(found.signed_area, [0.02, -0.001 + 0.002], atol=1e-12)
-    np.testing.assert_allclose(found.width, [0.03 - 0.01, NAN])
+    np.testing.assert_allclose(found.width, [0.035 - 0.015, -0.005])
+    assert found.width_bound.values.tolist() == ["", "at most"]  # class 1 is never known on the way up
     swapped = hysteresis(loop(down, up)).sel(seed=4)
     np.testing.assert_allclose(swapped.signed_area, -found.signed_area)
     np.testing.assert_allclose(swapped.area, found.area)
@@ -38,7 +39,16 @@ def test_loops_use_the_grid_points_of_both_runs() -> None:
     found = hysteresis(loop(up, down, status=[[2, 2, 3, 2, 2, 2], [2, 2, 2, 2, 0, 2]])).sel(seed=4)
     # λ 0, 0.01, 0.03, 0.06 with heights 0, 0, 1, 0
     np.testing.assert_allclose(found.area, [0.5 * 0.02 + 0.5 * 0.03, NAN])
-    np.testing.assert_allclose(found.width, [0.03 - 0.01, NAN])
+    np.testing.assert_allclose(found.width, [0.045 - 0.02, NAN])
+
+
+def test_widths_of_classes_that_are_not_lost_are_bounds() -> None:
+    """The widest loops: never lost on the way up, never known on the way down."""
+    always, half, never = [1.0] * 6, [1.0, 1, 1, 0, 0, 0], [0.0] * 6
+    up, down = curves(always, half, always, never, never), curves(half, never, never, always, never)
+    found = hysteresis(loop(up, down)).sel(seed=4)
+    np.testing.assert_allclose(found.width, [0.06 - 0.025, 0.025 - 0, 0.06, -0.06, NAN])
+    assert found.width_bound.values.tolist() == ["at least", "at least", "at least", "at most", ""]
 
 
 def test_loops_need_both_directions() -> None:
@@ -50,7 +60,7 @@ def test_loops_need_both_directions() -> None:
         hysteresis(loop(flat, flat, status=never))
     one = hysteresis(loop(flat, flat, status=[[2, 2, 2, 0, 0, 0], [0, 0, 2, 2, 2, 2]])).sel(seed=4)
     assert np.isnan(one.area).all()
-    np.testing.assert_array_equal(one.width, 0)
+    assert np.isnan(one.width).all()  # never lost in both
 
 
 def test_only_seeds_with_both_directions_are_compared() -> None:

@@ -47,13 +47,14 @@ def test_lazy_stores_give_what_memory_gives(path: Path, chunks: Any, name: str, 
     assert not any(variable.chunks for variable in found.variables.values())
 
 
-def test_transitions_of_a_lazy_store(path: Path) -> None:
+@pytest.mark.parametrize(("name", "arguments"), [("lost_classes", ()), ("transitions", ("overlap",))])
+def test_series_of_a_lazy_store(path: Path, name: str, arguments: tuple[str, ...]) -> None:
     options: list[Any] = [None, {}]
     for chunks in options:
         ds = xr.open_zarr(path, chunks=chunks, consolidated=False)
-        found = analysis.transitions(ds, quantity="class_curvature")
+        found = getattr(analysis, name)(ds, *arguments)
         assert not any(variable.chunks for variable in found.variables.values())
-        xr.testing.assert_identical(found, analysis.transitions(ds.load(), quantity="class_curvature"))
+        xr.testing.assert_identical(found, getattr(analysis, name)(ds.load(), *arguments))
 
 
 def test_complete_reads_no_vectors(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,24 @@ def test_shares_of_the_training_curvature(classes: Classes) -> None:
     """Σ_c π_c vᵀH_c v = μ, with the dense Hessians."""
     found = sensitivity(classes.ds)
     part = np.einsum("c,lkp,lcpq,lkq->lkc", classes.shares[0], classes.vectors, classes.hessians[:, 0], classes.vectors)
+    np.testing.assert_allclose(found.curvature, part, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(found.curvature_share, part / classes.eigenvalues[..., None], rtol=1e-9)
     np.testing.assert_allclose(found.curvature_share.sum("label"), 1, rtol=1e-9)
+
+
+def test_identity_error_is_relative_to_each_eigenvalue(classes: Classes) -> None:
+    """An error that is small relative to the first eigenvalue can be large relative to another one."""
+    ds = classes.ds.copy(deep=True)
+    ds["eigenvalues"][0, 1] *= [1, 1, 1, 1.02]
+    ds["eigenvalues"][0, 2, 3] = 0
+    error = sensitivity(ds)["identity_error"]
+    assert error.dims == ("l2", "mode")
+    np.testing.assert_allclose(error[1], [0, 0, 0, 0.02 / 1.02], atol=1e-9)
+    assert np.isnan(error.values[2]).tolist() == [False, False, False, True]
+    assert "identity_error" not in sensitivity(ds, split="test")
+    subset = sensitivity(ds.assign_attrs(identity='{"hessian_samples": 20}'))
+    assert np.isnan(subset["identity_error"]).all()
+    assert np.isfinite(subset["curvature"]).all()
 
 
 @pytest.mark.parametrize(("split", "index"), [("train", 0), ("test", 1)])
@@ -34,7 +50,7 @@ def test_slopes_sum_to_that_of_the_split(classes: Classes, split: str, index: in
 
 def test_classes_without_rows_are_nan(classes: Classes) -> None:
     found = sensitivity(classes.ds, split="test")
-    for name in ("curvature_share", "slope_share", "slope", "response"):
+    for name in ("curvature", "curvature_share", "slope_share", "slope", "response"):
         assert found[name].dims == ("l2", "mode", "label")
         assert np.isnan(found[name].sel(label=2)).all()
         assert np.isfinite(found[name].sel(label=[0, 1, 3])).all()
@@ -58,6 +74,7 @@ def test_gaps(classes: Classes) -> None:
     assert np.isnan(found.curvature_share[0, 3]).all()
     assert np.isnan(found.slope_share.sel(l2=0.02)[0]).all()  # no slope to share
     assert np.isnan(found.curvature_share.sel(l2=0.02)[0]).all()
+    np.testing.assert_allclose(found.curvature.sel(l2=0.02)[0], [0.5, -0.5, 0, 0])  # the parts are not lost
     assert set(found.dims) == {"l2", "mode", "label"}
 
 

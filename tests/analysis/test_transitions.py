@@ -1,133 +1,187 @@
-from functools import partial
-
 import numpy as np
 import pytest
 import xarray as xr
+from numpy.typing import NDArray
 
 from hesstore import analysis
+from hesstore.analysis.refinement import refined_l2
 from hesstore.errors import AnalysisError
-from tests.support.analysis_datasets import accuracies, counted, curves, dataset, runs_with_onsets
+from tests.support.analysis_datasets import dataset, random_bases, spectra
 
-# Most curves below are accuracies made by hand, without the counts from which skill is computed.
-transitions = partial(analysis.transitions, quantity="class_accuracy")
-
-L2 = [0.0, 0.01, 0.02, 0.03, 0.04, 0.06]
+L2 = np.round(np.linspace(0, 0.04, 41), 10)
 NAN = np.nan
 
-PERFECT = [[8, 0, 0], [0, 2, 0], [0, 0, 6]]
-ONE_ANSWER = [[8, 0, 0], [2, 0, 0], [6, 0, 0]]
-MIXED = [[6, 1, 1], [1, 1, 0], [3, 0, 3]]
+
+def losses(*at: float, size: float = 0.5, seed: int = 0) -> NDArray[np.float64]:
+    """Training losses along λ that rise after each λ of ``at``, as (n, split)."""
+    noise = 0.001 * np.random.default_rng(seed).standard_normal(L2.size)
+    train = 0.3 + 2 * L2 + noise + size * sum((l2 < L2 for l2 in at), np.zeros(L2.size))
+    return np.stack([train, np.ones_like(train)], axis=1)
 
 
-def test_a_curve_made_by_hand() -> None:
-    """Two classes: the chance level is 0.5, so a class is known above 0.6."""
-    ds = accuracies(
-        L2,
-        [curves([0.9, 0.8, 0.7, 0.1, 0.65, 0.0], [0.2, 0.3, 0.4, 0.5, 0.55, 0.6])],
-        status=[[2, 2, 3, 2, 2, 2]],  # 0.02 failed: 0.01 and 0.03 are neighbours
+def store(*runs: tuple[int, str, NDArray[np.float64]]) -> xr.Dataset:
+    values = np.stack([series for *_, series in runs])
+    norms = np.exp(-values[..., 0])
+    return dataset(L2, {"loss": values, "weights_norm": norms}, [(seed, direction) for seed, direction, _ in runs])
+
+
+def test_transitions_of_one_run() -> None:
+    found = analysis.transitions(store((3, "up", losses(0.0145, 0.0255))))
+    assert found["run"].values.tolist() == [0, 0]
+    assert found["seed"].values.tolist() == [3, 3]
+    assert found["run_direction"].values.tolist() == ["up", "up"]
+    np.testing.assert_allclose(found["l2_from"], [0.014, 0.025])
+    np.testing.assert_allclose(found["l2_to"], [0.015, 0.026])
+    assert found["change"].values.tolist() == [
+        "rise" if name == "loss" else "fall" for name in found["quantity_name"].values
+    ]
+    assert (found["strengths"].sel(quantity="loss") > 50).all()
+    assert (found["strengths"].sel(quantity="weights_norm") < -50).all()
+    np.testing.assert_array_equal(found["strength"], np.abs(found["strengths"].values).max(1))
+    assert np.isnan(found["hysteresis"]).all()
+    assert (found["runs_found"] == 1).all()
+    assert (found["runs_searched"] == 1).all()
+    assert found["l2_from"].attrs["long_name"]
+    assert not analysis.transitions(store((0, "up", losses()))).sizes["transition"]
+    assert not analysis.transitions(store((0, "up", losses(0.0145))), "loss", "test").sizes["transition"]
+    assert not analysis.transitions(store((0, "up", losses(0.0145))), threshold=1e7).sizes["transition"]
+
+
+def test_agreement_of_seeds_and_hysteresis() -> None:
+    """Runs up agree where they pass the same loss; the run down is found where it passes it."""
+    ds = store(
+        (0, "up", losses(0.0145, 0.0255)),
+        (1, "up", losses(0.0165, 0.0265, seed=1)),
+        (2, "up", losses(0.0155, seed=2)),  # never passes the second change
+        (0, "down", losses(0.0065, size=1.0, seed=3)),  # both changes together
     )
-    found = transitions(ds).sel(run=0)
-    np.testing.assert_array_equal(found.onset, [0.04, NAN])  # 0.6 is not more than 0.6
-    np.testing.assert_allclose(found.drop_l2, [0.02, NAN])
-    np.testing.assert_array_equal(found.drop_from, [0.01, NAN])
-    np.testing.assert_array_equal(found.drop_to, [0.03, NAN])
-    np.testing.assert_allclose(found.drop_size, [0.7, 0])  # it never falls
-    assert transitions(ds, margin=0.3).onset.values[0, 0] == 0  # 0.8 is not more than 0.8
-    assert transitions(ds, split="train").onset.values.tolist() == [[0.06, 0.06]]
+    found = analysis.transitions(ds, "loss")
+    assert found["run"].values.tolist() == [0, 0, 1, 1, 2, 3]
+    assert found["runs_found"].values.tolist() == [3, 2, 3, 2, 3, 1]
+    assert found["runs_searched"].values.tolist() == [3, 2, 3, 2, 3, 1]
+    np.testing.assert_allclose(found["runs_from"][:5], [0.014, 0.025, 0.014, 0.025, 0.014])
+    np.testing.assert_allclose(found["runs_to"][:5], [0.017, 0.027, 0.017, 0.027, 0.017])
+    np.testing.assert_allclose(found["hysteresis"][:5], [0.008, 0.019, NAN, NAN, NAN], atol=0.001)
+    assert 0 < found["hysteresis"][5] <= 0.02
 
 
-def test_classes_without_rows_and_one_grid_point() -> None:
-    ds = accuracies(L2[:2], [curves([0.9, 0.2], [NAN, NAN])], status=[[2, 1]])
-    found = transitions(ds).sel(run=0)
-    np.testing.assert_array_equal(found.onset, [0, NAN])
-    assert np.isnan(found.drop_size).all()
-    assert found.onset_count.values.tolist() == [[1, 0]]
+def test_grid_points_that_are_not_complete_are_left_out() -> None:
+    ds = store((0, "up", losses(0.0145)), (1, "up", losses(0.0145, seed=1)))
+    status = np.full((2, L2.size), 2)
+    status[0, 14:17] = 0, 3, 1
+    status[1, 8:] = 0
+    found = analysis.transitions(ds.assign(status=(("run", "l2"), status)))
+    assert found["run"].values.tolist() == [0]
+    np.testing.assert_allclose([found["l2_from"][0], found["l2_to"][0]], [0.013, 0.017])
+    assert found["runs_searched"].values.tolist() == [1]
+    with pytest.raises(AnalysisError, match="no grid point of the store is complete"):
+        analysis.transitions(ds.assign(status=0 * ds["status"]))
 
 
-def test_bootstrap_over_runs() -> None:
-    onsets = [0.01, 0.03, 0.04, 0.02, 0.01]
-    ds = runs_with_onsets(L2, onsets)
-    found = transitions(ds).sel(direction="up", label=0)
-    mean, low, high = (found[f"onset_{name}"].item() for name in ("mean", "low", "high"))
-    assert mean == pytest.approx(np.mean(onsets))
-    assert min(onsets) <= low < mean < high <= max(onsets)
-    # the bootstrap distribution itself: all 5⁵ samples
-    samples = np.array(np.meshgrid(*[onsets] * 5)).reshape(5, -1).mean(0)
-    assert low == pytest.approx(np.quantile(samples, 0.025), abs=0.0015)
-    assert high == pytest.approx(np.quantile(samples, 0.975), abs=0.0015)
-    assert found.onset_count.item() == 5
-    xr.testing.assert_identical(transitions(ds), transitions(ds))
-    assert not transitions(ds, resamples=20).identical(transitions(ds, resamples=20, seed=1))
+def test_quantities_without_values_are_not_searched() -> None:
+    ds = store((0, "up", losses(0.0145)))
+    ds = ds.assign(weights_norm=NAN * ds["weights_norm"])
+    found = analysis.transitions(ds)
+    assert found["quantity_name"].values.tolist() == ["loss"]
+    assert np.isnan(found["strengths"].sel(quantity="weights_norm")).all()
+    nothing = analysis.transitions(ds, "weights_norm")
+    assert nothing.sizes["transition"] == 0
+    assert nothing["strengths"].dims == ("transition", "quantity")
 
 
-def test_interval_of_equal_runs_is_a_point_and_of_one_run_is_nan() -> None:
-    found = transitions(runs_with_onsets(L2, [0.02, 0.02, 0.02])).sel(direction="up", label=0)
-    for name in ("onset", "drop_l2", "drop_size"):
-        values = [found[f"{name}_{part}"].item() for part in ("mean", "low", "high")]
-        np.testing.assert_allclose(values, values[0])
-    one = transitions(runs_with_onsets(L2, [0.02])).sel(direction="up", label=0)
-    assert one.onset_mean.item() == 0.02
-    assert np.isnan([one.onset_low.item(), one.onset_high.item()]).all()
+def test_norms_are_searched_on_a_logarithmic_scale() -> None:
+    """A norm that falls by a constant factor from each grid point to the next changes nowhere suddenly."""
+    norms = 1000 * 0.5 ** np.arange(40.0) * np.exp(0.01 * np.random.default_rng(0).standard_normal(40))
+    ds = dataset(
+        np.arange(40.0),
+        {"weights_norm": np.stack([norms, np.where(np.arange(40) > 20, norms / 8, norms)])},
+        [(0, "up"), (1, "up")],
+    )
+    found = analysis.transitions(ds, "weights_norm")
+    assert found["run"].values.tolist() == [1]
+    assert found["l2_from"].item() == 20
 
 
-def test_directions_are_summarised_separately() -> None:
-    ds = xr.concat([runs_with_onsets(L2, [0.01, 0.03]), runs_with_onsets(L2, [0.04, 0.06], "down")], "run")
-    found = transitions(ds.assign_coords(run=range(4)))
-    assert found.direction.values.tolist() == ["up", "down"]
-    np.testing.assert_allclose(found.onset_mean.sel(label=0), [0.02, 0.05])
-    assert found.run_direction.values.tolist() == ["up", "up", "down", "down"]
-    assert transitions(runs_with_onsets(L2, [0.01], "down")).direction.values.tolist() == ["down"]
-
-
-def test_runs_that_never_know_the_class_are_not_counted() -> None:
-    found = transitions(runs_with_onsets(L2, [0.01, -1, 0.03])).sel(direction="up", label=0)
-    assert found.onset_mean.item() == pytest.approx(0.02)
-    assert found.onset_count.item() == 2
-
-
-def test_other_quantities_are_compared_by_magnitude() -> None:
-    mu = np.array([[[-8.0, 2.0], [5.0, -2.0], [-0.5, 2.0], [0.1, 0.1]]])
-    ds = dataset([0, 1, 2, 3], {"eigenvalues": mu, "trace": np.array([[NAN] * 4])})
-    found = transitions(ds, quantity="eigenvalues")
-    assert found.onset.dims == ("run", "mode")
-    np.testing.assert_array_equal(found.onset, [[1, 2]])  # above 0.8, and above 0.2
-    np.testing.assert_allclose(found.drop_size, [[4.5, 1.9]])
-    np.testing.assert_allclose(found.drop_l2, [[1.5, 2.5]])
-    assert found.drop_size.attrs["units"] == "nat"
-    assert "units" not in found.onset.attrs
-    assert np.isnan(transitions(ds, quantity="trace").onset_mean).all()
-    assert transitions(ds, quantity="trace").onset.dims == ("run",)
-
-
-def test_further_dimensions_are_kept_and_the_split_is_chosen() -> None:
-    values = np.random.default_rng(0).standard_normal((1, 3, 2, 2, 4))
-    ds = dataset([0, 1, 2], {"class_curvature": values})
-    found = transitions(ds, quantity="class_curvature", split="train")
-    assert found.drop_size.dims == ("run", "mode", "label")
-    falls = -np.diff(np.abs(values[0, :, :, 0]), axis=0).min(0)
-    np.testing.assert_allclose(found.drop_size[0], np.maximum(falls, 0))
+def test_the_span_of_the_eigenvectors_turns_suddenly() -> None:
+    """Between the grid points 14 and 15 it turns by more than elsewhere."""
+    rng = np.random.default_rng(0)
+    (base, other) = random_bases(2, 3, 40)
+    angle = 0.05 * np.arange(30) + np.where(np.arange(30) > 14, 0.8, 0.0)
+    turned = np.cos(angle)[:, None, None] * base + np.sin(angle)[:, None, None] * other
+    noisy = turned + 0.002 * rng.standard_normal((30, 3, 40))
+    vectors = np.linalg.qr(noisy.swapaxes(1, 2))[0].swapaxes(1, 2)
+    ds = spectra(vectors).assign_coords(label=range(4))
+    found = analysis.transitions(ds, "overlap")
+    np.testing.assert_allclose([found["l2_from"].item(), found["l2_to"].item()], [0.014, 0.015])
+    assert found["change"].item() == "rise"
 
 
 def test_malformed_questions_are_refused() -> None:
-    ds = runs_with_onsets(L2, [0.01])
+    ds = store((0, "up", losses()))
+    ds = ds.assign(class_accuracy=ds["loss"].expand_dims(label=3, axis=-1))
     for arguments, message in (
-        ({"quantity": "colour"}, "the Dataset has no colour"),
-        ({"quantity": "seed"}, "seed is not a small numeric variable"),
+        ({"quantities": "colour"}, "the Dataset has no colour"),
+        ({"quantities": ()}, "no quantity is given"),
+        ({"quantities": "seed"}, "seed is not a small numeric variable"),
+        ({"quantities": "class_accuracy"}, "class_accuracy has the further dimension label"),
         ({"split": "dev"}, "split is 'dev': choose from train, test"),
-        ({"margin": 1.0}, "margin is 1: it must be at least 0 and below 1"),
-        ({"resamples": 0}, "resamples is 0"),
+        ({"threshold": 0}, "threshold is 0: it must be above 0"),
     ):
         with pytest.raises(AnalysisError, match=message):
-            transitions(ds, **arguments)
-    with pytest.raises(AnalysisError, match="no grid point of the store is complete"):
-        transitions(ds.assign(status=0 * ds.status))
+            analysis.transitions(ds, **arguments)
 
 
-def test_a_network_with_one_answer_knows_no_class() -> None:
-    """Its accuracy for one class is 1, although it does not know that class."""
-    ds = counted(L2, PERFECT, MIXED, ONE_ANSWER)
-    found = analysis.transitions(ds).sel(run=0)
-    np.testing.assert_array_equal(found["onset"], [0.01] * 3)
-    np.testing.assert_allclose(found["drop_size"], [0.75, 4 / 7, 0.6])
-    ds = ds.assign(class_accuracy=ds["confusion"].isel(pred=0, drop=True) * 0 + np.array([1.0, 0, 0]))
-    assert transitions(ds)["onset"].sel(run=0, label=0) == 0.02
+def test_changes_of_several_quantities_are_one_transition() -> None:
+    """The norm changes two gaps later, and has no values above 0.03."""
+    ds = store((0, "up", losses(0.0145, 0.0325)))
+    norms = np.where(L2 > 0.0165, 0.5, 1.0) * np.exp(0.01 * np.random.default_rng(0).standard_normal(L2.size))
+    ds = ds.assign(weights_norm=(("run", "l2"), np.where(L2 > 0.03, NAN, norms)[None]))
+    found = analysis.transitions(ds)
+    np.testing.assert_allclose(found["l2_from"], [0.014, 0.032])
+    assert found["quantity_name"].values.tolist() == ["loss", "loss"]
+    of_norm = analysis.transitions(ds, "weights_norm")
+    assert of_norm["change"].values.tolist() == ["fall"]
+    np.testing.assert_allclose(found["strengths"].sel(quantity="weights_norm"), [-of_norm["strength"].item(), 0])
+
+
+def test_seeds_that_agree_find_weak_transitions_together() -> None:
+    """Neither of two runs has one above the threshold; in opposite directions they do not agree."""
+    ds = store((0, "up", losses(0.0145, size=0.015)), (1, "up", losses(0.0145, size=0.015, seed=1)))
+    alone = analysis.transitions(ds, "loss", threshold=4)["strength"].values
+    threshold = 1.1 * alone.max()
+    together = analysis.transitions(ds, "loss", threshold=threshold)
+    assert together["run"].values.tolist() == [0, 1]
+    np.testing.assert_allclose(together["combined_strength"], alone.sum() / np.sqrt(2))
+    assert not analysis.transitions(ds.isel(run=[0]), "loss", threshold=threshold).sizes["transition"]
+    mirrored = ds["loss"].values.copy()
+    mirrored[1] = 0.69 - mirrored[1]  # it passes the same value
+    opposite = ds.assign(loss=(ds["loss"].dims, mirrored))
+    assert not analysis.transitions(opposite, "loss", threshold=threshold).sizes["transition"]
+
+
+@pytest.mark.parametrize("runs", [2, 3])
+@pytest.mark.parametrize("trials", [30, pytest.param(300, marks=pytest.mark.slow)])
+def test_noise_in_several_runs_has_no_transition(runs: int, trials: int) -> None:
+    """Normal and autocorrelated noise around a trend that all runs have in common."""
+    rng = np.random.default_rng(runs)
+    l2, trend = np.linspace(0, 0.09, 91), np.linspace(0, 2, 91)
+    alarms = {0.0: 0, 0.9: 0}
+    for rho in alarms:
+        for _ in range(trials):
+            noise = rng.standard_normal((2, runs, 91))
+            for at in range(1, 91):
+                noise[..., at] += rho * noise[..., at - 1]
+            loss, norm = trend + 0.02 * noise[0], np.exp(-trend + 0.02 * noise[1])
+            values = {"loss": np.stack([loss, loss], axis=2), "weights_norm": norm}
+            ds = dataset(l2, values, [(seed, "up") for seed in range(runs)])
+            alarms[rho] += analysis.transitions(ds).sizes["transition"] > 0
+    assert max(alarms.values()) <= 0.05 * trials
+
+
+def test_the_refined_grid_has_more_points_in_transitions() -> None:
+    ds = store((0, "up", losses(0.0145)), (1, "up", losses(0.0255, seed=1)))
+    added = set(refined_l2(ds, 3)) - set(L2.tolist())
+    assert sorted(added) == [0.01425, 0.0145, 0.01475, 0.02525, 0.0255, 0.02575]
+    assert refined_l2(store((0, "up", losses())), 3) == tuple(L2.tolist())
+    with pytest.raises(AnalysisError, match="points is 0: it must be at least 1"):
+        refined_l2(ds, 0)

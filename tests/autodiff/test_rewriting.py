@@ -154,8 +154,8 @@ def test_line_programs(program: Program, given_inputs: Inputs, seed: int) -> Non
     """Values along several lines, and derivatives against double backward, at the θ of the trace and at another."""
     theta, x, y = given_inputs
 
-    def dots(value: Tensor, first: Tensor, second: Tensor, y: Tensor) -> Tensor:
-        return torch.stack([(torch.sin(value) * each).sum(1) * y for each in (value, first, second)])
+    def dots(value: Tensor, first: Tensor, second: Tensor, y: Tensor) -> tuple[Tensor]:
+        return (torch.stack([(torch.sin(value) * each).sum(1) * y for each in (value, first, second)]),)
 
     traced = trace_line(program.matrix, dots, theta, x, y)
     for point in (theta, theta.flip(0)):
@@ -163,7 +163,7 @@ def test_line_programs(program: Program, given_inputs: Inputs, seed: int) -> Non
         for v in (direction(seed), direction(seed + 1), direction(seed)):
             line = lines.along(v)
             expected = [_derivatives_of_row(program, point, x, v, row) * y[row] for row in range(len(x))]
-            assert_equal_to_rounding(line.derivatives(), torch.stack(expected, 1))
+            assert_equal_to_rounding(lines.derivatives(line)[0], torch.stack(expected, 1))
             for t in (0.5, -2.0):
                 assert_equal_to_rounding(line.value(t), program.matrix(point + t * v, x))
         assert_equal_to_rounding(lines.value(), program.matrix(point, x))
@@ -188,7 +188,8 @@ def _derivatives_of_row(program: Program, theta: Tensor, x: Tensor, v: Tensor, r
 def test_what_a_line_costs(module: nn.Module) -> None:
     """A value needs no product with the rows; derivatives need three products for each later layer.
 
-    These are h′W, hV and h′V; h″W is moved to the primal part.
+    These are h′W, hV and gVᵀ; h″W is moved to the primal part. Each activation adds one row-wise dot product, in which
+    gVᵀ and its own second derivative are gathered.
     """
     model = FlatModel(module.double())
     x, y = torch.randn(50, 64, dtype=torch.float64), torch.arange(50) % 3
@@ -197,10 +198,13 @@ def test_what_a_line_costs(module: nn.Module) -> None:
     assert all(traced.moves)
     assert _products(traced.value) == layers - 1
     assert _products(traced.tangent) == 3 * (layers - 1)
+    if not any(isinstance(each, nn.Conv2d) for each in module.modules()):
+        sums = sum(node.target is aten.sum.dim_IntList for node in traced.tangent.graph.nodes)
+        assert sums == layers - 1 + 1  # one more is that of the squared first derivatives
 
 
-def _curvature(value: Tensor, first: Tensor, second: Tensor, y: Tensor) -> Tensor:
-    return first.square().sum(1) + (torch.sin(value) * second).sum(1)
+def _curvature(value: Tensor, first: Tensor, second: Tensor, y: Tensor) -> tuple[Tensor]:
+    return (first.square().sum(1) + (torch.sin(value) * second).sum(1),)
 
 
 def _products(module: fx.GraphModule) -> int:

@@ -168,5 +168,7 @@ def fit_settings(epochs: int) -> FitSettings:
         batch_size=BATCH,
         epochs=epochs,
         patience=epochs,
+        stop_on="objective",
+        keep="best",
         penalty_scale=0.5,
     )

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from hesstore.curvature import ClassLosses, Hessian, HessianOperator, gradient, row_hits, row_losses
-from hesstore.linalg import EigenPairs, lanczos, lanczos_quadrature, moments
-from hesstore.measure.class_response import choose_steps
+from hesstore.curvature import ClassLosses, DenseLayers, Hessian, HessianOperator, LossLines, gradient, hessian_trace
+from hesstore.linalg import EigenPairs, Kernel, lanczos, moments, spectral_density
+from hesstore.measure.class_geometry import Rises, sample_of
+from hesstore.measure.class_response import find_steps
+from hesstore.store.schema import LONGEST_STEP
 from tests.benchmarks.accuracy import relative_error
 from tests.benchmarks.digit_problem import TEST_ROWS, Problem, digits, normalised, trained
 from tests.benchmarks.result_tables import Table, progress
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 CLASSES, CHUNK_ROWS = 10, 2048
 NESTED_MODES = 2
 PROBES, DENSITY_PROBES, DENSITY_STEPS = 4, 1, 64
+GRID = 1e-3 * torch.sinh(torch.linspace(-14.5, 14.5, 512, dtype=torch.float64))
 RISE = 0.1
 TOLERANCE = 1e-4
 MAX_ROUNDS = 3
@@ -72,16 +75,18 @@ class TimedParts:
         return self.losses.gradients(self.problem.theta)
 
     def with_responses(self) -> Tensor:
-        """Return the rises of the loss (m, 2) after a step in either direction along each eigenvector.
+        """Return the steps (m, 2) along each eigenvector, and the rises of the loss (m, 2) there, stacked.
 
-        The same pass computes slopes, curvatures and accuracies.
+        The same passes compute slopes, curvatures and accuracies.
         """
         theta, vectors = self.problem.theta, self.pairs.eigenvectors
-        slope = vectors.double() @ gradient(self.problem.model, theta, *self.rows).double()
-        steps = choose_steps(slope, self.pairs.eigenvalues.to(slope.device), RISE, float(theta.norm())).signed
-        rises = self.losses.along_with_steps(theta, vectors, steps, row_losses)[1] @ self.losses.shares
-        self.test_losses.along_with_steps(theta, vectors, steps, row_hits)
-        return rises
+        rises = Rises(*(LossLines(losses, theta, vectors) for losses in (self.losses, sample_of(self.losses))))
+        slope = rises.rows.derivatives.slope @ self.losses.shares
+        steps, measured = find_steps(
+            rises, slope, self.pairs.eigenvalues.to(slope.device), RISE, LONGEST_STEP * float(theta.norm())
+        )
+        self.test_losses.along_with_accuracies(theta, vectors, steps.signed)
+        return torch.stack([steps.length, measured])
 
     @property
     def rows(self) -> tuple[Tensor, Tensor]:
@@ -90,13 +95,23 @@ class TimedParts:
 
     def trace(self) -> Tensor:
         """Return estimates of the trace and the Frobenius norm."""
-        found = moments(self.operator, self.pairs, PROBES, torch.Generator().manual_seed(0))
+        layers = DenseLayers.of(self.problem.model, self.problem.x[:8])
+        exact = None if layers is None else hessian_trace(layers, self.problem.model, self.problem.theta, *self.rows)
+        found = moments(self.operator, self.pairs, PROBES, torch.Generator().manual_seed(0), exact)
         return torch.tensor([found.trace, found.frobenius_norm])
 
     def density(self) -> Tensor:
-        """Return the nodes of a Lanczos quadrature."""
+        """Return the spectral density on :data:`GRID`."""
         generator = torch.Generator().manual_seed(0)
-        return lanczos_quadrature(self.operator, probes=DENSITY_PROBES, steps=DENSITY_STEPS, generator=generator).nodes
+        return spectral_density(
+            self.operator,
+            self.pairs,
+            GRID,
+            Kernel(0.1, 1e-3),
+            probes=DENSITY_PROBES,
+            steps=DENSITY_STEPS,
+            generator=generator,
+        ).values
 
 
 def nested(problem: Problem, v: Tensor) -> Tensor:
@@ -159,7 +174,7 @@ def _row(timing: Timing[Tensor], modes: int, product: float, *, right: bool | No
 
 def _checks(timed_parts: TimedParts, timings: list[Timing[Tensor]]) -> list[bool | None]:
     """Return whether each result is right; None where no reference exists."""
-    _, along, direct, rises, gradients, _, nodes = (timing.result for timing in timings)
+    _, along, direct, steps, gradients, _, density = (timing.result for timing in timings)
     problem, losses = timed_parts.problem, timed_parts.losses
     exact = Problem(
         problem.images, problem.x.double(), problem.y, problem.model, problem.theta.double(), problem.hidden
@@ -170,28 +185,26 @@ def _checks(timed_parts: TimedParts, timings: list[Timing[Tensor]]) -> list[bool
         None,
         relative_error(along[:NESTED_MODES], truth) < TOLERANCE,
         relative_error(direct, truth) < TOLERANCE,
-        _rise_is_right(timed_parts, rises),
+        _rises_are_right(timed_parts, steps),
         relative_error(losses.shares @ gradients.double(), whole) < TOLERANCE,
         None,
-        abs(float(nodes.max() / timed_parts.pairs.eigenvalues.max()) - 1) < 1e-2,
+        abs(float(torch.trapezoid(density, GRID)) - 1) < 1e-2,
     ]
 
 
-def _rise_is_right(timed_parts: TimedParts, rises: Tensor) -> bool:
-    problem = timed_parts.problem
-    theta, v = problem.theta, timed_parts.pairs.eigenvectors[0]
-    slope = v.double() @ gradient(problem.model, theta, *timed_parts.rows).double()
-    found = choose_steps(slope[None], timed_parts.pairs.eigenvalues[:1].to(slope.device), RISE, float(theta.norm()))
+def _rises_are_right(timed_parts: TimedParts, steps: Tensor) -> bool:
+    problem, v = timed_parts.problem, timed_parts.pairs.eigenvectors[0]
+    (length, rise), theta = steps[:, 0, 1].tolist(), problem.theta
     losses = [
         float(nn.functional.cross_entropy(problem.model.logits(at, problem.x).double(), problem.y))
-        for at in (theta, theta + found.length[0, 1].to(theta.dtype) * v)
+        for at in (theta, theta + length * v)
     ]
-    return abs(losses[1] - losses[0] - float(rises[0, 1])) < TOLERANCE
+    return bool(abs(losses[1] - losses[0] - rise) < TOLERANCE)
 
 
 def _notes() -> list[str]:
     return [
         "medians, after one call that traces; the product uses a cached primal pass, the other parts compute their own",
         "right: slopes and curvatures agree with nested jvp in float64; the gradients of the classes add up to ∇E;",
-        "a rise agrees with the losses at moved weights; the largest node of the density is the largest eigenvalue",
+        "the first rises agree with the losses at moved weights; the integral of the density is one",
     ]

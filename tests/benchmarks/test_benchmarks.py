@@ -88,6 +88,7 @@ def test_a_wrong_product_has_no_time(problem: Problem) -> None:
     assert float(wrong["relative error"] or 0) > 1e-3
 
 
+@pytest.mark.slow
 def test_spectra(problem: Problem) -> None:
     """One of the solvers leaves out the third pair and gives the one behind the k-th instead."""
     pytest.importorskip("curvlinops")

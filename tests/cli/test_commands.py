@@ -250,13 +250,8 @@ def started(tmp_path: Path, environment: dict[str, str], *arguments: str) -> sub
     return process
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGINT,
-        *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_stops_after_the_current_grid_point(
     toy_arguments: list[str], tmp_path: Path, environment: dict[str, str], number: int
 ) -> None:

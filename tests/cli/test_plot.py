@@ -92,10 +92,10 @@ def test_the_command_knows_every_figure_and_option(run_hesstore: RunHesstore) ->
     assert sorted(plot.KINDS) == sorted(plots.KINDS)
     options = {parameter.name for parameter in plot.plot.params} - {"kind", "store", "output"}
     known = {name for figure in plots.KINDS.values() for name in inspect.signature(figure).parameters}
-    assert known - options == {"ds", "progress"}
+    assert known - options == {"ds", "progress", "logits"}
     assert options <= known
     shown = run_hesstore("plot", "--help").stdout
     for kind, figure in plots.KINDS.items():
         (line,) = [text for text in shown.splitlines() if text.startswith(f"    {kind} ")]
-        for name in set(inspect.signature(figure).parameters) - {"ds", "run", "progress"}:
+        for name in set(inspect.signature(figure).parameters) - {"ds", "run", "progress", "logits"}:
             assert f"--{name}" in line, (kind, name)

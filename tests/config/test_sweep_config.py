@@ -164,7 +164,7 @@ def test_switches() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"probes": 1}, "probes: 1 gives no standard error: give at least 2, or 0 for none"),
+        ({"probes": 1}, "probes: 1 gives no error: give at least 2, or 0 for none"),
         ({"probes": -1}, "probes: -1 is below the least value 0"),
         ({"response": -0.1}, "response: -0.1 is below the least value 0"),
         ({"density_width": 0.01}, "density_width: 0.01 is below the least value 0.06"),

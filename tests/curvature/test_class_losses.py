@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hesstore.curvature import ClassLosses, Hessian, gradient, row_hits, row_losses
+from hesstore.curvature import ClassLosses, Hessian, LossLines, gradient, line_bytes
 from hesstore.problem.models import FlatModel, build
 from tests.support import toy
 
@@ -102,33 +102,68 @@ def test_operations_that_are_wrong_or_missing_in_nested_forward_mode(between: nn
 
 
 @pytest.mark.parametrize("chunk_rows", [64, 1000])
-def test_changes_after_steps(chunk_rows: int, device: torch.device) -> None:
-    """Against the losses and accuracies at moved weights; the last direction was not found."""
-    model = build("mlp", (6, 5), (64,), 10, seed=0)
-    x, y = (torch.from_numpy(a) for a in toy.digits()[:2])
+def test_accuracies_after_steps(chunk_rows: int, device: torch.device) -> None:
+    """Against the accuracies at moved weights; some steps, and the last direction, were not found."""
+    model, x, y, v = digit_lines()
     theta = model.theta() * 3
-    v = nn.functional.normalize(torch.randn(3, len(theta), generator=torch.Generator().manual_seed(0)), dim=1)
-    steps = torch.tensor([[-0.5, 1.0], [-4.0, 20.0], [0.0, 0.0]], dtype=torch.float64)
-    v[2] = steps[2] = torch.nan
+    steps = torch.tensor([[-0.5, 1.0], [-4.0, 20.0], [torch.nan, 1.0], [0.0, 0.0]], dtype=torch.float64)
+    v[3] = steps[3] = torch.nan
 
-    def by_class(of_row: Tensor) -> Tensor:
-        return torch.stack([of_row[y == label].double().mean() for label in range(10)])
+    def accuracies(at: Tensor) -> Tensor:
+        right = model.logits(at, x).argmax(1) == y
+        return torch.stack([right[y == label].double().mean() for label in range(10)])
 
-    def losses_and_accuracies(at: Tensor) -> tuple[Tensor, Tensor]:
-        logits = model.logits(at, x)
-        loss = nn.functional.cross_entropy(logits.double(), y, reduction="none")
-        return by_class(loss), by_class(logits.argmax(1) == y)
-
-    before = losses_and_accuracies(theta)
-    after = [[losses_and_accuracies(theta + float(t) * u) for t in pair] for u, pair in zip(v, steps, strict=True)]
+    expected = torch.stack(
+        [torch.stack([accuracies(theta + t * u) for t in pair]) for u, pair in zip(v, steps.float(), strict=True)]
+    )
+    expected = torch.where(steps.isfinite()[..., None], expected - accuracies(theta), torch.nan)
     model.module.to(device)
     losses = ClassLosses(model, x.to(device), y.to(device), 10, chunk_rows)
-    for index, (quantity, tolerance) in enumerate(((row_losses, 1e-5), (row_hits, 1e-12))):
-        _, found = losses.along_with_steps(theta.to(device), v.to(device), steps.to(device), quantity)
-        expected = torch.stack([torch.stack([moved[index] - before[index] for moved in pair]) for pair in after])
-        expected[2] = torch.nan
-        torch.testing.assert_close(found.cpu(), expected, rtol=tolerance, atol=tolerance, equal_nan=True)
-        assert float(found.nan_to_num().abs().max()) > 0.1
+    derivatives, found = losses.along_with_accuracies(theta.to(device), v.to(device), steps.to(device))
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-12, atol=1e-12, equal_nan=True)
+    assert float(found.nan_to_num().abs().max()) > 0.1
+    alone = losses.along(theta.to(device), v.to(device))
+    torch.testing.assert_close(derivatives, alone, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("chunk_rows", [64, 1000])
+def test_losses_along_lines(chunk_rows: int, device: torch.device) -> None:
+    """The rises are those of the loss at moved weights, of the network and of the one with linearised logits."""
+    model, x, y, v = digit_lines()
+    theta = model.theta() * 3
+
+    def loss(logits: Tensor) -> float:
+        return float(nn.functional.cross_entropy(logits.double(), y))
+
+    start = model.logits(theta, x)
+    slopes = [torch.func.jvp(lambda at: model.logits(at, x), (theta,), (u,))[1] for u in v]
+    model.module.to(device)
+    losses = ClassLosses(model, x.to(device), y.to(device), 10, chunk_rows)
+    lines = LossLines(losses, theta.to(device), v.to(device))
+    alone = losses.along(theta.to(device), v.to(device))
+    torch.testing.assert_close(lines.derivatives, alone, rtol=0, atol=0)
+    model.module.to("cpu")
+    for index, u in enumerate(v):
+        for t in (-4.0, 0.5, 20.0):
+            moved, linear = model.logits(theta + t * u, x), start + t * slopes[index]
+            assert float(lines.rise(index, t)) == pytest.approx(loss(moved) - loss(start), rel=1e-5, abs=1e-6)
+            assert float(lines.linearised_rise(index, t)) == pytest.approx(
+                loss(linear) - loss(start), rel=1e-4, abs=1e-5
+            )
+
+
+def test_the_memory_of_lines() -> None:
+    """The first layer's 6 values and the 10 slopes of the logits of each row, of 4 bytes each."""
+    model, x, y, _ = digit_lines()
+    assert line_bytes(ClassLosses(model, x, y, 10, 64), model.theta()) == len(y) * (6 + 10) * 4
+
+
+def digit_lines() -> tuple[FlatModel, Tensor, Tensor, Tensor]:
+    """A network, rows, and four unit directions."""
+    model = build("mlp", (6, 5), (64,), 10, seed=0)
+    x, y = (torch.from_numpy(a) for a in toy.digits()[:2])
+    v = torch.randn(4, model.layout.size, generator=torch.Generator().manual_seed(0))
+    return model, x, y.long(), nn.functional.normalize(v, dim=1)
 
 
 @pytest.mark.parametrize("chunk_rows", [7, 1000])

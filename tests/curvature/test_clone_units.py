@@ -50,7 +50,7 @@ def test_hidden_layers_whose_units_can_be_exchanged(module: nn.Module, x: tuple[
     assert [len(layer.rows) for layer in layers] == units
     for layer in layers:
         index = torch.arange(model.layout.size)
-        layer.permuted(index, torch.arange(len(layer.rows)).flip(0))
+        layer.permute(index, torch.arange(len(layer.rows)).flip(0))
         assert sorted(index.tolist()) == list(range(model.layout.size))
         assert torch.allclose(model.logits(model.theta()[index], rows), model.logits(model.theta(), rows), atol=1e-12)
 

@@ -189,6 +189,7 @@ def digits() -> training_data.Split:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_default_network_agrees_with_curvlinops_and_arpack(digits: training_data.Split) -> None:
     model = build("mlp", (128, 128), (1, 28, 28), 10, seed=0)
     theta = model.theta()

@@ -261,6 +261,7 @@ def own(toy_config: Callable[..., SweepConfig]) -> Callable[..., SweepConfig]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_store_of_a_network_with_buffers(
     own: Callable[..., SweepConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,14 +41,12 @@ def limit(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, is_too_larg
     monkeypatch.setattr(owner, method, limited)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "method", "is_too_large"),
     [
         (Trainer, "_train_epoch", lambda trainer: trainer.copies > 2),
-        pytest.param(
-            *(HessianOperator, "matvec", lambda operator: operator.theta.dim() == 2 and len(operator.theta) > 2),
-            marks=pytest.mark.slow,
-        ),
+        (HessianOperator, "matvec", lambda operator: operator.theta.dim() == 2 and len(operator.theta) > 2),
     ],
 )
 def test_a_stack_that_does_not_fit_is_halved(

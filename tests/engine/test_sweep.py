@@ -92,12 +92,13 @@ def test_numbers_equal_an_independent_calculation(toy_config: MakeConfig, tmp_pa
         assert bool(point["converged"].all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "direction", "seeds"),
     [
         ("continuation", "down", "3"),
-        pytest.param("continuation", "both", "3,1", marks=pytest.mark.slow),
-        pytest.param("independent", "down", "3,1", marks=pytest.mark.slow),
+        ("continuation", "both", "3,1"),
+        ("independent", "down", "3,1"),
     ],
 )
 def test_an_interrupted_and_resumed_sweep_equals_an_uninterrupted_one(

@@ -45,6 +45,7 @@ def files(path: Path) -> dict[str, object]:
     return untimed({str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file()})
 
 
+@pytest.mark.slow
 def test_a_planned_sweep_ends_with_the_same_bytes(
     planned: tuple[Path, SweepPlan], toy_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -191,9 +192,11 @@ def test_counts_of_products() -> None:
     assert sweep_plan.spectrum_products(dataclasses.replace(config, lowest=0)) == Span(105, 240)
     assert sweep_plan.spectrum_products(dataclasses.replace(config, max_matvecs=90)) == Span(90, 90)
     whole = sweep_plan.geometry_products(config)
-    assert whole == pytest.approx(16.5 + 9 + 4.5 + 1.6)
+    assert whole == pytest.approx(16.5 + 12 + 7.5 + 1.6)
     bare = sweep_plan.geometry_products(dataclasses.replace(config, response=0, probes=0))
-    assert bare == pytest.approx(whole - 9 - 4.5)
+    assert bare == pytest.approx(whole - 12 - 7.5)
     dense = sweep_plan.geometry_products(dataclasses.replace(config, density=True))
-    assert dense == pytest.approx(whole + 2 * 64)
+    assert dense == pytest.approx(whole + 4 * 64)
+    deep = sweep_plan.geometry_products(dataclasses.replace(config, hidden=(8, 8, 8)))
+    assert deep == pytest.approx(whole - 7.5 + 17.5)  # its trace is estimated
     assert math.isclose((Span(1, 2) * 3 + 1).most, 7)

@@ -143,7 +143,7 @@ def test_one_kind_alone(original: Original, folder: Path, tmp_path: Path, kept: 
     if kept == "gradients":
         assert json.loads(ds.attrs["identity"])["parameters"] == [[name, list(shape)] for name, shape in SHAPES.items()]
     with pytest.raises(AnalysisError, match="the store was imported without confusion counts"):
-        ds.hess.transitions()
+        ds.hess.lost_classes()
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,14 @@ def test_no_answer_lacks_more_than_it_says_in_a_few_cases(name: str) -> None:
     assert not wrong_answers([draw(name, 1000 + seed, sizes=(50, 300)) for seed in range(QUICK_CASES)])
 
 
+def test_a_chain_does_not_outgrow_its_space() -> None:
+    """Nearly all products of this matrix are known before all its zeros are; further steps would only be rounding."""
+    case = draw("low rank with copies", 31)
+    pairs = case.search()
+    assert not lacking(case, pairs)
+    assert pairs.num_matvecs <= case.operator.size
+
+
 def test_the_spectra_are_hard() -> None:
     """A search that accepts any bound lacks eigenvalues in many of them, and the comparison notices it."""
     cases = [draw(name, 1000 + seed, sizes=(50, 300)) for name in FAMILIES for seed in range(QUICK_CASES)]

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import pytest
 import torch
 
-from hesstore.measure.class_response import choose_steps
+from hesstore.measure.class_response import choose_steps, find_steps
+from hesstore.store.schema import RISE_TOLERANCE
 
 
 def test_steps_reach_the_rise_by_the_quadratic_model() -> None:
@@ -33,3 +38,69 @@ def test_flat_and_missing_directions() -> None:
     assert found.length[0].tolist() == [3, 3]
     assert found.predicted[0].tolist() == [0, 0]
     assert bool(found.length[1].isnan().all())
+
+
+@dataclass
+class KnownRises:
+    """Rises that are given as a function of the direction's index and of t, and counts of the evaluations."""
+
+    rise: Callable[[int, float], float]
+    estimate: Callable[[int, float], float]
+    measurements: list[float] = field(default_factory=list)
+
+    def measured(self, index: int, t: float) -> float:
+        self.measurements.append(t)
+        return self.rise(index, t)
+
+    def estimated(self, index: int, t: float) -> float:
+        return self.estimate(index, t)
+
+
+SLOPE, CURVATURE = (torch.tensor(values, dtype=torch.float64) for values in ([0.05, -0.3, 0.0], [1.0, 0.01, 4.0]))
+
+
+def quartic(index: int, t: float) -> float:
+    """A loss with these slopes and curvatures that rises faster, and differently on both sides."""
+    slope, curvature = float(SLOPE[index]), float(CURVATURE[index])
+    return slope * t + curvature * t**2 / 2 + 0.3 * t**3 + 2 * t**4
+
+
+@pytest.mark.parametrize(("wrong_by", "most"), [(0.0, 6), (0.1, 12), (3.0, 60)])
+def test_steps_reach_the_measured_rise(wrong_by: float, most: int) -> None:
+    """A wrong estimate costs measurements, not correctness."""
+    rises = KnownRises(quartic, lambda index, t: (1 + wrong_by) * quartic(index, t))
+    steps, measured = find_steps(rises, SLOPE, CURVATURE, 0.1, longest=10.0)
+    for index in range(3):
+        for column, sign in enumerate((-1, 1)):
+            length = float(steps.length[index, column])
+            assert quartic(index, sign * length) == float(measured[index, column])
+            quadratic = sign * length * float(SLOPE[index]) + length**2 * float(CURVATURE[index]) / 2
+            assert float(steps.predicted[index, column]) == pytest.approx(quadratic, rel=1e-12)
+    assert float((measured / 0.1 - 1).abs().max()) <= RISE_TOLERANCE
+    assert len(rises.measurements) <= most
+
+
+def test_steps_that_no_length_reaches_are_nan() -> None:
+    """A bounded loss, one whose estimate is too high, one that is infinite beyond a point, and a missing direction."""
+    losses: list[Callable[[float], float]] = [math.tanh, math.tanh, lambda t: math.inf if t > 1 else t**2 / 100]
+    estimates: list[Callable[[float], float]] = [math.tanh, lambda t: 1.5 * math.tanh(t), lambda t: t**2 / 100]
+    rises = KnownRises(lambda index, t: 0.09 * losses[index](abs(t)), lambda index, t: 0.09 * estimates[index](abs(t)))
+    nothing = torch.tensor([0.0, 0.0, 0.0, torch.nan], dtype=torch.float64)
+    steps, measured = find_steps(rises, nothing, nothing, 0.1, longest=5.0)
+    assert bool(steps.length.isnan().all() and steps.predicted.isnan().all() and measured.isnan().all())
+    assert max(map(abs, rises.measurements)) == 5  # where the estimate reaches the rise, it is measured
+
+
+def test_a_loss_that_falls_first_and_then_overflows() -> None:
+    def rise(_: int, t: float) -> float:
+        return math.inf if t > 3 else -0.5 * t + t**2
+
+    steps, measured = find_steps(
+        KnownRises(rise, rise),
+        torch.tensor([-0.5], dtype=torch.float64),
+        torch.tensor([1e-9], dtype=torch.float64),
+        0.1,
+        longest=100.0,
+    )
+    assert float(measured[0, 1]) == pytest.approx(0.1, rel=RISE_TOLERANCE)
+    assert float(steps.length[0, 1]) == pytest.approx(0.25 + (0.0625 + 0.1) ** 0.5, rel=RISE_TOLERANCE)

@@ -16,6 +16,7 @@ from matplotlib.collections import LineCollection, PathCollection, QuadMesh
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from hesstore import analysis, plots
@@ -126,15 +127,22 @@ def test_missing_runs(ds: xr.Dataset, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "name", "option"),
-    [("density", "density", "--density"), ("response", "class_response", "--response 0.1")],
+    [
+        ("density", "density", "--density"),
+        ("response", "class_response", "--response 0.1"),
+        ("index", "lowest_eigenvalues, lowest_residual_norm, lowest_bound", "--lowest 1"),
+    ],
 )
 def test_optional_variables_name_their_option(ds: xr.Dataset, kind: str, name: str, option: str) -> None:
-    message = f"{name} is not in this store: record it with `hesstore sweep STORE … {option} --grow`"
+    verb, pronoun = ("are", "them") if "," in name else ("is", "it")
+    message = f"{name} {verb} not in this store: record {pronoun} with `hesstore sweep STORE … {option} --grow`"
     with pytest.raises(AnalysisError, match=message):
         plots.KINDS[kind](without_options(ds))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in plots.KINDS if kind not in {"density", "response", "summary"}])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in plots.KINDS if kind not in {"density", "response", "index", "summary"}]
+)
 def test_figures_without_optional_variables(ds: xr.Dataset, kind: str) -> None:
     assert plots.KINDS[kind](without_options(ds)).get_axes()
 
@@ -190,10 +198,33 @@ def test_accuracy_draws_both_directions(ds: xr.Dataset) -> None:
     assert legend_texts(lower) == ["λ up", "λ down"]
     assert "run 0 (seed 0, up)" in upper.get_title("left")
     assert "run 1 (seed 0, down)" in middle.get_title("left")
-    onsets = analysis.transitions(ds)["onset"]
+    losses = analysis.lost_classes(ds)
+    left, right = lower.get_xlim()
     for index, label in enumerate(LABELS):
         for run, direction in enumerate(("up", "down")):
-            assert drawn(lower, f"_{direction} {label}")[0].tolist() == [float(onsets.sel(run=run, label=index))]
+            loss = losses.sel(run=run, label=index)
+            assert drawn(lower, f"_{direction} {label}")[0].tolist() == [float(loss["lost_l2"])]
+            ends = np.where(np.isnan([loss["low"], loss["high"]]), [left, right], [loss["low"], loss["high"]])
+            assert drawn(lower, f"_interval {direction} {label}")[0].tolist() == ends.tolist()
+
+
+def test_transitions_are_shaded() -> None:
+    """In all axes along λ of the run, and only its own."""
+    ds = store(41)
+    l2 = ds["l2"].values
+    noise = 0.001 * np.random.default_rng(0).standard_normal((2, 41, 2))
+    loss = np.stack([l2 > 0.0405, l2 > 0.0225]).astype(float)[..., None] + noise
+    ds = ds.assign(loss=(("run", "l2", "split"), loss))
+    found = analysis.transitions(ds, "loss")
+    assert found["run"].values.tolist() == [0, 1]
+    for kind, axes_of_run in (("accuracy", {0: [0], 1: [1]}), ("spectrum", {0: [0]}), ("gradient", {0: [0, 1, 2]})):
+        axes = plots.KINDS[kind](ds).get_axes()
+        for run, panels in axes_of_run.items():
+            for panel in panels:
+                (band,) = [patch for patch in axes[panel].patches if patch.get_label() == "_transition"]
+                assert isinstance(band, Rectangle)
+                ends = band.get_x(), band.get_x() + band.get_width()
+                assert ends == pytest.approx([found["l2_from"].item(run), found["l2_to"].item(run)])
 
 
 def test_classes_can_be_distinguished(ds: xr.Dataset) -> None:
@@ -234,10 +265,10 @@ def test_classes_that_stay_are_not_marked_lost(ds: xr.Dataset) -> None:
     """Whether a class is lost after the last complete grid point is unknown."""
     short = with_holes(ds, {0: [*range(3, 16)], 1: [*range(3, 16)]}, Status.PENDING)
     *_, lower = plots.accuracy(short).get_axes()
-    onset = analysis.transitions(short)["onset"].sel(run=0).values
-    assert (onset == ds["l2"].values[2]).sum() > 5
+    stays = analysis.lost_classes(short)["censored"].sel(run=0).values == "never lost"
+    assert stays.sum() > 5
     for index, label in enumerate(LABELS):
-        assert np.isnan(drawn(lower, f"_up {label}")[0][0]) == (onset[index] == ds["l2"].values[2])
+        assert np.isnan(drawn(lower, f"_up {label}")[0][0]) == stays[index]
 
 
 def test_markers_are_thinned_on_dense_grids() -> None:
@@ -321,7 +352,7 @@ def test_losses_are_written_above(ds: xr.Dataset) -> None:
     )  # all classes are lost within a twentieth of the axis
     for one in (ds, crowded):
         (axes,) = plots.spectrum(one).get_axes()
-        onset = analysis.transitions(one)["onset"].sel(run=0).values
+        onset = analysis.lost_classes(one)["lost_l2"].sel(run=0).values
         left, right = axes.get_xlim()
         names = {text.get_text(): text.get_position()[0] for text in axes.texts}
         assert list(names) == [LABELS[index] for index in np.argsort(onset, kind="stable")]
@@ -400,7 +431,7 @@ def test_classes_without_rows_are_grey(ds: xr.Dataset) -> None:
 
 
 def test_the_default_grid_point_is_the_last_before_a_class_is_lost(ds: xr.Dataset) -> None:
-    first_loss = float(analysis.transitions(ds)["onset"].sel(run=0).min())
+    first_loss = float(analysis.lost_classes(ds)["lost_from"].sel(run=0).min())
     assert f"λ = {first_loss:g}," in text_of(plots.classes(ds))
 
 
@@ -411,8 +442,20 @@ def test_response_draws_both_signs(ds: xr.Dataset) -> None:
     assert np.array_equal(mesh(plus), expected[1])
     assert minus.collections[0].get_clim() == plus.collections[0].get_clim()
     silent = ds.assign(class_response=ds["class_response"] * np.nan)
-    with pytest.raises(AnalysisError, match=r"λ = 0\.\d+ of run 0 has no responses: sweep with --response above 0"):
+    with pytest.raises(AnalysisError, match=r"λ = 0\.\d+ of run 0 has no responses: along no mode does a step up to"):
         plots.response(silent)
+
+
+def test_modes_without_a_step_are_marked(ds: xr.Dataset) -> None:
+    """A cross for each mode that the solver found but that has no step, in the map of its sign."""
+    changes = ds["class_response"].copy()
+    changes.loc[{"mode": [2, 5], "sign": -1}] = np.nan
+    changes.loc[{"mode": [5, 7], "sign": 1}] = np.nan
+    eigenvalues = ds["eigenvalues"].where(ds["mode"] != 7)
+    partial = ds.assign(class_response=changes, eigenvalues=eigenvalues)
+    minus, plus, _ = plots.response(partial, l2=0.018).get_axes()
+    assert [np.asarray(line.get_xdata()).tolist() for line in minus.get_lines()] == [[2.5, 5.5]]
+    assert [np.asarray(line.get_xdata()).tolist() for line in plus.get_lines()] == [[5.5]]
 
 
 def test_overlap_draws_the_map(ds: xr.Dataset) -> None:
@@ -460,7 +503,7 @@ def test_links_are_as_wide_as_their_overlaps_are_large(ds: xr.Dataset) -> None:
         plots.tracks(ds, k=99)
 
 
-@pytest.mark.parametrize("kind", ["overlap", "tracks"])
+@pytest.mark.parametrize("kind", ["overlap", "tracks", "clusters"])
 def test_one_grid_point_is_not_enough(ds: xr.Dataset, kind: str) -> None:
     with pytest.raises(AnalysisError, match="run 0 has only one complete grid point, but this figure needs two"):
         plots.KINDS[kind](with_holes(ds, {0: [*range(1, 16)]}))

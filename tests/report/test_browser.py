@@ -324,6 +324,7 @@ def test_a_narrow_window_and_paper(page: Page) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_stores_that_lack_variables(browser: Browser, tmp_path: Path) -> None:
     uncounted = store(1, k=1, runs=((0, "up"),))
     uncounted["confusion"].values[:] = -1

@@ -35,6 +35,7 @@ def numbers(values: Any) -> NDArray[np.float64]:
 
 def test_store_data(half: Path) -> None:
     facts = store_data(hesstore.open(half))
+    assert facts["mode_label"] == "mode, by |eigenvalue|"
     assert facts["l2"] == list(HALF_L2)
     assert facts["labels"] == ["0", "1", "2"]
     assert facts["modes"] == 4
@@ -90,15 +91,21 @@ def test_grid_points_that_are_not_complete_have_no_numbers(half: Path) -> None:
     assert found["failure"][2] == "text"
     assert found["start"] in COMPLETE
     nothing = run_data(hesstore.open(half), 3)
-    assert all(nothing[name] is None for name in (*SERIES, "last_known"))
+    assert all(nothing[name] is None for name in (*SERIES, "lost"))
 
 
 def test_where_classes_are_lost() -> None:
     ds = with_holes(store(16), {0: [3, 9], 1: []})
     found = run_data(ds, 0)
-    onsets = analysis.transitions(ds, split="test")["onset"].sel(run=0).values
-    assert found["last_known"][1] == onsets.tolist()
-    assert ds["l2"].values[found["start"]] == onsets.min()
+    losses = analysis.lost_classes(ds).sel(run=0)
+    assert (losses["censored"] == "").all()
+    names = ("lost_l2", "low", "high")
+    places = [[f"{value:g}" for value in losses[name].values] for name in names]
+    assert found["lost"][1] == [
+        f"{l2} ({low} to {high})".replace("nan", "…") for l2, low, high in zip(*places, strict=True)
+    ]
+    assert len(found["lost"][0]) == 10
+    assert ds["l2"].values[found["start"]] == losses["lost_from"].min()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -57,6 +57,7 @@ def test_each_environment_is_recorded_once(tmp_path: Path, run_hesstore: RunHess
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_sweep_that_goes_on_elsewhere(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ def test_a_grown_store_is_one_that_was_made_large(toy_config: MakeConfig, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_refined_continuation_keeps_what_it_has(toy_config: MakeConfig, tmp_path: Path) -> None:
     run_sweep(toy_config(l2="0,0.01"), tmp_path / "s.zarr")
     before = results(tmp_path / "s.zarr")

@@ -12,7 +12,17 @@ from hesstore.problem.models import FlatModel, build
 from hesstore.training import Fit, FitSettings, Trainer
 from tests.support import toy
 
-SETTINGS = FitSettings(optimizer="adam", lr=0.01, momentum=0.0, batch_size=16, epochs=2, patience=5, penalty_scale=0.5)
+SETTINGS = FitSettings(
+    optimizer="adam",
+    lr=0.01,
+    momentum=0.0,
+    batch_size=16,
+    epochs=2,
+    patience=5,
+    stop_on="objective",
+    keep="best",
+    penalty_scale=0.5,
+)
 BATCH = SETTINGS.batch_size
 
 

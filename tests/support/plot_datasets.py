@@ -67,17 +67,30 @@ def _run(
         "class_accuracy": both,
         "confusion": confusion,
         "eigenvalues": eigenvalues,
-        "lowest_eigenvalues": np.minimum.accumulate([-0.02 * np.exp(-l2 / 0.01), 0 * l2]).T - 1e-3,
+        **_lowest(l2),
         "eigenvectors": _vectors(rng, l2, k, size),
         "class_curvature": np.stack([curvature, curvature * 1.1], axis=2),
         "class_slope": rng.normal(0, 0.1, (count, k, 2, CLASSES)),
         "class_response": -np.clip(share[:, :, None] * rng.uniform(0.2, 1.6, (1, k, 2, CLASSES)), -0.1, 1),
+        "eigenvalue_bound": np.abs(eigenvalues).min(1),
+        "class_gradient_cosine": np.broadcast_to(np.eye(CLASSES), (count, 2, CLASSES, CLASSES)),
+        "weights_norm": 40 * np.exp(-l2 / 0.03),
         "gradient_norm": np.stack([norms.mean(1), norms.mean(1) * 1.2], axis=1),
         "class_gradient_norm": np.stack([norms, norms * 1.2], axis=1),
         "gradient_share": np.stack([0.3 + 0.6 * alive.mean(1), 0.25 + 0.6 * alive.mean(1)], axis=1),
         "weights_share": 0.05 + 0.2 * (1 - alive.mean(1)),
         "stationarity": 0.02 + np.exp(-l2 / 0.01) + 0.01 * rng.random(count),
         "density": _density(mu, eigenvalues),
+    }
+
+
+def _lowest(l2: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Return two lowest eigenvalues at each grid point, and a bound that excludes more negative ones at large λ."""
+    values = np.minimum.accumulate([-0.02 * np.exp(-l2 / 0.01), 0 * l2]).T - 1e-3
+    return {
+        "lowest_eigenvalues": values,
+        "lowest_residual_norm": np.full(values.shape, 1e-6),
+        "lowest_bound": values[:, 1] - 0.01,
     }
 
 

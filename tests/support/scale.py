@@ -24,7 +24,7 @@ from hesstore.store.places.place import Place
 from hesstore.store.schema import VARIABLES, promised_large, promised_small
 from hesstore.store.variable import Variable
 
-GETS, PUTS = 3, 50
+GETS, PUTS = 3, 53
 """Requests for opening a store, and for recording a grid point."""
 
 

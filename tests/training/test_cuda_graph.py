@@ -20,7 +20,15 @@ from hesstore.training.cuda_graph import GraphedStep, graph_or_eager
 from tests.support import toy
 
 SETTINGS = FitSettings(
-    optimizer="adam", lr=1.5e-3, momentum=0.9, batch_size=16, epochs=1, patience=5, penalty_scale=0.5
+    optimizer="adam",
+    lr=1.5e-3,
+    momentum=0.9,
+    batch_size=16,
+    epochs=1,
+    patience=5,
+    stop_on="objective",
+    keep="best",
+    penalty_scale=0.5,
 )
 FIRST, SECOND = torch.device("cuda:0"), torch.device("cuda:1")
 

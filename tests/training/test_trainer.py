@@ -15,7 +15,15 @@ from tests.support import toy
 from tests.support.training import fit
 
 SETTINGS = FitSettings(
-    optimizer="adam", lr=1.5e-3, momentum=0.0, batch_size=64, epochs=1, patience=5, penalty_scale=0.5
+    optimizer="adam",
+    lr=1.5e-3,
+    momentum=0.0,
+    batch_size=64,
+    epochs=1,
+    patience=5,
+    stop_on="objective",
+    keep="best",
+    penalty_scale=0.5,
 )
 
 
@@ -104,6 +112,42 @@ def test_epochs_with_ragged_batches(model: FlatModel, optimizer: str, batch_size
     assert found.loss == min(seen)
     if losses[-1] == min(losses):
         assert torch.allclose(found.theta, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+@pytest.mark.parametrize("stop_on", ["error", "objective"])
+def test_a_continuation_over_three_strengths_equals_a_plain_loop(model: FlatModel, stop_on: str, keep: str) -> None:
+    """A loop over PyTorch's own module, optimiser and weight decay: the same batches, early stopping and weights."""
+    x, y = toy.blobs(50)
+    settings = replace(SETTINGS, lr=0.05, batch_size=10, epochs=30, patience=2, stop_on=stop_on, keep=keep)
+    module = build("mlp", (6, 5), (5,), 3, seed=0).module.double()
+    theta, ours, theirs = model.theta(), [], []
+    for l2 in (0.0, 0.02, 0.04):
+        found = fit(model, theta, x, y, l2=l2, settings=settings, rng=rng())
+        theta = found.theta
+        ours.append(found.epochs)
+        optimizer = torch.optim.Adam(module.parameters(), lr=0.05, weight_decay=l2, foreach=False, fused=False)
+        generator, lowest, stale, epoch = rng(), float("inf"), 0, 0
+        kept = {name: value.clone() for name, value in module.state_dict().items()}
+        while epoch < 30 and stale < 2:
+            epoch, total = epoch + 1, 0.0
+            for batch in torch.split(torch.randperm(50, generator=generator), 10):
+                optimizer.zero_grad()
+                error = nn.functional.cross_entropy(module(x[batch]), y[batch])
+                squares = sum(p.detach().square().sum() for p in module.parameters())
+                total += float(error.detach() + (l2 / 2 * squares if stop_on == "objective" else 0.0))
+                error.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            stale = 0 if total < lowest else stale + 1
+            if total < lowest or keep == "last":
+                kept = {name: value.clone() for name, value in module.state_dict().items()}
+            lowest = min(lowest, total)
+        module.load_state_dict(kept)
+        theirs.append(epoch)
+        expected = torch.cat([p.detach().reshape(-1) for p in module.parameters()])
+        assert torch.allclose(theta, expected, rtol=1e-8, atol=1e-10)
+    assert ours == theirs
+    assert min(ours) < 30
 
 
 def test_best_weights_are_a_copy_and_patience_counts_from_them(model: FlatModel) -> None:

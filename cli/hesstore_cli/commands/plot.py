@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 KINDS = (
-    *("accuracy", "spectrum", "classes", "overlap", "tracks"),
+    *("accuracy", "spectrum", "classes", "overlap", "tracks", "clusters", "alignment", "measures", "index"),
     *("density", "gradient", "hysteresis", "response", "summary"),
 )
 ENDINGS = (".png", ".svg", ".pdf")
@@ -44,7 +44,13 @@ ENDINGS = (".png", ".svg", ".pdf")
     "--k",
     type=click.IntRange(1),
     metavar="N",
-    help="Number of eigenvectors.  [default: classes − 1; tracks: all]",
+    help="Number of eigenvectors.  [default: classes − 1; tracks, clusters: all]",
+)
+@click.option(
+    "--radius",
+    type=click.FloatRange(0, min_open=True),
+    metavar="X",
+    help="Length of the step for the sharpness, in units of ‖θ‖.  [default: 0.01]",
 )
 @click.option(
     "--skill",
@@ -63,6 +69,10 @@ def plot(kind: str, store: str, output: str, run: int, **options: object) -> Non
       accuracy    accuracy of each class  [--split, --skill]
       spectrum    eigenvalues  [--shift]
       tracks      eigenvalues, by eigenvector  [--k]
+      clusters    clusters of eigenvalues, by span  [--k]
+      alignment   top span and class gradients  [--split, --k]
+      measures    effective dimension, entropy …  [--radius]
+      index       negative eigenvalues of the objective
       gradient    gradients, stationarity  [--split]
       hysteresis  classes in up and down runs  [--split]
       overlap     overlap of the top spans  [--k]

@@ -117,15 +117,16 @@ def sweep(
                 grow=grow,
                 runs=runs,
             )
-        status = _exit_status(summary, stop)
+        status = exit_status(summary, stop)
         if log is not None:
             log.write_end(summary, status)
     if quiet < 2:
-        write_line(_summary_line(summary, store))
+        write_line(summary_line(summary, store))
     return status
 
 
-def _exit_status(summary: SweepSummary, stop: StopRequest) -> ExitStatus:
+def exit_status(summary: SweepSummary, stop: StopRequest) -> ExitStatus:
+    """Return the exit status of a sweep."""
     if summary.pending:
         return stop.status or ExitStatus.DONE
     return ExitStatus.SOME_FAILED if summary.failed else ExitStatus.DONE
@@ -142,7 +143,7 @@ def _open_log(path: str, store: str) -> AbstractContextManager[EventLog | None]:
     return EventLog(path)
 
 
-def _summary_line(summary: SweepSummary, store: str) -> str:
+def summary_line(summary: SweepSummary, store: str) -> str:
     """Return how the sweep ended and what to do next, in one line."""
     where = shlex.quote(store)
     failed = f", {summary.failed} failed (hesstore info {where} shows why)" if summary.failed else ""

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import hesstore
+from hesstore import analysis
+from tests.support.command_line import RunHesstore
+from tests.support.sweeps import results
+
+
+def test_transitions_and_refinement(run_hesstore: RunHesstore, toy_arguments: list[str], tmp_path: Path) -> None:
+    """With a threshold of nearly zero, every change that exceeds the trends is one."""
+    arguments = [*toy_arguments, "--l2", "0:0.011:12", "--k", "1", "--lowest", "0"]
+    assert run_hesstore("sweep", "s.zarr", *arguments).returncode == 0
+    ds = hesstore.open(tmp_path / "s.zarr").load()
+    low = ("--threshold", "1e-9")
+    found = analysis.transitions(ds, threshold=1e-9)
+    assert found.sizes["transition"]
+    shown = run_hesstore("transitions", "s.zarr", *low)
+    assert shown.returncode == 0, shown.stderr
+    lines = shown.stdout.splitlines()
+    assert lines[0].startswith(f"run 0 (seed 0, up): {found.sizes['transition']} transition")
+    assert f"  {float(found['l2_from'][0]):g} to {float(found['l2_to'][0]):g}  " in lines[2] + "  "
+    losses = analysis.lost_classes(ds).isel(run=0)
+    rows = lines[-losses.sizes["label"] :]
+    assert [row.split()[0] for row in rows] == [str(label) for label in losses["label"].values]
+    assert [row.split()[-1] for row in rows] == [str(count) for count in losses["crossings"].values]
+    assert run_hesstore("transitions", "s.zarr", "--quantity", "colour").returncode == 2
+
+    before = results(tmp_path / "s.zarr")
+    nothing = run_hesstore("refine", "s.zarr", "--threshold", "1e9")
+    assert nothing.returncode == 0
+    assert "no transition found: the grid stays as it is" in nothing.stderr
+    refined = run_hesstore("refine", "s.zarr", "--points", "1", *low)
+    assert refined.returncode == 0, refined.stderr
+    grown = results(tmp_path / "s.zarr")
+    assert (grown["status"] == 2).all()
+    assert grown.sizes["l2"] > 12
+    for first, last in zip(found["l2_from"].values, found["l2_to"].values, strict=True):
+        assert ((grown["l2"] > first) & (grown["l2"] < last)).any()
+    assert grown.sel(l2=before["l2"]).equals(before)
