@@ -75,10 +75,10 @@ def _files(word: str, wanted: Callable[[Path], bool]) -> Iterator[str]:
 def _entries(word: str) -> Iterator[tuple[str, Path]]:
     """Yield the paths that begin with ``word``: as the user would type each one, and as a path."""
     folder, slash, start = word.rpartition("/")
-    where = Path(folder + slash).expanduser()
     try:
+        where = Path(folder + slash).expanduser()
         names = sorted(os.listdir(where))  # noqa: PTH208 - only names are needed
-    except (OSError, ValueError):
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: there is no such user
         return
     for name in names:
         hidden = name.startswith(".") and not start.startswith(".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from traceback import walk_tb
 from typing import TYPE_CHECKING, NoReturn
 
@@ -83,6 +84,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> NoReturn:
     """Run the ``hesstore`` script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an encoding such as latin-1 has no λ
     sys.exit(run())
 
 

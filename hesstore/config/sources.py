@@ -76,17 +76,20 @@ def merge(found: Sequence[Layer]) -> dict[str, object]:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read the settings in a TOML file, which is a flat table of keys.
 
+    A byte order mark is skipped, and line breaks may be those of any system.
+
     Raises
     ------
     ConfigError
         If the file can't be read, is not TOML, or has an unknown key.
     """
     try:
-        with path.open("rb") as file:
-            values = tomllib.load(file)
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # which reads every line break as \n
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not text in UTF-8 ({error.reason} in byte {error.start + 1}): save it so") from None
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
     return check_keys(values, str(path))
 

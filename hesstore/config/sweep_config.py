@@ -63,7 +63,7 @@ class SweepConfig:
         "Data",
         "",
         FOLDER,
-        "Folder with the data in torchvision's layout (MNIST/raw/…); by default the user's cache folder.",
+        "Folder with the IDX files of the data set, plain or .gz, which are only read; by default they are downloaded.",
         identity=False,
     )
     model: str = _setting("Network", "mlp", name("mlp"), "Network: mlp, or a custom module:factory.")

@@ -20,6 +20,7 @@ from hesstore.exporting.netcdf import export_netcdf
 from hesstore.exporting.output_folder import File, write_files
 from hesstore.exporting.zip_archive import pack
 from hesstore.store import open as open_store
+from hesstore.store.places.location import expand_home
 
 if TYPE_CHECKING:
     import os
@@ -121,14 +122,14 @@ def export(
     if format == "zip":
         if isinstance(store, xr.Dataset):
             raise ExportError("zip: packs the files of a store: give its path, not a Dataset")
-        file = Path(out).expanduser() if out else _default_file(str(store), format)
+        file = expand_home(out) if out else _default_file(str(store), format)
         packed = pack(store, file, vectors=vectors, force=force, progress=progress)
         return _file_summary(file, () if packed is None else (packed,))
     ds = store if isinstance(store, xr.Dataset) else open_store(store, chunked=False)
     selection = PointSelection.of(ds, runs, l2)
     if format == "netcdf":
         source = ds.encoding.get("source", "store") if isinstance(store, xr.Dataset) else store
-        file = Path(out).expanduser() if out else _default_file(str(source), format)
+        file = expand_home(out) if out else _default_file(str(source), format)
         written = export_netcdf(
             ds,
             file,
@@ -141,7 +142,7 @@ def export(
             progress=progress,
         )
         return _file_summary(file.parent if split_runs else file, written, selection.skipped)
-    folder = Path(out or FOLDERS["parquet" if style == "tidy" and format == "csv" else format]).expanduser()
+    folder = expand_home(out or FOLDERS["parquet" if style == "tidy" and format == "csv" else format])
     kinds = [kind for kind in only or kinds_of(format, style) if vectors or kind not in VECTOR_KINDS]
     files = list(_files(selection, format, style, kinds, compress))
     if not files:

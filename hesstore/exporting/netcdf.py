@@ -6,7 +6,6 @@ are not complete keep their place on the grid, and ``status`` marks them.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +17,13 @@ from hesstore.exporting.netcdf_writer import import_h5netcdf, write_netcdf
 from hesstore.exporting.output_folder import check_room
 from hesstore.exporting.snapshot import Snapshot
 from hesstore.store import open as open_store
+from hesstore.store.places.location import expand_home
 from hesstore.store.schema import AXIS
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 _LEAST_SHARE = 0.6
 """A lower limit of the size of compressed values, relative to their uncompressed size."""
@@ -85,7 +86,7 @@ def export_netcdf(
     if compress not in {None, "gz"}:
         raise ExportError(f"compress: {compress!r} is not gz, the only method that every netCDF library reads")
     import_h5netcdf()
-    file = Path(out).expanduser()
+    file = expand_home(out)
     if file.suffix != ".nc":
         raise ExportError(f"{file}: is not the name of a netCDF file: give one that ends in .nc")
     ds = store if isinstance(store, xr.Dataset) else open_store(store, chunked=False)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
@@ -20,13 +19,14 @@ from hesstore.errors import CorruptStoreError, ExportError, HesstoreError
 from hesstore.exporting.output_folder import check_room
 from hesstore.store.metadata import SEAL, seal
 from hesstore.store.places.folder import FolderPlace
-from hesstore.store.places.location import locate
+from hesstore.store.places.location import expand_home, locate
 from hesstore.store.places.zip_file import EXTRA_MEMBERS, LEFT_OUT, SUMS, ZipPlace
 from hesstore.store.root_group import open_group
 from hesstore.store.writing import PROMISES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     import zarr
 
@@ -75,7 +75,7 @@ def pack(
     StoreError
         If the store does not exist or cannot be read.
     """
-    place, file = locate(store), Path(out).expanduser()
+    place, file = locate(store), expand_home(out)
     group = open_group(place)
     contents = _Contents(place, set() if vectors else _names_of_parameter_arrays(group))
     _check_file(place, file)

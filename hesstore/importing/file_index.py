@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from hesstore.config import SweepConfig
 from hesstore.config.l2_grid import L2_DECIMALS
-from hesstore.errors import ConfigError
-from hesstore.importing import readers
+from hesstore.errors import ConfigError, ImportFilesError
+from hesstore.importing.accuracy_tables import read_accuracies
 from hesstore.importing.sources import Sources, duplicate_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from hesstore.importing.readers import AccuracyRow, AccuracyTable
+    from hesstore.importing.accuracy_tables import AccuracyRow, AccuracyTable
 
 Key = tuple[int, float]
 """The run ID and λ of a grid point, while its run and the grid are not known yet."""
@@ -34,7 +34,9 @@ class FileIndex:
     """
 
     sources: Sources
-    _known_by_text: dict[int, dict[str, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _known_by_text: dict[int, dict[str, list[float]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @cached_property
     def manifest_config(self) -> SweepConfig | None:
@@ -55,7 +57,10 @@ class FileIndex:
     @cached_property
     def tables(self) -> dict[int, AccuracyTable]:
         """The tables of losses and accuracies, by run ID."""
-        return {run: readers.read_accuracies(path) for run, path in sorted(self.sources.tables.items())}
+        certain = self.manifest_config is not None  # hesstore wrote these files
+        return {
+            run: read_accuracies(path, percent_is_certain=certain) for run, path in sorted(self.sources.tables.items())
+        }
 
     @cached_property
     def rows(self) -> dict[Key, AccuracyRow]:
@@ -79,20 +84,45 @@ class FileIndex:
     def _by_key(self, files: Mapping[tuple[int, str], Path]) -> dict[Key, Path]:
         found: dict[Key, Path] = {}
         for (run, text), path in files.items():
-            key = run, self._l2_of(text)
+            key = run, self._l2_of(text, path)
             if key in found:
                 raise duplicate_error(found[key], path)
             found[key] = path
         return found
 
-    def _l2_of(self, text: str) -> float:
-        """λ from the text in a file name: names round λ, so a known value that rounds to this text is preferred."""
+    def _l2_of(self, text: str, path: Path) -> float:
+        """λ from the text in a file name, which may be rounded.
+
+        The number itself is λ if a table or the manifest has it, or if neither has a value that rounds to it.
+        Otherwise, the only value that rounds to it is λ.
+
+        Raises
+        ------
+        ImportFilesError
+            If several values round to it.
+        """
+        exact = round(float(text), L2_DECIMALS)
+        if exact in self._known_l2:
+            return exact
         decimals = len(text.partition(".")[2])
+        candidates = self._rounded(decimals).get(text, [])
+        if len(candidates) > 1:
+            shown = ", ".join(f"{l2:.{L2_DECIMALS}g}" for l2 in candidates[:6])
+            raise ImportFilesError(
+                f"{path}: the name rounds λ to {text}, which could be any of {shown}"
+                f"{', …' if len(candidates) > 6 else ''}: rename the file, with all decimals of λ"
+            )
+        return candidates[0] if candidates else exact
+
+    def _rounded(self, decimals: int) -> dict[str, list[float]]:
+        """The known λ by their texts with so many decimals."""
         if decimals not in self._known_by_text:
-            self._known_by_text[decimals] = {f"{l2:.{decimals}f}": l2 for l2 in self._known_l2}
-        return self._known_by_text[decimals].get(text, round(float(text), L2_DECIMALS))
+            by_text = self._known_by_text[decimals] = {}
+            for l2 in sorted(self._known_l2):
+                by_text.setdefault(f"{l2:.{decimals}f}", []).append(l2)
+        return self._known_by_text[decimals]
 
     @cached_property
-    def _known_l2(self) -> list[float]:
+    def _known_l2(self) -> frozenset[float]:
         """The λ that tables and manifest give with all their digits."""
-        return sorted({*(l2 for _, l2 in self.rows), *self.manifest_l2})
+        return frozenset({*(l2 for _, l2 in self.rows), *self.manifest_l2})

@@ -17,7 +17,9 @@ import numpy as np
 from hesstore.config import SweepConfig
 from hesstore.errors import ImportFilesError
 from hesstore.importing import readers
+from hesstore.importing.account import Account, account_of
 from hesstore.importing.sources import KINDS
+from hesstore.importing.state_dicts import read_state_dict, shapes_from_sizes, shapes_of
 from hesstore.importing.text_lines import count_decimals, read_lines
 from hesstore.store.import_origin import ORIGIN, Origin
 from hesstore.store.parameter_coordinates import parameter_coordinates
@@ -27,11 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from hesstore.importing.accuracy_tables import AccuracyRow
     from hesstore.importing.file_index import FileIndex
-    from hesstore.importing.readers import AccuracyRow, Shapes
+    from hesstore.importing.state_dicts import Shapes
 
 VARIABLES_OF = {
-    "accuracy": ("loss", "penalty", "accuracy", "class_accuracy"),
+    "accuracy": ("loss", "penalty", "accuracy", "class_accuracy", "weights_norm"),
     "eigenvalues": ("eigenvalues",),
     "eigenvectors": ("eigenvectors",),
     "gradients": ("gradient",),
@@ -55,11 +58,15 @@ class ImportPlan:
         The settings that the user gave.
     recompute : bool
         Whether the results of grid points with weights are computed again from the weights.
+    network : tuple of str
+        The names of the parameters if the network is known: they decide which prefixes of the names in the weight
+        files belong to the network.
     """
 
     index: FileIndex
     settings: Mapping[str, Any]
     recompute: bool
+    network: tuple[str, ...] = ()
 
     # -- the grid points --------------------------------------------------------------------------------------
 
@@ -131,7 +138,7 @@ class ImportPlan:
             row, path = self.index.rows.get((run, l2)), self.index.paths["weights"].get((run, l2))
             if l2 and row is not None and path is not None:
                 squares = sum(
-                    float(np.sum(np.square(array, dtype=np.float64))) for array in readers.read_weights(path).values()
+                    float(np.sum(np.square(array, dtype=np.float64))) for array in read_state_dict(path).arrays.values()
                 )
                 scale = (row.train_reg_loss - row.train_loss) / (l2 * squares) if squares else math.nan
                 if math.isfinite(scale):
@@ -173,10 +180,10 @@ class ImportPlan:
         if header is not None and "parameters" in header.get("identity", {}):
             return {name: tuple(shape) for name, shape in header["identity"]["parameters"]}
         if files := self.index.paths["weights"]:
-            return readers.shapes_of(readers.read_weights(_first(files)))
+            return shapes_of(read_state_dict(_first(files), self.network).arrays)
         if files := self.index.paths["gradients"]:
             gradients = readers.read_gradients(_first(files))
-            return readers.shapes_from_sizes({name: len(values) for name, values in gradients.items()})
+            return shapes_from_sizes({name: len(values) for name, values in gradients.items()})
         if files := self.index.paths["eigenvectors"]:
             return {"parameters": (len(next(readers.read_eigenvectors(_first(files)))),)}
         return {"parameters": (1,)}
@@ -193,9 +200,14 @@ class ImportPlan:
         if columns:
             return columns
         last = list(self.shapes.values())[-1]
-        return last[0] if len(self.shapes) > 1 else _CLASSES
+        return last[0] if len(self.shapes) > 1 and last else _CLASSES
 
     # -- the store --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def account(self) -> Account:
+        """What is read, and how it is converted."""
+        return account_of(self)
 
     def origin(self) -> Origin:
         """The record of the files in the store."""
@@ -206,7 +218,14 @@ class ImportPlan:
                 if not has_file and not self.is_recomputed(point):
                     missing.setdefault(kind, {}).setdefault(str(point.run.id), []).append(point.l2)
         sources = self.index.sources
-        return Origin(files=sources.style, source=sources.digest(), recompute=self.recompute, missing=missing)
+        return Origin(
+            files=sources.style,
+            source=sources.digest(),
+            recompute=self.recompute,
+            missing=missing,
+            read=self.account.files,
+            conversions=self.account.conversions,
+        )
 
     def spec(self, identity: Mapping[str, Any], environment: Mapping[str, Any]) -> StoreSpec:
         """The specification of the store; ``identity`` is added to the identity of the config."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from zarr.storage import LocalStore
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
     from hesstore.engine.events import SweepEvent
+    from hesstore.importing.account import Account
     from hesstore.importing.recompute import Recomputer
     from hesstore.importing.sources import Sources
     from hesstore.store.schema import Point, StoreSpec
@@ -58,6 +59,8 @@ class ImportSummary:
         Number of these grid points that are complete, that are still to be computed, and whose computation failed.
     ignored : tuple of Path
         Other files in the same folders, which are of no known kind.
+    account : Account
+        The run, λ and kind of each file, and how its values were converted.
     differences : tuple of Difference
         How much the numbers in the files differ from those computed from the weights.
     """
@@ -68,6 +71,7 @@ class ImportSummary:
     pending: int
     failed: int
     ignored: tuple[Path, ...]
+    account: Account
     differences: tuple[Difference, ...]
 
 
@@ -78,6 +82,7 @@ def import_files(
     settings: Mapping[str, Any] | None = None,
     recompute: bool = False,
     l2_from_name: bool = False,
+    dry_run: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
     observer: Callable[[SweepEvent], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
@@ -102,6 +107,8 @@ def import_files(
         weights, and to store these results in place of the numbers in the files.
     l2_from_name : bool
         Whether the files are checkpoints whose names contain λ.
+    dry_run : bool
+        Whether to read and check all files, but create no store.
     progress : callable, optional
         Called with (bytes read, bytes in total).
     observer, stop : callable, optional
@@ -117,10 +124,17 @@ def import_files(
     """
     settings = dict(settings or {})
     plan = ImportPlan(FileIndex(_find_sources(sources, settings, l2_from_name=l2_from_name)), settings, recompute)
-    place = _check_place(store, plan)
+    if not dry_run:
+        place = _check_place(store, plan)
     with ExitStack() as device_settings:
         recomputer = _prepare_recomputer(plan, device_settings) if recompute else None
+        if recomputer:
+            plan = replace(plan, network=recomputer.experiment.model.layout.names)
         spec = recomputer.spec(plan) if recomputer else plan.spec(_known_identity(plan), {})
+        if dry_run:
+            for point in plan.points:
+                read_values(plan, point)
+            return _summary(plan, [plan.status(point) for point in plan.points], ())
         if place.is_new():
             place.check_space(int(LEAST_SHARE * spec.large_bytes) * len(plan.points))
             place.create(lambda zarr_store: _fill(zarr_store, spec, plan, recomputer, progress))
@@ -129,7 +143,8 @@ def import_files(
         writer = SweepStore.open(place)
         if recomputer:
             recomputer.compute(writer, observer, stop)
-    return _summary(plan, writer, compare_with_files(plan, writer) if recompute else ())
+    statuses = [Status(int(writer.status(point.run)[point.index])) for point in plan.points]
+    return _summary(plan, statuses, compare_with_files(plan, writer) if recompute else ())
 
 
 def _find_sources(
@@ -236,8 +251,7 @@ def _bytes(plan: ImportPlan, point: Point) -> int:
     return sum(path.stat().st_size for path in paths if path is not None)
 
 
-def _summary(plan: ImportPlan, store: SweepStore, differences: tuple[Difference, ...]) -> ImportSummary:
-    statuses = [Status(int(store.status(point.run)[point.index])) for point in plan.points]
+def _summary(plan: ImportPlan, statuses: Sequence[Status], differences: tuple[Difference, ...]) -> ImportSummary:
     return ImportSummary(
         files=len(plan.index.sources.all),
         points=len(plan.points),
@@ -245,5 +259,6 @@ def _summary(plan: ImportPlan, store: SweepStore, differences: tuple[Difference,
         pending=statuses.count(Status.FITTED) + statuses.count(Status.PENDING),
         failed=statuses.count(Status.FAILED),
         ignored=tuple(plan.index.sources.ignored),
+        account=plan.account,
         differences=differences,
     )

@@ -9,6 +9,7 @@ import numpy as np
 from hesstore.errors import ImportFilesError
 from hesstore.exporting.percentages import fraction
 from hesstore.importing import readers
+from hesstore.importing.state_dicts import read_weights
 from hesstore.store.writing import PROMISES
 
 if TYPE_CHECKING:
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from hesstore.importing.accuracy_tables import AccuracyRow
     from hesstore.importing.import_plan import ImportPlan
-    from hesstore.importing.readers import AccuracyRow
+    from hesstore.importing.state_dicts import Shapes
     from hesstore.store.schema import Point, StoreSpec
 
 
@@ -48,9 +50,9 @@ def read_values(plan: ImportPlan, point: Point) -> dict[str, Any]:
     return values
 
 
-def read_flat_weights(path: Path, shapes: readers.Shapes) -> NDArray[np.float32]:
+def read_flat_weights(path: Path, shapes: Shapes) -> NDArray[np.float32]:
     """(P,) the weights in a file."""
-    return np.concatenate([array.reshape(-1) for array in readers.read_weights(path, shapes).values()])
+    return np.concatenate([array.reshape(-1) for array in read_weights(path, shapes).values()])
 
 
 def _read_eigenpairs(plan: ImportPlan, point: Point) -> dict[str, NDArray[Any]]:
@@ -67,6 +69,7 @@ def _read_eigenpairs(plan: ImportPlan, point: Point) -> dict[str, NDArray[Any]]:
         rank = np.argsort(-distance, kind="stable")  # NaN last
         values["eigenvalues"] = eigenvalues[rank]
         if "eigenvectors" in values:
+            _check_pairs(eigenvalues, values["eigenvectors"], path)
             values["eigenvectors"] = values["eigenvectors"][rank]
     return values
 
@@ -87,6 +90,17 @@ def _check_count(count: int, modes: int, path: Path) -> None:
         raise ImportFilesError(f"{path}: expected {modes} lines, one per eigenpair, found {count}")
 
 
+def _check_pairs(eigenvalues: NDArray[np.float64], vectors: NDArray[np.float32], path: Path) -> None:
+    """Raise :class:`ImportFilesError` unless exactly the eigenvectors of missing eigenvalues are missing."""
+    differing = np.isnan(eigenvalues) != np.isnan(vectors).all(axis=1)
+    if differing.any():
+        row = int(differing.argmax())
+        raise ImportFilesError(
+            f"{path}: eigenvalue {row + 1} is {eigenvalues[row]:g}, but only one of it and its eigenvector is NaN: "
+            "restore both files"
+        )
+
+
 def _accuracy_values(row: AccuracyRow, num_classes: int, path: Path) -> dict[str, Any]:
     class_accuracy = np.full((2, num_classes), np.nan)
     if row.classes:
@@ -98,6 +112,7 @@ def _accuracy_values(row: AccuracyRow, num_classes: int, path: Path) -> dict[str
         "penalty": _difference(row.train_reg_loss, row.train_loss),
         "accuracy": np.array([np.nan, fraction(np.array([row.test_accuracy]))[0]]),
         "class_accuracy": class_accuracy,
+        "weights_norm": row.weights_norm,
     }
 
 

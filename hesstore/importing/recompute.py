@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,7 +55,7 @@ class Recomputer:
         if not plan.index.paths["weights"]:
             raise ImportFilesError("recompute: none of the files has weights: leave out --recompute")
         experiment = Experiment.prepare(plan.config)
-        _check_layout(plan, experiment)
+        _check_layout(replace(plan, network=experiment.model.layout.names), experiment)
         return cls(experiment)
 
     def spec(self, plan: ImportPlan) -> StoreSpec:

@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hesstore.config.l2_grid import L2_DECIMALS
 from hesstore.errors import ImportFilesError
 from hesstore.exporting.manifest import NAME as MANIFEST
 from hesstore.exporting.manifest import read_header
+from hesstore.importing.accuracy_tables import is_accuracy_table
+from hesstore.importing.file_names import (
+    CHECKPOINTS,
+    KINDS_OF,
+    is_checkpoint,
+    is_text_table,
+    parse_classic_name,
+    parse_name,
+    parse_other_table_name,
+    parse_table_name,
+    run_in_name,
+)
+from hesstore.store.places.location import expand_home
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
     from typing import Any
+
+    from hesstore.importing.file_names import TableName
 
 KINDS = ("accuracy", "eigenvalues", "eigenvectors", "gradients", "weights")
 MOST_RUNS = 1000
-
-_PREFIXES = {
-    "Hessian-eigenvalues": "eigenvalues",
-    "Hessian-eigenvectors": "eigenvectors",
-    "gradients": "gradients",
-    "model_weights": "weights",
-}
-_NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
-_BY_L2 = re.compile(rf"({'|'.join(_PREFIXES)})-(\d+)-({_NUMBER})\.(?:csv(?:\.gz|\.zst)?|pth|pt|safetensors)")
-_ACCURACY = re.compile(r"Model-(\d+)(_split_accuracy)?\.csv(?:\.gz|\.zst)?")
-_CHECKPOINTS = (".pth", ".pt", ".safetensors")
-_LABELLED = re.compile(rf"(?:l2|lambda|lam|weight_?decay|wd)[-_=]?({_NUMBER})", re.IGNORECASE)
-_REAL = re.compile(r"\d+\.\d+(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+")
-_WHOLE = re.compile(r"\d+")
-_RUN = re.compile(r"(?:seed|run)[-_=]?(\d+)", re.IGNORECASE)
 
 
 @dataclass
@@ -58,7 +57,7 @@ class Sources:
     style: str = "classic"
     tables: dict[int, Path] = field(default_factory=dict)
     files: dict[str, dict[tuple[int, str], Path]] = field(
-        default_factory=lambda: {kind: {} for kind in _PREFIXES.values()}
+        default_factory=lambda: {kind: {} for kind in KINDS_OF.values()}
     )
     ignored: list[Path] = field(default_factory=list)
     header: dict[str, Any] | None = None
@@ -103,15 +102,16 @@ def find_sources(
     ImportFilesError
         If there is nothing to import, or if two files have the same kind, run and λ.
     """
-    paths = [Path(each).expanduser() for each in given]
+    paths = [expand_home(each) for each in given]
     for path in paths:
         if not path.exists():
             raise ImportFilesError(f"{path}: no such file or folder")
     if l2_from_name or l2 is not None:
         return _find_checkpoints(paths, l2)
     sources = Sources()
+    series: dict[str, Path] = {}
     for path in _list_files(paths):
-        _add(path, sources)
+        _add(path, sources, series)
     if not sources.all:
         raise ImportFilesError(_nothing_to_import(paths, sources))
     folders = {path.parent for path in sources.all}
@@ -128,18 +128,25 @@ def _list_files(paths: Iterable[Path]) -> list[Path]:
     return [path for path in dict.fromkeys(listed) if path.name != MANIFEST and not path.name.startswith(".")]
 
 
-def _add(path: Path, sources: Sources) -> None:
-    if match := _BY_L2.fullmatch(path.name):
-        kind, key = _PREFIXES[match[1]], (int(match[2]), match[3])
-        _add_unique(sources.files[kind], key, path)
-    elif match := _ACCURACY.fullmatch(path.name):
-        _add_table(path, int(match[1]), sources, has_classes=bool(match[2]))
+def _add(path: Path, sources: Sources, series: dict[str, Path]) -> None:
+    if name := parse_classic_name(path):
+        _add_unique(sources.files[name.kind], (name.run, name.l2), path)
+        first, other = series.setdefault(name.series, path), next(iter(series.values()))
+        if len(series) > 1:
+            raise ImportFilesError(
+                f"{first}: belongs to another series than {other}: import the files of each series alone"
+            )
+    elif table := parse_table_name(path):
+        _add_table(path, table, sources)
+    elif is_text_table(path) and is_accuracy_table(path):
+        _add_table(path, parse_other_table_name(path), sources)
     else:
         sources.ignored.append(path)
 
 
-def _add_table(path: Path, run: int, sources: Sources, *, has_classes: bool) -> None:
-    """Add a table; of two tables of a run, the one with class columns is used: it contains the other."""
+def _add_table(path: Path, name: TableName, sources: Sources) -> None:
+    """Add a table; of two tables of a run, the one with class columns is used."""
+    run, has_classes = name
     other = sources.tables.get(run)
     if other is None:
         sources.tables[run] = path
@@ -164,7 +171,7 @@ def duplicate_error(first: Path, second: Path) -> ImportFilesError:
 
 
 def _nothing_to_import(paths: Sequence[Path], sources: Sources) -> str:
-    checkpoints = [path for path in sources.ignored if path.suffix in _CHECKPOINTS]
+    checkpoints = [path for path in sources.ignored if is_checkpoint(path)]
     if checkpoints:
         return (
             f"{checkpoints[0]}: the name does not have the form model_weights-ID-L2.pth: pass --l2-from-name, "
@@ -189,9 +196,10 @@ def _check_runs(sources: Sources) -> None:
 
 
 def _find_checkpoints(paths: Sequence[Path], l2: Sequence[float] | None) -> Sources:
-    endings = ", ".join(_CHECKPOINTS)
-    listed = [path for path in _list_files(paths) if path.suffix in _CHECKPOINTS]
-    wrong = [path for path in paths if path.is_file() and path.suffix not in _CHECKPOINTS]
+    endings = ", ".join(CHECKPOINTS)
+    files = _list_files(paths)
+    listed = [path for path in files if is_checkpoint(path)]
+    wrong = [path for path in paths if path.is_file() and not is_checkpoint(path)]
     if wrong:
         raise ImportFilesError(f"{wrong[0]}: not a checkpoint: the name must end in one of {endings}")
     if not listed:
@@ -200,29 +208,15 @@ def _find_checkpoints(paths: Sequence[Path], l2: Sequence[float] | None) -> Sour
         raise ImportFilesError(
             f"l2: {len(l2)} values for {len(listed)} files: give one value per file, in the order of the files"
         )
-    sources = Sources("checkpoints")
+    sources = Sources("checkpoints", ignored=[path for path in files if not is_checkpoint(path)])
     for position, path in enumerate(listed):
-        text = repr(l2[position]) if l2 is not None else l2_in_name(path)
-        run = _RUN.search(path.stem)
-        key = (int(run[1]) if run else 0, repr(round(float(text), L2_DECIMALS)))
-        _add_unique(sources.files["weights"], key, path)
+        run, value = (run_in_name(path), l2[position]) if l2 is not None else _parse_name(path)
+        _add_unique(sources.files["weights"], (run, repr(round(value, L2_DECIMALS) + 0.0)), path)
     _check_runs(sources)
     return sources
 
 
-def l2_in_name(path: Path) -> str:
-    """λ as it is written in the name of a checkpoint.
-
-    It is the number after ``l2``, ``lambda`` or ``wd``; otherwise the last number with a decimal point or an exponent;
-    otherwise the last whole number.
-
-    Raises
-    ------
-    ImportFilesError
-        If the name contains no number.
-    """
-    stem = path.name.removesuffix(path.suffix)
-    for pattern in (_LABELLED, _REAL, _WHOLE):
-        if found := pattern.findall(stem):
-            return str(found[-1])
-    raise ImportFilesError(f"{path}: the name has no number that could be λ: rename the file, or pass --l2 A,B,…")
+def _parse_name(path: Path) -> tuple[int, float]:
+    """The run and λ in the name of a checkpoint."""
+    name = parse_name(path)
+    return name.run, float(name.l2)

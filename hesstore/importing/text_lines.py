@@ -1,7 +1,8 @@
-"""The lines of a text file, plain or compressed: a file that was cut off is an error, never a shorter file."""
+"""The opener of text files, plain or compressed: a file that was cut off is an error, never a shorter file."""
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import re
@@ -16,33 +17,77 @@ if TYPE_CHECKING:
 
 _FIXED = re.compile(r"-?\d+\.(\d+)")
 _BUFFER = 1 << 20
+_LONGEST = 1 << 28  # bytes of a line; a vector of ten million values is shorter
+_GZIP, _ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_UTF8_MARK = codecs.BOM_UTF8
+_OTHER_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",  # begins as UTF-16 does, so it comes first
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a text file, numbered from 1, without line breaks; ``.gz`` and ``.zst`` files are decompressed.
+    """The lines of a text file that are not blank, numbered from 1, without line breaks and blanks at their ends.
+
+    Files that gzip or zstandard compressed are recognised by their content. Line breaks are those of Unix, Windows or
+    old Macs; a byte order mark of UTF-8 is skipped.
 
     Raises
     ------
     ImportFilesError
-        If the file is empty or cannot be decompressed, or if the last line has no line break: it may be incomplete.
+        If the file is empty, cannot be decompressed, or is not text in UTF-8, or if the last line has no line break:
+        it may be incomplete.
     """
-    number, ended = 0, True
+    number, last, found, ended = 0, 0, False, True
     try:
         with _open(path) as file:
-            for number, line in enumerate(file, start=1):
-                ended = line.endswith(b"\n")
-                yield number, line.rstrip(b"\r\n")
+            for number, line in enumerate(_split_lines(file, path), start=1):
+                text = _check_text(line.removeprefix(_UTF8_MARK) if number == 1 else line, path, number)
+                if plain := text.strip(b" \t\r\n"):
+                    found, ended, last = True, line.endswith((b"\n", b"\r")), number
+                    yield number, plain
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ImportFilesError(
             f"{path}: line {number + 1}: cannot be decompressed ({error}): restore the file"
         ) from None
-    if not number:
+    if not found:
         raise ImportFilesError(f"{path}: the file is empty")
     if not ended:
         raise ImportFilesError(
-            f"{path}: line {number}: has no line break at its end, so the file may have been cut off: "
+            f"{path}: line {last}: has no line break at its end, so the file may have been cut off: "
             "if it is complete, add a line break"
         )
+
+
+def _split_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The lines with their line breaks, which may be a lone carriage return."""
+    while line := file.readline(_LONGEST):
+        if len(line) == _LONGEST:
+            raise ImportFilesError(f"{path}: has a line of more than {_LONGEST >> 20} MiB: is it a text file?")
+        if line.find(b"\r", 0, -1) >= 0:
+            yield from re.findall(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", line)
+        else:
+            yield line
+
+
+def _check_text(line: bytes, path: Path, number: int) -> bytes:
+    """Return the line, which must be text in UTF-8."""
+    if number == 1:
+        encoding = next((name for mark, name in _OTHER_MARKS.items() if line.startswith(mark)), None)
+        if encoding:
+            raise ImportFilesError(f"{path}: line 1: the text is encoded as {encoding}: save the file as UTF-8")
+    if b"\0" in line:
+        raise ImportFilesError(f"{path}: line {number}: has NUL bytes: save the file as text in UTF-8")
+    if not line.isascii():
+        try:
+            line.decode()
+        except UnicodeDecodeError as error:
+            raise ImportFilesError(
+                f"{path}: line {number}: byte {error.start + 1} is not UTF-8: save the file as text in UTF-8"
+            ) from None
+    return line
 
 
 def count_decimals(path: Path) -> int | None:
@@ -56,9 +101,11 @@ def count_decimals(path: Path) -> int | None:
 
 
 def _open(path: Path) -> BinaryIO:
-    if path.suffix == ".gz":
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start.startswith(_GZIP):
         return cast("BinaryIO", gzip.open(path, "rb"))
-    if path.suffix == ".zst":
+    if start == _ZSTANDARD:
         try:
             import zstandard  # noqa: PLC0415 - an optional dependency
         except ImportError:

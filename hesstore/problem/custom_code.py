@@ -1,18 +1,31 @@
-"""Custom models and data sets: a setting ``module:factory`` names a callable that is imported and called."""
+"""The edge to the user's code: custom models and data sets, which settings name as ``module:factory``.
+
+Whatever this code does, hesstore ends with one error that names it and its line: it may raise, call ``sys.exit``, parse
+the command line of hesstore as its own, or print.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import os
 import sys
+import sysconfig
+from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
-from hesstore.errors import first_line
+from hesstore.errors import HesstoreError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from hesstore.errors import HesstoreError
+_NOT_THE_USERS = tuple(
+    f"{folder}{os.sep}"
+    for folder in (Path(__file__).parents[1], *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
+)
 
 
 def call_factory(name: str, error: type[HesstoreError], *arguments: object) -> Any:
@@ -30,17 +43,17 @@ def call_factory(name: str, error: type[HesstoreError], *arguments: object) -> A
     Raises
     ------
     error
-        If the factory does not exist or raises an exception, which is then the cause of the error.
+        If the factory does not exist, raises an exception or ends the program.
     """
     factory = load_factory(name, error)
-    try:
+    with running_user_code(name, error), contextlib.redirect_stdout(sys.stderr):
         return factory(*arguments)
-    except Exception as cause:
-        raise error(f"{name!r} raised {type(cause).__name__}: {first_line(cause)}") from cause
 
 
 def load_factory(name: str, error: type[HesstoreError]) -> Callable[..., Any]:
     """Import the callable that ``name`` names; modules in the working folder are found too.
+
+    What the module prints goes to stderr: stdout belongs to the results of hesstore.
 
     Parameters
     ----------
@@ -52,7 +65,7 @@ def load_factory(name: str, error: type[HesstoreError]) -> Callable[..., Any]:
     Raises
     ------
     error
-        If the module can't be imported, or has no such callable.
+        If the module can't be imported, ends the program, or has no such callable.
     """
     module_name, _, attribute = name.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
@@ -60,11 +73,75 @@ def load_factory(name: str, error: type[HesstoreError]) -> Callable[..., Any]:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
+    printed = io.StringIO()
     try:
-        module = importlib.import_module(module_name)
+        with _own_arguments(module_name), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            module = importlib.import_module(module_name)
+    except SystemExit as cause:
+        raise error(f"{name!r}: importing {module_name!r} {_exit_text(cause, printed.getvalue())}") from cause
     except Exception as cause:
-        raise error(f"{name!r}: can't import {module_name!r} ({type(cause).__name__}: {first_line(cause)})") from cause
+        raise error(
+            f"{name!r}: can't import {module_name!r} ({type(cause).__name__}: {first_line(cause)}{_place(cause)})"
+        ) from cause
+    sys.stderr.write(printed.getvalue())
     factory = getattr(module, attribute, None)
     if not callable(factory):
         raise error(f"{name!r}: module {module_name!r} has no callable {attribute!r}")
     return factory  # type: ignore[no-any-return]  # callable() narrows Any to a bare Callable
+
+
+@contextmanager
+def running_user_code(name: str, error: type[HesstoreError]) -> Iterator[None]:
+    """Turn whatever the user's code raises within the block into one error; errors of hesstore pass.
+
+    Parameters
+    ----------
+    name : str
+        How messages name the code.
+    error : type
+        The class of errors to raise.
+    """
+    try:
+        with _own_arguments(name):
+            yield
+    except HesstoreError:
+        raise
+    except SystemExit as cause:
+        raise exit_error(name, error, cause) from cause
+    except Exception as cause:
+        raise error(f"{name!r} raised {type(cause).__name__}: {first_line(cause)}{_place(cause)}") from cause
+
+
+def exit_error(name: str, error: type[HesstoreError], cause: SystemExit) -> HesstoreError:
+    """Return the error for code that ended the program; ``name`` is how the message names the code."""
+    return error(f"{name!r} {_exit_text(cause)}")
+
+
+@contextmanager
+def _own_arguments(name: str) -> Iterator[None]:
+    """Hide the arguments of hesstore from the user's code, which may parse ``sys.argv``."""
+    before = sys.argv
+    sys.argv = [name]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def _exit_text(cause: SystemExit, printed: str = "") -> str:
+    """The end of a message: how the code ended the program, with the last line that it printed."""
+    lines = printed.strip().splitlines()
+    last = f" after printing {lines[-1][:200]!r}" if lines else ""
+    return (
+        f"ended the program with sys.exit({'' if cause.code is None else repr(cause.code)}){last}{_place(cause)}: "
+        'run such code only if __name__ == "__main__"'
+    )
+
+
+def _place(cause: BaseException) -> str:
+    """The file and line of the user's code in which an exception arose, as a part of a message."""
+    if isinstance(cause, SyntaxError) and cause.filename:
+        return f", {cause.filename} line {cause.lineno}"
+    frames = [(frame.f_code.co_filename, line) for frame, line in walk_tb(cause.__traceback__)]
+    own = [each for each in frames if not each[0].startswith(("<", *_NOT_THE_USERS))]
+    return f", {own[-1][0]} line {own[-1][1]}" if own else ""

@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import UninitializedParameter
 
 from hesstore.errors import ModelError, first_line
-from hesstore.problem.custom_code import call_factory
+from hesstore.problem.custom_code import call_factory, exit_error
 from hesstore.store.parameter_coordinates import parameter_coordinates
 
 if TYPE_CHECKING:
@@ -119,7 +119,10 @@ class FlatModel:
     def call(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         """Return the logits (N, C) at parameters that are given by name."""
         with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward mode
-            out: Tensor = torch.func.functional_call(self.module, parameters, (x,))
+            try:
+                out: Tensor = torch.func.functional_call(self.module, parameters, (x,))
+            except SystemExit as cause:
+                raise exit_error(type(self.module).__name__, ModelError, cause) from cause
         return out
 
     def loss_sum(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -212,7 +215,7 @@ def check_parameters(module: nn.Module, name: str) -> None:
     Raises
     ------
     ModelError
-        If the module has no parameters, or if one of them is not real-valued, not initialised, or frozen.
+        If the module has no parameters, or if one of them is not real-valued, not initialised, not dense, or frozen.
     """
     named = dict(module.named_parameters())
     for parameter, value in named.items():
@@ -220,6 +223,9 @@ def check_parameters(module: nn.Module, name: str) -> None:
             raise ModelError(f"model: {name!r} has a lazy parameter {parameter!r}: give its layer all sizes")
         if not value.is_floating_point():
             raise ModelError(f"model: {name!r} has a parameter {parameter!r} of {value.dtype}: θ is real-valued")
+        if value.layout != torch.strided or value.is_meta:
+            what = "has no values, on the meta device" if value.is_meta else f"has the layout {value.layout}"
+            raise ModelError(f"model: {name!r} has a parameter {parameter!r} that {what}: make it a dense tensor")
         if not value.requires_grad:
             raise ModelError(
                 f"model: {name!r} has a frozen parameter {parameter!r}, but θ contains all parameters: make it a "

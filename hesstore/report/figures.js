@@ -42,6 +42,8 @@ function plotLayout(height, xaxis, yaxis, more = {}) {
 const TOUCH = !matchMedia("(hover: hover) and (pointer: fine)").matches;
 const CONFIG = {
   displaylogo: false,
+  showSendToCloud: false,
+  plotlyServerURL: "",
   displayModeBar: !TOUCH && "hover",
   modeBarButtonsToRemove: ["select2d", "lasso2d"],
 };

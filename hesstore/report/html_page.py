@@ -10,6 +10,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 from html import escape
 from importlib import metadata, resources
 from string import Template
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 
 SCRIPTS = ("data.js", "figures.js", "tables.js", "page.js")
+_SERVER = re.compile(r"https?://(?=[A-Za-z0-9])(?!www\.w3\.org/)")
+"""The beginning of an address; those of www.w3.org are names of XML namespaces."""
+
 _SHADES = 11
 
 
@@ -75,13 +79,12 @@ def page(ds: xr.Dataset, title: str, progress: Callable[[int, int], None] | None
 
 
 def _plotly() -> str:
-    """Return the plotting library as JavaScript."""
+    """Return the plotting library as JavaScript, without addresses of servers, which its maps and its upload use."""
     try:
         from plotly.offline import get_plotlyjs  # noqa: PLC0415 - an extra
     except ImportError:
         raise AnalysisError('a report needs plotly: pip install "hesstore[report]"') from None
-    text: str = get_plotlyjs()
-    return text
+    return _SERVER.sub("", get_plotlyjs())
 
 
 def _shift(progress: Callable[[int, int], None], before: int, total: int) -> Callable[[int, int], None]:

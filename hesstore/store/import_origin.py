@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 ORIGIN = "origin"
 """The root attribute; a store that a sweep made does not have it."""
@@ -27,12 +27,18 @@ class Origin:
         Whether all results are computed from the weights, for grid points that have some.
     missing : mapping of str to mapping of str to list of float
         For each kind of file and each run ID, the values of λ without such a file.
+    read : sequence of (str, str, int, float or None)
+        Name, kind, run ID and λ of each file; a table has no λ.
+    conversions : sequence of str
+        How values were converted, each in one line.
     """
 
     files: str = ""
     source: str = ""
     recompute: bool = False
     missing: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
+    read: Sequence[Sequence[str | int | float | None]] = ()
+    conversions: Sequence[str] = ()
 
     @property
     def is_import(self) -> bool:
@@ -55,6 +61,8 @@ class Origin:
                 "source": self.source,
                 "recompute": self.recompute,
                 "missing": {kind: dict(runs) for kind, runs in self.missing.items()},
+                "read": [list(file) for file in self.read],
+                "conversions": list(self.conversions),
             }
         )
 

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ from hesstore_cli.terminal.live_block import BlockContent, LiveBlock, block_line
 from hesstore_cli.terminal.pace import Pace
 from hesstore_cli.terminal.sweep_reporter import SweepReporter
 from tests.support.command_line import RunHesstore
+from tests.support.export_stores import make_store
 from tests.support.terminal import Terminal, terminal
 
 RUN = Run(0, 0, "up")
@@ -312,3 +314,20 @@ def test_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv("TERM", term)
             assert streams.is_live(shown.stream) == live
     assert not streams.is_live()
+
+
+def test_an_encoding_without_our_characters(tmp_path: Path, environment: dict[str, str]) -> None:
+    """λ, μ and dashes become question marks; no command ends with a traceback."""
+    make_store(tmp_path / "s.zarr")
+    printed = b""
+    for command in ("status", "info"):
+        done = subprocess.run(
+            [sys.executable, "-c", "from hesstore_cli.main import main; main()", command, "s.zarr"],
+            env={**environment, "PYTHONIOENCODING": "latin-1", "PYTHONWARNINGS": "ignore"},
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
+        )
+        assert b"Traceback" not in done.stderr, done.stderr
+        printed += done.stdout
+    assert b"?" in printed

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import re
 import tempfile
 import tomllib
@@ -105,3 +106,13 @@ def test_the_most_similar_word_is_suggested(arguments: dict[str, Any], message: 
 def test_no_suggestion_without_a_similar_word() -> None:
     assert did_you_mean("zzz", ["paper", "quickstart"]) == ""
     assert did_you_mean("", []) == ""
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_files_of_any_system(tmp_path: Path, mark: bytes, end: bytes) -> None:
+    (tmp_path / "c.toml").write_bytes(mark + b"k = 5" + end + b"# \xce\xbb" + end + end + b"epochs = 3" + end)
+    assert read_toml(tmp_path / "c.toml") == {"k": 5, "epochs": 3}
+    (tmp_path / "c.toml").write_text("k = 5\n", encoding="utf-16")
+    with pytest.raises(ConfigError, match=r"c\.toml: not text in UTF-8 \(invalid start byte in byte 1\)"):
+        read_toml(tmp_path / "c.toml")

@@ -152,7 +152,7 @@ def test_one_kind_alone(original: Original, folder: Path, tmp_path: Path, kept: 
         ("Hessian-eigenvalues-0-0.00040.csv", "1\n2\n", "expected 3 lines, one per eigenpair, found 2"),
         ("Hessian-eigenvalues-0-0.00040.csv", "1\n2\n3\n4\n", "expected 3 lines, one per eigenpair, found 4"),
         ("Hessian-eigenvectors-0-0.00040.csv", "1,2\n", "line 1: expected 14 values, found 2"),
-        ("Hessian-eigenvectors-0-0.00040.csv", (",".join("1" * P) + "\n") * 4, "line 4: expected only 3 lines"),
+        ("Hessian-eigenvectors-0-0.00040.csv", ("1" + ",0" * (P - 1) + "\n") * 4, "line 4: expected only 3 lines"),
         (
             "gradients-0-0.00040.csv",
             "dL/dfc3.weight: 1\n",
@@ -207,6 +207,17 @@ def test_the_command(original: Original, folder: Path, tmp_path: Path, run_hesst
     assert done.stderr.splitlines()[-1].startswith(
         "13 files imported into s.zarr, 3 grid points; missing values are NaN: --recompute"
     )
+    lines = done.stderr.splitlines()
+    assert "Model-0.csv                         accuracy      0    in its rows" in lines
+    assert "gradients-0-0.00040.csv             gradients     0    0.0004" in lines
+    assert "converted: eigenvalues: sorted by descending |μ|" in lines
+    assert (
+        "converted: weights: all tensors are parameters, 14 values: fc1.weight (2, 3), fc1.bias (2,), "
+        "fc2.weight (2, 2), fc2.bias (2,); only --recompute compares them with a network, which may have buffers"
+    ) in lines
+    assert any("eigenvectors: the files round to 9 decimals" in line for line in lines)
+    provenance = run_hesstore("info", "s.zarr", "--provenance").stdout
+    assert "eigenvalues: sorted by descending |μ|; eigenvectors: in the order of their eigenvalues" in provenance
     shown = run_hesstore("info", "s.zarr").stdout
     assert "imported from classic files" in shown
     assert "–" in shown
@@ -223,6 +234,38 @@ def test_the_command(original: Original, folder: Path, tmp_path: Path, run_hesst
         assert len(refused.stderr.splitlines()) == 1, refused.stderr
     assert not (tmp_path / "t.zarr").exists()
     assert run_hesstore("plot", "spectrum", "s.zarr", "-o", "x.png").returncode == 0
+
+
+def test_a_dry_run_reads_everything_and_writes_nothing(
+    original: Original, folder: Path, tmp_path: Path, run_hesstore: RunHesstore
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    done = run_hesstore("import", folder, "s.zarr", "--dry-run")
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1] == (
+        "13 files can be imported, 3 grid points; nothing was written: leave out --dry-run to create s.zarr"
+    )
+    assert [line.split()[-1] for line in done.stdout.splitlines() if " eigenvectors " in line] == [
+        "0",
+        "0.0002",
+        "0.0004",
+    ]
+    assert sorted(tmp_path.rglob("*")) == before
+    account = import_files(folder, tmp_path / "s.zarr").account
+    origin = json.loads(hesstore.open(tmp_path / "s.zarr").attrs["origin"])
+    assert [tuple(file) for file in origin["read"]] == list(account.files)
+    assert tuple(origin["conversions"]) == account.conversions
+    assert ("gradients-0-0.00020.csv", "gradients", 0, 0.0002) in account.files
+    (folder / "gradients-0-0.00040.csv").write_text("dL/dfc1.weight: 1 2\n")
+    refused = run_hesstore("import", folder, "t.zarr", "--dry-run")
+    assert refused.returncode == 2
+    assert "gradients-0-0.00040.csv: line 1: value 1: '1 2' is not a number" in refused.stderr
+
+
+def test_names_cannot_control_a_terminal(tmp_path: Path, run_hesstore: RunHesstore) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "\x1b[2J_l2_0.1.pth")
+    done = run_hesstore("import", tmp_path, "s.zarr", "--l2-from-name", "--dry-run")
+    assert done.stdout.splitlines()[1].split() == ["'\\x1b[2J_l2_0.1.pth'", "weights", "0", "0.1"]
 
 
 def test_two_spellings_of_one_l2(original: Original, folder: Path, tmp_path: Path) -> None:
@@ -243,3 +286,49 @@ def test_round_trip_of_a_table_with_few_columns(tmp_path: Path) -> None:
     with pytest.raises(HesstoreError, match="there is nothing to export"):
         hesstore.export(tmp_path / "s.zarr", tmp_path / "pth", format="pth")
     assert not (tmp_path / "pth").exists()
+
+
+def test_rounded_l2_in_names(tmp_path: Path) -> None:
+    """λ itself comes first; then the only λ that rounds to the name; several are an error that names them."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    table = folder / "Model-0_split_accuracy.csv"
+    table.write_text("L2_strength,Test_Accuracy\n0,97\n0.002,96\n0.004,95\n0.012,90\n")
+    (folder / "Hessian-eigenvalues-0-0.0.csv").write_text("7\n")
+    (folder / "Hessian-eigenvalues-0-0.01.csv").write_text("5\n")
+    import_files(folder, tmp_path / "s.zarr")
+    ds = hesstore.open(tmp_path / "s.zarr").load()
+    assert ds["l2"].values.tolist() == [0, 0.002, 0.004, 0.012]
+    assert ds["eigenvalues"].sel(l2=[0, 0.012]).values.ravel().tolist() == [7, 5]
+    assert ds["eigenvalues"].sel(l2=[0.002, 0.004]).isnull().all()
+    table.write_text("L2_strength,Test_Accuracy\n0.002,96\n0.004,95\n0.012,90\n")
+    with pytest.raises(ImportFilesError, match=r"to 0\.0, which could be any of 0\.002, 0\.004, 0\.012: rename"):
+        import_files(folder, tmp_path / "t.zarr")
+
+
+def test_a_table_in_the_published_form(tmp_path: Path) -> None:
+    (tmp_path / "lr=0.0015_1.csv").write_text(
+        ",L2_strength,Train_Loss,Train_Reg_Loss,Test_Loss,Test_Accuracy,r0\n"
+        "0,0.0,0.25,0.25,0.5,97.7,89.5\n1,0.0002,2.3,2.31,2.3,10.28,\n"
+    )
+    summary = import_files(tmp_path / "lr=0.0015_1.csv", tmp_path / "s.zarr")
+    assert (summary.files, summary.points) == (1, 2)
+    ds = hesstore.open(tmp_path / "s.zarr").load().sel(run=1)
+    assert ds["weights_norm"].values[0] == 89.5
+    assert np.isnan(ds["weights_norm"].values[1])
+    assert ds["accuracy"].sel(split="test").values.tolist() == [0.977, 0.1028]
+    assert verify(tmp_path / "s.zarr").ok
+
+
+def test_a_last_tensor_without_axes(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(3), "scale": torch.tensor(2.0)}, tmp_path / "model_weights-0-0.1.pth")
+    import_files(tmp_path, tmp_path / "s.zarr")
+    assert hesstore.open(tmp_path / "s.zarr")["weights"].values.ravel().tolist() == [1, 1, 1, 2]
+
+
+def test_five_minima_at_one_l2(tmp_path: Path) -> None:
+    for run in range(5):
+        torch.save({"fc1.weight": torch.full((2, 2), float(run))}, tmp_path / f"model_weights-{run}-0.00000.pth")
+    assert import_files(tmp_path, tmp_path / "s.zarr").points == 5
+    ds = hesstore.open(tmp_path / "s.zarr").load()
+    assert ds["weights"].isel(l2=0, param=0).values.tolist() == [0, 1, 2, 3, 4]

@@ -77,6 +77,8 @@ def odd_stores(draw: st.DrawFn) -> dict[str, object]:
     found = draw(st.integers(1, k))  # the solver may have found fewer
     floats = st.one_of(WORDS, st.floats(width=32, allow_nan=False, allow_infinity=False))
     vectors = draw(hnp.arrays(np.float32, (k, size), elements=floats))
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    vectors = np.where(norms > 0, vectors / np.where(norms > 0, norms, 1), np.eye(1, size)).astype(np.float32)
     peaks = np.take_along_axis(vectors, np.abs(vectors).argmax(1)[:, None], 1)
     vectors = np.where(peaks < 0, -vectors, vectors)
     vectors[found:] = np.nan

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hesstore.errors import ImportFilesError
-from hesstore.importing.sources import find_sources, l2_in_name
+from hesstore.importing.sources import find_sources
 
 
 def touch(folder: Path, *names: str) -> list[Path]:
@@ -58,24 +58,35 @@ def test_a_path_that_does_not_exist(tmp_path: Path) -> None:
         find_sources([tmp_path / "nowhere"])
 
 
-@pytest.mark.parametrize(
-    ("name", "l2"),
-    [
-        ("model_l2_0.006.pth", "0.006"),
-        ("weights-0.0002.pt", "0.0002"),
-        ("mnist5k-epoch50-wd=5e-4-acc98.1.pth", "5e-4"),
-        ("lambda0.01_seed3.safetensors", "0.01"),
-        ("run3_1e-05.pth", "1e-05"),
-        ("net_0.pth", "0"),
-        ("L2-0.pth", "0"),
-    ],
-)
-def test_l2_from_a_name(name: str, l2: str) -> None:
-    assert l2_in_name(Path(name)) == l2
+def test_tables_are_recognised_by_their_columns(tmp_path: Path) -> None:
+    """The published tables have names of their own."""
+    for name in ("lr=0.0015_1.csv", "lr=0.0015_2_split_accuracies.csv", "connect_0_to_1.csv", "a_seed4.csv.gz"):
+        (tmp_path / name).write_text(",L2_strength,r0\n0,0.0,1\n")
+    (tmp_path / "other_7.csv").write_text("a,b\n1,2\n")
+    found = find_sources([tmp_path])
+    assert {run: path.name for run, path in found.tables.items()} == {
+        0: "connect_0_to_1.csv",
+        1: "lr=0.0015_1.csv",
+        2: "lr=0.0015_2_split_accuracies.csv",
+        4: "a_seed4.csv.gz",
+    }
+    assert [path.name for path in found.ignored] == ["other_7.csv"]
+    (tmp_path / "lr=0.015_1.csv").write_text("L2_strength\n0\n")
+    with pytest.raises(ImportFilesError, match="has the same run and λ as"):
+        find_sources([tmp_path])
+
+
+def test_files_of_a_path_between_minima(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{kind}-0-0.00020-[3_to_4].csv" for kind in ("Hessian-eigenvalues", "gradients")))
+    touch(tmp_path, "model_weights-0-0.00020-[3_to_4].pth")
+    assert list(find_sources([tmp_path]).files["weights"]) == [(0, "0.00020")]
+    touch(tmp_path, "gradients-0-0.00040.csv")
+    with pytest.raises(ImportFilesError, match="belongs to another series than"):
+        find_sources([tmp_path])
 
 
 def test_checkpoints(tmp_path: Path) -> None:
-    paths = touch(tmp_path, "seed1_0.01.pth", "seed1_0.02.pth", "seed0_0.01.pt", "log.txt")
+    paths = touch(tmp_path, "seed1_0.01.pth", "seed1_0.02.pth.tar", "seed0_0.01.ckpt", "log.txt")
     found = find_sources([tmp_path], l2_from_name=True)
     assert found.style == "checkpoints"
     assert sorted(found.files["weights"]) == [(0, "0.01"), (1, "0.01"), (1, "0.02")]
@@ -83,6 +94,7 @@ def test_checkpoints(tmp_path: Path) -> None:
     assert sorted(by_order.files["weights"]) == [(1, "0.25"), (1, "0.5")]
     with pytest.raises(ImportFilesError, match="l2: 1 values for 2 files"):
         find_sources(paths[:2], l2=[0.5])
+    assert [path.name for path in found.ignored] == ["log.txt"]
     with pytest.raises(ImportFilesError, match="not a checkpoint"):
         find_sources(paths, l2_from_name=True)
     with pytest.raises(ImportFilesError, match="the name has no number that could be λ"):

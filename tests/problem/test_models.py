@@ -70,6 +70,8 @@ def test_loss_sum_adds_up() -> None:
         (":f", "is not module:factory"),
         ("tests.support.toy:with_frozen", r"frozen parameter 'inner\.weight'.*make it a buffer"),
         ("tests.support.toy:lazy", r"lazy parameter '0\.weight'"),
+        ("tests.support.toy:sparse", r"parameter '0\.weight' that has the layout torch\.sparse_coo: make it a dense"),
+        ("tests.support.toy:on_meta", r"parameter '0\.weight' that has no values, on the meta device"),
     ],
 )
 def test_unusable_models(name: str, message: str) -> None:

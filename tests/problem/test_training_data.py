@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,23 +42,44 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("urllib.request.urlopen", refuse)
 
 
-@pytest.mark.parametrize(("name", "mean", "std"), [(n, s.mean, s.std) for n, s in training_data.TORCHVISION.items()])
+@pytest.mark.parametrize(("name", "mean", "std"), [(n, s.mean, s.std) for n, s in training_data.IMAGES.items()])
 def test_torchvision_layout(idx_folder: Path, name: str, mean: float, std: float) -> None:
     data = training_data.load(name, str(idx_folder))
     assert data.input_shape == (1, 28, 28)
     assert data.num_classes == 10
     assert (len(data.train.y), len(data.test.y)) == (20, 10)
-    raw = (idx_folder / training_data.TORCHVISION[name].class_name / "raw" / "train-images-idx3-ubyte").read_bytes()[
-        16:
-    ]
+    raw = (idx_folder / training_data.IMAGES[name].class_name / "raw" / "train-images-idx3-ubyte").read_bytes()[16:]
     pixels = np.frombuffer(raw, np.uint8).reshape(20, 1, 28, 28)
     assert np.allclose(data.train.x.numpy(), (pixels / 255 - mean) / std, atol=1e-6)
 
 
-def test_missing_files_name_two_remedies(tmp_path: Path) -> None:
+def test_a_user_without_a_home_needs_a_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda _: "~/.cache/hesstore")
+    with pytest.raises(DataError, match="there is no home folder: pass --data-dir DIR"):
+        training_data.load("mnist")
+
+
+def test_missing_files_name_two_remedies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match=r"connect to a network.*--data-dir DIR"):
-        training_data.load("mnist", str(tmp_path / "nowhere"))
-    assert not (tmp_path / "nowhere").exists()
+        training_data.load("mnist")
+    assert not (tmp_path / "nowhere" / "hesstore").exists()
+    with pytest.raises(DataError, match=r"MNIST is not in .*four IDX files.*leave out --data-dir"):
+        training_data.load("mnist", str(tmp_path / "data"))
+    assert not (tmp_path / "data").exists()
+
+
+def test_downloads_go_to_the_cache_folder(idx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def download(root: str, **_: object) -> None:
+        shutil.copytree(idx_folder / "KMNIST", Path(root) / "KMNIST")
+
+    monkeypatch.setattr("torchvision.datasets.KMNIST", download)
+    expected = training_data.load("kmnist", str(idx_folder)).digest
+    assert training_data.load("kmnist").digest == expected
+    monkeypatch.setattr("torchvision.datasets.KMNIST", None)  # the second time, nothing is downloaded
+    assert training_data.load("kmnist").digest == expected
 
 
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"])
@@ -68,13 +90,13 @@ def test_truncated_files(idx_folder: Path, name: str, keep: int) -> None:
     if keep >= len(content):
         pytest.skip("the file is shorter")
     file.write_bytes(content[:keep])
-    with pytest.raises(DataError, match="truncated or not IDX"):
+    with pytest.raises(DataError, match="truncated"):
         training_data.load("mnist", str(idx_folder))
 
 
 def test_images_and_labels_must_match(idx_folder: Path) -> None:
     write_idx(idx_folder / "MNIST" / "raw" / "train-labels-idx1-ubyte", np.zeros(19, np.uint8))
-    with pytest.raises(DataError, match="truncated or not IDX"):
+    with pytest.raises(DataError, match="20 images do not match 19 labels"):
         training_data.load("mnist", str(idx_folder))
 
 

@@ -152,6 +152,12 @@ def ds(half: Path) -> xr.Dataset:
     return hesstore.open(half)
 
 
+def test_no_button_sends_data_to_a_server(page: Page) -> None:
+    titles = page.locator(".modebar-btn").evaluate_all("buttons => buttons.map((each) => each.dataset.title)")
+    assert any("Zoom" in title for title in titles)
+    assert not [title for title in titles if "share" in title.lower() or "cloud" in title.lower()]
+
+
 def test_numbers_are_those_of_the_store(page: Page, ds: xr.Dataset) -> None:
     assert page.locator("#at").inner_text() == "At λ = 0.004, run 1 (seed 0, down)"
     part = ds.sel(run=1, l2=0.004)

@@ -17,6 +17,7 @@ from hesstore import durable_files
 from hesstore.errors import ConfigMismatchError, StoreBusyError, StoreError
 from hesstore.store import Status, SweepStore
 from hesstore.store.digest import digest
+from hesstore.store.places.location import local_path
 from hesstore.store.schema import BY_NAME, VARIABLES
 from tests.support.stores import IDENTITY, LARGE, K, P, analysed, fitted, spec
 
@@ -209,6 +210,34 @@ def test_paths_that_are_not_stores(tmp_path: Path, store: SweepStore, path: Path
 
 def test_file_urls_are_paths(store: SweepStore, path: Path) -> None:
     assert hesstore.open(path.as_uri()).load().identical(xr.open_zarr(path).load())
+    assert local_path("file://localhost/a%20b/%23c%3F+d%E2%82%AC/50%") == Path("/a b/#c?+d€/50%")
+    assert local_path("a?b#c") == Path("a?b#c")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("file://server/p", "is on the server 'server': give file:///PATH"),
+        ("file://p", "the server 'p'"),
+        ("file:///a#b", r"has \? or #"),
+        ("file:///a?b", r"has \? or #, which end the path of a URL: write %3F or %23"),
+        ("file:///", "does not name a path"),
+        ("file:///a%00b", "does not name a path"),
+        ("~nosuchuser/x", "the home folder that ~ stands for is not known: write the whole path"),
+    ],
+)
+def test_urls_and_homes_that_name_no_path(url: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message):
+        local_path(url)
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def expanduser(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    with pytest.raises(StoreError, match=r"~/s\.zarr: the home folder that ~ stands for is not known"):
+        hesstore.open("~/s.zarr")
 
 
 def test_another_schema_is_refused(store: SweepStore, path: Path) -> None:

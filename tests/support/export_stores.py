@@ -79,7 +79,7 @@ def consistent_values(spec: StoreSpec, rng: np.random.Generator, l2: float) -> d
             found[variable.name] = rng.normal(size=shape).astype(variable.dtype)
     peaks = np.abs(found["eigenvectors"]).argmax(1)
     signs = np.sign(found["eigenvectors"][np.arange(spec.k), peaks])
-    found["eigenvectors"] *= signs[:, None]
+    found["eigenvectors"] *= signs[:, None] / np.linalg.norm(found["eigenvectors"], axis=1, keepdims=True)
     found["eigenvalues"] = found["eigenvalues"][np.argsort(-np.abs(found["eigenvalues"]), kind="stable")]
     found["confusion"] += 1
     hits, rows = np.diagonal(found["confusion"], axis1=1, axis2=2), found["confusion"].sum(2)

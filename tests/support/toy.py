@@ -227,3 +227,13 @@ def raising() -> Arrays:
 
 def wrong_output(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     return nn.Linear(64, num_classes + 1)
+
+
+def sparse(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    layer = nn.Linear(64, num_classes)
+    layer.weight = nn.Parameter(layer.weight.detach().to_sparse())
+    return nn.Sequential(layer)
+
+
+def on_meta(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(64, num_classes, device="meta"))

@@ -12,6 +12,7 @@ from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import setting_options, store_argument
 from hesstore_cli.stop_request import StopRequest
+from hesstore_cli.terminal.account import account_lines, printable
 from hesstore_cli.terminal.amounts import counted
 from hesstore_cli.terminal.point_text import point_text
 from hesstore_cli.terminal.tables import table
@@ -39,9 +40,16 @@ if TYPE_CHECKING:
     "differ from them.",
 )
 @click.option("--l2-from-name", is_flag=True, help="SOURCEs are checkpoints with λ in their names.")
+@click.option("--dry-run", is_flag=True, help="Read and check all files, print what they are read as, and stop.")
 @setting_options
 def import_(
-    sources: tuple[str, ...], store: str, settings: dict[str, Any], *, recompute: bool, l2_from_name: bool
+    sources: tuple[str, ...],
+    store: str,
+    settings: dict[str, Any],
+    *,
+    recompute: bool,
+    l2_from_name: bool,
+    dry_run: bool,
 ) -> int:
     """Create STORE from exported files or checkpoints.
 
@@ -57,6 +65,7 @@ def import_(
     \b
     Examples:
       hesstore import test_data/ imported.zarr
+      hesstore import test_data/ imported.zarr --dry-run
       hesstore import test_data/ again.zarr --recompute --dataset mnist-5k
       hesstore import models/*.pth mine.zarr --l2-from-name --recompute --model mynet:build
     """
@@ -72,12 +81,18 @@ def import_(
             settings=settings,
             recompute=recompute,
             l2_from_name=l2_from_name,
+            dry_run=dry_run,
             progress=bar.advance,
             observer=reporter,
             stop=stop,
         )
+    for line in account_lines(summary.account, complete=dry_run):
+        click.echo(line, err=not dry_run)
     for line in _difference_lines(summary.differences):
         click.echo(line)
+    if dry_run:
+        click.echo(_dry_run_line(summary, store), err=True)
+        return ExitStatus.DONE
     click.echo(_summary_line(summary, store, recompute=recompute), err=True)
     if summary.pending:
         return stop.status or ExitStatus.DONE
@@ -101,14 +116,27 @@ def _difference_lines(differences: Sequence[Difference]) -> list[str]:
     return table(headings, rows) if rows else []
 
 
+def _dry_run_line(summary: ImportSummary, store: str) -> str:
+    """Return what an import would do, in one line."""
+    files, points = counted(summary.files, "file"), counted(summary.points, "grid point")
+    message = f"{files} can be imported, {points}; nothing was written"
+    if summary.ignored:
+        message += _ignored(summary)
+    return f"{message}: leave out --dry-run to create {store}"
+
+
+def _ignored(summary: ImportSummary) -> str:
+    names = ", ".join(printable(path.name) for path in summary.ignored[:3])
+    return f"; {counted(len(summary.ignored), 'other file')} ignored, such as {names}"
+
+
 def _summary_line(summary: ImportSummary, store: str, *, recompute: bool) -> str:
     """Return what was imported and what to do next, in one line."""
     where = shlex.quote(store)
     files, points = counted(summary.files, "file"), counted(summary.points, "grid point")
     message = f"{files} imported into {store}, {points}"
     if summary.ignored:
-        names = ", ".join(path.name for path in summary.ignored[:3])
-        message += f"; {counted(len(summary.ignored), 'other file')} ignored, such as {names}"
+        message += _ignored(summary)
     if summary.failed:
         message += f"; {counted(summary.failed, 'grid point')} failed (hesstore info {where} shows why)"
     if summary.pending:

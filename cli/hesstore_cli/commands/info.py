@@ -85,6 +85,7 @@ def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
         "fingerprint": ds.attrs["fingerprint"],
         "config": config,
         "imported": origin_of(ds.attrs).files or None,
+        "conversions": list(origin_of(ds.attrs).conversions),
         "data_digest": json.loads(ds.attrs["identity"])["data_digest"],
         "environment": known[0],
         "environments": known,

@@ -19,6 +19,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
             "schema": facts["schema_version"],
             "data_digest": facts["data_digest"],
             **({"imported": f"{facts['imported']} files"} if facts["imported"] else {}),
+            **({"converted": "; ".join(facts["conversions"])} if facts["conversions"] else {}),
             **({"made": first["time"]} if "time" in first else {}),
         },
         "config": {name: value for name, value in facts["config"].items() if value != ""},

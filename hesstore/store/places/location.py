@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote
 
 from hesstore.errors import StoreError
 from hesstore.store.places.folder import FolderPlace
@@ -45,20 +45,50 @@ def local_path(location: str | os.PathLike[str]) -> Path:
     Raises
     ------
     StoreError
-        If the URL has another scheme.
+        If the URL is malformed, has another scheme, or names another machine.
     """
     text = os.fspath(location)
     if not text or "\0" in text:
         raise StoreError(f"{text!r} is not a path")
     if text.startswith("file://"):
-        return Path(unquote(urlparse(text).path))
+        return _path_of_url(text)
     if text.startswith("s3://"):
         raise StoreError(f"{text}: this works only on local folders: give a path")
     if "://" in text:
         raise StoreError(f"{text}: a store is a local folder or on S3: give a path, or s3://BUCKET/NAME")
     if isinstance(location, Path) and re.match(r"(s3|file):/", text):
         raise StoreError(f"{text}: is a URL that was turned into a Path, which drops a slash: give it as text")
-    return Path(text).expanduser()
+    return expand_home(text)
+
+
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """Return a path whose ``~`` or ``~user`` is replaced by that home folder.
+
+    Raises
+    ------
+    StoreError
+        If there is no such user, or no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise StoreError(
+            f"{os.fspath(path)}: the home folder that ~ stands for is not known: write the whole path, "
+            "or ./~… for a name that begins with ~"
+        ) from None
+
+
+def _path_of_url(url: str) -> Path:
+    """The path in a ``file://`` URL; ``%20`` is a blank, and every other character stands for itself."""
+    host, slash, path = url.removeprefix("file://").partition("/")
+    if host not in {"", "localhost"}:
+        raise StoreError(f"{url}: is on the server {host!r}: give file:///PATH, or the path where it is mounted")
+    if "?" in path or "#" in path:
+        raise StoreError(f"{url}: has ? or #, which end the path of a URL: write %3F or %23, or give a plain path")
+    text = unquote(slash + path, errors="surrogateescape")
+    if text in {"", "/"} or "\0" in text:
+        raise StoreError(f"{url}: does not name a path: give file:///PATH")
+    return Path(text)
 
 
 def _s3_place(url: str) -> S3Place:

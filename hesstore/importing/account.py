@@ -1,0 +1,111 @@
+"""The account of an import: the run, λ and kind of every file, and how its values were converted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hesstore.importing.state_dicts import read_state_dict
+from hesstore.importing.text_lines import count_decimals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from hesstore.importing.import_plan import ImportPlan
+
+_ORDERS = {"LM": "descending |μ|", "LA": "descending μ", "SA": "ascending μ"}
+
+
+class FileUse(NamedTuple):
+    """A file and what it was read as.
+
+    Attributes
+    ----------
+    file : str
+        The name of the file, without its folder.
+    kind : str
+        One of :data:`hesstore.importing.sources.KINDS`.
+    run : int
+        The ID of the run.
+    l2 : float or None
+        λ; None for a table, which has a row for each λ.
+    """
+
+    file: str
+    kind: str
+    run: int
+    l2: float | None
+
+
+class Account(NamedTuple):
+    """What an import reads, and how it converts it.
+
+    Attributes
+    ----------
+    files : tuple of FileUse
+        Every file, by kind, run and λ.
+    conversions : tuple of str
+        Every conversion, each in one line.
+    """
+
+    files: tuple[FileUse, ...]
+    conversions: tuple[str, ...]
+
+
+def account_of(plan: ImportPlan) -> Account:
+    """Return the account of an import."""
+    tables = [FileUse(path.name, "accuracy", run, None) for run, path in sorted(plan.index.sources.tables.items())]
+    others = [
+        FileUse(path.name, kind, run, l2)
+        for kind, paths in plan.index.paths.items()
+        for (run, l2), path in sorted(paths.items())
+    ]
+    return Account((*tables, *others), tuple(_conversions(plan)))
+
+
+def _conversions(plan: ImportPlan) -> Iterator[str]:
+    yield from _of_names(plan)
+    yield from _of_tables(plan)
+    if plan.index.paths["eigenvalues"]:
+        yield f"eigenvalues: sorted by {_ORDERS[plan.config.which]}"
+    if plan.index.paths["eigenvectors"]:
+        yield "eigenvectors: in the order of their eigenvalues, with the sign that makes the largest entry positive"
+    if paths := plan.index.paths["weights"]:
+        first = next(iter(paths.values()))
+        if not plan.network:
+            shown = ", ".join(f"{name} {shape}" for name, shape in list(plan.shapes.items())[:8])
+            more = ", …" if len(plan.shapes) > 8 else ""
+            yield (
+                f"weights: all tensors are parameters, {plan.size} values: {shown}{more}; "
+                "only --recompute compares them with a network, which may have buffers"
+            )
+        for note in read_state_dict(first, plan.network).notes:
+            yield f"weights: {first.name}: {note}"
+    yield from _of_roundings(plan)
+
+
+def _of_names(plan: ImportPlan) -> Iterator[str]:
+    written = {path: float(text) for files in plan.index.sources.files.values() for (_, text), path in files.items()}
+    completed = [
+        (path.name, l2) for paths in plan.index.paths.values() for (_, l2), path in paths.items() if written[path] != l2
+    ]
+    if completed:
+        name, l2 = completed[0]
+        yield f"λ: {len(completed)} names round it, such as {name}, which is λ = {l2:.10g}"
+
+
+def _of_tables(plan: ImportPlan) -> Iterator[str]:
+    if plan.index.tables:
+        yield "accuracies: percent became fractions"
+        yield "penalty: Train_Reg_Loss − Train_Loss"
+    for run, table in plan.index.tables.items():
+        for column in table.unused:
+            yield f"{plan.index.sources.tables[run].name}: the column {column} was not stored"
+
+
+def _of_roundings(plan: ImportPlan) -> Iterator[str]:
+    texts: dict[str, Mapping[Any, Path]] = {"accuracy": plan.index.sources.tables, **plan.index.sources.files}
+    for kind in ("accuracy", "eigenvalues", "eigenvectors", "gradients"):
+        digits = count_decimals(next(iter(texts[kind].values()))) if texts[kind] else None
+        if digits is not None:
+            yield f"{kind}: the files round to {digits} decimals: values are off by up to {0.5 * 10**-digits:.0e}"

@@ -1,0 +1,262 @@
+"""Reads the weights in checkpoints: unwraps the state dict, whatever it lies in. Nothing but tensors is unpickled."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hesstore.errors import ImportFilesError, first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+Shapes = dict[str, tuple[int, ...]]
+"""The shapes of the parameters by name, in the order of the ``state_dict``."""
+
+_PREFIXES = ("_orig_mod.", "module.", "model.")  # of torch.compile, data parallelism and training frameworks
+_COMPILED = "._orig_mod."
+_OPTIMISER = re.compile(r"optim|optimi[sz]er|sched|scaler", re.IGNORECASE)
+_MOST_DEPTH = 8
+_IGNORED = (
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *("numpy.dtype", "numpy.ndarray", "_codecs.encode", "argparse.Namespace"),
+    *(f"pathlib{part}.{name}" for part in ("", "._local") for name in ("PosixPath", "PurePosixPath", "WindowsPath")),
+)
+"""What checkpoints often contain next to the weights. It becomes :class:`_Ignored`, so that no code of it runs."""
+_GLOBAL = re.compile(r"GLOBAL ([\w.]*\w)")
+_REASON = re.compile(r"(?:WeightsUnpickler error: )([^\n]*)")
+
+
+class _Ignored:
+    """Stands for a value that is not read."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        """Take any arguments."""
+
+    def __setstate__(self, _: object) -> None:
+        """Take any state."""
+
+
+@dataclass(frozen=True)
+class StateDict:
+    """The tensors of a checkpoint.
+
+    Attributes
+    ----------
+    arrays : dict of str to array
+        The values by parameter, without prefixes; tied parameters once.
+    notes : tuple of str
+        What was done to obtain them.
+    """
+
+    arrays: dict[str, NDArray[np.float32]]
+    notes: tuple[str, ...]
+
+
+def read_weights(path: Path, shapes: Shapes | None = None) -> dict[str, NDArray[np.float32]]:
+    """The parameters by name; if ``shapes`` is given, names and shapes must agree with it, and it gives the order.
+
+    Raises
+    ------
+    ImportFilesError
+        As :func:`read_state_dict`, or if names or shapes differ from ``shapes``.
+    """
+    found = read_state_dict(path, shapes or ()).arrays
+    if shapes is None:
+        return found
+    unknown, missing = [key for key in found if key not in shapes], [key for key in shapes if key not in found]
+    if unknown:
+        raise ImportFilesError(f"{path}: unknown key {unknown[0]!r}: expected the keys {', '.join(shapes)}")
+    if missing:
+        raise ImportFilesError(f"{path}: missing key {missing[0]!r}: expected the keys {', '.join(shapes)}")
+    for key, shape in shapes.items():
+        if found[key].shape != shape:
+            raise ImportFilesError(f"{path}: {key}: expected the shape {shape}, found {found[key].shape}")
+    return {key: found[key] for key in shapes}
+
+
+def read_state_dict(path: Path, names: Collection[str] = ()) -> StateDict:
+    """Read the only state dict in a checkpoint.
+
+    It may lie in other dicts, as in ``{"model": {"state_dict": …}}``. Prefixes that all keys share because of
+    ``torch.compile``, data parallelism or a training framework are removed repeatedly, until the keys are ``names``
+    or no such prefix is left.
+
+    Raises
+    ------
+    ImportFilesError
+        If the file cannot be loaded, or does not contain exactly one state dict of real, finite, dense tensors.
+    """
+    where, tensors = _unwrap(_load(path), path)
+    notes = [f"the state dict is under {where}"] if where else []
+    named, prefix = _strip_prefixes(tensors, names)
+    notes += [f"the prefix {prefix} was removed"] if prefix else []
+    for name, first in _tied(named, path, names):
+        del named[name]
+        notes.append(f"{name} is the same tensor as {first}, and counted once")
+    wide = [name for name, tensor in named.items() if tensor.is_floating_point() and tensor.element_size() > 4]
+    notes += [f"{len(wide)} parameters such as {wide[0]} were rounded to float32"] if wide else []
+    return StateDict({name: _array(tensor, path, name) for name, tensor in named.items()}, tuple(notes))
+
+
+# -- unwrapping -------------------------------------------------------------------------------------------
+
+
+def _unwrap(loaded: Any, path: Path) -> tuple[str, dict[str, Tensor]]:
+    """Where the only state dict lies, and its tensors."""
+    found = list(_state_dicts(loaded))
+    if len(found) > 1:
+        raise ImportFilesError(
+            f"{path}: has several state dicts: {', '.join(where for where, _ in found)}: save the right one alone"
+        )
+    if found:
+        return found[0]
+    if isinstance(loaded, dict):
+        raise ImportFilesError(f"{path}: expected a state_dict, found {_contents(loaded)}: save model.state_dict()")
+    raise ImportFilesError(f"{path}: expected a state_dict, found {type(loaded).__name__}: save model.state_dict()")
+
+
+def _state_dicts(loaded: Any, where: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """All dicts of tensors, with their places; the state of an optimiser is none."""
+    import torch  # noqa: PLC0415 - the other kinds of file do not need it
+
+    if not isinstance(loaded, dict) or not loaded or depth > _MOST_DEPTH:
+        return
+    if all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in loaded.items()):
+        yield where, dict(loaded)
+        return
+    for key, value in loaded.items():
+        if isinstance(key, str) and not _OPTIMISER.search(key):
+            yield from _state_dicts(value, f"{where}[{key!r}]", depth + 1)
+
+
+def _contents(loaded: Mapping[Any, Any]) -> str:
+    """What a dict contains, with what is not a tensor first."""
+    import torch  # noqa: PLC0415
+
+    if not loaded:
+        return "an empty dict"
+    ordered = sorted(loaded.items(), key=lambda item: isinstance(item[1], torch.Tensor))
+    shown = ", ".join(f"{key!r} ({_type_name(value)})" for key, value in ordered[:3])
+    return f"a dict with {shown}{', …' if len(ordered) > 3 else ''}"
+
+
+def _type_name(value: Any) -> str:
+    return "an object that is not read" if isinstance(value, _Ignored) else type(value).__name__
+
+
+def _strip_prefixes(tensors: Mapping[str, Tensor], names: Collection[str]) -> tuple[dict[str, Tensor], str]:
+    found, prefix, wanted = dict(tensors), "", set(names)
+    while found.keys() != wanted:
+        shared = next((each for each in _PREFIXES if all(name.startswith(each) for name in found)), None)
+        if shared is None or shared in found:
+            break
+        found = {name.removeprefix(shared): tensor for name, tensor in found.items()}
+        prefix += shared
+    if found.keys() != wanted:
+        found = {name.replace(_COMPILED, "."): tensor for name, tensor in found.items()}
+    return found, prefix
+
+
+def _tied(named: Mapping[str, Tensor], path: Path, names: Collection[str]) -> list[tuple[str, str]]:
+    """The parameters that are the same tensor as another one, and that one, which ``names`` may decide."""
+    first: dict[tuple[object, ...], str] = {}
+    tied = []
+    for name in sorted(named, key=lambda name: name not in names):
+        tensor = named[name]
+        _check_dense(tensor, path, name)
+        if tensor.numel():
+            place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+            if (other := first.setdefault(place, name)) != name:
+                tied.append((name, other))
+    return tied
+
+
+# -- tensors ----------------------------------------------------------------------------------------------
+
+
+def _check_dense(value: Tensor, path: Path, key: str) -> None:
+    """Raise :class:`ImportFilesError` if the tensor does not hold all of its values."""
+    import torch  # noqa: PLC0415
+
+    if value.is_meta:
+        raise ImportFilesError(f"{path}: {key} is on the meta device, without values: save a network with values")
+    if value.layout != torch.strided or value.is_nested:
+        raise ImportFilesError(f"{path}: {key} has the layout {value.layout}, not a dense one: save its to_dense()")
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise ImportFilesError(f"{path}: {key} repeats values of a smaller tensor: save its contiguous()")
+
+
+def _array(value: Tensor, path: Path, key: str) -> NDArray[np.float32]:
+    import torch  # noqa: PLC0415
+
+    if not value.is_floating_point():
+        raise ImportFilesError(
+            f"{path}: {key} is {value.dtype}, not a real-valued parameter: save only the parameters, without buffers"
+        )
+    array: NDArray[np.float32] = value.detach().to(torch.float32).numpy()
+    if not np.isfinite(array).all():
+        raise ImportFilesError(f"{path}: {key} has {int((~np.isfinite(array)).sum())} values that are NaN or infinite")
+    return array
+
+
+# -- loading ----------------------------------------------------------------------------------------------
+
+
+def _load(path: Path) -> Any:
+    if path.suffix.lower() == ".safetensors":
+        return _load_safetensors(path)
+    import torch  # noqa: PLC0415
+
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals([(_Ignored, name) for name in _IGNORED]):
+            warnings.simplefilter("ignore")  # about formats that are refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - decoding a file of another kind can raise anything
+        if found := _GLOBAL.search(str(error)):
+            raise ImportFilesError(
+                f"{path}: contains {found[1]}, which is not loaded because that could run code: "
+                "save model.state_dict() alone"
+            ) from None
+        reason = found[1] if (found := _REASON.search(str(error))) else f"{type(error).__name__}: {first_line(error)}"
+        raise ImportFilesError(
+            f"{path}: cannot be loaded with weights_only=True, is it a file of torch.save? ({reason}): "
+            "save model.state_dict()"
+        ) from None
+
+
+def _load_safetensors(path: Path) -> Any:
+    try:
+        from safetensors import SafetensorError  # noqa: PLC0415 - an optional dependency
+        from safetensors.torch import load_file  # noqa: PLC0415
+    except ImportError:
+        raise ImportFilesError(f'{path}: reading this file needs safetensors: pip install "hesstore[files]"') from None
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ImportFilesError(f"{path}: not a valid safetensors file ({first_line(error)})") from None
+
+
+# -- shapes -----------------------------------------------------------------------------------------------
+
+
+def shapes_of(named: Mapping[str, NDArray[np.float32]]) -> Shapes:
+    """The shapes of the arrays."""
+    return {name: array.shape for name, array in named.items()}
+
+
+def shapes_from_sizes(sizes: Mapping[str, int]) -> Shapes:
+    """Shapes inferred from sizes: a weight whose bias has n values has n rows."""
+    shapes: Shapes = {}
+    for name, size in sizes.items():
+        bias = sizes.get(f"{name.removesuffix('weight')}bias", 0) if name.endswith("weight") else 0
+        shapes[name] = (bias, size // bias) if bias and size % bias == 0 else (size,)
+    return shapes
