@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import hesstore
 from hesstore import analysis
 from tests.support.command_line import RunHesstore
 from tests.support.sweeps import results
 
 
+@pytest.mark.slow
 def test_transitions_and_refinement(run_hesstore: RunHesstore, toy_arguments: list[str], tmp_path: Path) -> None:
     """With a threshold of nearly zero, every change that exceeds the trends is one."""
     arguments = [*toy_arguments, "--l2", "0:0.011:12", "--k", "1", "--lowest", "0"]

@@ -84,6 +84,7 @@ def test_missing_and_busy_stores(run_hesstore: RunHesstore, store: Path) -> None
         assert run_hesstore("verify", "s.zarr").returncode == 0
 
 
+@pytest.mark.slow
 def test_results_that_only_deep_finds_wrong_are_repaired(run_hesstore: RunHesstore, store: Path) -> None:
     driven = SweepStore.open(store)
     run = driven.runs[0]

@@ -60,6 +60,7 @@ def test_missing_runs_and_l2(ds: xr.Dataset, where: dict[str, float], message: s
         hesstore.load_model(ds, **where)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_custom_network(tmp_path: Path, toy_config: Callable[..., SweepConfig]) -> None:
     config = toy_config(model="tests.support.toy:cnn", l2=[0.01], k=2, epochs=1, response=0, probes=0)
     run_sweep(config, tmp_path / "s.zarr")

@@ -165,6 +165,7 @@ def test_runs_and_l2_are_chosen(swept: Path, tmp_path: Path) -> None:
         export_netcdf(swept, tmp_path / "other.nc", l2=[0.02])
 
 
+@pytest.mark.slow
 def test_one_file_per_run(swept: Path, tmp_path: Path) -> None:
     whole = hesstore.open(swept).load()
     paths = export_netcdf(whole, tmp_path / "s.nc", split_runs=True)

@@ -149,6 +149,7 @@ def test_another_network_or_data(files: Path, tmp_path: Path, settings: dict[str
     assert not (tmp_path / "t.zarr").exists()
 
 
+@pytest.mark.slow
 def test_checkpoints_with_any_names(store: Path, files: Path, tmp_path: Path, run_hesstore: RunHesstore) -> None:
     folder = tmp_path / "models"
     folder.mkdir()
@@ -191,6 +192,7 @@ def test_code_that_only_a_manifest_names_is_not_run(files: Path, tmp_path: Path)
     assert not (tmp_path / "t.zarr").exists()
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_differences(files: Path, run_hesstore: RunHesstore) -> None:
     done = run_hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.support.toy:digits")
     lines = done.stdout.splitlines()

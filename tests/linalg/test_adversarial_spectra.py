@@ -129,6 +129,7 @@ def test_a_chain_does_not_outgrow_its_space() -> None:
     assert pairs.num_matvecs <= case.operator.size
 
 
+@pytest.mark.slow
 def test_the_spectra_are_hard() -> None:
     """A search that accepts any bound lacks eigenvalues in many of them, and the comparison notices it."""
     cases = [draw(name, 1000 + seed, sizes=(50, 300)) for name in FAMILIES for seed in range(QUICK_CASES)]

@@ -136,6 +136,7 @@ def test_responses(point: xr.Dataset, model: FlatModel, theta: Tensor, vectors: 
     assert float(point["response_step"].max()) <= LONGEST_STEP * float(theta.norm())
 
 
+@pytest.mark.slow
 def test_lines_in_groups_give_the_same(toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory for one eigenvector at a time."""
     found = []
