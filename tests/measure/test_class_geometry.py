@@ -34,7 +34,7 @@ TRAIN, TEST = (
 @pytest.fixture(scope="module")
 def point(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
     path = tmp_path_factory.mktemp("geometry") / "run.zarr"
-    run_sweep(SweepConfig.from_mapping({**CONFIG, "density": True, "density_probes": 40, "density_steps": 150}), path)
+    run_sweep(SweepConfig.from_mapping({**CONFIG, "density": True, "density_probes": 20, "density_steps": 100}), path)
     return hesstore.open(path).sel(run=0, l2=L2).load()
 
 
