@@ -82,11 +82,10 @@ def merge_row_dots(graph: fx.Graph, direction: AbstractSet[fx.Node]) -> None:
             continue
         leaves = list(_leaves(root))
         dots = [dot for leaf in dict.fromkeys(leaves) for dot in _shared_factors(leaf, depends)]
-        products = {dot.shared for dot in dots if dot.target is aten.mm.default}
-        for shared in products & {dot.shared for dot in dots if dot.target is aten.mul.Tensor}:
+        for shared in dict.fromkeys(dot.shared for dot in dots):  # the order decides the rounding: no set has one
             merged = {dot.leaf: dot for dot in dots if dot.shared is shared and dot.leaf in leaves}
             if len({dot.target for dot in merged.values()}) < 2:
-                continue  # an earlier factor has taken one of them
+                continue  # it is a factor of one kind only, or an earlier one has taken the others
             with graph.inserting_before(root):
                 total = _merge(graph, sorted(merged.values(), key=lambda dot: dot.target is aten.mm.default), leaves)
             leaves = [*(leaf for leaf in leaves if leaf not in merged), total]

@@ -16,7 +16,8 @@ from hesstore.autodiff.constant_columns import VaryingColumns, leave_out_constan
 from hesstore.autodiff.graph_split import split_graph
 from hesstore.autodiff.simplify import dependents, drop_copies, simplify
 from hesstore.autodiff.tracing import trace_graph
-from hesstore.problem.models import FlatModel
+from hesstore.curvature.class_losses import ClassLosses
+from hesstore.problem.models import FlatModel, build
 from tests.support import toy
 from tests.support.random_programs import PARAMETERS, STEPS, Program, inputs, programs
 
@@ -225,3 +226,16 @@ def test_what_does_not_depend_on_the_parameters_is_computed_once() -> None:
         False,
         False,
     ]
+
+
+def test_every_process_traces_the_same_program() -> None:
+    """The addresses of nodes, which differ from process to process, must not decide the order of a sum."""
+    x, y = torch.rand(20, 6), torch.arange(20) % 3
+    texts: set[str] = set()
+    kept: list[object] = []
+    for count in range(20):
+        model = build("mlp", (5, 4), (6,), 3, seed=0)
+        program = ClassLosses(model, x, y, 3).chunks[0][0]
+        texts.add(program.primal.code + program.tangent.code)
+        kept.append((program if count % 2 else None, [object() for _ in range(7 * count)]))  # moves the next ones
+    assert len(texts) == 1

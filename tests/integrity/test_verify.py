@@ -44,7 +44,7 @@ SMALL = (  # of each kind one: text, flag, counts, digests, of the fit and of th
 )
 # The metadata of the root and of the variables; that of the coordinates, and a chunk of each; the chunks of the large
 # and of the small variables. No grid point has failed, so `failure` has no chunk.
-EVERY_FILE = 1 + 47 + 15 + 15 + 11 * 8 + 35 * 2
+EVERY_FILE = 1 + 49 + 15 + 15 + 11 * 8 + 37 * 2
 
 
 def sweep(path: Path) -> None:
