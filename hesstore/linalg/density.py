@@ -1,4 +1,4 @@
-"""The spectral density of a symmetric matrix of which a few eigenpairs are known, by stochastic Lanczos quadrature.
+"""The spectral density of a symmetric matrix with a few known eigenpairs, by stochastic Lanczos quadrature.
 
 A known pair has mass 1/P at its eigenvalue. The rest is that of M, the matrix restricted to the d dimensions that are
 orthogonal to the known vectors. From a random unit vector q among them, m steps of Lanczos give T_m, whose eigenvalues

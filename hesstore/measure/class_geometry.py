@@ -82,7 +82,7 @@ class GridPointInputs(NamedTuple):
 def probes_used(config: SweepConfig, *, exact_trace: bool) -> int:
     """The number of probes that are used: a quarter of the setting, but at least four of them, if the trace is exact.
 
-    Then only the Frobenius norm is estimated, most of which comes from the known eigenpairs.
+    Then only the Frobenius norm is estimated, and the known eigenpairs contribute most of it.
     """
     return min(config.probes, max(4, config.probes // 4)) if exact_trace else config.probes
 

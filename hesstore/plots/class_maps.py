@@ -199,7 +199,7 @@ def _inches(axes: Axes) -> tuple[float, float]:
 
 
 def _step(count: int, most: float) -> int:
-    """Return the distance between labels of which up to ``most`` are legible: 1 for all, or a multiple of 5."""
+    """Return the distance between labels if up to ``most`` of them are legible: 1 for all, or a multiple of 5."""
     return 1 if count <= most else 5 * math.ceil(count / (5 * max(most, 10)))
 
 

@@ -39,7 +39,7 @@ def test_state_dicts_as_people_save_them(
     tmp_path_factory: pytest.TempPathFactory, prefixes: str, keys: list[str], extras: set[str], ending: str
 ) -> None:
     """A person finds the one dict of tensors, and the layers without the names of wrappers."""
-    beside = {
+    neighbours = {
         "epoch": 3,
         "acc": np.float64(0.97),
         "loss": torch.tensor(0.1),
@@ -51,7 +51,7 @@ def test_state_dicts_as_people_save_them(
     }
     saved: dict[str, object] = {prefixes + name: tensor for name, tensor in STATE.items()}
     for key in keys:
-        saved = {key: saved, **{name: beside[name] for name in extras}}
+        saved = {key: saved, **{name: neighbours[name] for name in extras}}
     path = tmp_path_factory.getbasetemp() / f"w{ending}"
     torch.save(saved, path)
     for shapes in (None, SHAPES):

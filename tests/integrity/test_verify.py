@@ -56,7 +56,7 @@ pytestmark = pytest.mark.slow  # tests/cli/test_verify.py is the quick look
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete store of two runs of four λ, and beside it copies of it as it was earlier."""
+    """A complete store of two runs of four λ, and copies of it, next to it, as it was earlier."""
     path = tmp_path_factory.mktemp("whole") / "s.zarr"
     SweepStore.create(path, Experiment.prepare(SweepConfig.from_mapping(CONFIG)).spec())
     for done in range(8):
