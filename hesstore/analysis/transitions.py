@@ -13,6 +13,7 @@ from hesstore.analysis.eigenvectors import eigenvector_reader
 from hesstore.analysis.series import run_series
 from hesstore.analysis.subspaces import one_minus_overlap
 from hesstore.analysis.transition_search import Found, Search, Series, find_transitions, hysteresis
+from hesstore.config.suggestions import did_you_mean
 from hesstore.errors import AnalysisError
 from hesstore.store.schema import AXIS, Status
 
@@ -86,7 +87,7 @@ def transitions(
     This resembles the difference of one-sided kernel estimates (Müller, Ann. Stat. 20, 1992), with medians because
     a training can fail at one grid point. With the default threshold, fewer than 5 % of series of noise without a
     change have a transition: normal, heavy-tailed (Student's t with 2 degrees of freedom) or autocorrelated normal
-    (up to 0.9) noise, about constants and smooth trends, on 10 to 1000 grid points. An autocorrelated series whose
+    (up to 0.9) noise, about constants and smooth trends, on 12 to 1000 grid points. An autocorrelated series whose
     innovations are heavy-tailed does jump, so its jumps are found.
     """
     names = (quantities,) if isinstance(quantities, str) else tuple(dict.fromkeys(quantities))
@@ -118,6 +119,12 @@ def _values(ds: xr.Dataset, name: str, split: str) -> NDArray[np.float64]:
     """Return a quantity (run, l2) as it is searched."""
     if name == OVERLAP:
         return _paths(ds)
+    if name not in ds:
+        series = [
+            str(each) for each, values in ds.items() if {"run", AXIS} <= set(values.dims) <= {"run", AXIS, "split"}
+        ]
+        hint = did_you_mean(name, [*series, OVERLAP]) or f": choose one such as {' or '.join(QUANTITIES)}"
+        raise AnalysisError(f"{name!r} is not a quantity of this store{hint}")
     values = run_series(ds, name, split)
     if values.ndim > 2:
         dims = ", ".join(map(str, values.dims[2:]))

@@ -120,7 +120,8 @@ def test_malformed_questions_are_refused() -> None:
     ds = store((0, "up", losses()))
     ds = ds.assign(class_accuracy=ds["loss"].expand_dims(label=3, axis=-1))
     for arguments, message in (
-        ({"quantities": "colour"}, "the Dataset has no colour"),
+        ({"quantities": "colour"}, "'colour' is not a quantity of this store: choose one such as loss or weights_norm"),
+        ({"quantities": "lss"}, "did you mean loss"),
         ({"quantities": ()}, "no quantity is given"),
         ({"quantities": "seed"}, "seed is not a small numeric variable"),
         ({"quantities": "class_accuracy"}, "class_accuracy has the further dimension label"),
