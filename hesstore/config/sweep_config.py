@@ -113,7 +113,14 @@ class SweepConfig:
         choice("last", "best"),
         "Weights that a fit keeps: those after its last epoch, or after the epoch with the lowest loss.",
     )
-    k: int = _setting("Spectrum", 30, integer(1), "Number of Hessian eigenpairs per grid point.", unit="pairs")
+    k: int = _setting(
+        "Spectrum",
+        30,
+        integer(0),
+        "Number of Hessian eigenpairs per grid point; 0 only trains, and --grow with a larger k analyses the stored "
+        "weights later.",
+        unit="pairs",
+    )
     which: str = _setting(
         "Spectrum",
         "LM",
@@ -274,6 +281,11 @@ class SweepConfig:
         """The seed and direction of each run, in the order of the run IDs."""
         directions = ("up", "down") if self.direction == "both" else (self.direction,)
         return tuple((seed, direction) for seed in self.seeds for direction in directions)
+
+    @property
+    def pairs(self) -> int:
+        """The number of eigenpairs per grid point: k and the lowest ones, or 0 for a sweep that only trains."""
+        return self.k + self.lowest if self.k else 0
 
     @property
     def penalty_scale(self) -> float:

@@ -77,7 +77,7 @@ def build_network(
     else:
         widths = (math.prod(data.input_shape), *config.hidden, data.num_classes)
         parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(widths))
-        work_sizes.check_memory(device, parameters, config.k + config.lowest, dtype.itemsize)
+        work_sizes.check_memory(device, parameters, config.pairs, dtype.itemsize)
         model = build_model(config, data, seed)
     if config.k >= model.layout.size:
         raise ConfigError(f"k: {config.k} must be below the number of parameters, {model.layout.size}")
@@ -146,7 +146,7 @@ def choose_sizes(config: SweepConfig, model: FlatModel, rows: Rows) -> Sizes:
         model, x, y, models=config.models, chunk_rows=config.chunk_rows, memory_gib=config.memory_gib
     )
     together = min(sizes.models, len(config.l2) * len(config.runs()))
-    work_sizes.check_memory(x.device, model.layout.size, config.k + config.lowest, x.dtype.itemsize, together)
+    work_sizes.check_memory(x.device, model.layout.size, config.pairs, x.dtype.itemsize, together)
     return sizes
 
 

@@ -104,16 +104,19 @@ class Worker:
         stored = [fit.theta.to(torch.float32) for _, fit in fits]
         thetas = [theta.to(fit.theta.dtype) for theta, (_, fit) in zip(stored, fits, strict=True)]
         outcomes = []
-        measured = self.experiment.measure(thetas)
+        measured, config = self.experiment.measure(thetas), self.experiment.config
         for (point, fit), weights, theta, (train, test) in zip(fits, stored, thetas, measured, strict=True):
             self._keep(point, theta)
-            scale = self.experiment.config.penalty_scale * point.l2
+            if not config.k:
+                self._release(point)  # no analysis needs them
+            scale = config.penalty_scale * point.l2
             values = {
                 **fitted_values(HostCopy(weights), theta, (train, test), scale),
                 "epochs": fit.epochs,
                 "fit_seconds": seconds,
             }
-            outcomes.append(Outcome(point, Status.FITTED, values, accuracy_facts(test.accuracy, test.class_accuracy)))
+            status = Status.FITTED if config.k else Status.COMPLETE
+            outcomes.append(Outcome(point, status, values, accuracy_facts(test.accuracy, test.class_accuracy)))
         return outcomes
 
     def analyse(self, points: Sequence[Point]) -> list[Outcome]:
@@ -223,7 +226,7 @@ def _change(old: Sizes, new: Sizes) -> str:
 def fitted_values(
     weights: Any, theta: Tensor, splits: tuple[SplitMetrics, SplitMetrics], penalty_scale: float
 ) -> dict[str, Any]:
-    """The values to record for fitted weights: the weights, the metrics and the penalty.
+    """The values to record for fitted weights: the weights, the metrics, the penalty and the norm of the weights.
 
     Parameters
     ----------
@@ -237,7 +240,7 @@ def fitted_values(
         c λ: the penalty is c λ ‖θ‖².
     """
     norm = float(torch.linalg.vector_norm(theta, dtype=torch.float64))
-    return {"weights": weights, **_split_values(splits), "penalty": penalty_scale * norm**2}
+    return {"weights": weights, **_split_values(splits), "penalty": penalty_scale * norm**2, "weights_norm": norm}
 
 
 def _split_values(splits: tuple[SplitMetrics, SplitMetrics]) -> dict[str, NDArray[np.generic]]:

@@ -181,7 +181,8 @@ def _recheck_sample(
     complete = _complete(store, {*avoid, *imported})
     chosen = [complete[index] for index in evenly_spaced(len(complete), sample)]
     settings = SpectrumSettings(config.k, config.which, config.slack, config.dtype)
-    found = Recheck(modes=min(MODES, config.k) + min(MODES, config.lowest), settings=settings)
+    modes = min(MODES, config.k) + min(MODES, config.lowest) if config.k else 0
+    found = Recheck(modes=modes, settings=settings)
     for done, (run, index) in enumerate(chosen, start=1):
         l2 = float(store.l2[index])
         check = _Recalculation(experiment, settings, store, Point(run, index, l2))
@@ -247,8 +248,9 @@ class _Recalculation:
         (splits,) = self.experiment.measure([self.theta])
         for position, metrics in enumerate(splits):
             yield from self._of_split(position, metrics)
-        yield from self._of_gradient()
-        yield from self._of_spectrum()
+        if self.experiment.config.k:
+            yield from self._of_gradient()
+            yield from self._of_spectrum()
 
     def _of_split(self, position: int, metrics: SplitMetrics) -> Iterator[str]:
         split = SPLITS[position]

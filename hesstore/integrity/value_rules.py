@@ -38,7 +38,6 @@ _NOT_NEGATIVE = frozenset(
         *(
             "gradient_norm",
             "class_gradient_norm",
-            "weights_norm",
             "stationarity",
             "response_step",
             "density",
@@ -48,7 +47,7 @@ _NOT_NEGATIVE = frozenset(
         "loss_scalar_curvature_error",
     }
 )
-_ALWAYS_SOME = ("class_identity_error", "weights_norm", "trace", "density")
+_ALWAYS_SOME = ("class_identity_error", "trace", "density")
 
 
 def contradictions(
@@ -79,7 +78,7 @@ def contradictions(
         elif BY_NAME[name].dtype == "string" and not str(value):
             yield f"{name}: is empty"
     yield from _of_fit(values, l2, float(attrs["penalty_scale"]))
-    if status == Status.COMPLETE:
+    if status == Status.COMPLETE and identity["k"]:
         yield from _of_eigenpairs(values, OUTERMOST, str(identity["which"]))
         if LOWEST.eigenvalues in values:
             yield from _of_eigenpairs(values, LOWEST, "SA")
@@ -100,6 +99,8 @@ def _of_fit(values: Mapping[str, Any], l2: float, penalty_scale: float) -> Itera
     norm = float(np.linalg.norm(np.asarray(values["weights"], np.float64)))
     if not np.isclose(float(values["penalty"]), penalty_scale * l2 * norm**2, rtol=1e-6, atol=0):
         yield "penalty: does not match the weights"
+    if not np.isclose(float(values["weights_norm"]), norm, rtol=1e-6, atol=0):
+        yield "weights_norm: does not match the weights"
 
 
 def _of_eigenpairs(values: Mapping[str, Any], names: PairVariables, which: str) -> Iterator[str]:

@@ -219,7 +219,6 @@ class ClassGeometry:
         return {
             "gradient_norm": norms[:2],
             "gradient_share": within[:2],
-            "weights_norm": float(norms[2]),
             "weights_share": float(within[2]),
             "stationarity": float(norms[3] / norms[0]) if norms[0] else math.nan,
             "class_gradient_norm": norms[4:].reshape(2, classes),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hesstore.analysis.selection import mode_count
 from hesstore.plots import style
 from hesstore.plots.lost_classes import mark_lost_classes
 from hesstore.plots.run_data import class_names, lost_at, run_name, run_series
@@ -85,7 +86,7 @@ def draw_shares(axes: Axes, ds: xr.Dataset, run: int, split: str) -> None:
         ("weights_share", "weights θ", style.COLOURS[4], "--", "s"),
     ):
         _draw_series(axes, part, name, label=label, color=colour, linestyle=dashes, marker=marker)
-    k = ds.sizes["mode"]
+    k = mode_count(ds)
     axes.set(ylabel=f"share of the squared norm\nin {k} stored eigenvectors", ylim=(-0.03, 1.03))
     style.draw_legend(axes)
     mark_transitions(axes, ds, run)

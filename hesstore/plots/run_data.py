@@ -8,7 +8,13 @@ import numpy as np
 
 from hesstore.analysis import class_skill, complete, lost_classes, transitions
 from hesstore.analysis.lost_classes import LOST_BEFORE, NEVER_LOST
-from hesstore.analysis.selection import complete_variables, l2_position, require_variables, solver_order
+from hesstore.analysis.selection import (
+    complete_variables,
+    l2_position,
+    mode_count,
+    require_variables,
+    solver_order,
+)
 from hesstore.analysis.transitions import QUANTITIES
 from hesstore.store.schema import AXIS, Status
 
@@ -144,4 +150,4 @@ def default_l2(ds: xr.Dataset, run: int) -> float:
 
 def default_k(ds: xr.Dataset) -> int:
     """Return classes − 1, the number of eigenvalues that stand out, or all modes if there are fewer."""
-    return min(ds.sizes["label"] - 1, ds.sizes["mode"])
+    return min(ds.sizes["label"] - 1, mode_count(ds))

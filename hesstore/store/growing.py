@@ -56,7 +56,7 @@ def check_growing(store: SweepStore, wanted: Mapping[str, Any]) -> None:
         raise ConfigMismatchError(
             f"{path}: cannot grow into a config with other fits: {describe(others)}: give another path", others
         )
-    for name in ("k", "lowest"):
+    for name in ("k", "lowest") if stored["k"] else ():
         before, after = stored.get(name, 0), wanted.get(name, 0)
         if after < before:
             raise ConfigMismatchError(
@@ -120,7 +120,7 @@ def _check_same_network(old: SweepStore, spec: StoreSpec) -> None:
 
 
 def _changes_spectra(old: SweepStore, spec: StoreSpec) -> bool:
-    return bool(differences(old.identity, spec.identity, SPECTRUM_SETTINGS))
+    return spec.k > 0 and bool(differences(old.identity, spec.identity, SPECTRUM_SETTINGS))
 
 
 def _status(old: SweepStore, run: Run, *, reanalyse: bool) -> NDArray[np.int8]:

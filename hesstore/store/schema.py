@@ -167,7 +167,6 @@ _GEOMETRY = (
     _real(
         "class_gradient_cosine", (*_SL, "other"), "cosine between the gradients of two classes' mean losses", by_l2=True
     ),
-    _real("weights_norm", (), "2-norm of the weights"),
     _real("weights_share", (), "share of the weights' squared norm within the span of the eigenvectors"),
     _real(
         "stationarity",
@@ -233,6 +232,7 @@ VARIABLES = (
     Variable("class_accuracy", (*_RL, *_SL), "f8", _NAN, "fraction of the class's rows that are classified correctly"),
     Variable("confusion", (*_RL, *_SL, "pred"), "i4", -1, "number of rows by true class and predicted class"),
     Variable("penalty", _RL, "f8", _NAN, "penalty term of the objective, penalty_scale * l2 * |weights|^2", "nat"),
+    Variable("weights_norm", _RL, "f8", _NAN, "2-norm of the weights"),
     Variable("epochs", _RL, "i4", -1, "number of epochs of the fit"),
     Variable("matvecs", _RL, "i4", -1, "number of Hessian products for the spectrum"),
     Variable("fit_seconds", _RL, "f8", _NAN, "duration of the fit", "s"),
@@ -270,7 +270,9 @@ _LARGE_AT = {
         *(variable.name for variable in _GEOMETRY if variable.is_large),
     ),
 }
-_FITTED_ENTRIES = ("loss", "accuracy", "class_accuracy", "confusion", "penalty", "epochs", "fit_seconds")
+_FITTED_ENTRIES = (
+    *("loss", "accuracy", "class_accuracy", "confusion", "penalty", "weights_norm", "epochs", "fit_seconds"),
+)
 _SMALL_AT = {
     Status.FITTED: _FITTED_ENTRIES,
     Status.COMPLETE: (
@@ -293,6 +295,9 @@ GEOMETRY = frozenset(variable.name for variable in _GEOMETRY)
 
 AT_FIT = frozenset({*_LARGE_AT[Status.FITTED], *_SMALL_AT[Status.FITTED], *_SMALL_AT[Status.FAILED]})
 """The variables that do not depend on the analysis."""
+
+OF_ANALYSIS = frozenset({*_LARGE_AT[Status.COMPLETE], *_SMALL_AT[Status.COMPLETE]}) - AT_FIT
+"""The variables that an analysis records. A store with k = 0 has none of them."""
 
 COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
     "run": {"long_name": "run: one pass along the grid"},
@@ -327,13 +332,24 @@ SPECTRUM_SETTINGS = frozenset(
 
 def variables(identity: Mapping[str, Any]) -> tuple[Variable, ...]:
     """Return the variables of a store with this identity: optional results only where its settings ask for them."""
-    return tuple(variable for variable in VARIABLES if not variable.setting or identity.get(variable.setting))
+    return tuple(variable for variable in VARIABLES if _is_recorded(variable, identity))
+
+
+def required_settings(variable: Variable) -> tuple[str, ...]:
+    """Return the names of the settings that must not be 0 in a store that has ``variable``."""
+    of_analysis = ("k",) if variable.name in OF_ANALYSIS else ()
+    return (*of_analysis, variable.setting) if variable.setting else of_analysis
+
+
+def _is_recorded(variable: Variable, identity: Mapping[str, Any]) -> bool:
+    return all(identity.get(name) for name in required_settings(variable))
 
 
 def coordinate_names(identity: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the coordinates of such a store: those of its variables' dimensions, and their labels."""
-    dims = {dim for variable in variables(identity) for dim in variable.dims}
-    return tuple(name for name in COORDINATE_ATTRS if name not in {"lowest", "sign", "mu"} - dims)
+    unused = {dim for variable in VARIABLES for dim in variable.dims}
+    unused -= {dim for variable in variables(identity) for dim in variable.dims}
+    return tuple(name for name in COORDINATE_ATTRS if name not in unused)
 
 
 def promised_large(identity: Mapping[str, Any], status: Status) -> tuple[str, ...]:
@@ -347,7 +363,7 @@ def promised_small(identity: Mapping[str, Any], status: Status) -> tuple[str, ..
 
 
 def _those_of(identity: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if not BY_NAME[name].setting or identity.get(BY_NAME[name].setting))
+    return tuple(name for name in names if _is_recorded(BY_NAME[name], identity))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -361,7 +377,7 @@ class StoreSpec:
     runs : tuple of Run
         The runs, by ID.
     k, num_classes : int
-        The number of eigenpairs per grid point, and the number of classes.
+        The number of eigenpairs per grid point, or 0 for a store without analyses; and the number of classes.
     param_coords : mapping of str to ndarray
         ``layer``, ``kind``, ``out_index``, ``in_index``, each (P,).
     identity : mapping

@@ -45,6 +45,7 @@ def fitted(seed: int) -> dict[str, Any]:
         "class_accuracy": rng.random((2, 2)),
         "confusion": rng.integers(0, 9, (2, 2, 2)).astype(np.int32),
         "penalty": 0.25,
+        "weights_norm": 1.5,
         "epochs": 3,
         "fit_seconds": 0.5,
     }
