@@ -133,7 +133,7 @@ def run_sweep(
         recover_store(place.path)
     existing = open_existing_store(place, config.identity(), grow=grow)  # before data are loaded or even downloaded
     with computing_on(resolve_device(config.device), config.threads):
-        experiment = Experiment.prepare(config)
+        experiment = Experiment.prepare(config, existing)
         probing = on_plan is not None and not stop() and not workers and not scheduler
         threads_reason = "" if workers or scheduler else choose_threads(experiment, existing, probing=probing)
         spec = experiment.spec()
@@ -175,7 +175,7 @@ def plan_sweep(
     place = None if location is None else locate(location)
     store = None if place is None else open_existing_store(place, config.identity(), grow=grow)
     with computing_on(resolve_device(config.device), config.threads):
-        experiment = Experiment.prepare(config)
+        experiment = Experiment.prepare(config, store)
         reason = choose_threads(experiment, store, probing=True)
         if store is None:
             spec = experiment.spec()

@@ -109,9 +109,9 @@ class Worker:
             self._keep(point, theta)
             if not config.k:
                 self._release(point)  # no analysis needs them
-            scale = config.penalty_scale * point.l2
+            scale, center = config.penalty_scale * point.l2, self.experiment.center
             values = {
-                **fitted_values(HostCopy(weights), theta, (train, test), scale),
+                **fitted_values(HostCopy(weights), theta, (train, test), scale, center),
                 "epochs": fit.epochs,
                 "fit_seconds": seconds,
             }
@@ -224,9 +224,13 @@ def _change(old: Sizes, new: Sizes) -> str:
 
 
 def fitted_values(
-    weights: Any, theta: Tensor, splits: tuple[SplitMetrics, SplitMetrics], penalty_scale: float
+    weights: Any,
+    theta: Tensor,
+    splits: tuple[SplitMetrics, SplitMetrics],
+    penalty_scale: float,
+    center: Tensor | None = None,
 ) -> dict[str, Any]:
-    """The values to record for fitted weights: the weights, the metrics, the penalty and the norm of the weights.
+    """The values to record for fitted weights: the weights, the metrics, the penalty, norm and distance.
 
     Parameters
     ----------
@@ -237,10 +241,16 @@ def fitted_values(
     splits : (SplitMetrics, SplitMetrics)
         The metrics on the training and the test split.
     penalty_scale : float
-        c λ: the penalty is c λ ‖θ‖².
+        c λ: the penalty is c λ ‖θ − θ_ref‖².
+    center : Tensor, optional
+        (P,) θ_ref, 0 by default.
     """
     norm = float(torch.linalg.vector_norm(theta, dtype=torch.float64))
-    return {"weights": weights, **_split_values(splits), "penalty": penalty_scale * norm**2, "weights_norm": norm}
+    values = {"weights": weights, **_split_values(splits), "penalty": penalty_scale * norm**2, "weights_norm": norm}
+    if center is None:
+        return values
+    distance = float(torch.linalg.vector_norm(theta.to(torch.float64) - center))
+    return {**values, "penalty": penalty_scale * distance**2, "distance": distance}
 
 
 def _split_values(splits: tuple[SplitMetrics, SplitMetrics]) -> dict[str, NDArray[np.generic]]:

@@ -165,7 +165,8 @@ def _recheck_sample(
     progress: Callable[[int, int], None] | None,
 ) -> Recheck:
     """Compute the results of a sample of grid points again on the current device; see :func:`recheck`."""
-    experiment, origin = Experiment.prepare(config), origin_of(attributes)
+    store, origin = SweepStore.open(path), origin_of(attributes)
+    experiment = Experiment.prepare(config, store, reread=False)
     stored, current = identity_of(attributes), experiment.identity()
     for key, what in (("data_digest", "data set"), ("parameters", "model"), ("buffers", "model")):
         there, own = stored.get(key), current.get(key)
@@ -174,7 +175,6 @@ def _recheck_sample(
                 f"{path}: the {what} is not the one with which it was made ({key} is {_short(there)} in the store, "
                 f"{_short(own)} now): check the --data-dir of its config, {config.data_dir!r}, or your custom code"
             )
-    store = SweepStore.open(path)
     imported = {
         (run.id, index) for run, index in _complete(store, ()) if origin.is_as_imported(run.id, store.l2[index])
     }

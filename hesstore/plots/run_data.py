@@ -13,6 +13,7 @@ from hesstore.analysis.selection import (
     l2_position,
     mode_count,
     require_variables,
+    setting,
     solver_order,
 )
 from hesstore.analysis.transitions import QUANTITIES
@@ -87,6 +88,12 @@ def stationarity_note(ds: xr.Dataset, run: int) -> str:
     values = complete_variables(ds, run, "stationarity")["stationarity"].values
     low, high = (reduce(values, initial=np.nan) for reduce in (np.fmin.reduce, np.fmax.reduce))
     return f";  stationarity {low:.2g} to {high:.2g}" if np.isfinite(low) else ""
+
+
+def stationarity_label(ds: xr.Dataset) -> str:
+    """Return the label of an axis of the stationarity, with the centre of the penalty if it has one."""
+    displacement = "(θ − θ_ref)" if setting(ds, "center") else "θ"
+    return f"‖∇E + 2cλ{displacement}‖ / ‖∇E‖\n(0: stationary)"
 
 
 def mode_label(ds: xr.Dataset) -> str:

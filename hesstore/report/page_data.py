@@ -30,7 +30,7 @@ EXACT = (
     *("epochs", "matvecs", "fit_seconds", "analysis_seconds"),
 )
 """Variables whose values are exactly those of the store, except for the fill values of an import."""
-ROUNDED = ("residual_norm", "gradient_norm", "weights_norm", "stationarity", "trace", "trace_error")
+ROUNDED = ("residual_norm", "gradient_norm", "weights_norm", "distance", "stationarity", "trace", "trace_error")
 """Variables whose values are rounded to :data:`DIGITS` significant digits."""
 DIGITS = 4
 DECIMALS = 3

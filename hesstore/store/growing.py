@@ -27,7 +27,16 @@ from hesstore.store.identity import describe, differences
 from hesstore.store.places.durable_store import DurableLocalStore
 from hesstore.store.places.folder import leftover_folders
 from hesstore.store.places.location import local_path
-from hesstore.store.schema import AT_FIT, GRID_SETTINGS, SPECTRUM_SETTINGS, Run, Status, StoreSpec, variables
+from hesstore.store.schema import (
+    AT_FIT,
+    GRID_SETTINGS,
+    REFERENCES,
+    SPECTRUM_SETTINGS,
+    Run,
+    Status,
+    StoreSpec,
+    variables,
+)
 from hesstore.store.template import write_template
 from hesstore.store.writing import PROMISES, SweepStore
 
@@ -81,7 +90,7 @@ def grow_store(old: SweepStore, spec: StoreSpec) -> SweepStore:
     check_growing(old, spec.identity)
     if old.identity == json.loads(json.dumps(spec.identity)):
         return old
-    _check_same_network(old, spec)
+    _check_same_fits(old, spec)
     reanalyse, path = _changes_spectra(old, spec), local_path(old.path)
     with ExitStack() as claims:
         for run in old.runs:
@@ -99,7 +108,7 @@ def statuses_after_growth(old: SweepStore, spec: StoreSpec) -> dict[Run, NDArray
         As :func:`grow_store`.
     """
     check_growing(old, spec.identity)
-    _check_same_network(old, spec)
+    _check_same_fits(old, spec)
     wanted, places = _with_runs_of(old, spec), _places(old, spec)
     reanalyse = _changes_spectra(old, spec)
     statuses = {}
@@ -110,12 +119,16 @@ def statuses_after_growth(old: SweepStore, spec: StoreSpec) -> dict[Run, NDArray
     return statuses
 
 
-def _check_same_network(old: SweepStore, spec: StoreSpec) -> None:
-    """Compare the buffers, which are part of an identity only if the network has some."""
-    found = differences(old.identity, spec.identity, ["buffers"])
-    if found:
+def _check_same_fits(old: SweepStore, spec: StoreSpec) -> None:
+    """Compare buffers and references, which are part of an identity only if the network or the config has some."""
+    found = differences(old.identity, spec.identity, ["buffers", *REFERENCES])
+    if "buffers" in found:
         raise ConfigMismatchError(
             f"{old.place}: cannot grow into a config with another network: its buffers differ: give another path", found
+        )
+    if found:
+        raise ConfigMismatchError(
+            f"{old.place}: cannot grow into a config with other fits: {describe(found)}: give another path", found
         )
 
 

@@ -32,6 +32,12 @@ RISE_TOLERANCE = 0.05
 LONGEST_STEP = 0.5
 """The longest step of a class response, relative to the norm of the weights."""
 
+REFERENCES = ("center", "start")
+"""Weights that a store keeps, if its sweep was given some: the centre of the penalty, and those before the first fit.
+
+They are coordinates with the dimension param, and the identity has the digest of each of them under the same name.
+"""
+
 DENSITY_POINTS = 512
 """The number of eigenvalues at which the spectral density is recorded; see :func:`density_grid`."""
 DENSITY_SCALE = 1e-3
@@ -231,8 +237,16 @@ VARIABLES = (
     Variable("accuracy", (*_RL, "split"), "f8", _NAN, "fraction of the rows that are classified correctly"),
     Variable("class_accuracy", (*_RL, *_SL), "f8", _NAN, "fraction of the class's rows that are classified correctly"),
     Variable("confusion", (*_RL, *_SL, "pred"), "i4", -1, "number of rows by true class and predicted class"),
-    Variable("penalty", _RL, "f8", _NAN, "penalty term of the objective, penalty_scale * l2 * |weights|^2", "nat"),
+    Variable(
+        "penalty",
+        _RL,
+        "f8",
+        _NAN,
+        "penalty term of the objective, penalty_scale * l2 * |weights - center|^2, where center is 0 by default",
+        "nat",
+    ),
     Variable("weights_norm", _RL, "f8", _NAN, "2-norm of the weights"),
+    Variable("distance", _RL, "f8", _NAN, "2-norm of weights - center", setting="center"),
     Variable("epochs", _RL, "i4", -1, "number of epochs of the fit"),
     Variable("matvecs", _RL, "i4", -1, "number of Hessian products for the spectrum"),
     Variable("fit_seconds", _RL, "f8", _NAN, "duration of the fit", "s"),
@@ -271,7 +285,8 @@ _LARGE_AT = {
     ),
 }
 _FITTED_ENTRIES = (
-    *("loss", "accuracy", "class_accuracy", "confusion", "penalty", "weights_norm", "epochs", "fit_seconds"),
+    *("loss", "accuracy", "class_accuracy", "confusion"),
+    *("penalty", "weights_norm", "distance", "epochs", "fit_seconds"),
 )
 _SMALL_AT = {
     Status.FITTED: _FITTED_ENTRIES,
@@ -316,6 +331,8 @@ COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
     "kind": {"long_name": "kind of the parameter, such as weight or bias", **TEXT},
     "out_index": {"long_name": "index along the parameter's first axis"},
     "in_index": {"long_name": "index along its other axes, flattened; -1 if there are none"},
+    "center": {"long_name": "centre of the penalty, in the space of the weights"},
+    "start": {"long_name": "weights before the first grid point of each run"},
 }
 
 GRID_SETTINGS = frozenset({"l2", "seeds", "direction"})
@@ -349,6 +366,7 @@ def coordinate_names(identity: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the coordinates of such a store: those of its variables' dimensions, and their labels."""
     unused = {dim for variable in VARIABLES for dim in variable.dims}
     unused -= {dim for variable in variables(identity) for dim in variable.dims}
+    unused |= {name for name in REFERENCES if not identity.get(name)}
     return tuple(name for name in COORDINATE_ATTRS if name not in unused)
 
 
@@ -386,6 +404,9 @@ class StoreSpec:
         Further root attributes: the full config, the environment, and so on.
     notes : mapping of str to mapping, optional
         Further attributes of variables, by name.
+    references : mapping of str to ndarray, optional
+        (P,) float32, the :data:`REFERENCES` that ``identity`` has the digests of. A description that is read from a
+        store has none of them.
     """
 
     l2: tuple[float, ...]
@@ -396,6 +417,7 @@ class StoreSpec:
     identity: Mapping[str, Any]
     attrs: Mapping[str, Any]
     notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    references: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def variables(self) -> tuple[Variable, ...]:

@@ -44,7 +44,7 @@ class FitSettings:
     keep : str
         Which weights are the result: those of the ``last`` epoch, or of the ``best``, with the lowest epoch loss.
     penalty_scale : float
-        c of the penalty c·λ‖θ‖².
+        c of the penalty c·λ‖θ − θ_ref‖².
     """
 
     optimizer: str
@@ -80,8 +80,8 @@ class Fit:
 class Trainer:
     """A trainer that fits up to G models together.
 
-    Each fit minimises E(θ) + c·λ‖θ‖² from given weights, with a fresh optimiser. The penalty acts as coupled weight
-    decay 2cλ. The host waits for the device only at the end of an epoch.
+    Each fit minimises E(θ) + c·λ‖θ − θ_ref‖² from given weights, with a fresh optimiser. The penalty acts as coupled
+    weight decay 2cλ towards θ_ref. The host waits for the device only at the end of an epoch.
 
     Parameters
     ----------
@@ -93,10 +93,21 @@ class Trainer:
         The settings of each fit.
     copies : int
         G. Fewer models can be fitted, at the cost of G.
+    center : Tensor, optional
+        (P,) θ_ref, 0 by default, on the device.
     """
 
-    def __init__(self, model: FlatModel, x: Tensor, y: Tensor, settings: FitSettings, *, copies: int = 1) -> None:
-        self.model, self.x, self.y, self.settings, self.copies = model, x, y, settings, copies
+    def __init__(
+        self,
+        model: FlatModel,
+        x: Tensor,
+        y: Tensor,
+        settings: FitSettings,
+        *,
+        copies: int = 1,
+        center: Tensor | None = None,
+    ) -> None:
+        self.model, self.x, self.y, self.settings, self.copies, self.center = model, x, y, settings, copies, center
         self._theta = model.theta().repeat(copies, 1)
         self._gradient = torch.zeros_like(self._theta)
         self._l2 = torch.zeros(copies, 1, dtype=x.dtype, device=x.device)
@@ -227,11 +238,12 @@ class Trainer:
             rows = batch.reshape(-1)
             x, y = self.x.index_select(0, rows).view(shape), self.y.index_select(0, rows).view(shape[:2])
             loss = loss_and_gradient(x, y)
+            displacement = self._theta if self.center is None else self._theta - self.center
             if includes_penalty:
-                squares = torch.linalg.vector_norm(self._theta, dim=1).square_()
+                squares = torch.linalg.vector_norm(displacement, dim=1).square_()
                 loss = torch.addcmul(loss, squares, self._l2[:, 0], value=scale)
             self._total.add_(loss, alpha=size)
-            self._gradient.addcmul_(self._theta, self._l2, value=2 * scale)
+            self._gradient.addcmul_(displacement, self._l2, value=2 * scale)
             self._optimizer.step()
 
         return step

@@ -124,7 +124,9 @@ def test_a_grid_point(machine: Machine) -> None:
     assert isinstance(analysis, Analysis)
     slope, pairs = analysis.gradient, analysis.pairs
     assert pairs.num_matvecs == STEPS
-    inputs = GridPointInputs(theta, 0.001, slope, pairs, lambda: at.hessian.at(theta), lambda _: torch.Generator())
+    inputs = GridPointInputs(
+        theta, theta, 0.001, slope, pairs, lambda: at.hessian.at(theta), lambda _: torch.Generator()
+    )
     parts: dict[str, Part] = {
         "an epoch": lambda: at.fit([theta], [point], lambda *_: None),
         "the metrics": lambda: at.measure([theta]),
