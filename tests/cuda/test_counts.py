@@ -27,7 +27,7 @@ from tests.support.toy import TOY
 
 COUNTS = {
     "a step": (29, 0),
-    "a step of a stack": (55, 0),
+    "a step of a stack": (35, 0),
     "a product": (37, 0),
     "a product of two chunks": (74, 0),
     "a product of a stack": (32, 0),

@@ -247,7 +247,7 @@ def test_steps_stay_on_the_device(copies: int, optimizer: str) -> None:
         with torch.no_grad():
             trainer._make_eager_step(16)(batch)
             trainer._l2 = torch.zeros(copies, 1, device="cpu")
-            with pytest.raises(RuntimeError, match="found (two different|at least two) devices"):
+            with pytest.raises(RuntimeError, match=r"found (two different|at least two) devices"):
                 trainer._make_eager_step(16)(batch)
 
 
