@@ -40,8 +40,6 @@ COUNTS = {
 }
 """(kernels, waits) of each part. Those of a grid point are its epochs, its metrics and its analysis."""
 
-pytestmark = pytest.mark.filterwarnings("ignore:device. .* has never been run on a GPU")
-
 DEVICE = "cuda:0"
 STEPS = 16
 

@@ -7,7 +7,9 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -219,17 +221,20 @@ def test_a_replay_starts_from_the_same_state(monkeypatch: pytest.MonkeyPatch, op
     trainer = Trainer(model, x.float(), y, replace(SETTINGS, optimizer=optimizer), copies=copies)
     trainer._l2.fill_(0.01)
     with torch.no_grad():
-        assert isinstance(trainer._make_graphed_step(16), GraphedStep)
+        assert isinstance(trainer._make_graphed_steps(2, 16), GraphedStep)
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_graph_on_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyTorch itself checks that the inputs of a graph stay alive."""
+    """Newer versions of PyTorch check that the inputs of a graph stay alive."""
     graph = torch.cuda.graph
 
     def checked(recorded: torch.cuda.CUDAGraph, *, stream: torch.cuda.Stream, capture_error_mode: str) -> object:
-        return graph(recorded, stream=stream, capture_error_mode=capture_error_mode, check_input_liveness=True)
+        options: dict[str, Any] = (
+            {"check_input_liveness": True} if "check_input_liveness" in signature(graph).parameters else {}
+        )
+        return graph(recorded, stream=stream, capture_error_mode=capture_error_mode, **options)
 
     monkeypatch.setattr(torch.cuda, "graph", checked)
     x, y = toy.blobs(50)
@@ -238,8 +243,8 @@ def test_a_graph_on_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         model.module.to(f"cuda:{index}", torch.float64)
         trainer = Trainer(model, x.to(f"cuda:{index}"), y.to(f"cuda:{index}"), SETTINGS, copies=2)
         with torch.no_grad():
-            step = trainer._make_step(16)
+            step = trainer._make_steps(2, 16)
             assert isinstance(step, GraphedStep)
             gc.collect()
-            step(torch.arange(32, device=f"cuda:{index}").view(2, 16))
+            step(torch.arange(32, device=f"cuda:{index}").view(1, 2, 16).expand(2, -1, -1))
             assert bool(torch.isfinite(trainer._total).all())
