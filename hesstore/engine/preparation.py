@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -136,7 +137,10 @@ def choose_sizes(config: SweepConfig, model: FlatModel, rows: Rows) -> Sizes:
     sizes = work_sizes.choose(
         model, x, y, models=config.models, chunk_rows=config.chunk_rows, memory_gib=config.memory_gib
     )
-    together = min(sizes.models, len(config.l2) * len(config.runs()))
+    points, runs = len(config.l2) * len(config.runs()), len(config.runs())
+    if not config.models:  # no more than can be trained together
+        sizes = replace(sizes, models=min(sizes.models, points if config.path == "independent" else runs))
+    together = min(sizes.models, points)
     work_sizes.check_memory(x.device, model.layout.size, config.k + config.lowest, x.dtype.itemsize, together)
     return sizes
 

@@ -44,6 +44,7 @@ class OnSecondGpu(Tensor):
 @dataclass(eq=False)
 class Stream:
     device: torch.device
+    priority: int = 0
 
     def wait_stream(self, other: object) -> None:
         pass
