@@ -123,6 +123,11 @@ class Experiment:
         """The device on which the work is done."""
         return self.data.train.x.device
 
+    @property
+    def is_side_by_side(self) -> bool:
+        """Whether analyses run at the same time as fits: on a GPU that computes one model of each kind at a time."""
+        return self.device.type == "cuda" and self.sizes.models == 1
+
     def identity(self) -> dict[str, Any]:
         """The part that decides the results: settings, data digest, parameter layout, buffers and references."""
         layout, buffers = self.model.layout, self.model.buffers()

@@ -269,8 +269,10 @@ def _estimate(experiment: Experiment, statuses: Statuses, effort: Effort, *, pro
     if not unfinished:
         return _Estimate(epochs, products, Span(0, 0), "nothing is left to do")
     if known and effort.is_of(experiment.device):
-        seconds = _quartiles(effort.fit_seconds) * fits + _quartiles(effort.analysis_seconds) * analyses
-        basis = f"from {len(effort)} complete grid points, one after the other"
+        parts = _quartiles(effort.fit_seconds) * fits, _quartiles(effort.analysis_seconds) * analyses
+        seconds = _combined(experiment, *parts)
+        basis = f"from {len(effort)} complete grid points"
+        basis += "" if experiment.is_side_by_side else ", one after the other"
         return _Estimate(epochs, products, seconds, basis)
     if not probing:
         return _Estimate(epochs, products, None, "time not measured: it is known after the first grid points")
@@ -278,13 +280,20 @@ def _estimate(experiment: Experiment, statuses: Statuses, effort: Effort, *, pro
         rates = speed_probe.measure_rates(experiment, *_stack_sizes(experiment, statuses))
     except torch.OutOfMemoryError:  # the sweep continues with smaller sizes
         return _Estimate(epochs, products, None, f"time not measured: {experiment.device} ran out of memory")
-    seconds = _fit_seconds(experiment, epochs, rates) * fits
-    seconds += _analysis_seconds(products, geometry_products(config), rates) * analyses
+    analysis = _analysis_seconds(products, geometry_products(config), rates)
+    seconds = _combined(experiment, _fit_seconds(experiment, epochs, rates) * fits, analysis * analyses)
     measured = [f"{_brief(rates.step)} per training step"] if fits else []
     measured += [f"{_brief(rates.product)} per product"] if analyses else []
     basis = f"measured here: {', '.join(measured)}"
     counts = f"; counts from {len(effort)} complete grid points" if known else ""
     return _Estimate(epochs, products, seconds, basis + counts)
+
+
+def _combined(experiment: Experiment, fits: Span, analyses: Span) -> Span:
+    """The time for fits and analyses: the longer one if they run side by side, otherwise the sum."""
+    if experiment.is_side_by_side:
+        return Span(max(fits.least, analyses.least), max(fits.most, analyses.most))
+    return fits + analyses
 
 
 def point_seconds(experiment: Experiment, rates: Rates) -> Span:

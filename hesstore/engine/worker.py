@@ -53,6 +53,11 @@ class Worker:
     remember : bool
         Whether weights that this worker has fitted are kept in memory until they are no longer needed. Otherwise they
         are read from the store.
+
+    Attributes
+    ----------
+    finish_other_work : callable
+        Called before the sizes change, because another thread may be computing with the experiment.
     """
 
     def __init__(self, experiment: Experiment, store: SweepStore, *, remember: bool) -> None:
@@ -60,6 +65,7 @@ class Worker:
         self._fitted: dict[Point, Tensor] = {}
         self._latest: dict[int, Point] = {}  # the last fitted grid point of each run
         self._analysed: set[Point] = set()
+        self.finish_other_work: Callable[[], None] = lambda: None
 
     def fit(
         self,
@@ -83,7 +89,7 @@ class Worker:
     ) -> list[Outcome]:
         began, points = time.perf_counter(), [point for point, _ in tasks]
         weights = [
-            self.experiment.initial_weights(point.run) if start is None else self._weights(start)
+            self.experiment.initial_weights(point.run) if start is None else self.weights(start)
             for point, start in tasks
         ]
         fits = self.experiment.fit(weights, points, on_epoch)
@@ -108,7 +114,7 @@ class Worker:
         for (point, fit), weights, theta, (train, test) in zip(fits, stored, thetas, measured, strict=True):
             self._keep(point, theta)
             if not config.k:
-                self._release(point)  # no analysis needs them
+                self.release(point)  # no analysis needs them
             scale, center = config.penalty_scale * point.l2, self.experiment.center
             values = {
                 **fitted_values(HostCopy(weights), theta, (train, test), scale, center),
@@ -130,11 +136,19 @@ class Worker:
         return self._within_memory(self._analyse_together, points)
 
     def _analyse_together(self, points: Sequence[Point]) -> list[Outcome]:
-        began = time.perf_counter()
-        analyses = self.experiment.analyse([self._weights(point) for point in points], points)
-        seconds = (time.perf_counter() - began) / len(points)
+        outcomes = self.analyse_weights([self.weights(point) for point in points], points)
         for point in points:
-            self._release(point)
+            self.release(point)
+        return outcomes
+
+    def analyse_weights(self, thetas: Sequence[Tensor], points: Sequence[Point]) -> list[Outcome]:
+        """Compute the same at given weights (P,), without smaller sizes if the memory is too small.
+
+        It does not change the worker, so another thread may call it.
+        """
+        began = time.perf_counter()
+        analyses = self.experiment.analyse(thetas, points)
+        seconds = (time.perf_counter() - began) / len(points)
         return [
             Outcome.failed(point, str(analysis))
             if isinstance(analysis, FloatingPointError)
@@ -158,6 +172,7 @@ class Worker:
 
     def _use_smaller_sizes(self, together: int, reason: str) -> None:
         """Use the next smaller sizes after ``together`` grid points did not fit into memory."""
+        self.finish_other_work()
         experiment = self.experiment
         old, rows_fixed = experiment.sizes, experiment.config.chunk_rows
         new = old.smaller(together, keep_rows=bool(rows_fixed))
@@ -183,7 +198,8 @@ class Worker:
             self._latest[point.run.id] = point
             self._forget_unneeded()
 
-    def _release(self, point: Point) -> None:
+    def release(self, point: Point) -> None:
+        """Forget the weights of a point that was analysed, unless the run's next fit starts from them."""
         if point in self._fitted:
             self._analysed.add(point)
             self._forget_unneeded()
@@ -193,7 +209,7 @@ class Worker:
             del self._fitted[point]
             self._analysed.remove(point)
 
-    def _weights(self, point: Point) -> Tensor:
+    def weights(self, point: Point) -> Tensor:
         """The weights (P,) of a point, on the experiment's device and in its precision.
 
         Raises

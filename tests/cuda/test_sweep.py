@@ -22,8 +22,6 @@ from tests.support.stand_in_device import Machine
 from tests.support.sweeps import results
 from tests.support.toy import TOY
 
-pytestmark = pytest.mark.filterwarnings("ignore:device. .* has never been run on a GPU")
-
 SMALL = {**TOY, "l2": "0,0.01", "k": 3, "epochs": 2, "dtype": "float64", "models": 1}
 EVERYTHING = {"density": True, "response": 0.1, "probes": 4}
 
