@@ -118,13 +118,13 @@ class SweepConfig:
     )
     stop_on: str = _setting(
         "Training",
-        "objective",
+        "error",
         choice("error", "objective"),
         "Loss that decides when a fit stops: the cross-entropy alone, or the objective, which includes the penalty.",
     )
     keep: str = _setting(
         "Training",
-        "best",
+        "last",
         choice("last", "best"),
         "Weights that a fit keeps: those after its last epoch, or after the epoch with the lowest loss.",
     )

@@ -25,6 +25,12 @@ def test_paper_is_the_default() -> None:
     assert (config.epochs, config.patience, config.direction, config.path) == (50, 5, "up", "continuation")
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_stops_and_keeps_weights_as_the_published_script(preset: str) -> None:
+    config = merged_config(preset)
+    assert (config.stop_on, config.keep) == ("error", "last")
+
+
 def test_every_grid_point_is_its_decimal_literal() -> None:
     for index, value in enumerate(SweepConfig().l2):
         assert value == float(f"{index * 2}e-4")
