@@ -160,10 +160,25 @@ class ClassLosses:
     def gradients(self, theta: Tensor) -> Tensor:
         """(C, P) the gradients ∇E_c at ``theta`` (P,), one row for each class; NaN for a class without rows."""
         total = torch.zeros(self.num_classes, len(theta), dtype=torch.float64, device=theta.device)
+        gradient = torch.func.grad(self.model.loss_sum)
         for labels, rows, y in self._class_rows:
-            each = torch.func.vmap(torch.func.grad(self.model.loss_sum), (None, 0, 0))
-            total.index_add_(0, labels, each(theta, self.x[rows], y).to(torch.float64))
+            x = self.x[rows]
+            if self._is_batchable:
+                each = torch.func.vmap(gradient, (None, 0, 0))(theta, x, y)
+            else:
+                each = torch.stack([gradient(theta, *batch) for batch in zip(x, y, strict=True)])
+            total.index_add_(0, labels, each.to(torch.float64))
         return (total / self.counts[:, None]).to(theta.dtype)  # 0/0 is NaN
+
+    @cached_property
+    def _is_batchable(self) -> bool:
+        """Whether the network can be computed for several batches together, which some custom networks can't."""
+        both = self.x[:2].expand(2, *self.x[:2].shape)
+        try:
+            torch.func.vmap(self.model.logits, (None, 0))(self.model.theta(), both)
+        except Exception:  # noqa: BLE001 - the network has been computed without vmap before
+            return False
+        return True
 
     @cached_property
     def _class_rows(self) -> list[tuple[Tensor, Tensor, Tensor]]:

@@ -166,9 +166,21 @@ def digit_lines() -> tuple[FlatModel, Tensor, Tensor, Tensor]:
     return model, x, y.long(), nn.functional.normalize(v, dim=1)
 
 
+class Unbatchable(nn.Module):
+    """A network that vmap can't compute, because it reads a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) if x.abs().sum().item() > 0 else self.linear(x) * 2
+
+
 @pytest.mark.parametrize("chunk_rows", [7, 1000])
-def test_gradients_are_those_of_the_class_losses(chunk_rows: int) -> None:
-    model = small_model()
+@pytest.mark.parametrize("batchable", [True, False])
+def test_gradients_are_those_of_the_class_losses(chunk_rows: int, *, batchable: bool) -> None:
+    model = small_model() if batchable else FlatModel(Unbatchable().double())
     x, y = toy.blobs(50, 5, CLASSES)
     theta = model.theta()
     expected = torch.stack([torch.func.grad(class_loss(model, x, y, label))(theta) for label in range(CLASSES)])
