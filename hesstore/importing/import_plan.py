@@ -94,8 +94,8 @@ class ImportPlan:
         return self.recompute and self.path("weights", point) is not None
 
     def status(self, point: Point) -> Status:
-        """The status of a grid point after its files are read: fitted if its results are still to be computed."""
-        return Status.FITTED if self.is_recomputed(point) else Status.COMPLETE
+        """The status of a grid point after its files are read: fitted if its analysis is still to be computed."""
+        return Status.FITTED if self.is_recomputed(point) and self.config.k else Status.COMPLETE
 
     @property
     def _recomputes_all(self) -> bool:

@@ -22,6 +22,7 @@ from hesstore.plots.cluster_tracks import clusters
 from hesstore.plots.eigenvectors import overlap, tracks
 from hesstore.plots.gradients import gradient
 from hesstore.plots.hysteresis_loops import hysteresis
+from hesstore.plots.loss_curves import losses
 from hesstore.plots.spectra import density, spectrum
 from hesstore.plots.spectral_series import alignment, index, measures
 from hesstore.plots.style import COLOURS, MARKERS, save
@@ -44,6 +45,7 @@ __all__ = [
     "gradient",
     "hysteresis",
     "index",
+    "losses",
     "measures",
     "overlap",
     "response",
@@ -55,6 +57,7 @@ __all__ = [
 
 KINDS: dict[str, Callable[..., Figure]] = {
     "accuracy": accuracy,
+    "losses": losses,
     "spectrum": spectrum,
     "classes": classes,
     "overlap": overlap,

@@ -97,6 +97,7 @@ def test_every_command_reads_it_or_says_what_is_missing(
         ("report", "s.zarr", "-o", "r.html"), ("plot", "accuracy", "s.zarr", "-o", "a.png"),
         ("plot", "summary", "s.zarr", "-o", "s.png"), ("export", "s.zarr"), ("export", "s.zarr", "--format", "parquet"),
         ("export", "s.zarr", "--format", "netcdf"), ("export", "s.zarr", "--format", "zip"), ("info", "s.zarr.zip"),
+        ("export", "s.zarr", "--format", "zip", "--no-vectors", "-o", "small.zip"), ("info", "small.zip"),
         ("sweep", "s.zarr", *arguments),
     ):  # fmt: skip
         assert run_hesstore(*command).returncode == 0, command

@@ -201,3 +201,17 @@ def test_the_command_prints_the_differences(files: Path, run_hesstore: RunHessto
     assert lines[1].startswith("eigenvalues               relative to |μ₁|      4  ")
     again = run_hesstore("import", files, "t.zarr", "--recompute", "--dataset", "tests.support.toy:digits")
     assert again.stdout == done.stdout
+
+
+def test_without_analyses_and_with_a_centre(tmp_path: Path) -> None:
+    """Recomputed with k = 0, all grid points are complete, with the metrics and the distance of the sweep."""
+    run_sweep(SweepConfig.from_mapping({**TOY, "l2": "0,0.01", "k": 0}), tmp_path / "m.zarr")
+    center = f"{tmp_path}/m.zarr#0,0"
+    run_sweep(SweepConfig.from_mapping({**TOY, "l2": "0.02,0.05", "k": 0, "center": center}), tmp_path / "s.zarr")
+    hesstore.export(tmp_path / "s.zarr", tmp_path / "out")
+    summary = import_files(tmp_path / "out", tmp_path / "t.zarr", settings=CODE, recompute=True)
+    assert (summary.complete, summary.pending, summary.failed) == (2, 0, 0)
+    assert verify(tmp_path / "t.zarr").ok
+    there, again = opened(tmp_path / "s.zarr"), opened(tmp_path / "t.zarr")
+    for name in ("weights", "distance", "penalty", "loss", "weights_norm", "center"):
+        xr.testing.assert_equal(again[name], there[name])

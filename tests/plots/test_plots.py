@@ -509,6 +509,27 @@ def test_one_grid_point_is_not_enough(ds: xr.Dataset, kind: str) -> None:
         plots.KINDS[kind](with_holes(ds, {0: [*range(1, 16)]}))
 
 
+# -- losses -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["weights_norm", "distance"])
+def test_losses_are_drawn_against_l2_and_the_norm_or_the_distance(ds: xr.Dataset, name: str) -> None:
+    if name == "distance":
+        ds = ds.assign(distance=ds["weights_norm"] / 2)
+    figure = plots.losses(ds)
+    axes = [each for each in figure.get_axes() if each.get_visible()]
+    part = ds.sel(run=0)
+    for at, quantity in ((0, "loss"), (2, "accuracy")):
+        for split in ("train", "test"):
+            values = part[quantity].sel(split=split).values.tolist()
+            for each, x in ((axes[at], part["l2"]), (axes[at + 1], part[name])):
+                drawn_x, drawn_y = drawn(each, split)
+                assert drawn_x.tolist() == x.values.tolist()
+                assert drawn_y.tolist() == values
+    assert drawn(axes[4], "train")[1].tolist() == part[name].values.tolist()
+    assert axes[4].get_ylabel() == axes[3].get_xlabel() == {"weights_norm": "‖θ‖", "distance": "‖θ − θ_ref‖"}[name]
+
+
 # -- gradients and the summary ----------------------------------------------------------------------------
 
 

@@ -164,7 +164,8 @@ def as_text(facts: dict[str, Any]) -> str:
     sizes = facts["sizes"]
     shape = f"{counted(sizes['run'], 'run')} × {counted(sizes['l2'], 'grid point')}"
     modes = sizes.get("mode", 0)
-    pairs = f"{modes} eigenpairs of {sizes['param']:,} parameters" if modes else f"{sizes['param']:,} parameters"
+    contents = [f"{sizes['param']:,} parameters"] if "param" in sizes else []  # a pack may lack them
+    pairs = " of ".join([f"{modes} eigenpairs", *contents] if modes else contents or ["without vectors"])
     settings = ", ".join(f"{key}={value}" for key, value in facts["config"].items() if value != "")
     lines = [
         f"{facts['path']}: {shape}, {pairs}, {size(facts['bytes'])}",

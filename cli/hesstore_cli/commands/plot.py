@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 KINDS = (
-    *("accuracy", "spectrum", "classes", "overlap", "tracks", "clusters", "alignment", "measures", "index"),
+    *("accuracy", "losses", "spectrum", "classes", "overlap", "tracks", "clusters", "alignment", "measures", "index"),
     *("density", "gradient", "hysteresis", "response", "summary"),
 )
 ENDINGS = (".png", ".svg", ".pdf")
@@ -67,6 +67,7 @@ def plot(kind: str, store: str, output: str, run: int, **options: object) -> Non
     \b
     Against λ:
       accuracy    accuracy of each class  [--split, --skill]
+      losses      losses, and ‖θ‖ or the distance
       spectrum    eigenvalues  [--shift]
       tracks      eigenvalues, by eigenvector  [--k]
       clusters    clusters of eigenvalues, by span  [--k]
