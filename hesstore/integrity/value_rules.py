@@ -39,6 +39,7 @@ _NOT_NEGATIVE = frozenset(
             "gradient_norm",
             "class_gradient_norm",
             "weights_norm",
+            "distance",
             "stationarity",
             "response_step",
             "density",

@@ -205,7 +205,7 @@ def rebuild_spec(found: Metadata) -> StoreSpec:
     if sorted(runs) != sorted(config.runs()):
         raise StoreError(f"runs are {runs}, but those of the config are {list(config.runs())}")
     differing = [key for key in identity.keys() & of_config.keys() if identity[key] != of_config[key]]
-    unknown = identity.keys() - of_config.keys() - {"data_digest", "parameters", "buffers", "imported"}
+    unknown = identity.keys() - of_config.keys() - {"data_digest", "parameters", "buffers", "imported", "distance"}
     if differing or unknown:
         raise StoreError(f"identity and config disagree about {', '.join(sorted({*differing, *unknown}))}")
     if attributes["fingerprint"] != fingerprint(identity):

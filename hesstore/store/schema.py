@@ -168,6 +168,7 @@ _GEOMETRY = (
         "class_gradient_cosine", (*_SL, "other"), "cosine between the gradients of two classes' mean losses", by_l2=True
     ),
     _real("weights_norm", (), "2-norm of the weights"),
+    _real("distance", (), "2-norm of the difference between the weights and a reference", setting="distance"),
     _real("weights_share", (), "share of the weights' squared norm within the span of the eigenvectors"),
     _real(
         "stationarity",

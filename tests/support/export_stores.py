@@ -26,6 +26,7 @@ def make_store(
     direction: str = "up",
     k: int = 3,
     lowest: int = 1,
+    penalty: str = "half",
     shapes: Sequence[tuple[str, tuple[int, ...]]] = SHAPES,
     classes: int = 2,
     statuses: Mapping[tuple[int, int], Status] | None = None,
@@ -38,7 +39,7 @@ def make_store(
     grid point.
     """
     config = SweepConfig.from_mapping(
-        {"l2": list(l2), "seeds": list(seeds), "direction": direction, "k": k, "lowest": lowest}
+        {"l2": list(l2), "seeds": list(seeds), "direction": direction, "k": k, "lowest": lowest, "penalty": penalty}
     )
     parameters = [[name, list(shape)] for name, shape in shapes]
     spec = StoreSpec(
