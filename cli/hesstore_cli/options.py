@@ -10,7 +10,7 @@ import click
 
 from hesstore.config import PRESETS, SweepConfig, settings, sources
 from hesstore.config.l2_grid import format_l2
-from hesstore.config.setting_types import FOLDER
+from hesstore.config.setting_types import FOLDER, REFERENCE
 from hesstore.config.suggestions import did_you_mean
 from hesstore_cli import completion_values
 from hesstore_cli.help_pages import GroupedOption
@@ -138,8 +138,11 @@ def _option(setting: Field[Any]) -> Decorator:
     option = functools.partial(click.option, cls=GroupedOption, group=group, help=_help(setting))
     if isinstance(setting.default, bool):
         return option(f"{name}/--no-{name[2:]}", setting.name, default=None)
-    complete = completion_values.folders if kind is FOLDER else completion_values.choices(*kind.choices)
+    complete = _COMPLETIONS.get(kind.metavar) or completion_values.choices(*kind.choices)
     return option(name, setting.name, metavar=kind.metavar, shell_complete=complete)
+
+
+_COMPLETIONS = {FOLDER.metavar: completion_values.folders, REFERENCE.metavar: completion_values.files}
 
 
 def _help(setting: Field[Any]) -> str:

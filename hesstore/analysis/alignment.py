@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
-from hesstore.analysis.selection import complete_variables, require_all_rows, require_split
+from hesstore.analysis.selection import complete_variables, mode_count, require_all_rows, require_split
 from hesstore.errors import AnalysisError
 from hesstore.store.schema import AXIS
 
@@ -141,13 +141,13 @@ def rank(cosines: _Array) -> float:
 
 def default_k(ds: xr.Dataset) -> int:
     """Return C − 1 for C classes, the number of eigenvalues that stand out, or all modes if there are fewer."""
-    return max(min(ds.sizes["label"] - 1, ds.sizes["mode"]), 1)
+    return max(min(ds.sizes["label"] - 1, mode_count(ds)), 1)
 
 
 def _checked_k(ds: xr.Dataset, k: int | None) -> int:
     if k is None:
         return default_k(ds)
-    most = ds.sizes["mode"]
+    most = mode_count(ds)
     if not 1 <= k <= most:
         raise AnalysisError(f"k = {k}, but the store has {most} modes: choose from 1 to {most}")
     return int(k)

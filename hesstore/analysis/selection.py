@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS, LOWEST, SPLITS, Status
+from hesstore.store.schema import AXIS, LOWEST, OF_ANALYSIS, SPLITS, Status
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,6 +23,9 @@ RECORDING_OPTIONS = {
     **dict.fromkeys(LOWEST, "--lowest 1"),
 }
 """The options of ``hesstore sweep`` that record optional variables, by variable."""
+
+ANALYSE = "analyse its weights with `hesstore sweep STORE … --k 30 --grow` and the other settings of the store"
+"""The advice for a store that was made with k = 0."""
 
 
 def complete(ds: xr.Dataset, run: int = 0) -> xr.Dataset:
@@ -94,6 +97,11 @@ def require_variables(ds: xr.Dataset, *names: str) -> None:
     missing = [name for name in names if name not in ds]
     if not missing:
         return
+    if not has_analyses(ds) and OF_ANALYSIS & set(missing):
+        raise AnalysisError(
+            f"{', '.join(sorted(OF_ANALYSIS & set(missing)))}: not in this store, which was made without analyses "
+            f"(k = 0): {ANALYSE}"
+        )
     if set(missing) <= set(RECORDING_OPTIONS):
         options = " ".join(dict.fromkeys(RECORDING_OPTIONS[name] for name in missing))
         verb, pronoun = ("is", "it") if len(missing) == 1 else ("are", "them")
@@ -102,6 +110,24 @@ def require_variables(ds: xr.Dataset, *names: str) -> None:
             f"`hesstore sweep STORE … {options} --grow` and the other settings of the store"
         )
     raise AnalysisError(f"the Dataset has no {', '.join(missing)}: pass a whole store")
+
+
+def has_analyses(ds: xr.Dataset) -> bool:
+    """Whether the store of ``ds`` has the results of analyses: with k = 0, it has only those of fits."""
+    return bool(setting(ds, "k") != 0)
+
+
+def mode_count(ds: xr.Dataset) -> int:
+    """Return the number of eigenpairs per grid point.
+
+    Raises
+    ------
+    AnalysisError
+        If ``ds`` has none.
+    """
+    if "mode" not in ds.sizes:
+        require_variables(ds, "eigenvalues")
+    return ds.sizes["mode"]
 
 
 def penalty_shift(ds: xr.Dataset) -> xr.DataArray:

@@ -26,7 +26,7 @@ QUANTITIES = ("loss", "weights_norm")
 """The quantities in which transitions are searched by default: every store has them, and they have little noise."""
 OVERLAP = "overlap"
 """The quantity that is computed from the eigenvectors."""
-LOGARITHMIC = ("weights_norm", "gradient_norm", "class_gradient_norm")
+LOGARITHMIC = ("weights_norm", "distance", "gradient_norm", "class_gradient_norm")
 """Quantities whose logarithm is searched: norms range over orders of magnitude along λ."""
 
 

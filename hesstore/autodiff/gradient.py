@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 aten = torch.ops.aten
 
-_WRITES_OUT = {aten.mm.default: aten.mm.out, aten.sum.dim_IntList: aten.sum.IntList_out}
+_WRITES_OUT = {
+    aten.mm.default: aten.mm.out,
+    aten.bmm.default: aten.bmm.out,
+    aten.sum.dim_IntList: aten.sum.IntList_out,
+}
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,18 @@ class GradientProgram:
 
 
 def trace_gradient(
-    f: Callable[[Tensor, Tensor, Tensor], Tensor], theta: Tensor, x: Tensor, y: Tensor, *, stacked: bool = False
+    f: Callable[[Tensor, Tensor, Tensor], Tensor], theta: Tensor, x: Tensor, y: Tensor
 ) -> GradientProgram:
     """Trace the :class:`GradientProgram` of ``f``.
 
-    If ``stacked``, of G copies of ``f``, each with its own θ, x and y along a first axis.
+    For several models side by side, ``f`` returns a vector whose entries depend on one row of ``theta`` (G, P) each.
     """
-    derivative = torch.func.grad_and_value(f)
-    graph = trace_graph(torch.func.vmap(derivative) if stacked else derivative, theta, x, y)
+
+    def total(theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        value = f(theta, x, y)
+        return value.sum() if value.dim() else value, value
+
+    graph = trace_graph(torch.func.grad(total, has_aux=True), theta, x, y)
     parameters, *_ = (node for node in graph.nodes if node.op == "placeholder")
     drop_copies(graph)
     graph.eliminate_dead_code()
@@ -84,11 +92,12 @@ def _write_gradient(graph: fx.Graph, parameters: fx.Node) -> None:
     gradient, value = output.args[0]
     with graph.inserting_after(parameters):
         target = graph.placeholder("gradient")
-    if gradient.target is aten.cat.default and len(gradient.args) == 1 and gradient.meta["val"].dim() == 1:
+    last = gradient.meta["val"].dim() - 1
+    if gradient.target is aten.cat.default and (gradient.args[1:] or (0,)) == (last,):
         parts: list[fx.Node] = gradient.args[0]  # type: ignore[assignment]  # the tensors that cat joins
-        sizes = [part.meta["val"].numel() for part in parts]
+        sizes = [part.meta["val"].shape[-1] for part in parts]
         with graph.inserting_after(target):
-            pieces = graph.call_function(aten.split_with_sizes.default, (target, sizes))
+            pieces = graph.call_function(aten.split_with_sizes.default, (target, sizes, last))
         for index, part in enumerate(parts):
             with graph.inserting_after(pieces):
                 piece = graph.call_function(operator.getitem, (pieces, index))
@@ -101,18 +110,42 @@ def _write_gradient(graph: fx.Graph, parameters: fx.Node) -> None:
 
 
 def _write_part(graph: fx.Graph, part: fx.Node, piece: fx.Node, output: fx.Node) -> None:
-    """Have the value of ``part`` written to ``piece``: by its own operation if that can, otherwise by a copy."""
+    """Have the value of ``part`` written to ``piece``: by its own operation if that can, otherwise by a copy.
+
+    Between the operation and ``part``, there may be views and contiguous copies of views.
+    """
     source: Any = part
-    while source.target is aten.view.default and len(source.users) == 1:
+    links: list[fx.Node] = []
+    while source.target in _UNDOES and len(source.users) == 1:
+        links.append(source)
         source = source.args[0]
     if source.target in _WRITES_OUT and len(source.users) == 1:
-        with graph.inserting_after(piece):
-            shaped = graph.call_function(aten.view.default, (piece, list(source.meta["val"].shape)))
-        source.kwargs = {**source.kwargs, "out": shaped}
+        for link in links:
+            with graph.inserting_after(piece):
+                piece = _UNDOES[link.target](graph, piece, link)  # type: ignore[index]  # an operator, not a name
+        source.kwargs = {**source.kwargs, "out": piece}
         source.target = _WRITES_OUT[source.target]
     else:
         with graph.inserting_before(output):
             graph.call_function(aten.copy_.default, (piece, part))
+
+
+def _undo_view(graph: fx.Graph, piece: fx.Node, link: fx.Node) -> fx.Node:
+    """The view of ``piece`` with the shape that the argument of ``link`` has."""
+    return graph.call_function(aten.view.default, (piece, list(link.args[0].meta["val"].shape)))  # type: ignore[union-attr]
+
+
+def _undo_transpose(graph: fx.Graph, piece: fx.Node, link: fx.Node) -> fx.Node:
+    return graph.call_function(aten.transpose.int, (piece, *link.args[1:]))
+
+
+_UNDOES = {
+    aten.view.default: _undo_view,
+    aten._unsafe_view.default: _undo_view,  # noqa: SLF001 - the name of the operator
+    aten.clone.default: lambda _graph, piece, _link: piece,
+    aten.transpose.int: _undo_transpose,
+}
+"""For views and copies: what makes a view of a piece of the gradient to which their argument can be written."""
 
 
 def _views(graph: fx.Graph) -> set[fx.Node]:

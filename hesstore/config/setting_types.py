@@ -158,5 +158,7 @@ def _parse_flag(value: object) -> bool:
 
 
 FOLDER = SettingType(_parse_text, "DIR")
+REFERENCE = SettingType(_parse_text, "FILE.pth|STORE#run,l2")
+"""Weights: those in a checkpoint, or those at a grid point of a store."""
 FLAG = SettingType(_parse_flag, "", ("true", "false"))
 """A switch on the command line: --name or --no-name."""

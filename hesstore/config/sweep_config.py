@@ -13,7 +13,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hesstore.config.l2_grid import format_l2, linear_grid, parse_l2
-from hesstore.config.setting_types import FLAG, FOLDER, SettingType, choice, integer, integers, name, real
+from hesstore.config.setting_types import FLAG, FOLDER, REFERENCE, SettingType, choice, integer, integers, name, real
 from hesstore.config.suggestions import did_you_mean
 from hesstore.errors import ConfigError
 
@@ -74,7 +74,22 @@ class SweepConfig:
         "Grid and runs", linear_grid(0, 0.09, 451), _L2, "Regularisation strengths λ, in ascending order."
     )
     penalty: str = _setting(
-        "Grid and runs", "half", choice("half", "full"), "Penalty: half is (λ/2)‖θ‖², full is λ‖θ‖²."
+        "Grid and runs", "half", choice("half", "full"), "Penalty: half is (λ/2)‖θ‖², full is λ‖θ‖²; see also --center."
+    )
+    center: str = _setting(
+        "Grid and runs",
+        "",
+        REFERENCE,
+        "Centre θ_ref of the penalty, which then is a multiple of λ‖θ − θ_ref‖²: weights in a checkpoint, or at a grid "
+        "point of a store. The store keeps a copy.",
+        identity=False,
+    )
+    start: str = _setting(
+        "Grid and runs",
+        "",
+        REFERENCE,
+        "Weights before the first grid point of each run, instead of those drawn from its seed.",
+        identity=False,
     )
     seeds: tuple[int, ...] = _setting(
         "Grid and runs", (0,), integers(0, distinct=True), "Random seeds: one run per seed, two with --direction both."
@@ -113,7 +128,14 @@ class SweepConfig:
         choice("last", "best"),
         "Weights that a fit keeps: those after its last epoch, or after the epoch with the lowest loss.",
     )
-    k: int = _setting("Spectrum", 30, integer(1), "Number of Hessian eigenpairs per grid point.", unit="pairs")
+    k: int = _setting(
+        "Spectrum",
+        30,
+        integer(0),
+        "Number of Hessian eigenpairs per grid point; 0 only trains, and --grow with a larger k analyses the stored "
+        "weights later.",
+        unit="pairs",
+    )
     which: str = _setting(
         "Spectrum",
         "LM",
@@ -276,8 +298,13 @@ class SweepConfig:
         return tuple((seed, direction) for seed in self.seeds for direction in directions)
 
     @property
+    def pairs(self) -> int:
+        """The number of eigenpairs per grid point: k and the lowest ones, or 0 for a sweep that only trains."""
+        return self.k + self.lowest if self.k else 0
+
+    @property
     def penalty_scale(self) -> float:
-        """The factor c of the penalty c·λ‖θ‖²: ½ or 1. The gradient 2cλθ is a coupled weight decay of 2cλ."""
+        """The factor c of the penalty c·λ‖θ − θ_ref‖²: ½ or 1. Its gradient is a coupled weight decay of 2cλ."""
         return 0.5 if self.penalty == "half" else 1.0
 
 

@@ -82,6 +82,30 @@ def _candidates(shapes: Sequence[tuple[int, ...]]) -> list[HiddenLayer]:
     return found
 
 
+@dataclass(frozen=True)
+class _Clones:
+    """The groups of clones in one layer.
+
+    Attributes
+    ----------
+    rows : Tensor
+        (clones, …) the rows of :attr:`HiddenLayer.rows` of all clones, one group after the other, on the device.
+    sizes : list of int
+        The number of clones in each group.
+    """
+
+    rows: Tensor
+    sizes: list[int]
+
+    def draw_order(self, generator: torch.Generator) -> Tensor:
+        """Draw (clones,) the index of the clone that takes the place of each one, by a permutation of each group."""
+        starts = itertools.accumulate(self.sizes, initial=0)
+        groups = [
+            first + torch.randperm(size, generator=generator) for first, size in zip(starts, self.sizes, strict=False)
+        ]
+        return torch.cat(groups) if groups else torch.zeros(0, dtype=torch.int64)
+
+
 class CloneUnits:
     """The groups of clones at one θ, as :class:`~hesstore.linalg.operators.Images`.
 
@@ -94,12 +118,11 @@ class CloneUnits:
     """
 
     def __init__(self, layers: Sequence[HiddenLayer], theta: Tensor) -> None:
-        self._layers = layers
         values = theta.detach().to("cpu", torch.float64)
         by_layer = [_groups(values[layer.rows]) for layer in layers]
         by_level = [list(each) for each in zip(*by_layer, strict=True)]
         self._levels = [
-            groups
+            [_clones(layer, each, theta.device) for layer, each in zip(layers, groups, strict=True)]
             for level, groups in enumerate(by_level)
             if any(groups) and (level == 0 or _sizes(groups) != _sizes(by_level[level - 1]))
         ]
@@ -111,14 +134,17 @@ class CloneUnits:
 
     def images(self, vectors: Tensor, level: int, generator: torch.Generator) -> Tensor:
         """The image of each row of ``vectors`` (n, P), each under another permutation."""
-        images = vectors.clone()
-        for image in images:
-            for layer, groups in zip(self._layers, self._levels[level], strict=True):
-                order = torch.arange(len(layer.rows))
-                for group in groups:
-                    order[group] = group[torch.randperm(len(group), generator=generator)]
-                layer.permute(image, order)
+        layers, images = self._levels[level], vectors.clone()
+        orders = [[clones.draw_order(generator) for clones in layers] for _ in vectors]
+        for clones, order in zip(layers, zip(*orders, strict=True), strict=True):
+            source = clones.rows[torch.stack(order).to(vectors.device)].flatten(1)
+            images.scatter_(1, clones.rows.view(1, -1).expand(len(vectors), -1), images.gather(1, source))
         return images
+
+
+def _clones(layer: HiddenLayer, groups: list[Tensor], device: torch.device) -> _Clones:
+    members = torch.cat(groups) if groups else torch.zeros(0, dtype=torch.int64)
+    return _Clones(layer.rows[members].to(device), [len(group) for group in groups])
 
 
 def _groups(weights: Tensor) -> list[list[Tensor]]:

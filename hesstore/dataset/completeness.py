@@ -163,12 +163,13 @@ class SpectrumSettings:
 
     @classmethod
     def of(cls, attributes: Mapping[Any, Any]) -> SpectrumSettings | None:
-        """Return the settings in the root attributes of a store, or None if these lack one."""
+        """Return the settings in the root attributes of a store; None if these lack one, or k is 0."""
         config = json.loads(attributes.get("config", "{}"))
         try:
-            return cls(config["k"], config["which"], config["slack"], config["dtype"])
+            found = cls(config["k"], config["which"], config["slack"], config["dtype"])
         except KeyError:
             return None
+        return found if found.k else None
 
     def completeness(self, eigenvalues: NDArray[np.float64], bound: float) -> Completeness | None:
         """How complete the spectrum of one grid point is; None if no eigenvalue was found.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hesstore.analysis.selection import has_analyses
 from hesstore.dataset.completeness import SpectrumSettings
 from hesstore.errors import AnalysisError
 from hesstore.store.decoding import decoding
@@ -27,7 +28,8 @@ Phase = Literal["fitting", "analysing"]
 RECENT = 9
 """Number of latest grid points of a run whose median time is its pace, which changes along λ."""
 
-_READ = ("fit_seconds", "analysis_seconds", "accuracy", "class_accuracy", "eigenvalues", "eigenvalue_bound")
+_OF_FITS = ("fit_seconds", "accuracy", "class_accuracy")
+_READ = (*_OF_FITS, "analysis_seconds", "eigenvalues", "eigenvalue_bound")
 
 
 @dataclass(frozen=True)
@@ -200,16 +202,16 @@ def progress_of(ds: xr.Dataset) -> Progress:
     >>> progress.complete, progress.total  # doctest: +SKIP
     (16, 16)
     """
-    missing = [name for name in ("status", *_READ) if name not in ds]
+    names = _READ if has_analyses(ds) else _OF_FITS
+    missing = [name for name in ("status", *names) if name not in ds]
     if missing or ds["status"].dims != ("run", AXIS) or not ds["status"].size:
         lacks = f" (it lacks {', '.join(missing)})" if missing else ""
         raise AnalysisError(f"this is not the Dataset of a whole store{lacks}: give the one that hesstore.open returns")
-    small = ds[["status", *_READ]].copy()  # a Dataset caches what it has read; a copy reads again
+    small = ds[["status", *names]].copy()  # a Dataset caches what it has read; a copy reads again
     with decoding("a small variable"):
         status = small["status"].values
-        small = small[[*_READ]].load()
-    seconds = (small["fit_seconds"] + small["analysis_seconds"]).values
-    overall = _median(seconds[status == Status.COMPLETE])
+        small = small[[*names]].load()
+    overall = _median(_seconds(small)[status == Status.COMPLETE])
     small["status"] = (("run", AXIS), status)
     settings = SpectrumSettings.of(ds.attrs)
     runs = tuple(_run_progress(small.isel(run=row), settings, overall) for row in range(len(status)))
@@ -239,7 +241,7 @@ def _run_progress(part: xr.Dataset, settings: SpectrumSettings | None, overall: 
     left = order[status[order] < Status.COMPLETE]
     counts = {each.name.lower(): int((status == each).sum()) for each in Status}
     latest = part.isel({AXIS: complete[-RECENT:]})
-    each = _median((latest["fit_seconds"] + latest["analysis_seconds"]).values)
+    each = _median(_seconds(latest))
     each = overall if each is None else each
     fits = part["fit_seconds"].values[status == Status.FITTED]  # at these only the analysis is left
     return RunProgress(
@@ -256,6 +258,12 @@ def _run_progress(part: xr.Dataset, settings: SpectrumSettings | None, overall: 
     )
 
 
+def _seconds(ds: xr.Dataset) -> NDArray[np.float64]:
+    """The time that each grid point took, for its fit and its analysis, if the store has analyses."""
+    seconds: NDArray[np.float64] = ds["fit_seconds"].values
+    return seconds + ds["analysis_seconds"].values if "analysis_seconds" in ds else seconds
+
+
 def _seconds_left(each: float, count: int, fits: NDArray[np.float64]) -> float:
     """The time for ``count`` grid points that take ``each`` seconds, less the ``fits`` that are done."""
     return max(0.0, each * count - float(np.nansum(np.minimum(fits, each))))
@@ -269,7 +277,7 @@ def _result(point: xr.Dataset, settings: SpectrumSettings | None) -> Result:
         test_accuracy=_finite(float(point["accuracy"].sel(split="test"))),
         worst_class=worst[0] if worst else None,
         worst_class_accuracy=worst[1] if worst else None,
-        eigenvalue=_finite(float(point["eigenvalues"][0])),
+        eigenvalue=_finite(float(point["eigenvalues"][0])) if "eigenvalues" in point else None,
         spectrum=spectra[0].text if spectra else None,
     )
 

@@ -225,10 +225,10 @@ def _prepare_worker(location: str, config: str, settings: dict[str, Any]) -> Wor
         if sharers := int(os.environ.get(SHARERS, "0")):
             free = free_memory(resolve_device(settings["device"])) / 2 / GIB
             settings = {**settings, "memory_gib": (settings["memory_gib"] or free) / sharers}
+        store = SweepStore.open(location)
         with warnings.catch_warnings():  # the driver has already shown these warnings
             warnings.simplefilter("ignore", HesstoreWarning)
-            experiment = Experiment.prepare(SweepConfig.from_mapping(settings))
-        store = SweepStore.open(location)
+            experiment = Experiment.prepare(SweepConfig.from_mapping(settings), store, reread=False)
         store.require(experiment.identity())
         _prepared.clear()  # to free the memory of an earlier sweep
         _prepared[location, config] = Worker(experiment, store, remember=False)

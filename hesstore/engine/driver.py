@@ -114,12 +114,17 @@ class Driver:
         if outcome.status == Status.FITTED:
             self._accuracies[point] = outcome.facts
         elif outcome.status == Status.COMPLETE:
-            accuracies = self._accuracies.pop(point, {}) or self._stored_accuracies(point)
-            outcome = replace(outcome, facts={**accuracies, **outcome.facts})
+            outcome = replace(outcome, facts={**self._take_accuracies(outcome), **outcome.facts})
         recorder.put(outcome)
         self._report_written(recorder)
 
-    def _stored_accuracies(self, point: Point) -> Facts:
+    def _take_accuracies(self, outcome: Outcome) -> Facts:
+        """The accuracies at a complete grid point, unless the outcome itself has them: it is a fit if k is 0."""
+        point = outcome.point
+        if "test_accuracy" in outcome.facts:
+            return {}
+        if point in self._accuracies:
+            return self._accuracies.pop(point)
         accuracy, classes = (self.store.read(name, point.run, point.index) for name in ("accuracy", "class_accuracy"))
         return accuracy_facts(float(accuracy[1]), classes[1])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -18,16 +18,21 @@ from hesstore import linalg
 from hesstore.curvature import Hessian, HessianOperator, gradient, model_check
 from hesstore.engine import environment, preparation
 from hesstore.engine.devices import resolve_device
+from hesstore.engine.references import load_references
 from hesstore.measure.class_geometry import ClassGeometry, GridPointInputs
 from hesstore.measure.metrics import SplitMetrics, evaluate_each
 from hesstore.problem import training_data
 from hesstore.problem.seeds import derived_seed, generator
+from hesstore.store.digest import reference_digest
 from hesstore.store.schema import Point, Run, StoreSpec
 from hesstore.training import Fit, FitSettings, Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from hesstore.config import SweepConfig
     from hesstore.engine.environment import Environment
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from hesstore.measure.class_geometry import Values
     from hesstore.problem.models import FlatModel
     from hesstore.problem.seeds import Purpose
+    from hesstore.store.writing import SweepStore
 
 
 class Analysis(NamedTuple):
@@ -66,6 +72,8 @@ class Experiment:
         Computes the class geometry.
     sizes : Sizes
         How many models and rows the device processes together.
+    references : mapping of str to ndarray
+        (P,) float32, the weights that the config names as ``center`` and ``start``.
     """
 
     config: SweepConfig
@@ -74,11 +82,21 @@ class Experiment:
     hessian: Hessian
     geometry: ClassGeometry
     sizes: Sizes
+    references: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     _trainers: dict[int, Trainer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
-    def prepare(cls, config: SweepConfig) -> Experiment:
+    def prepare(cls, config: SweepConfig, store: SweepStore | None = None, *, reread: bool = True) -> Experiment:
         """Load the data and build the network on the config's device, and check that they can be used.
+
+        Parameters
+        ----------
+        config : SweepConfig
+            The settings.
+        store : SweepStore, optional
+            The store of the experiment, if it exists: it keeps copies of the references.
+        reread : bool
+            Whether references that still exist are read again, so that a change of them is noticed.
 
         Raises
         ------
@@ -91,26 +109,34 @@ class Experiment:
         data = training_data.load(config.dataset, config.data_dir)
         model = preparation.build_network(config, data, device, dtype)
         data, rows = preparation.move_data(config, data, device, dtype)
+        references = load_references(config, model.layout, store, reread=reread)
         model.module.to(device, dtype)
         model_check.issue_warnings(preparation.check_network(config, model, data))
         sizes = preparation.choose_sizes(config, model, rows)
         preparation.check_stack(config, model, rows, sizes)
         hessian = Hessian(model, *rows, chunk_rows=sizes.chunk_rows)
-        return cls(config, data, model, hessian, ClassGeometry(config, model, data, rows, sizes.chunk_rows), sizes)
+        geometry = ClassGeometry(config, model, data, rows, sizes.chunk_rows)
+        return cls(config, data, model, hessian, geometry, sizes, references)
 
     @property
     def device(self) -> torch.device:
         """The device on which the work is done."""
         return self.data.train.x.device
 
+    @property
+    def is_side_by_side(self) -> bool:
+        """Whether analyses run at the same time as fits: on a GPU that computes one model of each kind at a time."""
+        return self.device.type == "cuda" and self.sizes.models == 1
+
     def identity(self) -> dict[str, Any]:
-        """The part that decides the results: settings, data digest, parameter layout and buffers."""
+        """The part that decides the results: settings, data digest, parameter layout, buffers and references."""
         layout, buffers = self.model.layout, self.model.buffers()
         return {
             **self.config.identity(),
             "data_digest": self.data.digest,
             "parameters": [[name, list(shape)] for name, shape in zip(layout.names, layout.shapes, strict=True)],
             **({"buffers": buffers} if buffers else {}),
+            **{name: reference_digest(weights) for name, weights in self.references.items()},
         }
 
     def use_sizes(self, sizes: Sizes) -> None:
@@ -140,14 +166,32 @@ class Experiment:
                 "penalty_scale": self.config.penalty_scale,
                 "environment": json.dumps(self.environment),
             },
+            references=self.references,
         )
 
     # -- fits ---------------------------------------------------------------------------------------------
 
     def initial_weights(self, run: Run) -> Tensor:
-        """The weights (P,) before the first grid point of a run. They depend only on the run's seed."""
+        """The weights (P,) before the first grid point of a run: the given ones, or those of the run's seed."""
+        start = self._reference("start")
+        if start is not None:
+            return start
         model = preparation.build_model(self.config, self.data, derived_seed("init", run.seed))
         return model.theta().to(self.device, self.data.train.x.dtype)
+
+    @cached_property
+    def center(self) -> Tensor | None:
+        """The centre (P,) of the penalty; None if it is 0."""
+        return self._reference("center")
+
+    def displacement(self, theta: Tensor) -> Tensor:
+        """The weights (P,) minus the centre of the penalty."""
+        return theta if self.center is None else theta - self.center
+
+    def _reference(self, name: str) -> Tensor | None:
+        """One of the references on the device, in the precision of the computation."""
+        weights = self.references.get(name)
+        return None if weights is None else torch.tensor(weights).to(self.device, self.data.train.x.dtype)
 
     def trainer(self, models: int) -> Trainer:
         """The trainer that fits ``models`` models side by side. It is made once, and so its programs are traced once.
@@ -168,7 +212,7 @@ class Experiment:
                 keep=config.keep,
                 penalty_scale=config.penalty_scale,
             )
-            self._trainers[copies] = Trainer(self.model, *self.data.train, settings, copies=copies)
+            self._trainers[copies] = Trainer(self.model, *self.data.train, settings, copies=copies, center=self.center)
         return self._trainers[copies]
 
     def fit(
@@ -241,7 +285,8 @@ class Experiment:
     ) -> Analysis | FloatingPointError:
         """The analysis of one grid point from its gradient and eigenpairs; ``hessian`` makes H there if needed."""
         shift = 2 * self.config.penalty_scale * point.l2
-        inputs = GridPointInputs(theta, shift, slope, pairs, hessian, partial(_generator, point))
+        displacement = self.displacement(theta)
+        inputs = GridPointInputs(theta, displacement, shift, slope, pairs, hessian, partial(_generator, point))
         try:
             return Analysis(slope, pairs, self.geometry.at(inputs))
         except FloatingPointError as error:

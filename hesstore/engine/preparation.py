@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from hesstore.curvature import model_check
 from hesstore.engine import work_sizes
 from hesstore.engine.precision import check_precision
-from hesstore.errors import ConfigError, DeviceWarning
+from hesstore.errors import ConfigError
 from hesstore.problem import models, training_data
 from hesstore.problem.seeds import derived_seed
 
@@ -31,22 +31,14 @@ if TYPE_CHECKING:
 
 
 def check_device(config: SweepConfig, device: torch.device) -> None:
-    """Check that a GPU computes in the config's precision, and warn that hesstore has not been tried on one.
+    """Check that a GPU computes in the config's precision.
 
     Raises
     ------
     DeviceError
         If the GPU rounds float32 numbers to fewer digits.
     """
-    if device.type == "cpu":
-        return
-    chosen = f"auto chose {device}" if config.device == "auto" else f"{device} is a GPU"
-    message = (
-        f"device: {chosen}, but hesstore has never been run on a GPU: run `python -m tests.benchmarks gpu --device "
-        f"{device}` in a checkout first, or use --device cpu"
-    )
-    warnings.warn(DeviceWarning(message), stacklevel=2)
-    if config.dtype == "float32":
+    if device.type == "cuda" and config.dtype == "float32":
         check_precision(device)
 
 
@@ -77,7 +69,7 @@ def build_network(
     else:
         widths = (math.prod(data.input_shape), *config.hidden, data.num_classes)
         parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(widths))
-        work_sizes.check_memory(device, parameters, config.k + config.lowest, dtype.itemsize)
+        work_sizes.check_memory(device, parameters, config.pairs, dtype.itemsize)
         model = build_model(config, data, seed)
     if config.k >= model.layout.size:
         raise ConfigError(f"k: {config.k} must be below the number of parameters, {model.layout.size}")
@@ -145,8 +137,11 @@ def choose_sizes(config: SweepConfig, model: FlatModel, rows: Rows) -> Sizes:
     sizes = work_sizes.choose(
         model, x, y, models=config.models, chunk_rows=config.chunk_rows, memory_gib=config.memory_gib
     )
-    together = min(sizes.models, len(config.l2) * len(config.runs()))
-    work_sizes.check_memory(x.device, model.layout.size, config.k + config.lowest, x.dtype.itemsize, together)
+    points, runs = len(config.l2) * len(config.runs()), len(config.runs())
+    if not config.models:  # no more than can be trained together
+        sizes = replace(sizes, models=min(sizes.models, points if config.path == "independent" else runs))
+    together = min(sizes.models, points)
+    work_sizes.check_memory(x.device, model.layout.size, config.pairs, x.dtype.itemsize, together)
     return sizes
 
 

@@ -52,13 +52,15 @@ def measure_rates(experiment: Experiment, fits: int, analyses: int) -> Rates:
     experiment : Experiment
         The experiment.
     fits, analyses : int
-        The number of fits and of analyses side by side. Without fits, ``step`` is 0.
+        The number of fits and of analyses side by side. Without fits, ``step`` is 0; without analyses, the others are.
     """
     theta = experiment.model.theta()
     step = 0.0
     if fits:
         trainer = experiment.trainer(fits)
         step = _mean_seconds(lambda: trainer.take_steps(STEPS_TOGETHER), BUDGET["step"]) / STEPS_TOGETHER / fits
+    if not analyses:
+        return Rates(step, 0.0, 0.0)
     hessian, cache = experiment.hessian, experiment.sizes.cache_bytes
     stacked = theta.repeat(analyses, 1)
     operator = hessian.at(theta, cache_bytes=cache) if analyses == 1 else hessian.at_each(stacked, cache_bytes=cache)

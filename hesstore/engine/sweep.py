@@ -21,6 +21,7 @@ from hesstore.engine.driver import Driver
 from hesstore.engine.events import SweepEvent
 from hesstore.engine.executor import LocalExecutor
 from hesstore.engine.experiment import Experiment
+from hesstore.engine.side_by_side import SideBySideExecutor
 from hesstore.engine.sweep_plan import LEAST_SHARE, Effort, SweepPlan
 from hesstore.engine.thread_choice import choose_threads
 from hesstore.engine.worker import Worker
@@ -133,7 +134,7 @@ def run_sweep(
         recover_store(place.path)
     existing = open_existing_store(place, config.identity(), grow=grow)  # before data are loaded or even downloaded
     with computing_on(resolve_device(config.device), config.threads):
-        experiment = Experiment.prepare(config)
+        experiment = Experiment.prepare(config, existing)
         probing = on_plan is not None and not stop() and not workers and not scheduler
         threads_reason = "" if workers or scheduler else choose_threads(experiment, existing, probing=probing)
         spec = experiment.spec()
@@ -151,7 +152,8 @@ def run_sweep(
             if driver.finished < driver.total:
                 place.check_space(least_bytes(spec, driver.total - driver.finished))
                 record_environment(store, experiment.environment)
-                driver.drive(make_executor(experiment, store, client), stop)
+                with make_executor(experiment, store, client) as executor:
+                    driver.drive(executor, stop)
     return _summarise(store, chosen, driver.computed, time.perf_counter() - began)
 
 
@@ -175,7 +177,7 @@ def plan_sweep(
     place = None if location is None else locate(location)
     store = None if place is None else open_existing_store(place, config.identity(), grow=grow)
     with computing_on(resolve_device(config.device), config.threads):
-        experiment = Experiment.prepare(config)
+        experiment = Experiment.prepare(config, store)
         reason = choose_threads(experiment, store, probing=True)
         if store is None:
             spec = experiment.spec()
@@ -294,13 +296,14 @@ def connect_workers(workers: int, scheduler: str, threads: int) -> AbstractConte
     return connect(workers, scheduler, threads)
 
 
-def make_executor(experiment: Experiment, store: SweepStore, client: Client | None) -> Executor:
-    """Make the executor of a sweep: on the workers of ``client``, or in this process."""
-    if client is None:
-        return LocalExecutor(Worker(experiment, store, remember=True))
-    from hesstore.engine.dask_executor import DaskExecutor  # noqa: PLC0415 - as above
+def make_executor(experiment: Experiment, store: SweepStore, client: Client | None) -> AbstractContextManager[Executor]:
+    """Return a context with the executor of a sweep: on the workers of ``client``, or in this process."""
+    if client is not None:
+        from hesstore.engine.dask_executor import DaskExecutor  # noqa: PLC0415 - as above
 
-    return DaskExecutor(client, experiment.config, store.place.address)
+        return nullcontext(DaskExecutor(client, experiment.config, store.place.address))
+    worker = Worker(experiment, store, remember=True)
+    return SideBySideExecutor(worker) if experiment.is_side_by_side else nullcontext(LocalExecutor(worker))
 
 
 # -- before and after -----------------------------------------------------------------------------------------

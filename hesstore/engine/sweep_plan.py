@@ -89,8 +89,10 @@ class SweepPlan:
         The number of grid points that are computed side by side.
     total, complete, failed : int
         The number of grid points of the selected runs, and how many of them are complete and failed.
+    unfinished : int
+        The number of grid points that are neither complete nor failed.
     fits, analyses : int
-        The number of grid points that are still to be fitted, and to be analysed.
+        The number of grid points that are still to be fitted, and to be analysed: none if k is 0.
     epochs : Span
         Epochs of one fit.
     products : Span
@@ -120,6 +122,7 @@ class SweepPlan:
     total: int
     complete: int
     failed: int
+    unfinished: int
     fits: int
     analyses: int
     epochs: Span
@@ -161,9 +164,11 @@ class Effort:
             rows = [store.entries(name, run)[at] for run, at in zip(runs, complete, strict=True)]
             return np.concatenate(rows).astype(np.float64)
 
-        epochs, products = values("epochs"), values("matvecs")
-        machine = json.loads(str(store.group.attrs["environment"]))
-        return cls(epochs, products, values("fit_seconds"), values("analysis_seconds"), machine)
+        epochs, machine = values("epochs"), json.loads(str(store.group.attrs["environment"]))
+        products, analysis_seconds = (
+            values(name) if store.identity["k"] else np.zeros_like(epochs) for name in ("matvecs", "analysis_seconds")
+        )
+        return cls(epochs, products, values("fit_seconds"), analysis_seconds, machine)
 
     def __len__(self) -> int:
         return len(self.epochs)
@@ -201,7 +206,8 @@ def plan(
         Whether the probe may run if ``effort`` is not sufficient. It does not run if nothing is left to do.
     """
     status = np.stack(list(statuses.values()))
-    analyses = int((status < Status.COMPLETE).sum())
+    unfinished = int((status < Status.COMPLETE).sum())
+    analyses = unfinished if experiment.config.k else 0
     estimate = _estimate(experiment, statuses, effort or Effort(), probing=probing)
     data, parameters = experiment.data, experiment.model.layout.size
     together = min(experiment.sizes.models, status.size)
@@ -220,6 +226,7 @@ def plan(
         total=status.size,
         complete=int((status == Status.COMPLETE).sum()),
         failed=int((status == Status.FAILED).sum()),
+        unfinished=unfinished,
         fits=int((status == Status.PENDING).sum()),
         analyses=analyses,
         epochs=estimate.epochs,
@@ -227,11 +234,9 @@ def plan(
         seconds=estimate.seconds,
         basis=estimate.basis,
         disk_now=now,
-        disk_end=Span(LEAST_SHARE, 1) * (experiment.spec().large_bytes * analyses) + now,
+        disk_end=Span(LEAST_SHARE, 1) * (experiment.spec().large_bytes * unfinished) + now,
         disk_free=None if place is None else place.free_space(),
-        memory_least=work_sizes.least_bytes(
-            parameters, experiment.config.k + experiment.config.lowest, data.train.x.dtype.itemsize, together
-        ),
+        memory_least=work_sizes.least_bytes(parameters, experiment.config.pairs, data.train.x.dtype.itemsize, together),
         memory_cache=int(experiment.sizes.cache_bytes),
         memory_free=free_memory(experiment.device),
     )
@@ -256,15 +261,18 @@ class _Estimate(NamedTuple):
 def _estimate(experiment: Experiment, statuses: Statuses, effort: Effort, *, probing: bool) -> _Estimate:
     config = experiment.config
     status = np.stack(list(statuses.values()))
-    fits, analyses = int((status == Status.PENDING).sum()), int((status < Status.COMPLETE).sum())
+    fits, unfinished = int((status == Status.PENDING).sum()), int((status < Status.COMPLETE).sum())
+    analyses = unfinished if config.k else 0
     known = len(effort) >= ENOUGH_POINTS
     epochs = _quartiles(effort.epochs) if known else Span(min(config.patience + 1, config.epochs), config.epochs)
     products = _quartiles(effort.products) if known else spectrum_products(config)
-    if not analyses:
+    if not unfinished:
         return _Estimate(epochs, products, Span(0, 0), "nothing is left to do")
     if known and effort.is_of(experiment.device):
-        seconds = _quartiles(effort.fit_seconds) * fits + _quartiles(effort.analysis_seconds) * analyses
-        basis = f"from {len(effort)} complete grid points, one after the other"
+        parts = _quartiles(effort.fit_seconds) * fits, _quartiles(effort.analysis_seconds) * analyses
+        seconds = _combined(experiment, *parts)
+        basis = f"from {len(effort)} complete grid points"
+        basis += "" if experiment.is_side_by_side else ", one after the other"
         return _Estimate(epochs, products, seconds, basis)
     if not probing:
         return _Estimate(epochs, products, None, "time not measured: it is known after the first grid points")
@@ -272,19 +280,27 @@ def _estimate(experiment: Experiment, statuses: Statuses, effort: Effort, *, pro
         rates = speed_probe.measure_rates(experiment, *_stack_sizes(experiment, statuses))
     except torch.OutOfMemoryError:  # the sweep continues with smaller sizes
         return _Estimate(epochs, products, None, f"time not measured: {experiment.device} ran out of memory")
-    seconds = _fit_seconds(experiment, epochs, rates) * fits
-    seconds += _analysis_seconds(products, geometry_products(config), rates) * analyses
-    basis = f"measured here: {_brief(rates.step)} per training step, {_brief(rates.product)} per product"
+    analysis = _analysis_seconds(products, geometry_products(config), rates)
+    seconds = _combined(experiment, _fit_seconds(experiment, epochs, rates) * fits, analysis * analyses)
+    measured = [f"{_brief(rates.step)} per training step"] if fits else []
+    measured += [f"{_brief(rates.product)} per product"] if analyses else []
+    basis = f"measured here: {', '.join(measured)}"
     counts = f"; counts from {len(effort)} complete grid points" if known else ""
     return _Estimate(epochs, products, seconds, basis + counts)
 
 
+def _combined(experiment: Experiment, fits: Span, analyses: Span) -> Span:
+    """The time for fits and analyses: the longer one if they run side by side, otherwise the sum."""
+    if experiment.is_side_by_side:
+        return Span(max(fits.least, analyses.least), max(fits.most, analyses.most))
+    return fits + analyses
+
+
 def point_seconds(experiment: Experiment, rates: Rates) -> Span:
-    """The time for one grid point of a new store: its fit and its analysis."""
+    """The time for one grid point of a new store: its fit and, unless k is 0, its analysis."""
     config = experiment.config
-    epochs = Span(min(config.patience + 1, config.epochs), config.epochs)
-    analysis = _analysis_seconds(spectrum_products(config), geometry_products(config), rates)
-    return _fit_seconds(experiment, epochs, rates) + analysis
+    fit = _fit_seconds(experiment, Span(min(config.patience + 1, config.epochs), config.epochs), rates)
+    return fit + _analysis_seconds(spectrum_products(config), geometry_products(config), rates) if config.k else fit
 
 
 def _fit_seconds(experiment: Experiment, epochs: Span, rates: Rates) -> Span:
@@ -332,7 +348,7 @@ def _stack_sizes(experiment: Experiment, statuses: Statuses) -> tuple[int, int]:
     pending = [int((status == Status.PENDING).sum()) for status in statuses.values()]
     ready = sum(pending) if experiment.config.path == "independent" else sum(count > 0 for count in pending)
     left = sum(int((status < Status.COMPLETE).sum()) for status in statuses.values())
-    return min(most, ready), min(most, left)
+    return min(most, ready), min(most, left) if experiment.config.k else 0
 
 
 def _quartiles(values: NDArray[np.float64]) -> Span:

@@ -53,6 +53,11 @@ class Worker:
     remember : bool
         Whether weights that this worker has fitted are kept in memory until they are no longer needed. Otherwise they
         are read from the store.
+
+    Attributes
+    ----------
+    finish_other_work : callable
+        Called before the sizes change, because another thread may be computing with the experiment.
     """
 
     def __init__(self, experiment: Experiment, store: SweepStore, *, remember: bool) -> None:
@@ -60,6 +65,7 @@ class Worker:
         self._fitted: dict[Point, Tensor] = {}
         self._latest: dict[int, Point] = {}  # the last fitted grid point of each run
         self._analysed: set[Point] = set()
+        self.finish_other_work: Callable[[], None] = lambda: None
 
     def fit(
         self,
@@ -83,7 +89,7 @@ class Worker:
     ) -> list[Outcome]:
         began, points = time.perf_counter(), [point for point, _ in tasks]
         weights = [
-            self.experiment.initial_weights(point.run) if start is None else self._weights(start)
+            self.experiment.initial_weights(point.run) if start is None else self.weights(start)
             for point, start in tasks
         ]
         fits = self.experiment.fit(weights, points, on_epoch)
@@ -104,16 +110,19 @@ class Worker:
         stored = [fit.theta.to(torch.float32) for _, fit in fits]
         thetas = [theta.to(fit.theta.dtype) for theta, (_, fit) in zip(stored, fits, strict=True)]
         outcomes = []
-        measured = self.experiment.measure(thetas)
+        measured, config = self.experiment.measure(thetas), self.experiment.config
         for (point, fit), weights, theta, (train, test) in zip(fits, stored, thetas, measured, strict=True):
             self._keep(point, theta)
-            scale = self.experiment.config.penalty_scale * point.l2
+            if not config.k:
+                self.release(point)  # no analysis needs them
+            scale, center = config.penalty_scale * point.l2, self.experiment.center
             values = {
-                **fitted_values(HostCopy(weights), theta, (train, test), scale),
+                **fitted_values(HostCopy(weights), theta, (train, test), scale, center),
                 "epochs": fit.epochs,
                 "fit_seconds": seconds,
             }
-            outcomes.append(Outcome(point, Status.FITTED, values, accuracy_facts(test.accuracy, test.class_accuracy)))
+            status = Status.FITTED if config.k else Status.COMPLETE
+            outcomes.append(Outcome(point, status, values, accuracy_facts(test.accuracy, test.class_accuracy)))
         return outcomes
 
     def analyse(self, points: Sequence[Point]) -> list[Outcome]:
@@ -127,11 +136,19 @@ class Worker:
         return self._within_memory(self._analyse_together, points)
 
     def _analyse_together(self, points: Sequence[Point]) -> list[Outcome]:
-        began = time.perf_counter()
-        analyses = self.experiment.analyse([self._weights(point) for point in points], points)
-        seconds = (time.perf_counter() - began) / len(points)
+        outcomes = self.analyse_weights([self.weights(point) for point in points], points)
         for point in points:
-            self._release(point)
+            self.release(point)
+        return outcomes
+
+    def analyse_weights(self, thetas: Sequence[Tensor], points: Sequence[Point]) -> list[Outcome]:
+        """Compute the same at given weights (P,), without smaller sizes if the memory is too small.
+
+        It does not change the worker, so another thread may call it.
+        """
+        began = time.perf_counter()
+        analyses = self.experiment.analyse(thetas, points)
+        seconds = (time.perf_counter() - began) / len(points)
         return [
             Outcome.failed(point, str(analysis))
             if isinstance(analysis, FloatingPointError)
@@ -155,6 +172,7 @@ class Worker:
 
     def _use_smaller_sizes(self, together: int, reason: str) -> None:
         """Use the next smaller sizes after ``together`` grid points did not fit into memory."""
+        self.finish_other_work()
         experiment = self.experiment
         old, rows_fixed = experiment.sizes, experiment.config.chunk_rows
         new = old.smaller(together, keep_rows=bool(rows_fixed))
@@ -180,7 +198,8 @@ class Worker:
             self._latest[point.run.id] = point
             self._forget_unneeded()
 
-    def _release(self, point: Point) -> None:
+    def release(self, point: Point) -> None:
+        """Forget the weights of a point that was analysed, unless the run's next fit starts from them."""
         if point in self._fitted:
             self._analysed.add(point)
             self._forget_unneeded()
@@ -190,7 +209,7 @@ class Worker:
             del self._fitted[point]
             self._analysed.remove(point)
 
-    def _weights(self, point: Point) -> Tensor:
+    def weights(self, point: Point) -> Tensor:
         """The weights (P,) of a point, on the experiment's device and in its precision.
 
         Raises
@@ -221,9 +240,13 @@ def _change(old: Sizes, new: Sizes) -> str:
 
 
 def fitted_values(
-    weights: Any, theta: Tensor, splits: tuple[SplitMetrics, SplitMetrics], penalty_scale: float
+    weights: Any,
+    theta: Tensor,
+    splits: tuple[SplitMetrics, SplitMetrics],
+    penalty_scale: float,
+    center: Tensor | None = None,
 ) -> dict[str, Any]:
-    """The values to record for fitted weights: the weights, the metrics and the penalty.
+    """The values to record for fitted weights: the weights, the metrics, the penalty, norm and distance.
 
     Parameters
     ----------
@@ -234,10 +257,16 @@ def fitted_values(
     splits : (SplitMetrics, SplitMetrics)
         The metrics on the training and the test split.
     penalty_scale : float
-        c λ: the penalty is c λ ‖θ‖².
+        c λ: the penalty is c λ ‖θ − θ_ref‖².
+    center : Tensor, optional
+        (P,) θ_ref, 0 by default.
     """
     norm = float(torch.linalg.vector_norm(theta, dtype=torch.float64))
-    return {"weights": weights, **_split_values(splits), "penalty": penalty_scale * norm**2}
+    values = {"weights": weights, **_split_values(splits), "penalty": penalty_scale * norm**2, "weights_norm": norm}
+    if center is None:
+        return values
+    distance = float(torch.linalg.vector_norm(theta.to(torch.float64) - center))
+    return {**values, "penalty": penalty_scale * distance**2, "distance": distance}
 
 
 def _split_values(splits: tuple[SplitMetrics, SplitMetrics]) -> dict[str, NDArray[np.generic]]:

@@ -66,7 +66,7 @@ def classic_files(
     }
     texts = l2_texts(selection.ds[AXIS].values)
     for kind, (variable, lines) in contents.items():
-        points = selection.points_with(kind) if kind in kinds else ()
+        points = selection.points_with(kind) if kind in kinds and variable in selection.ds else ()
         size = _estimate(selection, variable, points[0], compress) if points else 0
         for point in points:
             yield File(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hesstore.importing.state_dicts import read_state_dict
 from hesstore.importing.text_lines import count_decimals
+from hesstore.problem.state_dicts import read_state_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

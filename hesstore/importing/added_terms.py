@@ -15,7 +15,7 @@ import numpy as np
 
 from hesstore.errors import ImportFilesError
 from hesstore.exporting.original_csv import REG_LOSSES
-from hesstore.importing.state_dicts import read_state_dict
+from hesstore.problem.state_dicts import read_state_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

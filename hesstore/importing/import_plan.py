@@ -18,8 +18,8 @@ from hesstore.importing import readers
 from hesstore.importing.account import Account, account_of
 from hesstore.importing.added_terms import choose_term
 from hesstore.importing.sources import KINDS
-from hesstore.importing.state_dicts import read_state_dict, shapes_from_sizes, shapes_of
 from hesstore.importing.text_lines import count_decimals, read_lines
+from hesstore.problem.state_dicts import read_state_dict, shapes_from_sizes, shapes_of
 from hesstore.store.import_origin import ORIGIN, VARIABLE_OF, Origin
 from hesstore.store.parameter_coordinates import parameter_coordinates
 from hesstore.store.schema import Point, Run, Status, StoreSpec
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hesstore.importing.accuracy_tables import AccuracyRow
     from hesstore.importing.added_terms import AddedTerm
     from hesstore.importing.file_index import FileIndex
-    from hesstore.importing.state_dicts import Shapes
+    from hesstore.problem.state_dicts import Shapes
 
 TABLE_VARIABLES = ("loss", "penalty", "accuracy", "class_accuracy", "weights_norm", "distance")
 """The variables that are read from the tables of losses and accuracies."""

@@ -9,7 +9,7 @@ import numpy as np
 from hesstore.errors import ImportFilesError
 from hesstore.exporting.percentages import fraction
 from hesstore.importing import readers
-from hesstore.importing.state_dicts import read_weights
+from hesstore.problem.state_dicts import read_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from hesstore.importing.accuracy_tables import AccuracyRow
     from hesstore.importing.import_plan import ImportPlan
-    from hesstore.importing.state_dicts import Shapes
+    from hesstore.problem.state_dicts import Shapes
     from hesstore.store.schema import Point
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hesstore.importing.state_dicts import Shapes
+    from hesstore.problem.state_dicts import Shapes
 
 UNIT = 0.01
 """The limit on the deviation of an eigenvector's norm from 1; rounding to 5 decimals causes less."""

@@ -15,7 +15,7 @@ from hesstore.engine.experiment import Experiment
 from hesstore.engine.worker import Worker, fitted_values
 from hesstore.errors import ImportFilesError
 from hesstore.store.environments import record_environment
-from hesstore.store.schema import Status
+from hesstore.store.schema import REFERENCES, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,8 +61,9 @@ class Recomputer:
     def spec(self, plan: ImportPlan) -> StoreSpec:
         """The specification of the store."""
         known = self.experiment.spec()
-        facts = {key: known.identity[key] for key in ("data_digest", "buffers") if key in known.identity}
-        return plan.spec(facts, json.loads(known.attrs["environment"]))
+        facts = {key: known.identity[key] for key in ("data_digest", "buffers", *REFERENCES) if key in known.identity}
+        spec = plan.spec(facts, json.loads(known.attrs["environment"]))
+        return replace(spec, references=known.references)
 
     def measure(self, weights: NDArray[np.float32], l2: float) -> dict[str, Any]:
         """Evaluate the metrics that are recorded at a fitted grid point; there was no training, so it took no time."""
@@ -70,7 +71,8 @@ class Recomputer:
         stored = torch.from_numpy(weights)
         theta = stored.to(data.device, data.dtype)
         (splits,) = self.experiment.measure([theta])
-        values = fitted_values(weights, theta, splits, self.experiment.config.penalty_scale * l2)
+        scale, center = self.experiment.config.penalty_scale * l2, self.experiment.center
+        values = fitted_values(weights, theta, splits, scale, center)
         return {**values, "epochs": 0, "fit_seconds": 0.0}
 
     def compute(self, store: SweepStore, observer: Callable[[SweepEvent], None], stop: Callable[[], bool]) -> None:

@@ -41,12 +41,15 @@ class CheckedStore:
         The names of the variables that were left out when it was packed.
     array : callable
         Returns the array of a name.
+    center : array, optional
+        (P,) the centre of the penalty, if the store has one.
     """
 
     path: Path
     spec: StoreSpec
     left_out: frozenset[str]
     array: Callable[[str], zarr.Array[Any]]
+    center: NDArray[np.float32] | None = None
 
     @cached_property
     def origin(self) -> Origin:
@@ -212,7 +215,8 @@ class PointCheck:
             return  # these are the values of the files, with their gaps and rounding
         if self.store.left_out:
             return
-        for what in contradictions(status, {**self._large, **self.small}, point.l2, spec.identity, spec.attrs):
+        values = {**self._large, **self.small}
+        for what in contradictions(status, values, point.l2, spec.identity, spec.attrs, self.store.center):
             self._report(what)
         self.class_rows = np.asarray(self.small["confusion"]).sum(axis=-1).tobytes()
 

@@ -165,7 +165,8 @@ def _recheck_sample(
     progress: Callable[[int, int], None] | None,
 ) -> Recheck:
     """Compute the results of a sample of grid points again on the current device; see :func:`recheck`."""
-    experiment, origin = Experiment.prepare(config), origin_of(attributes)
+    store, origin = SweepStore.open(path), origin_of(attributes)
+    experiment = Experiment.prepare(config, store, reread=False)
     stored, current = identity_of(attributes), experiment.identity()
     for key, what in (("data_digest", "data set"), ("parameters", "model"), ("buffers", "model")):
         there, own = stored.get(key), current.get(key)
@@ -174,14 +175,14 @@ def _recheck_sample(
                 f"{path}: the {what} is not the one with which it was made ({key} is {_short(there)} in the store, "
                 f"{_short(own)} now): check the --data-dir of its config, {config.data_dir!r}, or your custom code"
             )
-    store = SweepStore.open(path)
     imported = {
         (run.id, index) for run, index in _complete(store, ()) if origin.is_as_imported(run.id, store.l2[index])
     }
     complete = _complete(store, {*avoid, *imported})
     chosen = [complete[index] for index in evenly_spaced(len(complete), sample)]
     settings = SpectrumSettings(config.k, config.which, config.slack, config.dtype)
-    found = Recheck(modes=min(MODES, config.k) + min(MODES, config.lowest), settings=settings)
+    modes = min(MODES, config.k) + min(MODES, config.lowest) if config.k else 0
+    found = Recheck(modes=modes, settings=settings)
     for done, (run, index) in enumerate(chosen, start=1):
         l2 = float(store.l2[index])
         check = _Recalculation(experiment, settings, store, Point(run, index, l2))
@@ -247,8 +248,9 @@ class _Recalculation:
         (splits,) = self.experiment.measure([self.theta])
         for position, metrics in enumerate(splits):
             yield from self._of_split(position, metrics)
-        yield from self._of_gradient()
-        yield from self._of_spectrum()
+        if self.experiment.config.k:
+            yield from self._of_gradient()
+            yield from self._of_spectrum()
 
     def _of_split(self, position: int, metrics: SplitMetrics) -> Iterator[str]:
         split = SPLITS[position]

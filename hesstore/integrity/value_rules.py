@@ -38,8 +38,6 @@ _NOT_NEGATIVE = frozenset(
         *(
             "gradient_norm",
             "class_gradient_norm",
-            "weights_norm",
-            "distance",
             "stationarity",
             "response_step",
             "density",
@@ -49,11 +47,16 @@ _NOT_NEGATIVE = frozenset(
         "loss_scalar_curvature_error",
     }
 )
-_ALWAYS_SOME = ("class_identity_error", "weights_norm", "trace", "density")
+_ALWAYS_SOME = ("class_identity_error", "trace", "density")
 
 
 def contradictions(
-    status: Status, values: Mapping[str, Any], l2: float, identity: Mapping[str, Any], attrs: Mapping[str, Any]
+    status: Status,
+    values: Mapping[str, Any],
+    l2: float,
+    identity: Mapping[str, Any],
+    attrs: Mapping[str, Any],
+    center: NDArray[np.float32] | None = None,
 ) -> Iterator[str]:
     """Describe each contradiction between the values of a fitted or complete grid point.
 
@@ -67,6 +70,8 @@ def contradictions(
         The regularisation strength λ.
     identity, attrs : mapping
         The identity and the root attributes of the store.
+    center : array, optional
+        (P,) the centre of the penalty; 0 by default.
     """
     for name in (*promised_large(identity, status), *promised_small(identity, status)):
         value = np.asarray(values[name])
@@ -79,15 +84,17 @@ def contradictions(
             yield f"{name}: {_count(value < 0)} {kind}"
         elif BY_NAME[name].dtype == "string" and not str(value):
             yield f"{name}: is empty"
-    yield from _of_fit(values, l2, float(attrs["penalty_scale"]))
-    if status == Status.COMPLETE:
+    yield from _of_metrics(values)
+    if center is not None or not identity.get("center"):  # otherwise the centre is damaged, which is reported already
+        yield from _of_weights(values, l2, float(attrs["penalty_scale"]), center)
+    if status == Status.COMPLETE and identity["k"]:
         yield from _of_eigenpairs(values, OUTERMOST, str(identity["which"]))
         if LOWEST.eigenvalues in values:
             yield from _of_eigenpairs(values, LOWEST, "SA")
         yield from _of_geometry(values, identity)
 
 
-def _of_fit(values: Mapping[str, Any], l2: float, penalty_scale: float) -> Iterator[str]:
+def _of_metrics(values: Mapping[str, Any]) -> Iterator[str]:
     confusion = np.asarray(values["confusion"]).astype(np.float64)
     hits, rows = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):  # a class without rows has no accuracy: 0/0 is NaN
@@ -98,9 +105,18 @@ def _of_fit(values: Mapping[str, Any], l2: float, penalty_scale: float) -> Itera
         yield "accuracy: does not match the confusion counts"
     if (np.asarray(values["loss"]) < 0).any():
         yield "loss: is negative"
-    norm = float(np.linalg.norm(np.asarray(values["weights"], np.float64)))
-    if not np.isclose(float(values["penalty"]), penalty_scale * l2 * norm**2, rtol=1e-6, atol=0):
-        yield "penalty: does not match the weights"
+
+
+def _of_weights(
+    values: Mapping[str, Any], l2: float, penalty_scale: float, center: NDArray[np.float32] | None
+) -> Iterator[str]:
+    weights = np.asarray(values["weights"], np.float64)
+    norm = float(np.linalg.norm(weights))
+    distance = norm if center is None else float(np.linalg.norm(weights - center))
+    expected = {"weights_norm": norm, "distance": distance, "penalty": penalty_scale * l2 * distance**2}
+    for name in expected.keys() & values.keys():
+        if not np.isclose(float(values[name]), expected[name], rtol=1e-6, atol=0):
+            yield f"{name}: does not match the weights"
 
 
 def _of_eigenpairs(values: Mapping[str, Any], names: PairVariables, which: str) -> Iterator[str]:

@@ -20,13 +20,15 @@ from hesstore.errors import StoreError
 from hesstore.integrity.findings import Findings, Problem
 from hesstore.integrity.point_check import CheckedStore, PointCheck
 from hesstore.store.chunk_files import blocks, chunk_file, chunk_files, damage
+from hesstore.store.digest import reference_digest
 from hesstore.store.environments import is_record, is_sound
+from hesstore.store.identity import identity_of
 from hesstore.store.metadata import Metadata, read_metadata, rebuild_spec
 from hesstore.store.places.folder import leftover_folders
 from hesstore.store.places.links import refuse_outward_links
 from hesstore.store.places.location import local_path
 from hesstore.store.places.zip_file import LEFT_OUT
-from hesstore.store.schema import BY_NAME, Point, Run, StoreSpec, coordinate_names
+from hesstore.store.schema import BY_NAME, REFERENCES, Point, Run, StoreSpec, coordinate_names
 from hesstore.store.template import coordinates
 from hesstore.store.writing import PROMISES
 
@@ -88,7 +90,17 @@ class Verifier:
     def store(self) -> CheckedStore:
         """The store as its grid points are checked; raises :class:`StoreError` if its attributes contradict."""
         left_out = frozenset(str(self.metadata.attributes.get(LEFT_OUT, "")).split())
-        return CheckedStore(self.path, rebuild_spec(self.metadata), left_out, self.array)
+        spec = rebuild_spec(self.metadata)
+        has_center = bool(spec.identity.get("center")) and "center" not in left_out
+        return CheckedStore(self.path, spec, left_out, self.array, self._reference("center") if has_center else None)
+
+    def _reference(self, name: str) -> NDArray[np.float32] | None:
+        """Return one of the references; None if it is damaged."""
+        try:
+            weights: NDArray[np.float32] = np.asarray(self.array(name)[:])
+        except Exception:  # noqa: BLE001 - decoders raise anything for damaged bytes
+            return None
+        return weights if reference_digest(weights) == identity_of(self.metadata.attributes)[name] else None
 
     @property
     def spec(self) -> StoreSpec:
@@ -124,6 +136,10 @@ class Verifier:
             for name in self.damaged_coordinates():
                 what = "values are damaged, missing, or not those of the config"
                 findings.problems.append(Problem(what, file=f"{name}/c/0"))
+            for name in self._references():
+                if self._reference(name) is None:
+                    what = "values are damaged or missing, or not those of the digest in the identity"
+                    findings.problems.append(Problem(what, file=f"{name}/c/0", repairable=False))
             done, total = 0, len(self.spec.runs) * len(self.spec.l2)
             for run in self.spec.runs:
                 for _ in self._check_run(run):
@@ -170,6 +186,9 @@ class Verifier:
     def _labels(self) -> list[str]:
         return [name for name in coordinate_names(self.spec.identity) if name not in self.store.left_out]
 
+    def _references(self) -> list[str]:
+        return [name for name in self._labels() if name in REFERENCES]
+
     def _is_understood(self) -> bool:
         """Whether the metadata are complete and fit the schema; what does not is reported."""
         if not self.metadata.documents:
@@ -214,7 +233,7 @@ class Verifier:
         """Return the names of the coordinates whose values are not those of the config."""
         damaged = []
         known = coordinates(self.spec)
-        for name in self._labels():
+        for name in (name for name in self._labels() if name not in REFERENCES):
             values = known[name][1]
             try:
                 found = np.asarray(self.array(name)[:])

@@ -59,6 +59,8 @@ class GridPointInputs(NamedTuple):
     ----------
     theta : Tensor
         (P,) the weights.
+    displacement : Tensor
+        (P,) the weights minus the centre of the penalty, which is 0 by default.
     shift : float
         2cλ, by which the penalty shifts the eigenvalues.
     gradient : Tensor
@@ -72,6 +74,7 @@ class GridPointInputs(NamedTuple):
     """
 
     theta: Tensor
+    displacement: Tensor
     shift: float
     gradient: Tensor
     pairs: EigenPairs
@@ -210,7 +213,7 @@ class ClassGeometry:
         shares = self._split_losses[1].shares
         occurs = shares > 0
         test_gradient = shares[occurs].to(theta.dtype) @ by_class[1][occurs]
-        objective = inputs.gradient + inputs.shift * theta
+        objective = inputs.gradient + inputs.shift * inputs.displacement
         vectors = torch.stack([inputs.gradient, test_gradient, theta, objective, *by_class[0], *by_class[1]])
         lengths = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
         units = vectors.div_(lengths.to(vectors.dtype)[:, None])  # NaN for a zero vector
@@ -219,7 +222,6 @@ class ClassGeometry:
         return {
             "gradient_norm": norms[:2],
             "gradient_share": within[:2],
-            "weights_norm": float(norms[2]),
             "weights_share": float(within[2]),
             "stationarity": float(norms[3] / norms[0]) if norms[0] else math.nan,
             "class_gradient_norm": norms[4:].reshape(2, classes),
@@ -250,7 +252,7 @@ class ClassGeometry:
         trace = self._exact_trace(inputs.theta)
         probes = probes_used(self.config, exact_trace=trace is not None)
         moments = linalg.moments(operator, inputs.pairs, probes, inputs.generator("trace"), trace)
-        objective = inputs.gradient + inputs.shift * inputs.theta
+        objective = inputs.gradient + inputs.shift * inputs.displacement
         scalar = scalar_curvature(moments, objective, operator.matvec(objective), inputs.shift)
         of_loss = scalar_curvature(moments, inputs.gradient, operator.matvec(inputs.gradient))
         return {

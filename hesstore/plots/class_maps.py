@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 
 from hesstore.analysis import sensitivity
+from hesstore.analysis.selection import mode_count
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
 from hesstore.plots.run_data import class_names, complete_point, default_l2, mode_label, run_name
@@ -135,7 +136,7 @@ def draw_response(axes: Axes, ds: xr.Dataset, run: int, l2: float) -> None:
 
 
 def _size(ds: xr.Dataset, panels: int) -> tuple[float, float]:
-    width = 2.4 + 0.2 * max(ds.sizes["mode"], 12)
+    width = 2.4 + 0.2 * max(mode_count(ds), 12)
     height = 1.4 + panels * 0.2 * max(ds.sizes["label"], 8)
     return min(width, _MAX_SIZE), min(height, _MAX_SIZE)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hesstore.analysis.selection import mode_count
 from hesstore.plots import style
 from hesstore.plots.lost_classes import mark_lost_classes
-from hesstore.plots.run_data import class_names, lost_at, run_name, run_series
+from hesstore.plots.run_data import class_names, lost_at, run_name, run_series, stationarity_label
 from hesstore.plots.transition_marks import mark_transitions
 from hesstore.store.schema import AXIS
 
@@ -25,7 +26,7 @@ def gradient(ds: xr.Dataset, run: int = 0, split: str = "train") -> Figure:
     """Draw the norms of the gradients of all rows and of each class, their share in the top space, and stationarity.
 
     The middle axes show the shares of the squared norms of the gradient and of θ that lie in the span of the k stored
-    eigenvectors; for a random vector the share is k/P on average. The lowest axes show ‖∇E + 2cλθ‖/‖∇E‖ on the
+    eigenvectors; for a random vector the share is k/P on average. The lowest axes show the stationarity on the
     training set, which is 0 where training ended at a stationary point of the objective.
 
     Parameters
@@ -85,7 +86,7 @@ def draw_shares(axes: Axes, ds: xr.Dataset, run: int, split: str) -> None:
         ("weights_share", "weights θ", style.COLOURS[4], "--", "s"),
     ):
         _draw_series(axes, part, name, label=label, color=colour, linestyle=dashes, marker=marker)
-    k = ds.sizes["mode"]
+    k = mode_count(ds)
     axes.set(ylabel=f"share of the squared norm\nin {k} stored eigenvectors", ylim=(-0.03, 1.03))
     style.draw_legend(axes)
     mark_transitions(axes, ds, run)
@@ -93,7 +94,7 @@ def draw_shares(axes: Axes, ds: xr.Dataset, run: int, split: str) -> None:
 
 def _draw_stationarity(axes: Axes, part: xr.Dataset) -> None:
     _draw_series(axes, part, "stationarity", color=style.INK, marker="o")
-    axes.set(ylabel="‖∇E + 2cλθ‖ / ‖∇E‖\n(0: stationary)", ylim=(0, None))
+    axes.set(ylabel=stationarity_label(part), ylim=(0, None))
 
 
 def _draw_series(axes: Axes, part: xr.Dataset, name: str, **line_style: Any) -> None:

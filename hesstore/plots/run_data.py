@@ -8,7 +8,14 @@ import numpy as np
 
 from hesstore.analysis import class_skill, complete, lost_classes, transitions
 from hesstore.analysis.lost_classes import LOST_BEFORE, NEVER_LOST
-from hesstore.analysis.selection import complete_variables, l2_position, require_variables, solver_order
+from hesstore.analysis.selection import (
+    complete_variables,
+    l2_position,
+    mode_count,
+    require_variables,
+    setting,
+    solver_order,
+)
 from hesstore.analysis.transitions import QUANTITIES
 from hesstore.store.schema import AXIS, Status
 
@@ -83,6 +90,12 @@ def stationarity_note(ds: xr.Dataset, run: int) -> str:
     return f";  stationarity {low:.2g} to {high:.2g}" if np.isfinite(low) else ""
 
 
+def stationarity_label(ds: xr.Dataset) -> str:
+    """Return the label of an axis of the stationarity, with the centre of the penalty if it has one."""
+    displacement = "(θ − θ_ref)" if setting(ds, "center") else "θ"
+    return f"‖∇E + 2cλ{displacement}‖ / ‖∇E‖\n(0: stationary)"
+
+
 def mode_label(ds: xr.Dataset) -> str:
     """Return the label of an axis of modes, which names their order."""
     order = {"LM": "by |eigenvalue|", "LA": "largest eigenvalue first", "SA": "smallest eigenvalue first"}
@@ -144,4 +157,4 @@ def default_l2(ds: xr.Dataset, run: int) -> float:
 
 def default_k(ds: xr.Dataset) -> int:
     """Return classes − 1, the number of eigenvalues that stand out, or all modes if there are fewer."""
-    return min(ds.sizes["label"] - 1, ds.sizes["mode"])
+    return min(ds.sizes["label"] - 1, mode_count(ds))

@@ -35,7 +35,7 @@ def spectrum(ds: xr.Dataset, run: int = 0, *, shift: bool = False) -> Figure:
     The line is the curvature of the penalty, 2cλ: where an open symbol lies above it, the objective has a direction of
     negative curvature. Triangles are the smallest eigenvalue, if the store has ``lowest_eigenvalues``. The names above
     the axes mark the λ at which classes are lost. Grey bands are transitions. The heading names the range of the
-    stationarity ‖∇E + 2cλθ‖/‖∇E‖: where it is not close to 0, training has ended before a stationary point, and the
+    stationarity (``stationarity``): where it is not close to 0, training has ended before a stationary point, and the
     signs of eigenvalues do not tell minima from saddles.
 
     Parameters

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hesstore import analysis
 from hesstore.plots import style
-from hesstore.plots.run_data import class_names, run_name, run_series, with_gaps
+from hesstore.plots.run_data import class_names, run_name, run_series, stationarity_label, with_gaps
 from hesstore.store.schema import AXIS
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def index(ds: xr.Dataset, run: int = 0) -> Figure:
 
     The upper axes show the smallest eigenvalue μ + 2cλ of the objective's Hessian, the middle axes the number of
     negative ones (:func:`hesstore.analysis.objective_index`). An open triangle means that there may be more: a larger
-    ``--lowest`` would show them. The lower axes show ‖∇E + 2cλθ‖/‖∇E‖, which is 0 at a stationary point: only there is
+    ``--lowest`` would show them. The lower axes show the stationarity, which is 0 at a stationary point: only there is
     the index that of a minimum or a saddle.
 
     Parameters
@@ -150,7 +150,7 @@ def index(ds: xr.Dataset, run: int = 0) -> Figure:
     _draw_index(style.set_up_l2_axes(middle), found)
     part = run_series(ds, run, "stationarity")
     _draw_series(style.set_up_l2_axes(lower), part, part["stationarity"].values, color=style.INK, marker="o")
-    lower.set(ylabel="‖∇E + 2cλθ‖ / ‖∇E‖\n(0: stationary)", ylim=(0, None))
+    lower.set(ylabel=stationarity_label(ds), ylim=(0, None))
     style.write_heading(upper, run_name(ds, run))
     return figure
 

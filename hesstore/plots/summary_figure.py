@@ -58,7 +58,7 @@ def summary(
         If the run or grid point does not exist or is not complete.
     """
     where = default_l2(ds, run) if l2 is None else l2
-    complete_point(ds, run, where, "eigenvalues")
+    complete_point(ds, run, where)
     direction = str(ds["direction"].sel(run=run).values)
     figure = style.new_figure(12.6, 9.0)
     halves: Any = figure.subfigures(1, 2, width_ratios=(1.1, 1))

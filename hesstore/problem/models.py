@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,10 @@ class MLP(nn.Module):
             x = torch.sigmoid(self.get_submodule(f"fc{index}")(x))
         logits: Tensor = self.get_submodule(f"fc{self.depth}")(x)
         return logits
+
+
+_CALLS = threading.RLock()
+"""Held during a call of a module, which has the given parameters for that time, whichever thread calls it."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,8 @@ class FlatModel:
 
     def call(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         """Return the logits (N, C) at parameters that are given by name."""
-        with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward mode
+        # The fused attention kernels have no forward mode.
+        with _CALLS, sdpa_kernel(SDPBackend.MATH):
             try:
                 out: Tensor = torch.func.functional_call(self.module, parameters, (x,))
             except SystemExit as cause:

@@ -125,7 +125,8 @@ def _summary(ds: xr.Dataset) -> str:
         else (f"{sizes['run']} runs with {sizes[AXIS]} grid points each")
     )
     parameters = f"{sizes['param']:,} parameters, " if "param" in sizes else ""
-    return f"{runs}; {parameters}{sizes['label']} classes, {sizes['mode']} eigenpairs per grid point"
+    pairs = f"{sizes['mode']} eigenpairs per grid point" if "mode" in sizes else "no spectra (k = 0)"
+    return f"{runs}; {parameters}{sizes['label']} classes, {pairs}"
 
 
 def _run_summary(run: dict[str, Any]) -> str:

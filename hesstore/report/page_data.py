@@ -30,7 +30,7 @@ EXACT = (
     *("epochs", "matvecs", "fit_seconds", "analysis_seconds"),
 )
 """Variables whose values are exactly those of the store, except for the fill values of an import."""
-ROUNDED = ("residual_norm", "gradient_norm", "weights_norm", "stationarity", "trace", "trace_error")
+ROUNDED = ("residual_norm", "gradient_norm", "weights_norm", "distance", "stationarity", "trace", "trace_error")
 """Variables whose values are rounded to :data:`DIGITS` significant digits."""
 DIGITS = 4
 DECIMALS = 3
@@ -50,7 +50,7 @@ def store_data(ds: xr.Dataset) -> dict[str, Any]:
     AnalysisError
         If ``ds`` is not a whole store, or has no complete grid point.
     """
-    require_variables(ds, "status", "eigenvalues", "confusion")
+    require_variables(ds, "status", "confusion")
     with decoding("status"):
         status = ds["status"].transpose("run", AXIS).values
     if not (status == Status.COMPLETE).any():
@@ -60,7 +60,7 @@ def store_data(ds: xr.Dataset) -> dict[str, Any]:
     return {
         "labels": class_names(ds),
         "splits": list(SPLITS),
-        "modes": ds.sizes["mode"],
+        "modes": ds.sizes.get("mode", 0),
         "mode_label": mode_label(ds),
         AXIS: ds[AXIS].values.tolist(),
         "penalty_scale": float(ds.attrs["penalty_scale"]) if "penalty_scale" in ds.attrs else None,
@@ -116,8 +116,10 @@ def run_data(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | No
     if not (part["status"] == Status.COMPLETE).any():
         return {**data, **dict.fromkeys(SERIES), "start": 0, "lost": None}
     series = _variables(part)
-    series["tolerance"] = _tolerance(part, series["eigenvalues"])
-    spectra = _spectra(part, series["eigenvalues"])
+    spectra: list[Completeness | None] = [None] * part.sizes[AXIS]
+    if "eigenvalues" in series:
+        series["tolerance"] = _tolerance(part, series["eigenvalues"])
+        spectra = _spectra(part, series["eigenvalues"])
     data["spectrum"] = [each.text if each else "" for each in spectra]
     series["complete_to"] = np.array(
         [np.nan if not each or each.fraction is None else each.fraction for each in spectra]

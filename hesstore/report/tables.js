@@ -103,6 +103,7 @@ function fillRecord(table, run, index) {
       ["gradient norm", both("gradient_norm", nat)],
       ["stationarity", short(of("stationarity"))],
       ["norm of the weights", short(of("weights_norm"))],
+      ...(run.distance ? [["distance to the centre", short(of("distance"))]] : []),
       ["trace of H", traceText(of("trace"), of("trace_error"))],
       ["converged pairs", pairs === null ? "–" : `${pairs} of ${facts.modes}`],
       ["spectrum", of("spectrum") || "–"],

@@ -29,6 +29,11 @@ def digest(run: Run, l2: float, arrays: Mapping[str, NDArray[np.generic]]) -> in
     return int.from_bytes(state.digest(), "little")
 
 
+def reference_digest(weights: NDArray[np.float32]) -> str:
+    """Return the digest of weights (P,) by which an identity names them: SHA-256, 16 hex digits."""
+    return hashlib.sha256(np.ascontiguousarray(weights, "<f4").tobytes()).hexdigest()[:16]
+
+
 def entries_digest(run: Run, l2: float, status: Status, entries: Mapping[str, object]) -> int:
     """Return the digest of small variables at a grid point, and of the status that promises them.
 

@@ -27,7 +27,16 @@ from hesstore.store.identity import describe, differences
 from hesstore.store.places.durable_store import DurableLocalStore
 from hesstore.store.places.folder import leftover_folders
 from hesstore.store.places.location import local_path
-from hesstore.store.schema import AT_FIT, GRID_SETTINGS, SPECTRUM_SETTINGS, Run, Status, StoreSpec, variables
+from hesstore.store.schema import (
+    AT_FIT,
+    GRID_SETTINGS,
+    REFERENCES,
+    SPECTRUM_SETTINGS,
+    Run,
+    Status,
+    StoreSpec,
+    variables,
+)
 from hesstore.store.template import write_template
 from hesstore.store.writing import PROMISES, SweepStore
 
@@ -56,7 +65,7 @@ def check_growing(store: SweepStore, wanted: Mapping[str, Any]) -> None:
         raise ConfigMismatchError(
             f"{path}: cannot grow into a config with other fits: {describe(others)}: give another path", others
         )
-    for name in ("k", "lowest"):
+    for name in ("k", "lowest") if stored["k"] else ():
         before, after = stored.get(name, 0), wanted.get(name, 0)
         if after < before:
             raise ConfigMismatchError(
@@ -81,7 +90,7 @@ def grow_store(old: SweepStore, spec: StoreSpec) -> SweepStore:
     check_growing(old, spec.identity)
     if old.identity == json.loads(json.dumps(spec.identity)):
         return old
-    _check_same_network(old, spec)
+    _check_same_fits(old, spec)
     reanalyse, path = _changes_spectra(old, spec), local_path(old.path)
     with ExitStack() as claims:
         for run in old.runs:
@@ -99,7 +108,7 @@ def statuses_after_growth(old: SweepStore, spec: StoreSpec) -> dict[Run, NDArray
         As :func:`grow_store`.
     """
     check_growing(old, spec.identity)
-    _check_same_network(old, spec)
+    _check_same_fits(old, spec)
     wanted, places = _with_runs_of(old, spec), _places(old, spec)
     reanalyse = _changes_spectra(old, spec)
     statuses = {}
@@ -110,17 +119,21 @@ def statuses_after_growth(old: SweepStore, spec: StoreSpec) -> dict[Run, NDArray
     return statuses
 
 
-def _check_same_network(old: SweepStore, spec: StoreSpec) -> None:
-    """Compare the buffers, which are part of an identity only if the network has some."""
-    found = differences(old.identity, spec.identity, ["buffers"])
-    if found:
+def _check_same_fits(old: SweepStore, spec: StoreSpec) -> None:
+    """Compare buffers and references, which are part of an identity only if the network or the config has some."""
+    found = differences(old.identity, spec.identity, ["buffers", *REFERENCES])
+    if "buffers" in found:
         raise ConfigMismatchError(
             f"{old.place}: cannot grow into a config with another network: its buffers differ: give another path", found
+        )
+    if found:
+        raise ConfigMismatchError(
+            f"{old.place}: cannot grow into a config with other fits: {describe(found)}: give another path", found
         )
 
 
 def _changes_spectra(old: SweepStore, spec: StoreSpec) -> bool:
-    return bool(differences(old.identity, spec.identity, SPECTRUM_SETTINGS))
+    return spec.k > 0 and bool(differences(old.identity, spec.identity, SPECTRUM_SETTINGS))
 
 
 def _status(old: SweepStore, run: Run, *, reanalyse: bool) -> NDArray[np.int8]:

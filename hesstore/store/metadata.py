@@ -20,7 +20,7 @@ from hesstore.store.import_origin import ORIGIN
 from hesstore.store.parameter_coordinates import parameter_coordinates
 from hesstore.store.places.zip_file import LEFT_OUT
 from hesstore.store.root_group import check_version
-from hesstore.store.schema import SCHEMA_VERSION, Run, StoreSpec, coordinate_names, variables
+from hesstore.store.schema import REFERENCES, SCHEMA_VERSION, Run, StoreSpec, coordinate_names, variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -205,7 +205,8 @@ def rebuild_spec(found: Metadata) -> StoreSpec:
     if sorted(runs) != sorted(config.runs()):
         raise StoreError(f"runs are {runs}, but those of the config are {list(config.runs())}")
     differing = [key for key in identity.keys() & of_config.keys() if identity[key] != of_config[key]]
-    unknown = identity.keys() - of_config.keys() - {"data_digest", "parameters", "buffers", "imported", "distance"}
+    further = {"data_digest", "parameters", "buffers", "imported", "distance", *REFERENCES}
+    unknown = identity.keys() - of_config.keys() - further
     if differing or unknown:
         raise StoreError(f"identity and config disagree about {', '.join(sorted({*differing, *unknown}))}")
     if attributes["fingerprint"] != fingerprint(identity):

@@ -32,6 +32,17 @@ RISE_TOLERANCE = 0.05
 LONGEST_STEP = 0.5
 """The longest step of a class response, relative to the norm of the weights."""
 
+IMPORTED = ("distance",)
+"""Optional variables that an import has without the setting that asks for them, if its identity names them.
+
+The identity of an import has the column of the files as ``distance``: they do not have the reference itself.
+"""
+REFERENCES = ("center", "start")
+"""Weights that a store keeps, if its sweep was given some: the centre of the penalty, and those before the first fit.
+
+They are coordinates with the dimension param, and the identity has the digest of each of them under the same name.
+"""
+
 DENSITY_POINTS = 512
 """The number of eigenvalues at which the spectral density is recorded; see :func:`density_grid`."""
 DENSITY_SCALE = 1e-3
@@ -167,8 +178,6 @@ _GEOMETRY = (
     _real(
         "class_gradient_cosine", (*_SL, "other"), "cosine between the gradients of two classes' mean losses", by_l2=True
     ),
-    _real("weights_norm", (), "2-norm of the weights"),
-    _real("distance", (), "2-norm of the difference between the weights and a reference", setting="distance"),
     _real("weights_share", (), "share of the weights' squared norm within the span of the eigenvectors"),
     _real(
         "stationarity",
@@ -233,7 +242,16 @@ VARIABLES = (
     Variable("accuracy", (*_RL, "split"), "f8", _NAN, "fraction of the rows that are classified correctly"),
     Variable("class_accuracy", (*_RL, *_SL), "f8", _NAN, "fraction of the class's rows that are classified correctly"),
     Variable("confusion", (*_RL, *_SL, "pred"), "i4", -1, "number of rows by true class and predicted class"),
-    Variable("penalty", _RL, "f8", _NAN, "penalty term of the objective, penalty_scale * l2 * |weights|^2", "nat"),
+    Variable(
+        "penalty",
+        _RL,
+        "f8",
+        _NAN,
+        "penalty term of the objective, penalty_scale * l2 * |weights - center|^2, where center is 0 by default",
+        "nat",
+    ),
+    Variable("weights_norm", _RL, "f8", _NAN, "2-norm of the weights"),
+    Variable("distance", _RL, "f8", _NAN, "2-norm of weights - center, or of weights - reference", setting="center"),
     Variable("epochs", _RL, "i4", -1, "number of epochs of the fit"),
     Variable("matvecs", _RL, "i4", -1, "number of Hessian products for the spectrum"),
     Variable("fit_seconds", _RL, "f8", _NAN, "duration of the fit", "s"),
@@ -271,7 +289,10 @@ _LARGE_AT = {
         *(variable.name for variable in _GEOMETRY if variable.is_large),
     ),
 }
-_FITTED_ENTRIES = ("loss", "accuracy", "class_accuracy", "confusion", "penalty", "epochs", "fit_seconds")
+_FITTED_ENTRIES = (
+    *("loss", "accuracy", "class_accuracy", "confusion"),
+    *("penalty", "weights_norm", "distance", "epochs", "fit_seconds"),
+)
 _SMALL_AT = {
     Status.FITTED: _FITTED_ENTRIES,
     Status.COMPLETE: (
@@ -295,6 +316,9 @@ GEOMETRY = frozenset(variable.name for variable in _GEOMETRY)
 AT_FIT = frozenset({*_LARGE_AT[Status.FITTED], *_SMALL_AT[Status.FITTED], *_SMALL_AT[Status.FAILED]})
 """The variables that do not depend on the analysis."""
 
+OF_ANALYSIS = frozenset({*_LARGE_AT[Status.COMPLETE], *_SMALL_AT[Status.COMPLETE]}) - AT_FIT
+"""The variables that an analysis records. A store with k = 0 has none of them."""
+
 COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
     "run": {"long_name": "run: one pass along the grid"},
     AXIS: {"long_name": "L2 regularisation strength λ"},
@@ -312,6 +336,8 @@ COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
     "kind": {"long_name": "kind of the parameter, such as weight or bias", **TEXT},
     "out_index": {"long_name": "index along the parameter's first axis"},
     "in_index": {"long_name": "index along its other axes, flattened; -1 if there are none"},
+    "center": {"long_name": "centre of the penalty, in the space of the weights"},
+    "start": {"long_name": "weights before the first grid point of each run"},
 }
 
 GRID_SETTINGS = frozenset({"l2", "seeds", "direction"})
@@ -328,13 +354,26 @@ SPECTRUM_SETTINGS = frozenset(
 
 def variables(identity: Mapping[str, Any]) -> tuple[Variable, ...]:
     """Return the variables of a store with this identity: optional results only where its settings ask for them."""
-    return tuple(variable for variable in VARIABLES if not variable.setting or identity.get(variable.setting))
+    return tuple(variable for variable in VARIABLES if _is_recorded(variable, identity))
+
+
+def required_settings(variable: Variable) -> tuple[str, ...]:
+    """Return the names of the settings that must not be 0 in a store that has ``variable``."""
+    of_analysis = ("k",) if variable.name in OF_ANALYSIS else ()
+    return (*of_analysis, variable.setting) if variable.setting else of_analysis
+
+
+def _is_recorded(variable: Variable, identity: Mapping[str, Any]) -> bool:
+    is_imported = variable.name in IMPORTED and bool(identity.get(variable.name))
+    return is_imported or all(identity.get(name) for name in required_settings(variable))
 
 
 def coordinate_names(identity: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the coordinates of such a store: those of its variables' dimensions, and their labels."""
-    dims = {dim for variable in variables(identity) for dim in variable.dims}
-    return tuple(name for name in COORDINATE_ATTRS if name not in {"lowest", "sign", "mu"} - dims)
+    unused = {dim for variable in VARIABLES for dim in variable.dims}
+    unused -= {dim for variable in variables(identity) for dim in variable.dims}
+    unused |= {name for name in REFERENCES if not identity.get(name)}
+    return tuple(name for name in COORDINATE_ATTRS if name not in unused)
 
 
 def promised_large(identity: Mapping[str, Any], status: Status) -> tuple[str, ...]:
@@ -348,7 +387,7 @@ def promised_small(identity: Mapping[str, Any], status: Status) -> tuple[str, ..
 
 
 def _those_of(identity: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if not BY_NAME[name].setting or identity.get(BY_NAME[name].setting))
+    return tuple(name for name in names if _is_recorded(BY_NAME[name], identity))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,7 +401,7 @@ class StoreSpec:
     runs : tuple of Run
         The runs, by ID.
     k, num_classes : int
-        The number of eigenpairs per grid point, and the number of classes.
+        The number of eigenpairs per grid point, or 0 for a store without analyses; and the number of classes.
     param_coords : mapping of str to ndarray
         ``layer``, ``kind``, ``out_index``, ``in_index``, each (P,).
     identity : mapping
@@ -371,6 +410,9 @@ class StoreSpec:
         Further root attributes: the full config, the environment, and so on.
     notes : mapping of str to mapping, optional
         Further attributes of variables, by name.
+    references : mapping of str to ndarray, optional
+        (P,) float32, the :data:`REFERENCES` that ``identity`` has the digests of. A description that is read from a
+        store has none of them.
     """
 
     l2: tuple[float, ...]
@@ -381,6 +423,7 @@ class StoreSpec:
     identity: Mapping[str, Any]
     attrs: Mapping[str, Any]
     notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    references: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def variables(self) -> tuple[Variable, ...]:

@@ -16,6 +16,7 @@ from hesstore.store.metadata import document, seal
 from hesstore.store.schema import (
     AXIS,
     COORDINATE_ATTRS,
+    REFERENCES,
     SCHEMA_VERSION,
     SIGNS,
     SPLITS,
@@ -25,6 +26,8 @@ from hesstore.store.schema import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
     from zarr.abc.store import Store
 
@@ -43,7 +46,7 @@ def write_template(store: Store, spec: StoreSpec) -> None:
         }
     )
     for variable in spec.variables:
-        on_dims = " ".join(_auxiliary(variable.dims))
+        on_dims = " ".join(_auxiliary(variable.dims, spec.references))
         root.create_array(
             variable.name,
             shape=tuple(spec.sizes[dim] for dim in variable.dims),
@@ -59,7 +62,8 @@ def write_template(store: Store, spec: StoreSpec) -> None:
                 "coordinates": on_dims,
             },
         )
-    for name, (dims, values) in coordinates(spec).items():
+    references = {name: (("param",), values) for name, values in spec.references.items()}
+    for name, (dims, values) in {**coordinates(spec), **references}.items():
         is_text = values.dtype == object
         array = root.create_array(
             name,
@@ -85,14 +89,14 @@ def _codecs() -> tuple[BloscCodec, Crc32cCodec]:
     return BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec()
 
 
-def _auxiliary(dims: tuple[str, ...]) -> list[str]:
+def _auxiliary(dims: tuple[str, ...], references: Iterable[str]) -> list[str]:
     """Return the names of the coordinates that label one of these dimensions without being its index."""
-    names = {"run": ("seed", "direction"), "param": ("layer", "kind", "out_index", "in_index")}
+    names = {"run": ("seed", "direction"), "param": ("layer", "kind", "out_index", "in_index", *references)}
     return [name for dim in dims for name in names.get(dim, ())]
 
 
 def coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any]]]:
-    """Return the dimensions and values of every coordinate."""
+    """Return the dimensions and values of every coordinate that follows from the config: all except references."""
     classes = np.arange(spec.num_classes, dtype=np.int32)
     known: dict[str, tuple[tuple[str, ...], NDArray[Any]]] = {
         "run": (("run",), np.array([run.id for run in spec.runs], dtype=np.int32)),
@@ -109,4 +113,4 @@ def coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any
         "direction": (("run",), np.array([run.direction for run in spec.runs], dtype=object)),
         **{name: (("param",), values) for name, values in spec.param_coords.items()},
     }
-    return {name: known[name] for name in coordinate_names(spec.identity)}
+    return {name: known[name] for name in coordinate_names(spec.identity) if name not in REFERENCES}

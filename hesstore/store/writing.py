@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesstore.errors import ConfigMismatchError, StoreError
+from hesstore.errors import ConfigMismatchError, CorruptStoreError, StoreError
 from hesstore.store.arrays import Arrays
 from hesstore.store.chunk_files import chunk_file
 from hesstore.store.decoding import decoding
-from hesstore.store.digest import digest, entries_digest
+from hesstore.store.digest import digest, entries_digest, reference_digest
 from hesstore.store.identity import describe, differences, identity_of
 from hesstore.store.import_origin import origin_of
 from hesstore.store.places.location import local_path, locate
@@ -179,6 +179,21 @@ class SweepStore:
             If its chunk is damaged.
         """
         return self._arrays.at(name, run.id, index)
+
+    def reference(self, name: str) -> NDArray[np.float32]:
+        """Return one of the references that the store keeps, (P,).
+
+        Raises
+        ------
+        CorruptStoreError
+            If it is damaged.
+        """
+        remedy = f"restore {self.place} from a copy, or copy the file that its config names to its old place"
+        with decoding(f"{self.place}: {name}", remedy):
+            weights: NDArray[np.float32] = np.asarray(self._arrays[name][:])
+        if reference_digest(weights) != self.identity[name]:
+            raise CorruptStoreError(f"{self.place}: {name} does not match its digest: {remedy}")
+        return weights
 
     def entries(self, name: str, run: Run) -> NDArray[Any]:
         """Return a copy of a small variable at all grid points of a run, (L, …).

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from hesstore.problem.models import FlatModel
 
 
+STEPS_PER_GRAPH = 8
+"""Number of training steps that a GPU takes for each launch of the host."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
     """The settings of a fit.
@@ -44,7 +48,7 @@ class FitSettings:
     keep : str
         Which weights are the result: those of the ``last`` epoch, or of the ``best``, with the lowest epoch loss.
     penalty_scale : float
-        c of the penalty c·λ‖θ‖².
+        c of the penalty c·λ‖θ − θ_ref‖².
     """
 
     optimizer: str
@@ -80,8 +84,8 @@ class Fit:
 class Trainer:
     """A trainer that fits up to G models together.
 
-    Each fit minimises E(θ) + c·λ‖θ‖² from given weights, with a fresh optimiser. The penalty acts as coupled weight
-    decay 2cλ. The host waits for the device only at the end of an epoch.
+    Each fit minimises E(θ) + c·λ‖θ − θ_ref‖² from given weights, with a fresh optimiser. The penalty acts as coupled
+    weight decay 2cλ towards θ_ref. The host waits for the device only at the end of an epoch.
 
     Parameters
     ----------
@@ -93,16 +97,28 @@ class Trainer:
         The settings of each fit.
     copies : int
         G. Fewer models can be fitted, at the cost of G.
+    center : Tensor, optional
+        (P,) θ_ref, 0 by default, on the device.
     """
 
-    def __init__(self, model: FlatModel, x: Tensor, y: Tensor, settings: FitSettings, *, copies: int = 1) -> None:
-        self.model, self.x, self.y, self.settings, self.copies = model, x, y, settings, copies
+    def __init__(
+        self,
+        model: FlatModel,
+        x: Tensor,
+        y: Tensor,
+        settings: FitSettings,
+        *,
+        copies: int = 1,
+        center: Tensor | None = None,
+    ) -> None:
+        self.model, self.x, self.y, self.settings, self.copies, self.center = model, x, y, settings, copies, center
         self._theta = model.theta().repeat(copies, 1)
         self._gradient = torch.zeros_like(self._theta)
         self._l2 = torch.zeros(copies, 1, dtype=x.dtype, device=x.device)
         self._total = torch.zeros(copies, dtype=torch.float64, device=x.device)
         self._optimizer = _make_optimizer(self._theta, self._gradient, settings)
-        self._steps: dict[int, Callable[[Tensor], None]] = {}
+        self._together = STEPS_PER_GRAPH if x.is_cuda and len(y) >= STEPS_PER_GRAPH * settings.batch_size else 1
+        self._steps: dict[tuple[int, int], Callable[[Tensor], None]] = {}  # by number of steps and size of the batch
 
     @torch.no_grad()
     def fit(
@@ -171,18 +187,21 @@ class Trainer:
         This does not affect any fit: each starts from its own weights and optimiser state.
         """
         self._prepare([self.model.theta().to(self._theta)], [0.0])
-        rows = torch.arange(min(self.settings.batch_size, len(self.y)), device=self.x.device)
-        batch, step = rows.repeat(self.copies, 1), self._steps[len(rows)]
-        for _ in range(count):
-            step(batch)
+        rows = torch.arange(self._batch_size, device=self.x.device)
+        self._take_steps(rows.repeat(self.copies, count))
         self._total.tolist()
+
+    @property
+    def _batch_size(self) -> int:
+        """The number of rows in all steps of an epoch but, perhaps, the last."""
+        return min(self.settings.batch_size, len(self.y))
 
     def _prepare(self, starts: Sequence[Tensor], l2: Sequence[float]) -> None:
         """Make the steps that are missing, and set the weights, λ and optimiser state with which fits start."""
-        rows, batch = len(self.y), self.settings.batch_size
-        for size in {min(batch, rows), rows % batch} - {0}:
-            if size not in self._steps:  # before the state is set, because recording a CUDA graph takes steps
-                self._steps[size] = self._make_step(size)
+        size = self._batch_size
+        for key in {(self._together, size), (1, size), (1, len(self.y) % size)} - {(1, 0)}:
+            if key not in self._steps:  # before the state is set, because recording a CUDA graph takes steps
+                self._steps[key] = self._make_steps(*key)
         self._optimizer.reset()
         for copy in range(self.copies):  # idle copies repeat the last model
             index = min(copy, len(starts) - 1)
@@ -201,21 +220,40 @@ class Trainer:
     def _train_epoch(self, order: Tensor) -> None:
         """Take the steps of one epoch, and sum the losses in ``_total``."""
         self._total.zero_()
-        for batch in torch.split(order, self.settings.batch_size, dim=1):
-            self._steps[batch.shape[1]](batch)
+        self._take_steps(order)
         # No loss includes the weights after the last step yet. This makes the total NaN if they are not finite.
         self._total.add_(torch.linalg.vector_norm(self._theta, dim=1), alpha=0)
 
-    def _make_step(self, size: int) -> Callable[[Tensor], None]:
-        """Return the step for ``size`` rows of each model, as a CUDA graph on a GPU."""
-        return self._make_graphed_step(size) if self.x.is_cuda else self._make_eager_step(size)
+    def _take_steps(self, order: Tensor) -> None:
+        """Take the steps for the rows ``order`` (G, M) of each model: as many together as possible."""
+        size, start = self._batch_size, 0
+        while (left := order.shape[1] - start) > 0:
+            count = self._together if left >= self._together * size else 1
+            end = start + min(count * size, left)
+            batches = order[:, start:end].view(self.copies, count, -1).transpose(0, 1)
+            self._steps[count, batches.shape[2]](batches)
+            start = end
 
-    def _make_graphed_step(self, size: int) -> Callable[[Tensor], None]:
-        """Return the step as a CUDA graph if it can be recorded."""
-        step = self._make_eager_step(size)
-        trial = torch.arange(self.copies * size, device=self.x.device).remainder_(len(self.y)).view(self.copies, size)
+    def _make_steps(self, count: int, size: int) -> Callable[[Tensor], None]:
+        """Return the function that takes ``count`` steps with batches (count, G, size), as a CUDA graph on a GPU."""
+        return self._make_graphed_steps(count, size) if self.x.is_cuda else self._make_eager_steps(size)
+
+    def _make_graphed_steps(self, count: int, size: int) -> Callable[[Tensor], None]:
+        """Return the same as a CUDA graph if the steps can be recorded."""
+        rows = torch.arange(count * self.copies * size, device=self.x.device).remainder_(len(self.y))
+        trial = rows.view(count, self.copies, size)
         state = [self._theta, self._gradient, self._total, *self._optimizer.state]
-        return graph_or_eager(step, torch.zeros_like(trial), trial, state)
+        return graph_or_eager(self._make_eager_steps(size), torch.zeros_like(trial), trial, state)
+
+    def _make_eager_steps(self, size: int) -> Callable[[Tensor], None]:
+        """Return the same as a function that launches each kernel, for any number of steps."""
+        step = self._make_eager_step(size)
+
+        def steps(batches: Tensor) -> None:
+            for batch in batches.unbind():
+                step(batch)
+
+        return steps
 
     def _make_eager_step(self, size: int) -> Callable[[Tensor], None]:
         """Return the step for ``size`` rows of each model; it takes their indices (G, size)."""
@@ -227,11 +265,12 @@ class Trainer:
             rows = batch.reshape(-1)
             x, y = self.x.index_select(0, rows).view(shape), self.y.index_select(0, rows).view(shape[:2])
             loss = loss_and_gradient(x, y)
+            displacement = self._theta if self.center is None else self._theta - self.center
             if includes_penalty:
-                squares = torch.linalg.vector_norm(self._theta, dim=1).square_()
+                squares = torch.linalg.vector_norm(displacement, dim=1).square_()
                 loss = torch.addcmul(loss, squares, self._l2[:, 0], value=scale)
             self._total.add_(loss, alpha=size)
-            self._gradient.addcmul_(self._theta, self._l2, value=2 * scale)
+            self._gradient.addcmul_(displacement, self._l2, value=2 * scale)
             self._optimizer.step()
 
         return step
@@ -241,16 +280,21 @@ class Trainer:
 
         Each call writes the gradients to ``_gradient``.
         """
+        logits, cross_entropy = self.model.logits, nn.functional.cross_entropy
 
         def loss(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-            return nn.functional.cross_entropy(self.model.logits(theta, x), y)
+            return cross_entropy(logits(theta, x), y)
 
-        x, y = self.x[:size], self.y[:size]
+        def losses(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+            # Not by vmap of ``loss``, because the batching rule of nll_loss takes 17 small kernels more.
+            rows = torch.func.vmap(logits)(theta, x).flatten(0, 1)
+            return cross_entropy(rows, y.flatten(), reduction="none").view(y.shape).mean(1)
+
+        theta, x, y = self._theta, self.x[:size], self.y[:size]
         if self.copies > 1:
-            theta, many = self._theta, (self.copies, *[-1] * x.dim())
-            stacked = trace_gradient(loss, theta, x.expand(many), y.expand(self.copies, -1), stacked=True)
-            return stacked.bind(theta, self._gradient)
-        alone = trace_gradient(loss, self._theta[0], x, y).bind(self._theta[0], self._gradient[0])
+            many = (self.copies, *[-1] * x.dim())
+            return trace_gradient(losses, theta, x.expand(many), y.repeat(self.copies, 1)).bind(theta, self._gradient)
+        alone = trace_gradient(loss, theta[0], x, y).bind(theta[0], self._gradient[0])
         return lambda x, y: alone(x[0], y[0])
 
 

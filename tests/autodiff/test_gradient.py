@@ -62,7 +62,10 @@ def test_stacked_copies_have_their_own_parameters_and_data() -> None:
     theta = torch.stack([model.theta(), model.theta() * 2, -model.theta()])
     many_x, many_y = torch.stack([x, x + 1, x * 3]), torch.stack([y, (y + 1) % 3, y])
     gradient = torch.full_like(theta, torch.nan)
-    program = trace_gradient(lambda *arguments: mean_loss(model, *arguments), theta, many_x, many_y, stacked=True)
+    losses = torch.func.vmap(lambda *arguments: mean_loss(model, *arguments))
+    program = trace_gradient(losses, theta, many_x, many_y)
+    targets = [node.target for node in program.evaluate.graph.nodes if node.op == "call_function"]
+    assert not {aten.cat.default, aten.copy_.default} & set(targets)
     values = program.bind(theta, gradient)(many_x, many_y)
     for index in range(3):
         point = theta[index].clone().requires_grad_()

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +21,7 @@ from hesstore import Hessian, lanczos, run_sweep
 from hesstore.engine import environment, work_sizes
 from hesstore.engine.devices import computing_on, resolve_device
 from hesstore.engine.precision import check_precision
-from hesstore.errors import DeviceError, DeviceWarning
+from hesstore.errors import DeviceError
 from hesstore.store.environments import facts_by_group
 from hesstore.training import Fit, Trainer
 from hesstore.training.cuda_graph import GraphedStep
@@ -180,8 +178,7 @@ def _fits(problem: Problem, on_cpu: Problem) -> Iterator[Check]:
     graphs = [isinstance(step, GraphedStep) for step in trainer._steps.values()]
     is_gpu = problem.device.type == "cuda"
     yield Check("training steps that are no CUDA graph", float(graphs.count(not is_gpu)), 0)
-    eager = _trainer(problem, 1)
-    eager._make_step = eager._make_eager_step  # type: ignore[method-assign]
+    eager = _eager(_trainer(problem, 1))
     again = _weights(trainer, problem)
     yield Check("weights: CUDA graphs against eager steps", relative_error(_weights(eager, problem), again), DOUBLE)
 
@@ -191,6 +188,12 @@ def _trainer(problem: Problem, copies: int, *, double: bool = True) -> Trainer:
     x = problem.x.double() if double else problem.x
     problem.model.module.to(problem.device, x.dtype)
     return Trainer(problem.model, x, problem.y, fit_settings(EPOCHS), copies=copies)
+
+
+def _eager(trainer: Trainer) -> Trainer:
+    """Have a trainer launch each kernel of its steps."""
+    trainer._make_steps = lambda count, size: trainer._make_eager_steps(size)  # type: ignore[method-assign]  # noqa: ARG005
+    return trainer
 
 
 def _fitted(problem: Problem, copies: int) -> Tensor:
@@ -207,7 +210,7 @@ def _weights(trainer: Trainer, problem: Problem) -> Tensor:
 def _sweeps(settings: Settings) -> Iterator[Check]:
     """Sweeps of two grid points side by side, in float64: everything that a sweep does, and its store."""
     progress("  sweeps")
-    with tempfile.TemporaryDirectory() as folder, _announced():
+    with tempfile.TemporaryDirectory() as folder:
         found, expected = (
             _swept(replace(settings, device=device), Path(folder) / f"{index}.zarr", models)
             for index, (device, models) in enumerate(((settings.device, 2), ("cpu", 1)))
@@ -234,14 +237,6 @@ def _swept(settings: Settings, path: Path, models: int) -> xr.Dataset:
     return ds
 
 
-@contextmanager
-def _announced() -> Iterator[None]:
-    """A context without the warning that hesstore has not been run on a GPU; others are printed."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "device: .* has never been run on a GPU", DeviceWarning)
-        yield
-
-
 # -- times ----------------------------------------------------------------------------------------------------
 
 
@@ -262,8 +257,7 @@ def times(settings: Settings, stacks: tuple[int, ...]) -> Table:
 
 def _timed_stack(settings: Settings, problem: Problem, models: int) -> Row:
     progress(f"  times, G = {models}")
-    trainer, eager = (_trainer(problem, models, double=False) for _ in range(2))
-    eager._make_step = eager._make_eager_step  # type: ignore[method-assign]
+    trainer, eager = _trainer(problem, models, double=False), _eager(_trainer(problem, models, double=False))
     step, eager_step = (
         _median(partial(each.take_steps, STEPS), settings.repeats, problem.device) / STEPS for each in (trainer, eager)
     )
@@ -297,6 +291,6 @@ def _grid_point(settings: Settings, models: int) -> float:
     """Return the seconds of a sweep of as many independent grid points as models side by side."""
     l2 = tuple(L2 + 1e-5 * index for index in range(models))
     config = sweep_config(settings, l2, epochs=EPOCHS, patience=EPOCHS, path="independent", models=models)
-    with tempfile.TemporaryDirectory() as folder, _announced():
+    with tempfile.TemporaryDirectory() as folder:
         seconds, _ = timed(partial(run_sweep, config, Path(folder) / "s.zarr"), torch.device(settings.device))
     return seconds

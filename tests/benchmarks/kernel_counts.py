@@ -10,7 +10,7 @@ from __future__ import annotations
 STEP = 29
 """Kernels of a training step of one model."""
 
-STACKED_STEP = 55
+STACKED_STEP = 35
 """Kernels of a training step of several models side by side, whatever their number."""
 
 PRODUCT = 37

@@ -105,7 +105,7 @@ def test_a_different_config_is_exit_status_3(run_hesstore: RunHesstore, toy_argu
     ("arguments", "message"),
     [
         (["--bogus"], "No such option"),
-        (["--k", "0"], "k: 0 is below the least value 1"),
+        (["--k", "-1"], "k: -1 is below the least value 0"),
         (["--k", "485"], "k: 485 must be below the number of parameters, 485"),
         (["--l2", ""], "l2: is empty"),
         (["--l2", "0.2,0.1"], "ascending"),

@@ -45,6 +45,7 @@ PLAN = SweepPlan(
     total=16,
     complete=0,
     failed=0,
+    unfinished=16,
     fits=16,
     analyses=16,
     epochs=Span(6, 50),

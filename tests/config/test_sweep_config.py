@@ -85,7 +85,7 @@ def test_bad_l2(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("k", 0, "below the least value 1"),
+        ("k", -1, "below the least value 0"),
         ("k", True, "not a whole number"),
         ("k", 2.5, "not a whole number"),
         ("k", 2000, "max_matvecs: 2000 must be above k = 2000"),

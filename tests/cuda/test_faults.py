@@ -157,11 +157,11 @@ def with_capture(capture: Callable[[Step, Tensor], Step]) -> Callable[[Patch], N
     """A fault in the function that captures a step, given an example of its input."""
 
     def plant(patch: Patch) -> None:
-        def make_step(trainer: Trainer, size: int) -> Step:
-            example = torch.zeros(trainer.copies, size, dtype=torch.int64, device=trainer.x.device)
-            return capture(trainer._make_eager_step(size), example)
+        def make_steps(trainer: Trainer, count: int, size: int) -> Step:
+            example = torch.zeros(count, trainer.copies, size, dtype=torch.int64, device=trainer.x.device)
+            return capture(trainer._make_eager_steps(size), example)
 
-        patch.setattr(Trainer, "_make_step", make_step)
+        patch.setattr(Trainer, "_make_steps", make_steps)
 
     return plant
 

@@ -17,11 +17,10 @@ from hesstore.config import SweepConfig
 from hesstore.engine import dask_executor
 from hesstore.errors import DeviceWarning
 from hesstore.integrity.recheck import recheck
+from hesstore.problem.models import build
 from tests.support.stand_in_device import Machine
 from tests.support.sweeps import results
 from tests.support.toy import TOY
-
-pytestmark = pytest.mark.filterwarnings("ignore:device. .* has never been run on a GPU")
 
 SMALL = {**TOY, "l2": "0,0.01", "k": 3, "epochs": 2, "dtype": "float64", "models": 1}
 EVERYTHING = {"density": True, "response": 0.1, "probes": 4}
@@ -85,6 +84,15 @@ def test_a_sweep_of_stacks_on_the_second_device(machine: Machine, tmp_path: Path
 @pytest.mark.parametrize("name", LONG_SWEEPS)
 def test_a_long_sweep_equals_that_of_the_cpu(machine: Machine, tmp_path: Path, name: str) -> None:
     compare(tmp_path, LONG_SWEEPS[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("models", [1, 2])
+def test_a_centred_penalty_equals_that_of_the_cpu(machine: Machine, tmp_path: Path, models: int) -> None:
+    for seed, name in enumerate(("center", "start")):
+        torch.save(build("mlp", (6, 5), (64,), 10, seed).module.state_dict(), tmp_path / f"{name}.pth")
+    references = {name: str(tmp_path / f"{name}.pth") for name in ("center", "start")}
+    compare(tmp_path, {**SWEEP, **references, "models": models})
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ IDENTITY = {
     "dataset": "blobs",
     "data_digest": "ab12",
     "model": "mlp",
+    "k": 3,
     "lowest": 2,
     "response": 0.1,
     "probes": 4,

@@ -11,7 +11,7 @@ import xarray as xr
 
 from hesstore import config
 from hesstore.store import Status, SweepStore
-from hesstore.store.schema import COORDINATE_ATTRS, VARIABLES, promised_large, promised_small
+from hesstore.store.schema import COORDINATE_ATTRS, VARIABLES, promised_large, promised_small, required_settings
 from hesstore.store.variable import CHUNK_POINTS, Variable
 from tests.support.stores import spec
 
@@ -34,7 +34,7 @@ def _variable(variable: Variable) -> tuple[str, ...]:
         variable.units,
         f"{variable.fill}" or '""',
         _chunk(variable),
-        f"`{variable.setting}`" if variable.setting else "",
+        ", ".join(f"`{name}`" for name in required_settings(variable)),
         variable.long_name + comment + notes,
     )
 

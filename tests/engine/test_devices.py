@@ -14,7 +14,7 @@ from hesstore.engine.devices import computing_on
 from hesstore.engine.precision import check_precision, full_precision
 from hesstore.engine.speed_probe import Rates
 from hesstore.engine.sweep import SweepPlan, plan_sweep, run_sweep
-from hesstore.errors import DeviceError, DeviceWarning
+from hesstore.errors import DeviceError
 from hesstore.store.schema import Run
 from hesstore.store.writing import SweepStore
 
@@ -96,15 +96,13 @@ def test_a_device_that_rounds_to_fewer_digits_is_refused(monkeypatch: pytest.Mon
         check_precision(CPU)
 
 
-def test_a_gpu_is_announced_as_untried(toy_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_precision_of_a_gpu_is_checked_for_float32(toy_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[torch.device] = []
     monkeypatch.setattr(preparation, "check_precision", checked.append)
     gpu = torch.device("cuda:1")
-    with pytest.warns(DeviceWarning, match="auto chose cuda:1, but hesstore has never been run on a GPU"):
-        preparation.check_device(toy_config(device="auto"), gpu)
-    with pytest.warns(DeviceWarning, match="cuda:1 is a GPU, but hesstore has never been run on a GPU"):
-        preparation.check_device(toy_config(device="cuda:1", dtype="float64"), gpu)
-    preparation.check_device(toy_config(device="auto"), CPU)
+    preparation.check_device(toy_config(), gpu)
+    preparation.check_device(toy_config(dtype="float64"), gpu)
+    preparation.check_device(toy_config(), CPU)
     assert checked == [gpu]
 
 

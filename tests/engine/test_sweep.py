@@ -491,7 +491,6 @@ def test_cuda_absent(toy_config: MakeConfig, tmp_path: Path) -> None:
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.filterwarnings("ignore:device.*never been run on a GPU:hesstore.errors.DeviceWarning")
 def test_cuda_sweep_agrees_with_cpu(toy_config: MakeConfig, tmp_path: Path) -> None:
     for device in ("cpu", "cuda"):
         run_sweep(toy_config(device=device, dtype="float64"), tmp_path / f"{device}.zarr")

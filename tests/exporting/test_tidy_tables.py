@@ -87,9 +87,9 @@ def test_small_tables(ds: xr.Dataset, tables: Path, kind: str, reader: str, endi
     assert table["run"].to_list() == [0] * 3 * sizes + [1] * 2 * sizes
     expected = ds.stack(cell=("run", "l2")).isel(cell=[0, 1, 2, 4, 5])  # noqa: PD013 - xarray's own
     assert table["l2"].to_list() == np.repeat(expected["l2"].values, sizes).tolist()
-    not_shown = {"status", "failure", "distance"}  # the first two are the same everywhere; only imports have the last
+    same_everywhere = {"status", "failure"}
     names = [each.name for each in VARIABLES if each.dims[2:] == dims and not each.is_bookkeeping]
-    names = [name for name in names if name not in not_shown]
+    names = [name for name in names if name not in same_everywhere]
     assert {"digest", "solver_message", "failure"}.isdisjoint(table.columns)
     for name in names:
         column = table[COLUMNS.get(name, name)].to_list()

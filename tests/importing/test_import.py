@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from hesstore.integrity.verify import verify
 from hesstore.store import Status
 from tests.support.command_line import RunHesstore
 
+ROOT = Path(__file__).parents[2]
 K, L2 = 3, (0.0, 0.0002, 0.0004)
 SHAPES = {"fc1.weight": (2, 3), "fc1.bias": (2,), "fc2.weight": (2, 2), "fc2.bias": (2,)}
 P = 14
@@ -384,3 +387,13 @@ def test_a_table_that_another_one_replaces(tmp_path: Path) -> None:
     (tmp_path / "x_1.csv").write_text("L2_strength,Test_Loss\n0,a\n")
     with pytest.raises(ImportFilesError, match=r"x_1\.csv: line 2: Test_Loss: 'a' is not a number"):
         import_files(tmp_path, tmp_path / "t.zarr")
+
+
+def test_a_killed_import_leaves_no_store(original: Original, folder: Path, tmp_path: Path) -> None:
+    """At each of four moments; then the same import finishes."""
+    command = [sys.executable, "-m", "tests.support.killed_imports", str(folder), str(tmp_path / "s.zarr")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = verify(tmp_path / "s.zarr")
+    assert report.ok, report.problems
+    assert len(list(tmp_path.glob(".s.zarr.*.partial"))) == len(report.leftovers) == 4

@@ -201,7 +201,7 @@ def test_only_results_that_the_config_asks_for_are_stored(
 ) -> None:
     run_sweep(toy_config(l2=[0.01], **settings), tmp_path / "run.zarr")
     ds = hesstore.open(tmp_path / "run.zarr").load()
-    assert set(ds.data_vars) == {variable.name for variable in variables(settings)}
+    assert set(ds.data_vars) == {variable.name for variable in variables({"k": 6, **settings})}
     assert ("sign" in ds.coords, "mu" in ds.coords) == (settings["response"] > 0, "density" in settings)
     for name in (GEOMETRY - UNCERTAIN) & {*ds.data_vars}:
         assert bool(ds[name].notnull().all()), name

@@ -324,7 +324,6 @@ def test_a_narrow_window_and_paper(page: Page) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_stores_that_lack_variables(browser: Browser, tmp_path: Path) -> None:
     uncounted = store(1, k=1, runs=((0, "up"),))
     uncounted["confusion"].values[:] = -1
@@ -334,6 +333,10 @@ def test_stores_that_lack_variables(browser: Browser, tmp_path: Path) -> None:
             ("This grid point has no class curvatures.", "The store has no residual norms."),
         ),
         (uncounted, ("This grid point has no confusion counts.",)),
+        (
+            store(3).drop_dims(["mode", "lowest"], errors="ignore"),  # a sweep with k = 0
+            ("The store has no eigenvalues.", "This grid point has no class curvatures."),
+        ),
     ):
         path = tmp_path / "lacking.html"
         report(ds, path)

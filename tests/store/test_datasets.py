@@ -72,13 +72,7 @@ def test_pure_numbers_have_no_unit(paths: list[Path]) -> None:
 
 def test_a_store_has_the_variables_that_its_settings_ask_for(tmp_path: Path) -> None:
     every = xr.open_zarr(SweepStore.create(tmp_path / "all.zarr", spec()).path)
-    for setting, dim in (
-        ("lowest", "lowest"),
-        ("response", "sign"),
-        ("probes", None),
-        ("density", "mu"),
-        ("distance", None),
-    ):
+    for setting, dim in (("lowest", "lowest"), ("response", "sign"), ("probes", None), ("density", "mu")):
         store = SweepStore.create(tmp_path / f"{setting}.zarr", spec(identity={**IDENTITY, setting: 0}))
         ds = xr.open_zarr(store.path)
         assert set(every.data_vars) - set(ds.data_vars) == {v.name for v in VARIABLES if v.setting == setting}

@@ -12,6 +12,7 @@ import numpy as np
 
 from hesstore.config import SweepConfig
 from hesstore.store import Run, Status, StoreSpec, SweepStore
+from hesstore.store.digest import reference_digest
 from hesstore.store.parameter_coordinates import parameter_coordinates
 from hesstore.store.writing import PROMISES
 
@@ -32,23 +33,27 @@ def make_store(
     statuses: Mapping[tuple[int, int], Status] | None = None,
     values: Mapping[str, Any] | None = None,
     seed: int = 0,
+    has_center: bool = False,
 ) -> SweepStore:
     """Make a store with random numbers.
 
     ``statuses`` has the status by (run, index) of grid points that are not complete; ``values`` are recorded at every
-    grid point.
+    grid point. With ``has_center``, the penalty has a centre.
     """
     config = SweepConfig.from_mapping(
         {"l2": list(l2), "seeds": list(seeds), "direction": direction, "k": k, "lowest": lowest, "penalty": penalty}
     )
     parameters = [[name, list(shape)] for name, shape in shapes]
+    references = {"center": np.ones(size_of(shapes), np.float32)} if has_center else {}
+    digests = {name: reference_digest(weights) for name, weights in references.items()}
     spec = StoreSpec(
         l2=config.l2,
         runs=tuple(Run(index, *run) for index, run in enumerate(config.runs())),
         k=k,
         num_classes=classes,
         param_coords=parameter_coordinates(shapes),
-        identity={**config.identity(), "data_digest": "0" * 64, "parameters": parameters},
+        identity={**config.identity(), "data_digest": "0" * 64, "parameters": parameters, **digests},
+        references=references,
         attrs={
             "config": json.dumps(config.to_mapping()),
             "penalty_scale": config.penalty_scale,

@@ -41,7 +41,7 @@ def hostile() -> xr.Dataset:
 
 def half_filled(path: Path) -> Path:
     """Make a store of two seeds in both directions, whose runs have three, all, one and no complete grid points."""
-    make_store(path, l2=HALF_L2, seeds=(0, 7), direction="both", k=4, classes=3, statuses=HALF_STATUS)
+    make_store(path, l2=HALF_L2, seeds=(0, 7), direction="both", k=4, classes=3, statuses=HALF_STATUS, has_center=True)
     return path
 
 

@@ -108,7 +108,7 @@ class CountedPlace(Place):
         return sum(map(len, self.objects.values()))
 
 
-IDENTITY = {"lowest": 1, "response": 0.1, "probes": 4, "density": True, "distance": "r4"}
+IDENTITY = {"k": 1, "lowest": 1, "response": 0.1, "probes": 4, "density": True}
 """The settings that ask for optional results: all of them."""
 
 

@@ -11,7 +11,7 @@ from hesstore.store import Run, Status, StoreSpec
 from hesstore.store.schema import BY_NAME, DENSITY_POINTS, GEOMETRY, promised_large
 
 P, K, N = 12, 3, 2
-IDENTITY = {"k": K, "lowest": N, "lr": 0.1, "response": 0.1, "probes": 4, "density": True, "distance": "r4"}
+IDENTITY = {"k": K, "lowest": N, "lr": 0.1, "response": 0.1, "probes": 4, "density": True}
 SETTINGS = {"k": K, "which": "LM", "slack": 0.003, "dtype": "float32"}
 LARGE = promised_large(IDENTITY, Status.COMPLETE)
 SIZES = {"mode": K, "split": 2, "label": 2, "other": 2, "sign": 2, "mu": DENSITY_POINTS}
@@ -45,6 +45,7 @@ def fitted(seed: int) -> dict[str, Any]:
         "class_accuracy": rng.random((2, 2)),
         "confusion": rng.integers(0, 9, (2, 2, 2)).astype(np.int32),
         "penalty": 0.25,
+        "weights_norm": 1.5,
         "epochs": 3,
         "fit_seconds": 0.5,
     }

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hesstore.errors import DivergedError
-from hesstore.problem.models import MLP, FlatModel, build
+from hesstore.problem.models import FlatModel, build
 from hesstore.training import Fit, FitSettings, Trainer
+from hesstore.training.cuda_graph import GraphedStep
 from tests.support import toy
 from tests.support.training import fit
 
@@ -235,22 +238,6 @@ def test_fits_of_one_trainer_are_independent(model: FlatModel) -> None:
     assert torch.equal(first.theta, again.theta)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("copies", [1, 3])
-def test_steps_stay_on_the_device(copies: int, optimizer: str) -> None:
-    """On fake GPU tensors, a stray tensor on the host and a value that is read on the host both raise."""
-    with FakeTensorMode(), torch.device("meta"):
-        model = FlatModel(MLP(5, (6, 5), 3))
-        x, y = torch.randn(50, 5), torch.zeros(50, dtype=torch.int64)
-        trainer = Trainer(model, x, y, replace(SETTINGS, optimizer=optimizer), copies=copies)
-        batch = torch.zeros(copies, 16, dtype=torch.int64)
-        with torch.no_grad():
-            trainer._make_eager_step(16)(batch)
-            trainer._l2 = torch.zeros(copies, 1, device="cpu")
-            with pytest.raises(RuntimeError, match="found (two different|at least two) devices"):
-                trainer._make_eager_step(16)(batch)
-
-
 def test_device(device: torch.device) -> None:
     """In float64, because Adam turns the rounding errors of small gradients into whole steps."""
     cpu_model, model = (build("mlp", (6, 5), (5,), 3, seed=0) for _ in range(2))
@@ -260,3 +247,28 @@ def test_device(device: torch.device) -> None:
     expected = fit(cpu_model, cpu_model.theta(), x, y, l2=0.01, settings=SETTINGS, rng=rng())
     found = fit(model, model.theta(), x.to(device), y.to(device), l2=0.01, settings=SETTINGS, rng=rng())
     assert torch.allclose(found.theta.cpu(), expected.theta, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_graph_on_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newer versions of PyTorch check that the inputs of a graph stay alive."""
+    graph = torch.cuda.graph
+
+    def checked(recorded: torch.cuda.CUDAGraph, *, stream: torch.cuda.Stream, capture_error_mode: str) -> object:
+        checks_liveness = "check_input_liveness" in signature(graph).parameters
+        options: dict[str, Any] = {"check_input_liveness": True} if checks_liveness else {}
+        return graph(recorded, stream=stream, capture_error_mode=capture_error_mode, **options)
+
+    monkeypatch.setattr(torch.cuda, "graph", checked)
+    x, y = toy.blobs(50)
+    for index in range(torch.cuda.device_count()):
+        model = build("mlp", (6, 5), (5,), 3, seed=0)
+        model.module.to(f"cuda:{index}", torch.float64)
+        trainer = Trainer(model, x.to(f"cuda:{index}"), y.to(f"cuda:{index}"), SETTINGS, copies=2)
+        with torch.no_grad():
+            steps = trainer._make_steps(2, 16)
+            assert isinstance(steps, GraphedStep)
+            gc.collect()
+            steps(torch.arange(32, device=f"cuda:{index}").view(1, 2, 16).expand(2, -1, -1))
+            assert bool(torch.isfinite(trainer._total).all())

@@ -65,7 +65,7 @@ def import_(
 
     \b
     Files in the folder (any of them may be missing):
-      Model-ID….csv
+      Model-ID….csv, or any table with a column L2_strength
       Hessian-eigenvalues-ID-L2.csv, Hessian-eigenvectors-…
       gradients-…, model_weights-ID-L2.pth
 
@@ -73,6 +73,7 @@ def import_(
     Examples:
       hesstore import test_data/ imported.zarr
       hesstore import test_data/ imported.zarr --dry-run
+      hesstore import "lr=0.0015_1.csv" eigenvalues/ published.zarr
       hesstore import test_data/ again.zarr --recompute --dataset mnist-5k
       hesstore import models/*.pth mine.zarr --l2-from-name --recompute --model mynet:build
     """

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 ROWS = 8
 """Grid points of a run that are shown at most."""
 
+OF_FITS = (0, 1, 2, 5)
+"""The columns of the table of results that a store without spectra has."""
+
 READ = (
     "status",
     "failure",
@@ -77,7 +80,7 @@ def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
     known, config = environments(place, ds.attrs), json.loads(ds.attrs["config"])
     sizes = {str(name): int(length) for name, length in ds.sizes.items()}
     with decoding(str(place)):
-        small = ds[[*READ]].load()  # other variables have a file per grid point
+        small = ds[[name for name in READ if name in ds]].load()  # other variables have a file per grid point
     return {
         "path": str(place),
         "bytes": place.size(),
@@ -127,20 +130,27 @@ def _result(point: xr.Dataset, settings: SpectrumSettings | None) -> dict[str, A
     from hesstore.dataset.progress import worst_class
     from hesstore.store.schema import AXIS
 
-    bound = float(point["eigenvalue_bound"])
-    spectrum = settings.completeness(point["eigenvalues"].values, bound) if settings else None
     label, accuracy = worst_class(point["class_accuracy"].sel(split="test").values) or (None, None)
     return {
         "l2": float(point[AXIS]),
         "test_accuracy": _finite(float(point["accuracy"].sel(split="test"))),
         "worst_class": label,
         "worst_class_accuracy": accuracy,
+        "epochs": int(point["epochs"]),
+        **(_spectrum(point, settings) if "eigenvalues" in point else {}),
+    }
+
+
+def _spectrum(point: xr.Dataset, settings: SpectrumSettings | None) -> dict[str, Any]:
+    """Return the facts about the spectrum of a grid point."""
+    bound = float(point["eigenvalue_bound"])
+    spectrum = settings.completeness(point["eigenvalues"].values, bound) if settings else None
+    return {
         "top_eigenvalue": _finite(float(point["eigenvalues"][0])),
         "eigenvalue_bound": _finite(bound),
         "complete_to": spectrum.fraction if spectrum else None,
         "spectrum": spectrum.text if spectrum else None,
         "converged": int((point["converged"] == 1).sum()),
-        "epochs": int(point["epochs"]),
         "matvecs": int(point["matvecs"]),
     }
 
@@ -153,7 +163,8 @@ def as_text(facts: dict[str, Any]) -> str:
     """Return the facts as ``hesstore info`` prints them."""
     sizes = facts["sizes"]
     shape = f"{counted(sizes['run'], 'run')} × {counted(sizes['l2'], 'grid point')}"
-    pairs = f"{sizes['mode']} eigenpairs of {sizes['param']:,} parameters"
+    modes = sizes.get("mode", 0)
+    pairs = f"{modes} eigenpairs of {sizes['param']:,} parameters" if modes else f"{sizes['param']:,} parameters"
     settings = ", ".join(f"{key}={value}" for key, value in facts["config"].items() if value != "")
     lines = [
         f"{facts['path']}: {shape}, {pairs}, {size(facts['bytes'])}",
@@ -162,7 +173,9 @@ def as_text(facts: dict[str, Any]) -> str:
     if facts["imported"]:
         lines.append(f"imported from {facts['imported']} files")
     for run in facts["runs"]:
-        lines += ["", *_run_lines(run, sizes["mode"])]
+        lines += ["", *_run_lines(run, modes)]
+    if not modes:
+        lines += ["", "no spectra: made without analyses (k = 0); `hesstore sweep … --k 30 --grow` adds them"]
     return "\n".join(lines)
 
 
@@ -178,8 +191,10 @@ def _run_lines(run: dict[str, Any], modes: int) -> Iterator[str]:
     if len(run["results"]) < run["complete"]:
         yield f"  {len(run['results'])} of {run['complete']} complete grid points:"
     headings = ("λ", "test accuracy", "worst class", "μ₁ (nat)", "converged", "epochs", "products", "spectrum")
-    rows = [_row(result, modes) for result in run["results"]]
-    for line in table(headings, rows, align=">><>>>><"):
+    shown = range(len(headings)) if modes else OF_FITS
+    rows = [[_row(result, modes)[column] for column in shown] for result in run["results"]]
+    align = "".join(">><>>>><"[column] for column in shown)
+    for line in table([headings[column] for column in shown], rows, align=align):
         yield f"  {line}"
 
 
@@ -189,11 +204,11 @@ def _row(result: dict[str, Any], modes: int) -> tuple[str, ...]:
         f"{result['l2']:.10g}",
         _text(result["test_accuracy"], ".3f"),
         "–" if label is None else f"{label}: {result['worst_class_accuracy']:.3f}",
-        _text(result["top_eigenvalue"], ".4g"),
-        f"{result['converged']}/{modes}",
+        _text(result.get("top_eigenvalue"), ".4g"),
+        f"{result.get('converged')}/{modes}",
         str(result["epochs"]),
-        str(result["matvecs"]),
-        result["spectrum"] or "–",
+        str(result.get("matvecs")),
+        result.get("spectrum") or "–",
     )
 
 

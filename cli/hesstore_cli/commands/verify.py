@@ -127,7 +127,8 @@ def _summary_line(store: str, report: Findings, deep_report: Recheck | None, rep
         line = f"{store}: no damage in {counted(last.files, 'file')}; grid points: {states or 'none'}"
         if deep_report is None:
             return line
-        line += f"; {len(deep_report.checked)} recomputed, {counted(deep_report.modes, 'eigenpair')} each"
+        pairs = f", {counted(deep_report.modes, 'eigenpair')} each" if deep_report.modes else ""
+        line += f"; {len(deep_report.checked)} recomputed{pairs}"
         summary = deep_report.summary
         return f"{line}; by a new search, {summary.text}" if summary else line
     can_repair = repair is None and report.repairable

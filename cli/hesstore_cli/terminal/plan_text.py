@@ -18,15 +18,15 @@ def as_text(plan: SweepPlan) -> str:
     free = "" if plan.disk_free is None else f"; {size(plan.disk_free)} are free"
     rows = {
         "device": _device(plan),
-        "work": _work(plan) if plan.analyses else "none",
+        "work": _work(plan) if plan.unfinished else "none",
         "time": _time_and_basis(plan),
         "disk": f"{size(plan.disk_now)} now, {span_text(plan.disk_end, size)} at the end{free}",
         "memory": f"at least {size(plan.memory_least)} in addition to the data, and up to {size(plan.memory_cache)} of "
         f"cached activations; {size(plan.memory_free)} are free",
     }
     head = (
-        f"{plan.store or 'a new store'}: {plan.analyses} of {plan.total} grid points to compute; {plan.k} eigenpairs "
-        f"of {plan.parameters:,} parameters, {plan.train_rows:,} + {plan.test_rows:,} rows"
+        f"{plan.store or 'a new store'}: {plan.unfinished} of {plan.total} grid points to compute; {_pairs(plan)}"
+        f"{plan.parameters:,} parameters, {plan.train_rows:,} + {plan.test_rows:,} rows"
     )
     return "\n".join([head, *(f"  {name:<8}{text}" for name, text in rows.items())])
 
@@ -35,7 +35,7 @@ def short_lines(plan: SweepPlan) -> list[str]:
     """Return the plan in three lines, as ``hesstore sweep`` shows it first."""
     disk = f"{span_text(plan.disk_end, size)} on disk at the end"
     return [
-        f"plan: {plan.analyses} of {plan.total} grid points to compute on {_device(plan)}; {disk}",
+        f"plan: {plan.unfinished} of {plan.total} grid points to compute on {_device(plan)}; {disk}",
         f"plan: {_work(plan)}",
         f"plan: {_time_and_basis(plan)}",
     ]
@@ -43,7 +43,7 @@ def short_lines(plan: SweepPlan) -> list[str]:
 
 def time_text(plan: SweepPlan) -> str:
     """Return ``about 12 to 40 min``; empty if no estimate is known."""
-    return "" if plan.seconds is None or not plan.analyses else f"about {time_span_text(plan.seconds)}"
+    return "" if plan.seconds is None or not plan.unfinished else f"about {time_span_text(plan.seconds)}"
 
 
 def span_text(span: Span, form: Callable[[float], str]) -> str:
@@ -66,16 +66,20 @@ def _device(plan: SweepPlan) -> str:
     return f"{plan.device}, {counted(plan.threads, 'thread')}{reason}{together}"
 
 
+def _pairs(plan: SweepPlan) -> str:
+    return f"{plan.k} eigenpairs of " if plan.k else "no spectra (k = 0), "
+
+
 def _work(plan: SweepPlan) -> str:
     def rounded(number: float) -> str:
         return f"{float(f'{number:.2g}'):,.0f}"
 
-    fits = (
-        f"{plan.fits:,} {'fit' if plan.fits == 1 else 'fits'} of {span_text(plan.epochs, rounded)} epochs, "
-        if plan.fits
-        else ""
-    )
-    return f"{fits}{span_text(plan.products, rounded)} Hessian products"
+    parts = []
+    if plan.fits:
+        parts.append(f"{plan.fits:,} {'fit' if plan.fits == 1 else 'fits'} of {span_text(plan.epochs, rounded)} epochs")
+    if plan.k:
+        parts.append(f"{span_text(plan.products, rounded)} Hessian products")
+    return ", ".join(parts)
 
 
 def _time_and_basis(plan: SweepPlan) -> str:

@@ -81,7 +81,7 @@ class SweepReporter:
 
         if self.log is not None:
             self.log.write_plan(plan)
-        if plan.analyses and not self.quiet:
+        if plan.unfinished and not self.quiet:
             for line in short_lines(plan):
                 self.write(line if self._block is None else self._block.folded(line))
             self._planned_time = f"{time_text(plan)} left" if plan.seconds else ""

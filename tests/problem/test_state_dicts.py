@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from hesstore.errors import ImportFilesError
-from hesstore.importing.state_dicts import read_state_dict, read_weights, shapes_from_sizes
+from hesstore.problem.state_dicts import read_state_dict, read_weights, shapes_from_sizes
 
 SHAPES = {"fc1.weight": (2, 3), "fc1.bias": (2,)}
 
