@@ -128,6 +128,20 @@ class SweepConfig:
         choice("last", "best"),
         "Weights that a fit keeps: those after its last epoch, or after the epoch with the lowest loss.",
     )
+    polish: int = _setting(
+        "Training",
+        0,
+        integer(0),
+        "Maximum number of full-batch iterations after each fit with λ above 0, towards a stationary point of the "
+        "objective: L-BFGS, then Newton's method with as many Hessian products; 0 for none.",
+        unit="iterations",
+    )
+    polish_tol: float = _setting(
+        "Training",
+        1e-3,
+        real(above=0, below=1),
+        "Stationarity at which polishing ends: the norm of the objective's gradient over that of the loss's gradient.",
+    )
     k: int = _setting(
         "Spectrum",
         30,

@@ -5,7 +5,7 @@ May import ``problem`` and the packages below.
 
 from hesstore.curvature.class_losses import ClassLosses, Derivatives
 from hesstore.curvature.exact_trace import DenseLayers, hessian_trace
-from hesstore.curvature.hessian import Hessian, HessianOperator, HessianStack, gradient
+from hesstore.curvature.hessian import Hessian, HessianOperator, HessianStack, error_and_gradient, gradient
 from hesstore.curvature.loss_lines import LossLines, line_bytes
 from hesstore.curvature.scalar_curvature import scalar_curvature
 
@@ -17,6 +17,7 @@ __all__ = [
     "HessianOperator",
     "HessianStack",
     "LossLines",
+    "error_and_gradient",
     "gradient",
     "hessian_trace",
     "line_bytes",

@@ -70,6 +70,20 @@ def gradient(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, chunk_rows: 
     return (total / len(y)).to(theta.dtype)
 
 
+def error_and_gradient(
+    model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, chunk_rows: int = 8192
+) -> tuple[float, Tensor]:
+    """E and ∇E (P,) at ``theta`` (P,), both in float64, over all rows of ``x`` and ``y``."""
+    evaluate = torch.func.grad_and_value(model.loss_sum)
+    error = torch.zeros((), dtype=torch.float64, device=theta.device)
+    total = torch.zeros(theta.shape, dtype=torch.float64, device=theta.device)
+    for rows, labels in zip(torch.split(x, chunk_rows), torch.split(y, chunk_rows), strict=True):
+        slope, value = evaluate(theta, rows, labels)
+        error += value
+        total += slope
+    return float(error) / len(y), total / len(y)
+
+
 def _rows_per_copy(chunk_rows: int, copies: int) -> int:
     """The number of rows in a chunk of each of ``copies`` models that are computed together."""
     return max(1, chunk_rows // copies)

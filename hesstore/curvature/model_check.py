@@ -150,6 +150,11 @@ class ModelCheck:
         ]
         return [f"model: {self.name!r} {message}" for message in messages if message]
 
+    @property
+    def kinks(self) -> list[str]:
+        """The names of the operations with kinks that the network uses."""
+        return self._check_gradient()[1]
+
     def _error(self, reason: str) -> ModelError:
         return ModelError(f"model: {self.name!r} {reason}")
 

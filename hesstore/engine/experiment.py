@@ -7,6 +7,7 @@ stores: weights come in as tensors, and results go out as tensors.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hesstore import linalg
-from hesstore.curvature import Hessian, HessianOperator, gradient, model_check
+from hesstore.curvature import Hessian, HessianOperator, error_and_gradient, gradient, model_check
 from hesstore.engine import environment, preparation
 from hesstore.engine.devices import resolve_device
 from hesstore.engine.references import load_references
@@ -25,7 +26,7 @@ from hesstore.problem import training_data
 from hesstore.problem.seeds import derived_seed, generator
 from hesstore.store.digest import reference_digest
 from hesstore.store.schema import Point, Run, StoreSpec
-from hesstore.training import Fit, FitSettings, Trainer
+from hesstore.training import Fit, FitSettings, Objective, Trainer, polish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,6 +51,13 @@ class Analysis(NamedTuple):
     gradient: Tensor
     pairs: linalg.EigenPairs
     geometry: Values
+
+
+class Polished(NamedTuple):
+    """Polished weights (P,), and the number of gradients and Hessian products that this took."""
+
+    theta: Tensor
+    evaluations: int
 
 
 @dataclass(eq=False)
@@ -84,6 +92,7 @@ class Experiment:
     sizes: Sizes
     references: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     _trainers: dict[int, Trainer] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _full_hessian: Hessian | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def prepare(cls, config: SweepConfig, store: SweepStore | None = None, *, reread: bool = True) -> Experiment:
@@ -125,8 +134,11 @@ class Experiment:
 
     @property
     def is_side_by_side(self) -> bool:
-        """Whether analyses run at the same time as fits: on a GPU that computes one model of each kind at a time."""
-        return self.device.type == "cuda" and self.sizes.models == 1
+        """Whether analyses run at the same time as fits: on a GPU that computes one model of each kind at a time.
+
+        Polishing is a part of a fit that uses the Hessian, as analyses do, so nothing runs at the same time.
+        """
+        return self.device.type == "cuda" and self.sizes.models == 1 and not self.config.polish
 
     def identity(self) -> dict[str, Any]:
         """The part that decides the results: settings, data digest, parameter layout, buffers and references."""
@@ -143,6 +155,7 @@ class Experiment:
         """Use other sizes from now on. The programs that were traced with the old ones, and their memory, are freed."""
         self.sizes = sizes
         self._trainers.clear()
+        self._full_hessian = None
         self.hessian = Hessian(self.model, *self.geometry.rows, chunk_rows=sizes.chunk_rows)
         self.geometry = replace(self.geometry, chunk_rows=sizes.chunk_rows)
 
@@ -229,6 +242,39 @@ class Experiment:
             [_generator(point, "shuffle") for point in points],
             lambda index, epoch, loss: on_epoch(points[index], epoch, loss),
         )
+
+    def polish(self, theta: Tensor, point: Point) -> Polished:
+        """Descend from the weights (P,) of a fit to a stationary point of the objective; see ``training/polish.py``.
+
+        With λ = 0 the weights stay as they are: without a penalty, E need not have a minimum.
+        """
+        objective = self._objective(point.l2)
+        config = self.config
+        end = polish(objective, theta, config.polish, config.polish_tol).theta if point.l2 else theta
+        return Polished(end, objective.evaluations)
+
+    def stationarity(self, theta: Tensor, l2: float) -> float:
+        """The norm of the objective's gradient at ``theta`` (P,), over that of ∇E; NaN if ∇E is 0."""
+        found = self._objective(l2).at(theta).stationarity
+        return found if math.isfinite(found) else math.nan
+
+    def _objective(self, l2: float) -> Objective:
+        rows, chunk_rows = self.data.train, self.sizes.chunk_rows
+        return Objective(
+            error=lambda theta: error_and_gradient(self.model, theta, *rows, chunk_rows),
+            hessian=lambda theta: self._hessian_of_all_rows.at(theta, cache_bytes=self.sizes.cache_bytes).matvec,
+            shift=2 * self.config.penalty_scale * l2,
+            center=self.center,
+        )
+
+    @property
+    def _hessian_of_all_rows(self) -> Hessian:
+        """H over all training rows, also if the spectrum is that of fewer rows."""
+        if not self.config.hessian_samples:
+            return self.hessian
+        if self._full_hessian is None:
+            self._full_hessian = Hessian(self.model, *self.data.train, chunk_rows=self.sizes.chunk_rows)
+        return self._full_hessian
 
     def measure(self, thetas: Sequence[Tensor]) -> list[tuple[SplitMetrics, SplitMetrics]]:
         """The metrics on the training and the test split at each θ (P,)."""

@@ -117,12 +117,21 @@ def check_network(config: SweepConfig, model: FlatModel, data: training_data.Cla
     ------
     ModelError
         If E is not a twice differentiable function of the parameters alone.
+    ConfigError
+        If the config asks for polishing and the network has kinks.
     """
     if not _is_custom(config):
         return []
     x, y = data.train
     few = training_data.stratified_indices(y, min(model_check.ROWS, len(y))).to(y.device)
-    return model_check.ModelCheck(model, config.model, x[few], y[few], data.num_classes).run()
+    check = model_check.ModelCheck(model, config.model, x[few], y[few], data.num_classes)
+    found = check.run()
+    if config.polish and check.kinks:
+        raise ConfigError(
+            f"polish: {config.model!r} uses {check.kinks[0]}, which has kinks where the objective has no second "
+            "derivative: leave it out, or use a smooth network"
+        )
+    return found
 
 
 def choose_sizes(config: SweepConfig, model: FlatModel, rows: Rows) -> Sizes:

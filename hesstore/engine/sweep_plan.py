@@ -283,7 +283,7 @@ def _estimate(experiment: Experiment, statuses: Statuses, effort: Effort, *, pro
     analysis = _analysis_seconds(products, geometry_products(config), rates)
     seconds = _combined(experiment, _fit_seconds(experiment, epochs, rates) * fits, analysis * analyses)
     measured = [f"{_brief(rates.step)} per training step"] if fits else []
-    measured += [f"{_brief(rates.product)} per product"] if analyses else []
+    measured += [f"{_brief(rates.product)} per product"] if analyses or config.polish else []
     basis = f"measured here: {', '.join(measured)}"
     counts = f"; counts from {len(effort)} complete grid points" if known else ""
     return _Estimate(epochs, products, seconds, basis + counts)
@@ -304,8 +304,9 @@ def point_seconds(experiment: Experiment, rates: Rates) -> Span:
 
 
 def _fit_seconds(experiment: Experiment, epochs: Span, rates: Rates) -> Span:
-    """The time for one fit."""
-    return epochs * (math.ceil(len(experiment.data.train.y) / experiment.config.batch_size) * rates.step)
+    """The time for one fit. An iteration of polishing takes at most about as long as three products."""
+    training = epochs * (math.ceil(len(experiment.data.train.y) / experiment.config.batch_size) * rates.step)
+    return training + Span(0, 3.0 * experiment.config.polish * rates.product)
 
 
 def spectrum_products(config: SweepConfig) -> Span:
@@ -348,7 +349,7 @@ def _stack_sizes(experiment: Experiment, statuses: Statuses) -> tuple[int, int]:
     pending = [int((status == Status.PENDING).sum()) for status in statuses.values()]
     ready = sum(pending) if experiment.config.path == "independent" else sum(count > 0 for count in pending)
     left = sum(int((status < Status.COMPLETE).sum()) for status in statuses.values())
-    return min(most, ready), min(most, left) if experiment.config.k else 0
+    return min(most, ready), min(most, left) if experiment.config.k else int(experiment.config.polish > 0)
 
 
 def _quartiles(values: NDArray[np.float64]) -> Span:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hesstore.engine.events import Facts
-    from hesstore.engine.experiment import Analysis, Experiment
+    from hesstore.engine.experiment import Analysis, Experiment, Polished
     from hesstore.engine.work_sizes import Sizes
     from hesstore.linalg import EigenPairs
     from hesstore.measure.metrics import SplitMetrics
@@ -93,37 +93,56 @@ class Worker:
             for point, start in tasks
         ]
         fits = self.experiment.fit(weights, points, on_epoch)
-        seconds = (time.perf_counter() - began) / len(points)
         finite = [(point, fit) for point, fit in zip(points, fits, strict=True) if not isinstance(fit, DivergedError)]
-        outcomes = {outcome.point: outcome for outcome in self._measure(finite, seconds)}
+        polished = [self.experiment.polish(fit.theta, point) for point, fit in finite] if self._polishes else None
+        seconds = (time.perf_counter() - began) / len(points)
+        outcomes = {outcome.point: outcome for outcome in self._measure(finite, polished, seconds)}
         return [
             Outcome.failed(point, str(fit)) if isinstance(fit, DivergedError) else outcomes[point]
             for point, fit in zip(points, fits, strict=True)
         ]
 
-    def _measure(self, fits: Sequence[tuple[Point, Fit]], seconds: float) -> list[Outcome]:
-        """The outcomes of fits that took ``seconds`` each, with the metrics at their weights."""
+    @property
+    def _polishes(self) -> bool:
+        return self.experiment.config.polish > 0
+
+    def _measure(
+        self, fits: Sequence[tuple[Point, Fit]], polished: Sequence[Polished] | None, seconds: float
+    ) -> list[Outcome]:
+        """The outcomes of fits that took ``seconds`` each, with the metrics at their weights, polished or not."""
         if not fits:
             return []
+        ends = [fit.theta for _, fit in fits] if polished is None else [each.theta for each in polished]
         # The weights are rounded to the store's float32 before they are measured, continued from and analysed, so that
         # a resumed sweep, which reads them from the store, computes the same.
-        stored = [fit.theta.to(torch.float32) for _, fit in fits]
-        thetas = [theta.to(fit.theta.dtype) for theta, (_, fit) in zip(stored, fits, strict=True)]
+        stored = [theta.to(torch.float32) for theta in ends]
+        thetas = [rounded.to(theta.dtype) for rounded, theta in zip(stored, ends, strict=True)]
         outcomes = []
         measured, config = self.experiment.measure(thetas), self.experiment.config
-        for (point, fit), weights, theta, (train, test) in zip(fits, stored, thetas, measured, strict=True):
+        for index, (weights, theta, (train, test)) in enumerate(zip(stored, thetas, measured, strict=True)):
+            point, fit = fits[index]
             self._keep(point, theta)
             if not config.k:
                 self.release(point)  # no analysis needs them
             scale, center = config.penalty_scale * point.l2, self.experiment.center
             values = {
                 **fitted_values(HostCopy(weights), theta, (train, test), scale, center),
+                **({} if polished is None else self._polish_values(point, fit, theta, polished[index])),
                 "epochs": fit.epochs,
                 "fit_seconds": seconds,
             }
             status = Status.FITTED if config.k else Status.COMPLETE
             outcomes.append(Outcome(point, status, values, accuracy_facts(test.accuracy, test.class_accuracy)))
         return outcomes
+
+    def _polish_values(self, point: Point, fit: Fit, theta: Tensor, polished: Polished) -> dict[str, Any]:
+        """The values to record about polishing, at the weights ``theta`` (P,) as they are stored."""
+        stationarity = self.experiment.stationarity(theta, point.l2)
+        return {
+            "polish_distance": float(torch.linalg.vector_norm(theta.to(torch.float64) - fit.theta)),
+            "polish_stationarity": stationarity,
+            "polish_evaluations": polished.evaluations,
+        }
 
     def analyse(self, points: Sequence[Point]) -> list[Outcome]:
         """Compute the gradient, the spectrum and the class geometry at the weights of each point.

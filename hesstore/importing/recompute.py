@@ -73,7 +73,14 @@ class Recomputer:
         (splits,) = self.experiment.measure([theta])
         scale, center = self.experiment.config.penalty_scale * l2, self.experiment.center
         values = fitted_values(weights, theta, splits, scale, center)
-        return {**values, "epochs": 0, "fit_seconds": 0.0}
+        return {**values, **self._without_polishing(theta, l2), "epochs": 0, "fit_seconds": 0.0}
+
+    def _without_polishing(self, theta: torch.Tensor, l2: float) -> dict[str, Any]:
+        """The values about polishing of weights (P,) that were not polished here."""
+        if not self.experiment.config.polish:
+            return {}
+        stationarity = self.experiment.stationarity(theta, l2)
+        return {"polish_distance": 0.0, "polish_stationarity": stationarity, "polish_evaluations": 0}
 
     def compute(self, store: SweepStore, observer: Callable[[SweepEvent], None], stop: Callable[[], bool]) -> None:
         """Analyse every grid point that is fitted; results on disk remain if the process ends."""

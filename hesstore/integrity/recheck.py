@@ -64,6 +64,8 @@ GRADIENT = (1e-4, 1e-5)
 """For ∇E in the 2-norm: relative to its norm, and absolute, because it is a mean of terms that cancel."""
 LOSS = 1e-5
 """For E, relative to 1 + E."""
+STATIONARITY = 1e-4
+"""For the stationarity, relative to 1 plus it."""
 ROWS = 1e-3
 """The share of a split's rows (at least one row) whose predicted class may change, because logits can tie."""
 
@@ -248,6 +250,8 @@ class _Recalculation:
         (splits,) = self.experiment.measure([self.theta])
         for position, metrics in enumerate(splits):
             yield from self._of_split(position, metrics)
+        if self.experiment.config.polish:
+            yield from self._of_polishing()
         if self.experiment.config.k:
             yield from self._of_gradient()
             yield from self._of_spectrum()
@@ -261,6 +265,12 @@ class _Recalculation:
         moved, rows = int(np.abs(counts - metrics.confusion).sum()) // 2, int(metrics.confusion.sum())
         if counts.sum() != rows or moved > max(1, ROWS * rows):
             yield f"confusion: {split} has {moved} of {rows} rows in other cells when computed again"
+
+    def _of_polishing(self) -> Iterator[str]:
+        again = self.experiment.stationarity(self.theta, self.point.l2)
+        stored = float(self.store.read("polish_stationarity", self.run, self.index))
+        if not np.isclose(stored, again, rtol=STATIONARITY, atol=STATIONARITY, equal_nan=True):
+            yield f"polish_stationarity: is {stored:.3g}, computed again {again:.3g}"
 
     def _of_gradient(self) -> Iterator[str]:
         experiment = self.experiment

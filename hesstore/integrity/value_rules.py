@@ -31,7 +31,7 @@ IDENTITY = 1e-6
 """The limit on the deviation of the stored ``class_identity_error`` from the one of the stored values."""
 
 _ROUNDING = 1e-5
-_SOME_MISSING = {"class_accuracy", *OUTERMOST, *LOWEST} | GEOMETRY
+_SOME_MISSING = {"class_accuracy", "polish_stationarity", *OUTERMOST, *LOWEST} | GEOMETRY
 _SHARES = ("gradient_share", "class_gradient_share", "weights_share")
 _NOT_NEGATIVE = frozenset(
     {
@@ -103,8 +103,9 @@ def _of_metrics(values: Mapping[str, Any]) -> Iterator[str]:
         yield "class_accuracy: does not match the confusion counts"
     if not np.allclose(overall, values["accuracy"], rtol=1e-12, atol=0):
         yield "accuracy: does not match the confusion counts"
-    if (np.asarray(values["loss"]) < 0).any():
-        yield "loss: is negative"
+    for name in ("loss", "polish_distance", "polish_stationarity"):
+        if (np.asarray(values.get(name, 0)) < 0).any():
+            yield f"{name}: is negative"
 
 
 def _of_weights(

@@ -253,6 +253,16 @@ VARIABLES = (
     Variable("weights_norm", _RL, "f8", _NAN, "2-norm of the weights"),
     Variable("distance", _RL, "f8", _NAN, "2-norm of weights - center, or of weights - reference", setting="center"),
     Variable("epochs", _RL, "i4", -1, "number of epochs of the fit"),
+    Variable("polish_distance", _RL, "f8", _NAN, "2-norm of the change of the weights by polishing", setting="polish"),
+    Variable("polish_stationarity", _RL, "f8", _NAN, "stationarity after polishing", setting="polish"),
+    Variable(
+        "polish_evaluations",
+        _RL,
+        "i4",
+        -1,
+        "number of gradients and Hessian products over the whole training set for polishing",
+        setting="polish",
+    ),
     Variable("matvecs", _RL, "i4", -1, "number of Hessian products for the spectrum"),
     Variable("fit_seconds", _RL, "f8", _NAN, "duration of the fit", "s"),
     Variable("analysis_seconds", _RL, "f8", _NAN, "duration of the analysis", "s"),
@@ -292,6 +302,7 @@ _LARGE_AT = {
 _FITTED_ENTRIES = (
     *("loss", "accuracy", "class_accuracy", "confusion"),
     *("penalty", "weights_norm", "distance", "epochs", "fit_seconds"),
+    *("polish_distance", "polish_stationarity", "polish_evaluations"),
 )
 _SMALL_AT = {
     Status.FITTED: _FITTED_ENTRIES,

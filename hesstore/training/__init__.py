@@ -1,5 +1,6 @@
-"""Training: the trainer, its optimisers and its CUDA graphs. May import ``problem`` and the packages below."""
+"""Training: the trainer, its optimisers and CUDA graphs; polishing. May import ``problem`` and the packages below."""
 
+from hesstore.training.polish import Objective, polish
 from hesstore.training.trainer import Fit, FitSettings, Trainer
 
-__all__ = ["Fit", "FitSettings", "Trainer"]
+__all__ = ["Fit", "FitSettings", "Objective", "Trainer", "polish"]

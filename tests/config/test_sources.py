@@ -22,12 +22,12 @@ NATURAL = st.integers(0, 2**63 - 1)
 POSITIVE = st.integers(1, 2**63 - 1)
 SHARE = st.floats(0, 1, exclude_min=True, exclude_max=True)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
-    **dict.fromkeys(("dataset", "data_dir", "model", "device"), st.text()),
+    **dict.fromkeys(("dataset", "data_dir", "model", "device", "center", "start"), st.text()),
     **dict.fromkeys(("batch_size", "epochs", "patience", "density_probes"), POSITIVE),
-    **dict.fromkeys(("hessian_samples", "chunk_rows", "models", "threads"), NATURAL),
-    **dict.fromkeys(("lr", "tol", "slack", "eta", "momentum"), SHARE),
+    **dict.fromkeys(("hessian_samples", "chunk_rows", "models", "threads", "polish"), NATURAL),
+    **dict.fromkeys(("lr", "tol", "slack", "eta", "momentum", "polish_tol"), SHARE),
     **dict.fromkeys(("response", "memory_gib"), st.floats(0, 1e300)),
-    "k": st.integers(1, 99),
+    "k": st.integers(0, 99),
     "max_matvecs": st.integers(100, 2**63 - 1),
     "hidden": st.lists(POSITIVE, min_size=1),
     "l2": st.lists(st.integers(0, 10**12), min_size=1, unique=True).map(lambda found: sorted(i / 1e10 for i in found)),

@@ -40,6 +40,8 @@ LONG_SWEEPS: dict[str, Mapping[str, object]] = {  # each optional result of a sw
         "which": "LA",
         "hessian_samples": 100,
     },
+    "polished fits": {"polish": 10},
+    "a stack of polished fits": {"polish": 10, "path": "independent", "models": 2},
     "a convolutional network": {"model": "tests.support.toy:cnn"},
     "a stack of convolutional networks": {"model": "tests.support.toy:cnn", "path": "independent", "models": 2},
     "a network with buffers": {"model": "tests.support.toy:with_buffers"},
