@@ -174,7 +174,8 @@ class Unbatchable(nn.Module):
         self.linear = nn.Linear(5, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x) if x.abs().sum().item() > 0 else self.linear(x) * 2
+        out: Tensor = self.linear(x)
+        return out if x.abs().sum().item() > 0 else out * 2
 
 
 @pytest.mark.parametrize("chunk_rows", [7, 1000])
