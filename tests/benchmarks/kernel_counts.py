@@ -7,7 +7,7 @@ numbers.
 
 from __future__ import annotations
 
-STEP = 29
+STEP = 31
 """Kernels of a training step of one model."""
 
 STACKED_STEP = 35
@@ -37,8 +37,8 @@ LANCZOS_WAITS = 2.4
 LANCZOS_CHECKS = 0.27
 """Checks of the tridiagonal matrix on the host, for each product and model. They are among the waits."""
 
-GEOMETRY = 5412
-"""Kernels of the class geometry of one grid point: along the eigenvectors (4,567), gradients (609), trace (236)."""
+GEOMETRY = 3047
+"""Kernels of the class geometry of one grid point: along the eigenvectors (2,301), gradients (130), others (616)."""
 
-GEOMETRY_WAITS = 77
-"""Waits of the host in the class geometry of one grid point: 15, 52 and 10."""
+GEOMETRY_WAITS = 29
+"""Waits of the host in the class geometry of one grid point."""
