@@ -5,13 +5,13 @@ Imports torch alone and knows nothing of networks. The files: ``tracing`` record
 """
 
 from hesstore.autodiff.gradient import GradientProgram, trace_gradient
-from hesstore.autodiff.line import Line, LineProgram, trace_line
+from hesstore.autodiff.line import LineProgram, Lines, trace_line
 from hesstore.autodiff.tangent import TangentProgram, trace_tangent
 
 __all__ = [
     "GradientProgram",
-    "Line",
     "LineProgram",
+    "Lines",
     "TangentProgram",
     "trace_gradient",
     "trace_line",

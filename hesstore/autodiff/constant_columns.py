@@ -132,7 +132,7 @@ def times_rows(values: Tensor, columns: Tensor, constants: Tensor, a: Tensor) ->
     It is computed as (zᵀ aᵀ)ᵀ: BLAS is up to 40 % faster if the longer side of the result comes first.
     """
     product = a.sum(1, keepdim=True) * constants
-    return product.index_copy_(1, columns, (values.t() @ a.t()).t())
+    return product.index_copy(1, columns, (values.t() @ a.t()).t())
 
 
 def _select(b: Tensor, columns: Tensor) -> Tensor:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 aten = torch.ops.aten
 
+SMALL_WEIGHT = 1 << 15
+"""Largest number of entries of a weight whose copy takes less time than it saves on a GPU."""
+
 _WRITES_OUT = {
     aten.mm.default: aten.mm.out,
     aten.bmm.default: aten.bmm.out,
@@ -77,9 +80,28 @@ def trace_gradient(
     parameters, *_ = (node for node in graph.nodes if node.op == "placeholder")
     drop_copies(graph)
     graph.eliminate_dead_code()
+    if theta.is_cuda:
+        _transpose_small_weights(graph)
     _write_gradient(graph, parameters)
     early = _views(graph)
     return GradientProgram(*split_graph(graph, {node for node in graph.nodes if node not in early}))
+
+
+def _transpose_small_weights(graph: fx.Graph) -> None:
+    """Have layers multiply with a contiguous copy of the transposed weight, if it is small.
+
+    For 64 rows and a transposed view of 128 × 128 weights, cuBLAS takes 14 µs; for the copy it takes 5, and the copy 2
+    (measured on an H200, with cuBLAS 13.1).
+    """
+    for node in graph.nodes:
+        if node.target is aten.addmm.default and node.args[2].target is aten.t.default:
+            weight: fx.Node = node.args[2]
+            if weight.meta["val"].numel() <= SMALL_WEIGHT:
+                with graph.inserting_before(node):
+                    copy = graph.call_function(
+                        aten.clone.default, (weight,), {"memory_format": torch.contiguous_format}
+                    )
+                node.replace_input_with(weight, copy)
 
 
 def _write_gradient(graph: fx.Graph, parameters: fx.Node) -> None:

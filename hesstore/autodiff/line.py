@@ -1,15 +1,17 @@
 """A function along straight lines θ + t v: its values, and its first two derivatives at t = 0, as traced programs.
 
 The function is split into its linear part L (``linear_part.py``) and the rest r, so that f(θ + t v) = r(L(θ) + t L(v)).
-L(v) is computed once for each v, and serves the derivatives and the values at every t.
+L(v) is computed once for each v, and serves the derivatives and the values at every t. Each operation serves several
+lines together.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import fx
 from torch.fx.passes.dialect.common.cse_pass import CSEPass
 
 from hesstore.autodiff.constant_columns import VaryingColumns, leave_out_constant_columns
@@ -31,7 +33,7 @@ from hesstore.autodiff.tracing import decompose_operations, trace_graph
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch import Tensor, fx
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class LineProgram:
         (\\*L(v), \\*primal(…)) → then(f, f′, f″, y); takes only the elements of L(v) that move.
     takes_varying_columns : bool
         Whether the program takes x as :class:`~hesstore.autodiff.constant_columns.VaryingColumns`.
+    several : dict
+        ``value`` and ``tangent`` for several lines together, by name and number of lines; :meth:`apply` makes them.
     """
 
     constants: fx.GraphModule
@@ -66,20 +70,30 @@ class LineProgram:
     primal: fx.GraphModule
     tangent: fx.GraphModule
     takes_varying_columns: bool
+    several: dict[tuple[str, int], fx.GraphModule] = field(default_factory=dict)
 
     def inputs(self, x: Tensor) -> tuple[Tensor, ...]:
         """The inputs of the program for the rows ``x``."""
         return VaryingColumns.of(x) if self.takes_varying_columns else (x,)
 
-    def through(self, theta: Tensor, inputs: tuple[Tensor, ...], y: Tensor) -> Lines:
+    def through(self, theta: Tensor, inputs: tuple[Tensor, ...], y: Tensor) -> Pencil:
         """The lines through ``theta``, for inputs(x) and y."""
         constants = self.constants(*inputs)
         start = self.linear(theta, *constants)
-        return Lines(self, constants, start, self.primal(*start, y))
+        return Pencil(self, constants, start, self.primal(*start, y))
+
+    def apply(self, name: str, count: int, parts: Sequence[Tensor], stacked: Sequence[bool]) -> Any:
+        """The result of ``value`` or ``tangent``, its ``name``, for ``count`` lines together, along a first axis.
+
+        The arguments ``parts`` are those of one line; some are stacked along a first axis, those of all lines.
+        """
+        if (name, count) not in self.several:
+            self.several[name, count] = _for_several(getattr(self, name), count, parts, stacked)
+        return self.several[name, count](*parts)
 
 
 @dataclass(frozen=True)
-class Lines:
+class Pencil:
     """All lines through one θ, for one x and y; made by :meth:`LineProgram.through`."""
 
     program: LineProgram
@@ -92,29 +106,56 @@ class Lines:
         result: Tensor = self.program.value(*self.start)
         return result
 
-    def along(self, v: Tensor) -> Line:
-        """The line θ + t v."""
-        return Line(self.program, self.start, self.program.linear(v, *self.constants))
+    def along(self, v: Tensor) -> Lines:
+        """The lines θ + t v for each row of ``v`` (m, P)."""
+        moves = self.program.moves
+        inputs, outputs = (0, *(None for _ in self.constants)), tuple(0 if does else None for does in moves)
+        linear: Any = torch.func.vmap(self.program.linear, inputs, outputs)  # type: ignore[arg-type]  # None: shared
+        parts = zip(linear(v, *self.constants), moves, strict=True)
+        return Lines(self.program, self.start, tuple(part for part, does in parts if does), len(v))
 
-    def derivatives(self, line: Line) -> tuple[Tensor, ...]:
-        """The value of then(f, f′, f″, y) for the derivatives along ``line``."""
-        moving = [part for part, moves in zip(line.direction, self.program.moves, strict=True) if moves]
-        result: tuple[Tensor, ...] = self.program.tangent(*moving, *self.primal)
+    def derivatives(self, lines: Lines) -> tuple[Tensor, ...]:
+        """The value of then(f, f′, f″, y) for the derivatives along each of the lines, stacked along a first axis."""
+        stacked = [True] * len(lines.direction) + [False] * len(self.primal)
+        result: tuple[Tensor, ...] = self.program.apply(
+            "tangent", lines.count, [*lines.direction, *self.primal], stacked
+        )
         return result
 
 
 @dataclass(frozen=True)
-class Line:
-    """The line θ + t v, for one x; made by :meth:`Lines.along`. It needs none of the values for the derivatives."""
+class Lines:
+    """Lines θ + t v for several v and one x; made by :meth:`Pencil.along`.
+
+    They need none of the values for the derivatives.
+
+    Attributes
+    ----------
+    start : tuple of Tensor
+        L(θ).
+    direction : tuple of Tensor
+        The elements of L(v) that move, those of all v stacked along a first axis.
+    count : int
+        The number of lines.
+    """
 
     program: LineProgram
     start: tuple[Tensor, ...]
     direction: tuple[Tensor, ...]
+    count: int
 
-    def value(self, t: float) -> Tensor:
-        """f(θ + t v, x)."""
-        parts = zip(self.start, self.direction, self.program.moves, strict=True)
-        result: Tensor = self.program.value(*(torch.add(a, b, alpha=t) if moves else a for a, b, moves in parts))
+    def __getitem__(self, index: slice) -> Lines:
+        """Some neighbouring lines."""
+        count = len(range(self.count)[index])
+        return Lines(self.program, self.start, tuple(part[index] for part in self.direction), count)
+
+    def values(self, index: Tensor, t: Tensor) -> Tensor:
+        """The values f(θ + t v, x), stacked along a first axis, for the lines ``index`` (n,) and their t (n,)."""
+        moves, direction, parts = self.program.moves, iter(self.direction), []
+        for part, does in zip(self.start, moves, strict=True):
+            by = t.view(-1, *(1 for _ in part.shape))
+            parts.append(torch.addcmul(part, next(direction).index_select(0, index), by) if does else part)
+        result: Tensor = self.program.apply("value", len(t), parts, moves)
         return result
 
 
@@ -143,8 +184,6 @@ def trace_line(
     start, direction = (linear(at, *constants(*inputs)) for at in (theta, torch.zeros_like(theta)))
     moving = [part for part, does in zip(direction, moves, strict=True) if does]
     primal, tangent = _trace_derivatives(nonlinear, then, start, moves, y, moving)
-    reuse_memory(nonlinear.graph, set(nonlinear.graph.nodes))
-    nonlinear.recompile()
     return LineProgram(constants, linear, moves, nonlinear, primal, tangent, takes_varying_columns)
 
 
@@ -215,9 +254,25 @@ def _trace_derivatives(
     graph = _merge_repetitions(graph)  # those that were hidden by zeros
     merge_row_dots(graph, directions(graph))
     gather_and_fuse(graph, directions(graph))
-    late = dependents(graph, directions(graph))
-    reuse_memory(graph, late)
-    return split_graph(graph, late)
+    return split_graph(graph, dependents(graph, directions(graph)))
+
+
+def _for_several(one: fx.GraphModule, count: int, parts: Sequence[Tensor], stacked: Sequence[bool]) -> fx.GraphModule:
+    """Trace ``one`` for several lines together; see :meth:`LineProgram.apply`."""
+
+    def all_of_them(*parts: Tensor) -> Any:
+        lines = parts[0].new_empty(count)  # if no argument is stacked
+        dims = tuple(0 if each else None for each in stacked)
+        return torch.func.vmap(lambda _, *of_one: one(*of_one), (0, *dims))(lines, *parts)
+
+    graph = trace_graph(all_of_them, *parts)
+    graph.eliminate_dead_code()
+    moving = {node for node, each in zip(_placeholders(graph), stacked, strict=True) if each}
+    drop_neutral(graph)
+    gather_and_fuse(graph, moving)
+    reuse_memory(graph, dependents(graph, moving))
+    graph.lint()
+    return fx.GraphModule(one, graph)
 
 
 def _placeholders(graph: fx.Graph) -> list[fx.Node]:

@@ -11,7 +11,6 @@ and v·∇E_c and vᵀH_c v are their means over the class. With π_c the share 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from hesstore.autodiff import trace_line
-from hesstore.curvature.hessian import gradient
 from hesstore.curvature.row_chunks import split_into_chunks
 
 if TYPE_CHECKING:
@@ -27,6 +25,10 @@ if TYPE_CHECKING:
 
     from hesstore.autodiff import LineProgram
     from hesstore.problem.models import FlatModel
+
+
+IGNORED = -100
+"""The label of rows without a loss, by default in :func:`torch.nn.functional.cross_entropy`."""
 
 
 class Derivatives(NamedTuple):
@@ -52,7 +54,7 @@ class ClassLosses:
     num_classes : int
         C, the number of classes.
     chunk_rows : int
-        Maximum number of rows in a chunk.
+        Maximum number of rows in a pass through the network, counting the rows along all of its lines together.
     programs : dict
         The traced program for each number of rows; pass the same dict to share programs between data sets of one model.
 
@@ -107,25 +109,41 @@ class ClassLosses:
         Tensor
             (m, s, C) the changes, in float64; NaN for a class without rows, and where the step is NaN.
         """
-        lengths = steps.tolist()
-        taken = [[place for place, t in enumerate(each) if math.isfinite(t)] for each in lengths]
-        sums, start = (
-            torch.zeros(*shape, self.num_classes, dtype=torch.float64, device=theta.device)
-            for shape in ((len(directions), 2 + steps.shape[1]), (1,))
+        classes, (count, each) = self.num_classes, steps.shape
+        lengths = steps.to("cpu", torch.float64).flatten()
+        known = lengths.isfinite().nonzero()[:, 0]  # counted through the steps of all directions
+        bounds = torch.searchsorted(known, each * torch.arange(count + 1)).tolist()  # of those of each direction
+        places, t = torch.stack([known.to(torch.float64), lengths[known]]).to(theta.device)  # one transfer
+        places, t = places.to(torch.int64), t.to(theta.dtype)
+        index = places // max(1, each)
+        sums, after, start = (
+            torch.zeros(*shape, classes, dtype=torch.float64, device=theta.device)
+            for shape in ((count, 2), (len(known),), ())
         )
         for program, inputs, labels in self.chunks:
-            lines = program.through(theta, inputs, labels)
-            membership = torch.nn.functional.one_hot(labels, self.num_classes).to(torch.float64)
-            start += row_hits(lines.value(), labels).to(torch.float64) @ membership
-            for index, v in enumerate(directions):
-                line = lines.along(v)
-                hits = [row_hits(line.value(lengths[index][place]), labels) for place in taken[index]]
-                rows = torch.stack([*lines.derivatives(line)[0], *hits])
-                sums[index, [0, 1, *(2 + place for place in taken[index])]] += rows.to(torch.float64) @ membership
-        derivatives = sums[:, :2] / self.counts  # 0/0 is NaN
-        changes = (sums[:, 2:] - start) / self.counts
-        changes = torch.where(steps.isfinite()[..., None], changes, torch.nan)
-        return Derivatives(*derivatives.unbind(1)), changes
+            pencil, together = program.through(theta, inputs, labels), self.lines_together(len(labels))
+            membership = self.membership(labels)
+            start += row_hits(pencil.value(), labels).to(torch.float64) @ membership
+            for group in groups_of_lines(count, together):
+                lines = pencil.along(directions[group])
+                sums[group] += pencil.derivatives(lines)[0].to(torch.float64) @ membership
+                steps_of = range(bounds[group.start], bounds[group.stop])
+                for part in groups_of_lines(len(steps_of), together):
+                    some = steps_of[part]
+                    at = slice(some.start, some.stop)
+                    hits = row_hits(lines.values(index[at] - group.start, t[at]), labels)
+                    after[at] += hits.to(torch.float64) @ membership
+        changes = steps.new_full((count * each, classes), torch.nan, dtype=torch.float64, device=theta.device)
+        changes[places] = (after - start) / self.counts
+        return Derivatives(*(sums / self.counts).unbind(1)), changes.view(count, each, classes)  # 0/0 is NaN
+
+    def membership(self, labels: Tensor) -> Tensor:
+        """(n, C) 1 for the class of each of the labels (n,), and 0 for the others, in float64."""
+        return (labels[:, None] == torch.arange(self.num_classes, device=labels.device)).to(torch.float64)
+
+    def lines_together(self, rows: int) -> int:
+        """The number of lines in a pass with a chunk of ``rows`` rows."""
+        return max(1, self.chunk_rows // max(1, rows))
 
     @cached_property
     def chunks(self) -> list[tuple[LineProgram, tuple[Tensor, ...], Tensor]]:
@@ -141,11 +159,45 @@ class ClassLosses:
 
     def gradients(self, theta: Tensor) -> Tensor:
         """(C, P) the gradients ∇E_c at ``theta`` (P,), one row for each class; NaN for a class without rows."""
-        rows = theta.new_full((self.num_classes, len(theta)), torch.nan)
-        for label in self.counts.nonzero()[:, 0].tolist():
-            chosen = self.y == label
-            rows[label] = gradient(self.model, theta, self.x[chosen], self.y[chosen], self.chunk_rows)
-        return rows
+        total = torch.zeros(self.num_classes, len(theta), dtype=torch.float64, device=theta.device)
+        gradient = torch.func.grad(self.model.loss_sum)
+        for labels, rows, y in self._class_rows:
+            x = self.x[rows]
+            if self._is_batchable:
+                each = torch.func.vmap(gradient, (None, 0, 0))(theta, x, y)
+            else:
+                each = torch.stack([gradient(theta, *batch) for batch in zip(x, y, strict=True)])
+            total.index_add_(0, labels, each.to(torch.float64))
+        return (total / self.counts[:, None]).to(theta.dtype)  # 0/0 is NaN
+
+    @cached_property
+    def _is_batchable(self) -> bool:
+        """Whether the network can be computed for several batches together, which some custom networks can't."""
+        both = self.x[:2].expand(2, *self.x[:2].shape)
+        try:
+            torch.func.vmap(self.model.logits, (None, 0))(self.model.theta(), both)
+        except Exception:  # noqa: BLE001 - the network has been computed without vmap before
+            return False
+        return True
+
+    @cached_property
+    def _class_rows(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """The rows by class, in passes: some classes (c,), the indices (c, n) of rows of each, and their labels (c, n).
+
+        Where a class has fewer rows, other rows fill the place, with a label that cross-entropy ignores.
+        """
+        counts = self.counts.to(torch.int64)
+        first, sizes = counts.cumsum(0) - counts, counts.tolist()
+        order, passes, done = self.y.argsort(stable=True), [], 0
+        while done < max(sizes):
+            labels = (counts > done).nonzero()[:, 0]
+            place = done + torch.arange(max(1, self.chunk_rows // len(labels)), device=self.y.device)
+            place = place[: max(sizes) - done]
+            rows = order[(first[labels, None] + place).clamp_max(len(order) - 1)]
+            y = torch.where(place < counts[labels, None], labels[:, None], IGNORED)
+            passes.append((labels, rows, y))
+            done += len(place)
+        return passes
 
 
 def _loss_derivatives(logits: Tensor, slope: Tensor, curvature: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,11 +213,24 @@ def _loss_derivatives(logits: Tensor, slope: Tensor, curvature: Tensor, y: Tenso
 
 
 def row_losses(logits: Tensor, y: Tensor) -> Tensor:
-    """(n,) the cross-entropy of each row, in nat."""
-    log_p = torch.log_softmax(logits.t(), 0).t()  # several times as fast as along the last axis
-    return torch.nn.functional.nll_loss(log_p, y, reduction="none")
+    """(…, n) the cross-entropy of each row, in nat, from the logits (…, n, C)."""
+    log_p = torch.log_softmax(logits.mT, -2)  # several times as fast as along the last axis
+    return -log_p.gather(-2, y.expand(*logits.shape[:-2], 1, len(y))).squeeze(-2)
 
 
 def row_hits(logits: Tensor, y: Tensor) -> Tensor:
-    """(n,) 1 for each row that is classified correctly, and 0 for the others."""
-    return (logits.argmax(1) == y).to(logits.dtype)
+    """(…, n) 1 for each row that is classified correctly, and 0 for the others."""
+    return (logits.argmax(-1) == y).to(logits.dtype)
+
+
+def groups_of_lines(count: int, most: int) -> list[slice]:
+    """Split ``count`` lines into groups of at most ``most``.
+
+    Their sizes are powers of two, so that few sizes occur: each needs its own program.
+    """
+    groups, first = [], 0
+    while first < count:
+        last = first + 2 ** (min(count - first, most).bit_length() - 1)
+        groups.append(slice(first, last))
+        first = last
+    return groups

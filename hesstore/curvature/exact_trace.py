@@ -112,14 +112,16 @@ class DenseLayers:
                 h = activations[-1].value
         p = torch.softmax(a.t().contiguous(), 0).t()  # several times as fast as along the last axis
         total = _sum(factors[-1] * (p * (1 - p)).sum(1))
-        logit_rows = p.sqrt()[:, :, None] * (weights[-1] - (p @ weights[-1])[:, None])  # √p (J_c − Σ p J)
-        slope = (p - nn.functional.one_hot(y, p.shape[1])) @ weights[-1]
+        mean = p @ weights[-1]
+        slope = mean - weights[-1][y]
+        logit_rows = weights[-1] - mean[:, None]  # √p (J_c − Σ p J)
+        logit_rows *= p.sqrt()[:, :, None]
         later: tuple[Tensor, Tensor] | None = None  # σ″ ∂ℓ/∂h of the next activation, and the weight before it
         for place in range(len(activations) - 1, -1, -1):
             _, first, second = activations[place]
-            logit_rows = logit_rows * first[:, None]
+            logit_rows *= first[:, None]
             bend = second * slope
-            trace = logit_rows.square().sum((1, 2)) + bend.sum(1)
+            trace = torch.linalg.vector_norm(logit_rows.flatten(1), dim=1).square() + bend.sum(1)
             if later is not None:
                 trace += ((later[0] @ later[1].square()) * first.square()).sum(1)
             total += _sum(factors[place] * trace)

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.curvature.class_losses import Derivatives, row_losses
+from hesstore.curvature.class_losses import Derivatives, groups_of_lines, row_losses
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hesstore.autodiff import Line
+    from hesstore.autodiff import Lines
     from hesstore.curvature.class_losses import ClassLosses
+
+_LOGITS_PER_PASS = 4
+"""How many times as many rows as activations the logits of a pass may have, because they take less memory."""
 
 
 class LossLines:
@@ -41,22 +44,22 @@ class LossLines:
     @torch.no_grad()
     def __init__(self, losses: ClassLosses, theta: Tensor, directions: Tensor) -> None:
         classes, rows = losses.num_classes, len(losses.y)
-        self._chunks: list[tuple[list[Line], Tensor]] = []
-        self._rows = rows
+        self._chunks: list[tuple[Lines, Tensor]] = []
+        self._losses, self._rows = losses, rows
         self._logits = theta.new_empty(classes, rows)
         self._slopes = theta.new_empty(len(directions), classes, rows)
         sums = torch.zeros(len(directions), 2, classes, dtype=torch.float64, device=theta.device)
         first = 0
         for program, inputs, labels in losses.chunks:
-            lines = program.through(theta, inputs, labels)
+            pencil = program.through(theta, inputs, labels)
             last = first + len(labels)
-            self._logits[:, first:last] = lines.value().t()
-            membership = torch.nn.functional.one_hot(labels, classes).to(torch.float64)
-            each = [lines.along(v) for v in directions]
-            for index, line in enumerate(each):
-                of_rows, self._slopes[index, :, first:last] = lines.derivatives(line)
-                sums[index] += of_rows.to(torch.float64) @ membership
-            self._chunks.append((each, labels))
+            self._logits[:, first:last] = pencil.value().t()
+            membership = losses.membership(labels)
+            lines = pencil.along(directions)
+            for group in groups_of_lines(len(directions), losses.lines_together(len(labels))):
+                of_rows, self._slopes[group, :, first:last] = pencil.derivatives(lines[group])
+                sums[group] += of_rows.to(torch.float64) @ membership
+            self._chunks.append((lines, labels))
             first = last
         self.derivatives = Derivatives(*(sums / losses.counts).unbind(1))  # 0/0 is NaN
         labels = torch.cat([labels for _, labels in self._chunks])
@@ -65,16 +68,24 @@ class LossLines:
         self._loss = self._normaliser - _mean(self._logits.gather(0, labels[None])[0])
 
     @torch.no_grad()
-    def rise(self, index: int, t: float) -> Tensor:
-        """E(θ + t v) − E(θ) for the direction v with this index, float64."""
-        sums = [row_losses(lines[index].value(t), y).sum(dtype=torch.float64) for lines, y in self._chunks]
-        return torch.stack(sums).sum() / self._rows - self._loss
+    def rises(self, index: Tensor, t: Tensor) -> Tensor:
+        """(n,) E(θ + t v) − E(θ), float64, for the directions v with the indices ``index`` (n,) and their t (n,)."""
+        total, lengths = torch.zeros_like(t), t.to(self._logits)
+        for lines, labels in self._chunks:
+            for group in groups_of_lines(len(t), self._losses.lines_together(len(labels))):
+                losses = row_losses(lines.values(index[group], lengths[group]), labels)
+                total[group] += losses.sum(1, dtype=torch.float64)
+        return total / self._rows - self._loss
 
     @torch.no_grad()
-    def linearised_rise(self, index: int, t: float) -> Tensor:
+    def linearised_rises(self, index: Tensor, t: Tensor) -> Tensor:
         """The same for a network whose logits are z + t z′, with z′ their derivative along v at θ."""
-        logits = torch.add(self._logits, self._slopes[index], alpha=t)
-        return _mean(logits.logsumexp(0)) - self._normaliser - t * self._label_slopes[index]
+        together = self._losses.lines_together(self._rows // _LOGITS_PER_PASS)
+        means = []
+        for some, lengths in zip(torch.split(index, together), torch.split(t.to(self._logits), together), strict=True):
+            logits = torch.addcmul(self._logits, self._slopes[some], lengths[:, None, None])
+            means.append(_mean(logits.logsumexp(1)))
+        return torch.cat(means) - self._normaliser - t * self._label_slopes[index]
 
 
 def _mean(values: Tensor) -> Tensor:

@@ -41,8 +41,8 @@ def scalar_curvature(moments: Moments, slope: Tensor, product: Tensor, shift: fl
     """
     g = slope.to(torch.float64)
     h = product.to(torch.float64) + shift * g
-    beta = 1 / (1 + float(g @ g))
-    along, squared = float(g @ h), float(h @ h)
+    length, along, squared = torch.stack([g @ g, g @ h, h @ h]).tolist()
+    beta = 1 / (1 + length)
     trace = moments.trace + shift * moments.size
     trace_of_square = moments.square + 2 * shift * moments.trace + shift**2 * moments.size
     value = beta * (trace**2 - moments.trace_variance - trace_of_square) + 2 * beta**2 * (squared - trace * along)

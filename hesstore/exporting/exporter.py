@@ -73,6 +73,7 @@ def export(
     compress: str | None = None,
     vectors: bool = True,
     split_runs: bool = False,
+    reg_loss: str = "full",
     force: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> ExportSummary:
@@ -104,6 +105,9 @@ def export(
         Whether to export eigenvectors, gradients and weights.
     split_runs : bool
         Whether to write one netCDF file per run.
+    reg_loss : str
+        What ``Train_Reg_Loss`` adds to ``Train_Loss`` in classic CSV files: ``full`` for λ‖θ‖², as in the published
+        tables, or ``objective`` for the penalty of the objective, which is half of that with the penalty ``half``.
     force : bool
         Whether to write all files again and overwrite existing ones.
     progress : callable, optional
@@ -120,6 +124,7 @@ def export(
     """
     _check_kinds(format, style, only)
     _check_options(format, compress, l2=l2, runs=runs, vectors=vectors, split_runs=split_runs)
+    _check_reg_loss(format, style, only, reg_loss)
     if format == "zip":
         if isinstance(store, xr.Dataset):
             raise ExportError("zip: packs the files of a store: give its path, not a Dataset")
@@ -145,7 +150,7 @@ def export(
         return _file_summary(file.parent if split_runs else file, written, selection.skipped)
     folder = expand_home(out or FOLDERS["parquet" if style == "tidy" and format == "csv" else format])
     kinds = [kind for kind in only or kinds_of(format, style) if vectors or kind not in VECTOR_KINDS]
-    files = list(_files(selection, format, style, kinds, compress))
+    files = list(_files(selection, format, style, kinds, compress, reg_loss))
     if not files:
         lacks = "" if has_analyses(ds) else f"; the store was made without analyses (k = 0): {ANALYSE}"
         raise ExportError(
@@ -218,17 +223,29 @@ def _check_options(
         raise ExportError(f"split_runs: applies to netcdf only, not to {format}: leave it out")
 
 
+def _check_reg_loss(format: str, style: str, only: Sequence[str] | None, reg_loss: str) -> None:  # noqa: A002
+    """Raise :class:`ExportError` for an unknown definition of ``Train_Reg_Loss``, or if no file has that column."""
+    known = original_csv.REG_LOSSES
+    if reg_loss not in known:
+        raise ExportError(f"reg_loss: {reg_loss!r} is not one of {', '.join(known)}{did_you_mean(reg_loss, known)}")
+    if reg_loss != "full" and ((format, style) != ("csv", "classic") or "accuracy" not in (only or ("accuracy",))):
+        raise ExportError(
+            f"reg_loss: {reg_loss} applies only to the tables of losses in classic CSV files: leave it out"
+        )
+
+
 def _files(
     selection: PointSelection,
     format: str,  # noqa: A002
     style: str,
     kinds: Sequence[str],
     compress: str | None,
+    reg_loss: str,
 ) -> Iterator[File]:
     if format in checkpoints.FORMATS:
         return checkpoints.weight_files(selection, format)
     if (format, style) == ("csv", "classic"):
-        return original_csv.classic_files(selection, kinds, compress)
+        return original_csv.classic_files(selection, kinds, compress, reg_loss)
     return tidy_tables.tidy_files(selection, kinds, format, compress)
 
 

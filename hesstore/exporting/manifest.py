@@ -44,6 +44,9 @@ class Entry:
         checksum decides.
     sha256 : str
         SHA-256 of the file, in hexadecimal.
+    reg_loss : str
+        For a table of losses, what ``Train_Reg_Loss`` adds to ``Train_Loss``; see
+        :data:`hesstore.exporting.original_csv.REG_LOSSES`. Empty for other files.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Entry:
     bytes: int
     mtime_ns: int
     sha256: str
+    reg_loss: str = ""
 
     def describes(self, path: Path) -> bool:
         """Whether the file at ``path`` has not changed since it was written."""

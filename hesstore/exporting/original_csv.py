@@ -45,16 +45,20 @@ PATTERNS = {
     "gradients": "gradients-{}-{}.csv",
 }
 LOSSES = ("Train_Loss", "Train_Reg_Loss", "Test_Loss")
+REG_LOSSES = ("full", "objective")
+"""What ``Train_Reg_Loss`` adds to ``Train_Loss``: λ‖θ‖², as in the published tables, or the objective's own penalty."""
 
 _BLOCK = 4 << 20  # values of eigenvectors that are read together
 _BYTES_PER_ROW = 250
 _SAMPLE = 100_000  # values from which the size of a file is estimated
 
 
-def classic_files(selection: PointSelection, kinds: Sequence[str], compress: str | None) -> Iterator[File]:
-    """The files of the given ``kinds``, which are some of :data:`KINDS`."""
+def classic_files(
+    selection: PointSelection, kinds: Sequence[str], compress: str | None, reg_loss: str
+) -> Iterator[File]:
+    """The files of the given ``kinds``, which are some of :data:`KINDS`; ``reg_loss`` is one of :data:`REG_LOSSES`."""
     if "accuracy" in kinds:
-        yield from _accuracy_files(selection, compress)
+        yield from _accuracy_files(selection, compress, reg_loss)
     contents: dict[str, tuple[str, Callable[[PointSelection, Point], Iterable[bytes | memoryview]]]] = {
         "eigenvalues": ("eigenvalues", _eigenvalue_lines),
         "eigenvectors": ("eigenvectors", _eigenvector_lines),
@@ -92,7 +96,7 @@ def _estimate(selection: PointSelection, variable: str, point: Point, compress: 
     return len(text) / max(1, sample.size) * float(array.size)
 
 
-def _accuracy_files(selection: PointSelection, compress: str | None) -> Iterator[File]:
+def _accuracy_files(selection: PointSelection, compress: str | None, reg_loss: str) -> Iterator[File]:
     by_run: dict[int, list[Point]] = {}
     for point in selection.points_with("accuracy"):
         by_run.setdefault(point.run.id, []).append(point)
@@ -102,18 +106,21 @@ def _accuracy_files(selection: PointSelection, compress: str | None) -> Iterator
             kind="accuracy",
             source=selection.source(points),
             estimate=_BYTES_PER_ROW * len(points),
-            write=partial(_write, parts=partial(_accuracy_table, selection, run, points), compress=compress),
+            write=partial(_write, parts=partial(_accuracy_table, selection, run, points, reg_loss), compress=compress),
+            reg_loss=reg_loss,
         )
 
 
-def _accuracy_table(selection: PointSelection, run: int, points: Sequence[Point]) -> Iterator[bytes]:
+def _accuracy_table(selection: PointSelection, run: int, points: Sequence[Point], reg_loss: str) -> Iterator[bytes]:
     part = selection.ds.sel(run=run).isel({AXIS: [point.index for point in points]})
     loss, penalty, accuracy, class_accuracy = (
         read(part[name], gaps=selection.is_import) for name in ("loss", "penalty", "accuracy", "class_accuracy")
     )
+    # The penalty is c·λ‖θ‖² with c = 1/2 or 1, so that the division has no rounding error.
+    added = penalty / part.attrs["penalty_scale"] if reg_loss == "full" else penalty
     columns: dict[str, NDArray[np.float64]] = {
         "L2_strength": part[AXIS].values,
-        **dict(zip(LOSSES, (loss[:, 0], loss[:, 0] + penalty, loss[:, 1]), strict=True)),
+        **dict(zip(LOSSES, (loss[:, 0], loss[:, 0] + added, loss[:, 1]), strict=True)),
         "Test_Accuracy": percent(accuracy[:, 1]),
     }
     for position, label in enumerate(part["label"].values):

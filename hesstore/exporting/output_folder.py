@@ -39,6 +39,8 @@ class File:
         Its approximate size in bytes.
     write : callable
         Function that writes it to a given path.
+    reg_loss : str
+        For a table of losses, what ``Train_Reg_Loss`` adds to ``Train_Loss``; empty for other files.
     """
 
     name: str
@@ -46,6 +48,7 @@ class File:
     source: str
     estimate: float
     write: Callable[[Path], None]
+    reg_loss: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def _files_to_write(folder: Path, files: Sequence[File], manifest: Manifest) -> 
             to_write.append(file)
         elif entry is None or not entry.describes(path):
             in_the_way.append(file)
-        elif entry.source != file.source:
+        elif (entry.source, entry.reg_loss) != (file.source, file.reg_loss):
             is_own = entry.fingerprint == manifest.header.get("fingerprint")
             (to_write if is_own else in_the_way).append(file)
     if in_the_way:
@@ -142,6 +145,7 @@ def _write(folder: Path, file: File, manifest: Manifest, fingerprint: str) -> in
                 bytes=facts.st_size,
                 mtime_ns=facts.st_mtime_ns,
                 sha256=checksum(path),
+                reg_loss=file.reg_loss,
             )
         )
     return facts.st_size

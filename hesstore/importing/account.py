@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hesstore.importing.text_lines import count_decimals
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from hesstore.importing.accuracy_tables import AccuracyRow
     from hesstore.importing.import_plan import ImportPlan
 
 _ORDERS = {"LM": "descending |μ|", "LA": "descending μ", "SA": "ascending μ"}
@@ -95,12 +97,45 @@ def _of_names(plan: ImportPlan) -> Iterator[str]:
 
 
 def _of_tables(plan: ImportPlan) -> Iterator[str]:
-    if plan.index.tables:
+    index = plan.index
+    for run, number in sorted(index.sources.numbers.items()):
+        seed = f", with seed {plan.runs[run].seed}" if number is not None else ""
+        yield f"{index.sources.tables[run].name}: is the table of run {run}{seed}"
+    if index.tables:
         yield "accuracies: percent became fractions"
-        yield "penalty: Train_Reg_Loss − Train_Loss"
-    for run, table in plan.index.tables.items():
+    for run, term in plan.added_terms.items():
+        name, factor = index.sources.tables[run].name, plan.config.penalty_scale / term.scale
+        times = "" if factor == 1 else f"{factor:g} times "
+        yield f"{name}: the penalty is {times}Train_Reg_Loss − Train_Loss, {term.reason}"
+        yield from (f"{name}: {note}" for note in term.notes)
+    for run, table in index.tables.items():
+        name = index.sources.tables[run].name
+        if table.distance:
+            yield f"{name}: the column {table.distance} became distance"
         for column in table.unused:
-            yield f"{plan.index.sources.tables[run].name}: the column {column} was not stored"
+            yield f"{name}: the column {column} was not stored: a store has the distances to one reference"
+    yield from _of_replaced_tables(plan)
+
+
+def _of_replaced_tables(plan: ImportPlan) -> Iterator[str]:
+    for run, other in plan.index.replaced.items():
+        used, table = plan.index.sources.tables[run].name, plan.index.tables[run]
+        name = plan.index.sources.replaced[run].name
+        common = other.rows.keys() & table.rows.keys()
+        differing = sum(not _agree(other.rows[l2], table.rows[l2]) for l2 in common)
+        line = f"{name}: was not used, because {used} has the class accuracies of run {run}"
+        if differing:
+            line += f"; the losses and accuracies of the two differ at {differing} of {len(common)} λ"
+        if more := len(other.rows.keys() - common):
+            line += f"; {more} λ are only in {name}"
+        yield f"{line}: import {name} alone to keep it" if differing or more else line
+
+
+def _agree(one: AccuracyRow, other: AccuracyRow) -> bool:
+    """Whether two rows have the same losses and test accuracy, as far as both have them."""
+    names = ("train_loss", "test_loss", "test_accuracy")
+    pairs = [(getattr(one, name), getattr(other, name)) for name in names]
+    return all(first == second or math.isnan(first) or math.isnan(second) for first, second in pairs)
 
 
 def _of_roundings(plan: ImportPlan) -> Iterator[str]:

@@ -34,6 +34,16 @@ class AccuracyRow:
     test_accuracy: float
     classes: tuple[float, ...]
     weights_norm: float
+    distance: float
+
+    @property
+    def added(self) -> float:
+        """The term that ``train_reg_loss`` adds to ``train_loss``: the number that gives exactly their sum, if any."""
+        near = self.train_reg_loss - self.train_loss
+        for candidate in (near, math.nextafter(near, math.inf), math.nextafter(near, -math.inf)):
+            if self.train_loss + candidate == self.train_reg_loss:
+                return candidate
+        return near
 
 
 @dataclass(frozen=True)
@@ -46,12 +56,15 @@ class AccuracyTable:
         The rows by λ.
     num_classes : int
         The number of classes that have a column.
+    distance : str
+        The column with distances to a reference; empty if there is none.
     unused : tuple of str
-        The columns that are read but not stored: distances between networks.
+        The columns that are read but not stored: distances to further references.
     """
 
     rows: dict[float, AccuracyRow]
     num_classes: int
+    distance: str
     unused: tuple[str, ...]
 
 
@@ -59,7 +72,7 @@ def read_accuracies(path: Path, *, percent_is_certain: bool = False) -> Accuracy
     """The table of losses and accuracies of one run.
 
     Empty cells are missing values. An index column without a name is skipped, as pandas writes it. The column ``r0``
-    is the norm of the weights; ``r4`` and ``r0-r1`` are distances to other networks.
+    is the norm of the weights; ``r4``, ``r0-r1`` and ``r0-rX`` are distances to a reference.
 
     Parameters
     ----------
@@ -93,7 +106,7 @@ def read_accuracies(path: Path, *, percent_is_certain: bool = False) -> Accuracy
         raise ImportFilesError(f"{path}: has no rows below its header: restore the file, or leave it out")
     if not percent_is_certain:
         _refuse_fractions(rows.values(), path)
-    return AccuracyTable(rows, len(columns.classes), columns.unused)
+    return AccuracyTable(rows, len(columns.classes), columns.distance, columns.unused)
 
 
 def is_accuracy_table(path: Path) -> bool:
@@ -121,7 +134,17 @@ class _Columns:
 
     by_name: dict[str, int]
     classes: tuple[int, ...]
-    unused: tuple[str, ...]
+    distances: tuple[str, ...]
+
+    @property
+    def distance(self) -> str:
+        """The column of distances that is stored: the first one; empty if there is none."""
+        return self.distances[0] if self.distances else ""
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The other columns of distances."""
+        return self.distances[1:]
 
     @classmethod
     def of(cls, names: Sequence[str], path: Path, number: int) -> _Columns:
@@ -131,7 +154,7 @@ class _Columns:
 
         if len(names) == 1 and re.search(r"[;\t|]| [A-Z]", names[0]):
             raise error(f"the columns in {names[0][:40]!r} are not separated by commas")
-        by_name, labels, unused = dict[str, int](), dict[int, int](), list[str]()
+        by_name, labels, distances = dict[str, int](), dict[int, int](), list[str]()
         for position, name in enumerate(names):
             if match := _CLASS.fullmatch(name):
                 if int(match[1]) in labels:
@@ -141,7 +164,7 @@ class _Columns:
                 raise error(f"two columns {name!r}")
             elif name in COLUMNS or _DISTANCE.fullmatch(name) or (name == "" and position == 0):
                 by_name[name] = position
-                unused += [name] if name not in {*COLUMNS, "", "r0"} else []
+                distances += [name] if name not in {*COLUMNS, "", "r0"} else []
             else:
                 raise error(f"unknown column {name!r}")
         if COLUMNS[0] not in by_name:
@@ -150,7 +173,7 @@ class _Columns:
             raise ImportFilesError(
                 f"{path}: line {number}: expected columns for the classes 0, 1, …, found {list(labels)}"
             )
-        return cls(by_name, tuple(labels[label] for label in range(len(labels))), tuple(unused))
+        return cls(by_name, tuple(labels[label] for label in range(len(labels))), tuple(distances))
 
     def read(self, cells: Sequence[str], path: Path, number: int) -> AccuracyRow:
         """Return the values of a row; those of columns that are not stored are checked too."""
@@ -160,10 +183,11 @@ class _Columns:
             _number(cells[position], path, number, f"Class_{label}_Accuracy")
             for label, position in enumerate(self.classes)
         )
-        norm = values.get("r0", math.nan)
-        if norm < 0:
-            raise ImportFilesError(f"{path}: line {number}: r0 is {norm:g}, but a norm is at least 0")
-        return AccuracyRow(train, regularised, test, accuracy, classes, norm)
+        for name in ("r0", *self.distances):
+            if values.get(name, 0.0) < 0:
+                raise ImportFilesError(f"{path}: line {number}: {name} is {values[name]:g}, but a norm is at least 0")
+        norm, distance = values.get("r0", math.nan), values.get(self.distance, math.nan)
+        return AccuracyRow(train, regularised, test, accuracy, classes, norm, distance)
 
     def read_l2(self, cells: Sequence[str], path: Path, number: int) -> float:
         """Return λ of a row, rounded as in every grid."""

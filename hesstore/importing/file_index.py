@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from hesstore.config import SweepConfig
 from hesstore.config.l2_grid import L2_DECIMALS
-from hesstore.errors import ConfigError, ImportFilesError
+from hesstore.errors import ConfigError, ExportError, ImportFilesError
+from hesstore.exporting.manifest import NAME as MANIFEST
+from hesstore.exporting.manifest import read_entries
 from hesstore.importing.accuracy_tables import read_accuracies
+from hesstore.importing.added_terms import measure_term
 from hesstore.importing.sources import Sources, duplicate_error
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hesstore.importing.accuracy_tables import AccuracyRow, AccuracyTable
+    from hesstore.importing.added_terms import MeasuredTerm
 
 Key = tuple[int, float]
 """The run ID and λ of a grid point, while its run and the grid are not known yet."""
@@ -57,10 +61,39 @@ class FileIndex:
     @cached_property
     def tables(self) -> dict[int, AccuracyTable]:
         """The tables of losses and accuracies, by run ID."""
+        return self._read_tables(self.sources.tables)
+
+    @cached_property
+    def replaced(self) -> dict[int, AccuracyTable]:
+        """The tables that are not used because those of the same run have class accuracies, by run ID."""
+        return self._read_tables(self.sources.replaced)
+
+    def _read_tables(self, paths: Mapping[int, Path]) -> dict[int, AccuracyTable]:
         certain = self.manifest_config is not None  # hesstore wrote these files
-        return {
-            run: read_accuracies(path, percent_is_certain=certain) for run, path in sorted(self.sources.tables.items())
-        }
+        return {run: read_accuracies(path, percent_is_certain=certain) for run, path in sorted(paths.items())}
+
+    def weights_of(self, run: int) -> dict[float, Path]:
+        """The weight files of a run, by λ."""
+        return {l2: path for (of, l2), path in self.paths["weights"].items() if of == run}
+
+    @cached_property
+    def measured_terms(self) -> dict[int, MeasuredTerm | None]:
+        """What the norms in the files show about ``Train_Reg_Loss`` in each table."""
+        return {run: measure_term(table, self.weights_of(run)) for run, table in self.tables.items()}
+
+    def manifest_reg_loss(self, path: Path) -> str:
+        """What ``Train_Reg_Loss`` of a table adds, according to the manifest next to it; empty if it does not say.
+
+        Raises
+        ------
+        ImportFilesError
+            If the manifest is damaged.
+        """
+        try:
+            entries = read_entries(path.parent / MANIFEST)
+        except ExportError as error:
+            raise ImportFilesError(str(error)) from None
+        return next((entry.reg_loss for entry in entries if entry.name == path.name and entry.describes(path)), "")
 
     @cached_property
     def rows(self) -> dict[Key, AccuracyRow]:

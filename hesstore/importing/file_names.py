@@ -67,10 +67,18 @@ class ClassicName(NamedTuple):
 
 
 class TableName(NamedTuple):
-    """The parts of the name of a table of losses and accuracies."""
+    """The parts of the name ``Model-ID….csv`` of a table of losses and accuracies."""
 
     run: int
     has_classes: bool
+
+
+class OtherTableName(NamedTuple):
+    """The parts of another name of such a table: its number, if it has one, and the name without the number."""
+
+    number: int | None
+    has_classes: bool
+    series: str
 
 
 def parse_classic_name(path: Path) -> ClassicName | None:
@@ -90,19 +98,23 @@ def parse_table_name(path: Path) -> TableName | None:
     return TableName(int(model[1]), bool(parts[2])) if parts and model else None
 
 
-def parse_other_table_name(path: Path) -> TableName:
-    """Return the parts of any other name of a table: the run is the number after ``run``, ``seed`` or the last ``_``.
+def parse_other_table_name(path: Path) -> OtherTableName:
+    """Return the parts of any other name of a table; its number follows ``run``, ``seed`` or the last ``_``.
 
     Raises
     ------
     ImportFilesError
-        If the name has several numbers that could be the run.
+        If the name has several numbers after ``run`` or ``seed``.
     """
     parts = _TABLE.fullmatch(_TEXT.sub("", path.name))
     assert parts is not None  # noqa: S101 - the pattern matches every text
-    run, rest = _read_run(path, parts[1])
-    last = _LAST_NUMBER.search(parts[1]) if rest == parts[1] else None
-    return TableName(int(last[1]) if last else run, bool(parts[2]))
+    name, has_classes = parts[1], bool(parts[2])
+    number, rest = _read_run(path, name)
+    if rest != name:
+        return OtherTableName(number, has_classes, rest)
+    if last := _LAST_NUMBER.search(name):
+        return OtherTableName(int(last[1]), has_classes, name[: last.start()])
+    return OtherTableName(None, has_classes, name)
 
 
 def is_text_table(path: Path) -> bool:

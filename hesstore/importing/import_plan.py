@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hesstore.config import SweepConfig
 from hesstore.errors import ImportFilesError
 from hesstore.importing import readers
 from hesstore.importing.account import Account, account_of
+from hesstore.importing.added_terms import choose_term
 from hesstore.importing.sources import KINDS
 from hesstore.importing.text_lines import count_decimals, read_lines
 from hesstore.problem.state_dicts import read_state_dict, shapes_from_sizes, shapes_of
-from hesstore.store.import_origin import ORIGIN, Origin
+from hesstore.store.import_origin import ORIGIN, VARIABLE_OF, Origin
 from hesstore.store.parameter_coordinates import parameter_coordinates
 from hesstore.store.schema import Point, Run, Status, StoreSpec
 
@@ -30,17 +29,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hesstore.importing.accuracy_tables import AccuracyRow
+    from hesstore.importing.added_terms import AddedTerm
     from hesstore.importing.file_index import FileIndex
     from hesstore.problem.state_dicts import Shapes
 
-VARIABLES_OF = {
-    "accuracy": ("loss", "penalty", "accuracy", "class_accuracy", "weights_norm"),
-    "eigenvalues": ("eigenvalues",),
-    "eigenvectors": ("eigenvectors",),
-    "gradients": ("gradient",),
-    "weights": ("weights",),
-}
-"""The variables that are read from each kind of file."""
+TABLE_VARIABLES = ("loss", "penalty", "accuracy", "class_accuracy", "weights_norm", "distance")
+"""The variables that are read from the tables of losses and accuracies."""
 
 _CLASSES = 10
 """The number of classes if no file shows it: the digits."""
@@ -58,6 +52,9 @@ class ImportPlan:
         The settings that the user gave.
     recompute : bool
         Whether the results of grid points with weights are computed again from the weights.
+    reg_loss : str or None
+        What ``Train_Reg_Loss`` adds to ``Train_Loss``, if the user said it: see
+        :data:`hesstore.exporting.original_csv.REG_LOSSES`.
     network : tuple of str
         The names of the parameters if the network is known: they decide which prefixes of the names in the weight
         files belong to the network.
@@ -66,6 +63,7 @@ class ImportPlan:
     index: FileIndex
     settings: Mapping[str, Any]
     recompute: bool
+    reg_loss: str | None = None
     network: tuple[str, ...] = ()
 
     # -- the grid points --------------------------------------------------------------------------------------
@@ -128,21 +126,25 @@ class ImportPlan:
         return config
 
     def _default_seeds(self, direction: str) -> list[int]:
-        """One seed per run, because nothing is known about the seeds; runs without files are pending."""
+        """One seed per run: the numbers in the names of the tables if all runs have one; else nothing is known."""
         count = self.index.sources.runs[-1] + 1
+        numbers = [self.index.sources.numbers.get(run) for run in range(count)]
+        known = [number for number in numbers if number is not None]
+        if direction != "both" and len(set(known)) == count:
+            return known
         return list(range(-(-count // 2) if direction == "both" else count))
 
     def _infer_penalty(self) -> dict[str, str]:
-        """The form of the penalty, from the penalty in the tables and the weights; nothing if they do not show it."""
-        for run, l2 in self.index.keys:
-            row, path = self.index.rows.get((run, l2)), self.index.paths["weights"].get((run, l2))
-            if l2 and row is not None and path is not None:
-                squares = sum(
-                    float(np.sum(np.square(array, dtype=np.float64))) for array in read_state_dict(path).arrays.values()
-                )
-                scale = (row.train_reg_loss - row.train_loss) / (l2 * squares) if squares else math.nan
-                if math.isfinite(scale):
-                    return {"penalty": "full" if abs(scale - 1) < abs(scale - 0.5) else "half"}
+        """The form of the penalty where the tables show it; nothing if they do not.
+
+        That ``Train_Reg_Loss`` adds λ‖θ‖² shows nothing: this is its definition for both forms. A penalty that is
+        centred is part of the loss itself in the original script, and (λ/2)‖θ‖² is only written for the form ``half``.
+        """
+        for term in self.index.measured_terms.values():
+            if term is not None and term.scale == 0.5:
+                return {"penalty": "half"}
+            if term is not None and term.scale == 1 and term.is_centred:
+                return {"penalty": "full"}
         return {}
 
     def _choose_k(self) -> dict[str, int]:
@@ -166,6 +168,47 @@ class ImportPlan:
         if files := self.index.paths["eigenvectors"]:
             return sum(1 for _ in read_lines(_first(files)))
         return 0
+
+    @cached_property
+    def added_terms(self) -> dict[int, AddedTerm]:
+        """What ``Train_Reg_Loss`` adds to ``Train_Loss`` in the table of each run that has these columns."""
+        scale, index = self.config.penalty_scale, self.index
+        return {
+            run: choose_term(
+                path,
+                index.measured_terms[run],
+                scale,
+                given=self.reg_loss,
+                manifest=index.manifest_reg_loss(path),
+            )
+            for run, path in index.sources.tables.items()
+            if any(math.isfinite(row.added) for row in index.tables[run].rows.values())
+        }
+
+    def penalty_of(self, point: Point) -> float:
+        """The penalty of the objective, c·λ‖θ‖², from the table of a grid point; NaN if it does not show it."""
+        row, term = self.row(point), self.added_terms.get(point.run.id)
+        # Both factors are 1/2 or 1, so that there is no rounding error.
+        return math.nan if row is None or term is None else row.added / term.scale * self.config.penalty_scale
+
+    @cached_property
+    def distance(self) -> str:
+        """The column of the tables with distances to a reference; empty if they have none.
+
+        Raises
+        ------
+        ImportFilesError
+            If the columns of several tables differ.
+        """
+        found = {table.distance: run for run, table in self.index.tables.items() if table.distance}
+        if len(found) > 1:
+            (first, run), (second, other), *_ = found.items()
+            tables = self.index.sources.tables
+            raise ImportFilesError(
+                f"{tables[other]}: has the distances {second}, but {tables[run]} has {first}: import each alone, "
+                "because the distances of a store have one reference"
+            )
+        return next(iter(found), "")
 
     # -- the network ------------------------------------------------------------------------------------------
 
@@ -238,7 +281,13 @@ class ImportPlan:
             k=config.k,
             num_classes=self.num_classes,
             param_coords=parameter_coordinates([(name, shape) for name, shape in self.shapes.items()]),
-            identity={**config.identity(), "parameters": parameters, "imported": origin.source, **identity},
+            identity={
+                **config.identity(),
+                **({"distance": self.distance} if self.distance else {}),
+                "parameters": parameters,
+                "imported": origin.source,
+                **identity,
+            },
             attrs={
                 "config": json.dumps(config.to_mapping()),
                 "penalty_scale": config.penalty_scale,
@@ -250,8 +299,8 @@ class ImportPlan:
 
     def _notes(self) -> dict[str, dict[str, str]]:
         """Attributes of the variables: the files that their values come from, and how these were rounded."""
-        notes = {}
-        for kind, names in VARIABLES_OF.items():
+        notes: dict[str, dict[str, str]] = {}
+        for kind in KINDS:
             paths = self.index.sources.tables if kind == "accuracy" else self.index.sources.files[kind]
             if not paths or self._recomputes_all:
                 continue
@@ -260,7 +309,12 @@ class ImportPlan:
             rounding = f", off by up to {0.5 * 10**-digits:.0e}: {digits} decimals" if digits is not None else ""
             exact = "; weights alone are used where there are any" if self.recompute else ""
             text = f"imported from {len(paths)} files such as {first.name}{rounding}{exact}"
+            names = TABLE_VARIABLES if kind == "accuracy" else (VARIABLE_OF[kind],)
             notes.update({name: {"provenance": text} for name in names})
+        if self.distance:
+            tables = [path.name for run, path in self.index.sources.tables.items() if self.index.tables[run].distance]
+            reference = f"that of the column {self.distance} of {', '.join(tables)}"
+            notes["distance"] = {**notes.get("distance", {}), "reference": reference}
         return notes
 
 

@@ -15,10 +15,11 @@ from zarr.storage import LocalStore
 
 from hesstore.config.l2_grid import parse_l2
 from hesstore.errors import ConfigMismatchError, ImportFilesError, StoreError
+from hesstore.exporting.original_csv import REG_LOSSES
 from hesstore.importing.differences import Difference, compare_with_files
 from hesstore.importing.file_index import FileIndex
 from hesstore.importing.import_plan import ImportPlan
-from hesstore.importing.point_values import fill_values, read_flat_weights, read_values
+from hesstore.importing.point_values import read_flat_weights, read_values
 from hesstore.importing.sources import find_sources
 from hesstore.store import identity
 from hesstore.store.import_origin import origin_of
@@ -30,7 +31,7 @@ from hesstore.store.template import write_template
 from hesstore.store.writing import SweepStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from zarr.abc.store import Store
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from hesstore.importing.account import Account
     from hesstore.importing.recompute import Recomputer
     from hesstore.importing.sources import Sources
-    from hesstore.store.schema import Point, StoreSpec
+    from hesstore.store.schema import Point, Run, StoreSpec
 
 LEAST_SHARE = 0.6
 """A lower limit of the size of compressed arrays, relative to their uncompressed size."""
@@ -58,7 +59,7 @@ class ImportSummary:
     complete, pending, failed : int
         Number of these grid points that are complete, that are still to be computed, and whose computation failed.
     ignored : tuple of Path
-        Other files in the same folders, which are of no known kind.
+        Files that were not read: those of no known kind, and tables that another one of the same run replaces.
     account : Account
         The run, λ and kind of each file, and how its values were converted.
     differences : tuple of Difference
@@ -82,6 +83,7 @@ def import_files(
     settings: Mapping[str, Any] | None = None,
     recompute: bool = False,
     l2_from_name: bool = False,
+    reg_loss: str | None = None,
     dry_run: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
     observer: Callable[[SweepEvent], None] = lambda _: None,
@@ -107,6 +109,10 @@ def import_files(
         weights, and to store these results in place of the numbers in the files.
     l2_from_name : bool
         Whether the files are checkpoints whose names contain λ.
+    reg_loss : str, optional
+        What ``Train_Reg_Loss`` adds to ``Train_Loss`` in all tables: ``full`` for λ‖θ‖², or ``objective`` for the
+        penalty of the objective. By default the manifest or the norms in the files show it; if they do not, it is
+        λ‖θ‖², as in the published tables.
     dry_run : bool
         Whether to read and check all files, but create no store.
     progress : callable, optional
@@ -123,7 +129,10 @@ def import_files(
         If the store cannot be created, or if the settings cannot be carried out.
     """
     settings = dict(settings or {})
-    plan = ImportPlan(FileIndex(_find_sources(sources, settings, l2_from_name=l2_from_name)), settings, recompute)
+    if reg_loss not in {None, *REG_LOSSES}:
+        raise ImportFilesError(f"reg_loss: {reg_loss!r} is not one of {', '.join(REG_LOSSES)}")
+    index = FileIndex(_find_sources(sources, settings, l2_from_name=l2_from_name))
+    plan = ImportPlan(index, settings, recompute, reg_loss)
     if not dry_run:
         place = _check_place(store, plan)
     with ExitStack() as device_settings:
@@ -231,19 +240,29 @@ def _fill(
     write_template(zarr_store, spec)
     assert isinstance(zarr_store, LocalStore)  # noqa: S101 - FolderPlace.create() passes one
     store = SweepStore.open(zarr_store.root)
-    empty = fill_values(spec)
     done, total = 0, plan.index.sources.bytes
+
+    def results(run: Run) -> Iterator[tuple[int, Status, dict[str, Any]]]:
+        nonlocal done
+        for point in (point for point in plan.points if point.run == run):
+            yield point.index, plan.status(point), _values(plan, point, recomputer)
+            done += _bytes(plan, point)
+            progress(done, max(done, total))
+
     for run in store.runs:
         with store.claim(run):
-            for point in (point for point in plan.points if point.run == run):
-                values: dict[str, Any] = {**empty, **read_values(plan, point)}
-                weights = plan.path("weights", point)
-                if recomputer is not None and weights is not None:
-                    values = recomputer.measure(read_flat_weights(weights, plan.shapes), point.l2)
-                store.record(point.run, point.index, plan.status(point), values)
-                done += _bytes(plan, point)
-                progress(done, max(done, total))
+            store.record_run(run, results(run))
     progress(total, total)
+
+
+def _values(plan: ImportPlan, point: Point, recomputer: Recomputer | None) -> dict[str, Any]:
+    """The values of a grid point from its files, or, with a recomputer, those of its fit from the weights."""
+    values = read_values(plan, point)
+    weights = plan.path("weights", point)
+    if recomputer is None or weights is None:
+        return values
+    distance = {"distance": values["distance"]} if "distance" in values else {}
+    return {**distance, **recomputer.measure(read_flat_weights(weights, plan.shapes), point.l2)}
 
 
 def _bytes(plan: ImportPlan, point: Point) -> int:
@@ -258,7 +277,7 @@ def _summary(plan: ImportPlan, statuses: Sequence[Status], differences: tuple[Di
         complete=statuses.count(Status.COMPLETE),
         pending=statuses.count(Status.FITTED) + statuses.count(Status.PENDING),
         failed=statuses.count(Status.FAILED),
-        ignored=tuple(plan.index.sources.ignored),
+        ignored=(*plan.index.sources.ignored, *plan.index.sources.replaced.values()),
         account=plan.account,
         differences=differences,
     )

@@ -10,7 +10,6 @@ from hesstore.errors import ImportFilesError
 from hesstore.exporting.percentages import fraction
 from hesstore.importing import readers
 from hesstore.problem.state_dicts import read_weights
-from hesstore.store.writing import PROMISES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,16 +19,7 @@ if TYPE_CHECKING:
     from hesstore.importing.accuracy_tables import AccuracyRow
     from hesstore.importing.import_plan import ImportPlan
     from hesstore.problem.state_dicts import Shapes
-    from hesstore.store.schema import Point, StoreSpec
-
-
-def fill_values(spec: StoreSpec) -> dict[str, Any]:
-    """The value of each variable at a grid point about which nothing is known."""
-    sizes, empty = spec.sizes, {}
-    for variable in (each for each in spec.variables if each.name not in PROMISES):
-        shape = tuple(sizes[dim] for dim in variable.dims[2:])
-        empty[variable.name] = "" if variable.dtype == "string" else np.full(shape, variable.fill, variable.dtype)
-    return empty
+    from hesstore.store.schema import Point
 
 
 def read_values(plan: ImportPlan, point: Point) -> dict[str, Any]:
@@ -40,13 +30,15 @@ def read_values(plan: ImportPlan, point: Point) -> dict[str, Any]:
     ImportFilesError
         If a file does not agree with the others.
     """
-    values = _read_eigenpairs(plan, point)
+    values: dict[str, Any] = {**_read_eigenpairs(plan, point)}
     if path := plan.path("gradients", point):
         values["gradient"] = np.concatenate(list(readers.read_gradients(path, plan.shapes).values()))
     if path := plan.path("weights", point):
         values["weights"] = read_flat_weights(path, plan.shapes)
     if row := plan.row(point):
         values |= _accuracy_values(row, plan.num_classes, plan.index.sources.tables[point.run.id])
+        values["penalty"] = plan.penalty_of(point)
+        values |= {"distance": row.distance} if plan.distance else {}
     return values
 
 
@@ -109,17 +101,7 @@ def _accuracy_values(row: AccuracyRow, num_classes: int, path: Path) -> dict[str
         class_accuracy[1] = fraction(np.array(row.classes))
     return {
         "loss": np.array([row.train_loss, row.test_loss]),
-        "penalty": _difference(row.train_reg_loss, row.train_loss),
         "accuracy": np.array([np.nan, fraction(np.array([row.test_accuracy]))[0]]),
         "class_accuracy": class_accuracy,
         "weights_norm": row.weights_norm,
     }
-
-
-def _difference(total: float, part: float) -> float:
-    """The number that gives exactly ``total`` when it is added to ``part``, if such a number exists."""
-    near = total - part
-    for candidate in (near, np.nextafter(near, np.inf), np.nextafter(near, -np.inf)):
-        if part + candidate == total:
-            return float(candidate)
-    return near

@@ -14,6 +14,7 @@ from hesstore.importing.accuracy_tables import is_accuracy_table
 from hesstore.importing.file_names import (
     CHECKPOINTS,
     KINDS_OF,
+    TableName,
     is_checkpoint,
     is_text_table,
     parse_classic_name,
@@ -22,6 +23,7 @@ from hesstore.importing.file_names import (
     parse_table_name,
     run_in_name,
 )
+from hesstore.importing.table_runs import assign_runs
 from hesstore.store.places.location import expand_home
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from hesstore.importing.file_names import TableName
+    from hesstore.importing.file_names import OtherTableName
 
 KINDS = ("accuracy", "eigenvalues", "eigenvectors", "gradients", "weights")
 MOST_RUNS = 1000
@@ -48,6 +50,10 @@ class Sources:
         For each run ID, the file with losses and accuracies at all λ.
     files : dict of str to dict of (int, str) to Path
         The files of each other kind, by run ID and by λ as it is written in the name.
+    numbers : dict of int to (int or None)
+        For each run ID whose table has no ID in its name, the number in that name, if it has one.
+    replaced : dict of int to Path
+        For each run ID, the table without class accuracies that another table replaces.
     ignored : list of Path
         Other files in the same folders.
     header : dict, optional
@@ -59,6 +65,8 @@ class Sources:
     files: dict[str, dict[tuple[int, str], Path]] = field(
         default_factory=lambda: {kind: {} for kind in KINDS_OF.values()}
     )
+    numbers: dict[int, int | None] = field(default_factory=dict)
+    replaced: dict[int, Path] = field(default_factory=dict)
     ignored: list[Path] = field(default_factory=list)
     header: dict[str, Any] | None = None
 
@@ -110,8 +118,10 @@ def find_sources(
         return _find_checkpoints(paths, l2)
     sources = Sources()
     series: dict[str, Path] = {}
+    others: dict[Path, OtherTableName] = {}
     for path in _list_files(paths):
-        _add(path, sources, series)
+        _add(path, sources, series, others)
+    _add_other_tables(others, sources)
     if not sources.all:
         raise ImportFilesError(_nothing_to_import(paths, sources))
     folders = {path.parent for path in sources.all}
@@ -128,7 +138,7 @@ def _list_files(paths: Iterable[Path]) -> list[Path]:
     return [path for path in dict.fromkeys(listed) if path.name != MANIFEST and not path.name.startswith(".")]
 
 
-def _add(path: Path, sources: Sources, series: dict[str, Path]) -> None:
+def _add(path: Path, sources: Sources, series: dict[str, Path], others: dict[Path, OtherTableName]) -> None:
     if name := parse_classic_name(path):
         _add_unique(sources.files[name.kind], (name.run, name.l2), path)
         first, other = series.setdefault(name.series, path), next(iter(series.values()))
@@ -139,9 +149,18 @@ def _add(path: Path, sources: Sources, series: dict[str, Path]) -> None:
     elif table := parse_table_name(path):
         _add_table(path, table, sources)
     elif is_text_table(path) and is_accuracy_table(path):
-        _add_table(path, parse_other_table_name(path), sources)
+        others[path] = parse_other_table_name(path)
     else:
         sources.ignored.append(path)
+
+
+def _add_other_tables(others: dict[Path, OtherTableName], sources: Sources) -> None:
+    """Add the tables without a run ID in their names, which follows from the IDs in those of the other files."""
+    if not others:
+        return
+    for path, run in assign_runs(others, sources.runs).items():
+        sources.numbers[run] = others[path].number
+        _add_table(path, TableName(run, others[path].has_classes), sources)
 
 
 def _add_table(path: Path, name: TableName, sources: Sources) -> None:
@@ -150,13 +169,12 @@ def _add_table(path: Path, name: TableName, sources: Sources) -> None:
     other = sources.tables.get(run)
     if other is None:
         sources.tables[run] = path
-    elif ("_split_" in other.name) == has_classes:
+    elif ("_split_" in other.name) == has_classes or run in sources.replaced:
         raise duplicate_error(other, path)
     elif has_classes:
-        sources.tables[run] = path
-        sources.ignored.append(other)
+        sources.tables[run], sources.replaced[run] = path, other
     else:
-        sources.ignored.append(path)
+        sources.replaced[run] = path
 
 
 def _add_unique(files: dict[tuple[int, str], Path], key: tuple[int, str], path: Path) -> None:

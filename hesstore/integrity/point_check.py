@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
+    from hesstore.store.import_origin import Origin
     from hesstore.store.schema import StoreSpec
     from hesstore.store.variable import Variable
 
@@ -48,6 +50,11 @@ class CheckedStore:
     left_out: frozenset[str]
     array: Callable[[str], zarr.Array[Any]]
     center: NDArray[np.float32] | None = None
+
+    @cached_property
+    def origin(self) -> Origin:
+        """The files from which the store was imported, if it was."""
+        return origin_of(self.spec.attrs)
 
     @property
     def variables(self) -> tuple[Variable, ...]:
@@ -140,7 +147,10 @@ class PointCheck:
         try:
             size = path.stat().st_size
         except FileNotFoundError:
-            if is_promised:
+            if self.store.origin.lacks(name, run.id, self.point.l2):
+                array = self.store.array(name)
+                self._large[name] = np.full(array.shape[2:], array.fill_value, array.dtype)
+            elif is_promised:
                 self._report(f"{name}: the file {file} is missing", file)
             return
         if not size:
@@ -201,7 +211,7 @@ class PointCheck:
 
     def _check_values(self, status: Status) -> None:
         spec, point = self.store.spec, self.point
-        if origin_of(spec.attrs).is_as_imported(point.run.id, point.l2):
+        if self.store.origin.is_as_imported(point.run.id, point.l2):
             return  # these are the values of the files, with their gaps and rounding
         if self.store.left_out:
             return

@@ -123,18 +123,19 @@ def moments(
         raise ValueError(f"probes: {probes} is below the smallest number, 1")
     pairs = pairs.found
     values, residuals = pairs.eigenvalues, pairs.residual_norms
-    samples = torch.stack([_sample(operator, pairs.eigenvectors, generator) for _ in range(probes)]).cpu()
+    samples = _samples(operator, pairs.eigenvectors, probes, generator).cpu()
     if not bool(samples.isfinite().all()):
         raise FloatingPointError("a product with a random vector is NaN or infinite")
     known = float(values.sum()), float((values.square() + residuals.square()).sum())
     return Moments(operator.size, known, samples, exact_trace)
 
 
-def _sample(operator: SymmetricOperator, basis: Tensor, generator: torch.Generator) -> Tensor:
-    """(2,) zᵀPAPz and ‖APz‖² of one probe z."""
-    signs = 2 * torch.randint(2, (operator.size,), generator=generator, dtype=torch.int8) - 1
-    z = signs.to(operator.device).to(operator.dtype)
+def _samples(operator: SymmetricOperator, basis: Tensor, probes: int, generator: torch.Generator) -> Tensor:
+    """(n, 2) zᵀPAPz and ‖APz‖² of n probes z."""
+    signs = [torch.randint(2, (operator.size,), generator=generator, dtype=torch.int8) for _ in range(probes)]
+    z = (2 * torch.stack(signs) - 1).to(operator.device).to(operator.dtype)
     for _ in range(2):  # one pass leaves rounding errors of the size of ‖z‖ = √P
-        z.addmv_(basis.T, basis @ z, alpha=-1)
-    product, z = operator.matvec(z).to(torch.float64), z.to(torch.float64)
-    return torch.stack([z @ product, product @ product])
+        z.addmm_(z @ basis.T, basis, alpha=-1)
+    products = [operator.matvec(each).to(torch.float64) for each in z]
+    pairs = [(each.to(torch.float64) @ product, product @ product) for each, product in zip(z, products, strict=True)]
+    return torch.stack([torch.stack(pair) for pair in pairs])

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 
 from hesstore import linalg
@@ -32,6 +31,7 @@ from hesstore.store.schema import DENSITY_SCALE, LONGEST_STEP, density_grid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -166,11 +166,12 @@ class ClassGeometry:
             derivatives, test_derivatives = (losses.along(theta, vectors) for losses in (train, test))
             responses = {}
         shares = train.shares
-        occurs = shares > 0  # a class without rows has no mean loss
-        curvature = (derivatives.curvature[:, occurs] @ shares[occurs]).cpu()
+        curvature = _mean_of_classes(derivatives.curvature, shares).cpu()
+        both = [torch.stack(each, 1) for each in zip(derivatives, test_derivatives, strict=True)]
+        slopes, curvatures = _numpy(torch.stack(both))
         return {
-            "class_slope": _numpy(torch.stack([derivatives.slope, test_derivatives.slope], 1)),
-            "class_curvature": _numpy(torch.stack([derivatives.curvature, test_derivatives.curvature], 1)),
+            "class_slope": slopes,
+            "class_curvature": curvatures,
             "class_identity_error": _identity_error(curvature, inputs.pairs.eigenvalues),
             **responses,
         }
@@ -185,14 +186,13 @@ class ClassGeometry:
         count = max(1, LINE_BYTES // line_bytes(train, theta))
         found = []
         for vectors, eigenvalues in zip(
-            torch.split(pairs.eigenvectors, count), torch.split(pairs.eigenvalues.to(theta.device), count), strict=True
+            torch.split(pairs.eigenvectors, count), torch.split(pairs.eigenvalues, count), strict=True
         ):
             rises = Rises(*(LossLines(losses, theta, vectors) for losses in (train, self._sample)))
             slope, curvature = rises.rows.derivatives
-            occurs = train.shares > 0
             steps, measured = find_steps(
                 rises,
-                slope[:, occurs] @ train.shares[occurs],
+                _mean_of_classes(slope, train.shares),
                 eigenvalues,
                 self.config.response,
                 LONGEST_STEP * _norm(theta),
@@ -210,15 +210,13 @@ class ClassGeometry:
         """
         theta, classes = inputs.theta, self.data.num_classes
         by_class = [losses.gradients(theta) for losses in self._split_losses]
-        shares = self._split_losses[1].shares
-        occurs = shares > 0
-        test_gradient = shares[occurs].to(theta.dtype) @ by_class[1][occurs]
+        test_gradient = _mean_of_classes(by_class[1].T, self._split_losses[1].shares.to(theta.dtype))
         objective = inputs.gradient + inputs.shift * inputs.displacement
         vectors = torch.stack([inputs.gradient, test_gradient, theta, objective, *by_class[0], *by_class[1]])
         lengths = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
         units = vectors.div_(lengths.to(vectors.dtype)[:, None])  # NaN for a zero vector
         norms, within = _numpy(lengths), _numpy(_shares_of_span(units, inputs.pairs))
-        cosines = np.stack([_numpy(rows @ rows.T).clip(-1, 1) for rows in torch.split(units[4:], classes)])
+        cosines = torch.stack([rows @ rows.T for rows in torch.split(units[4:], classes)])
         return {
             "gradient_norm": norms[:2],
             "gradient_share": within[:2],
@@ -226,7 +224,7 @@ class ClassGeometry:
             "stationarity": float(norms[3] / norms[0]) if norms[0] else math.nan,
             "class_gradient_norm": norms[4:].reshape(2, classes),
             "class_gradient_share": within[4:].reshape(2, classes),
-            "class_gradient_cosine": cosines,
+            "class_gradient_cosine": _numpy(cosines).clip(-1, 1),
         }
 
     # -- the whole spectrum -------------------------------------------------------------------------------
@@ -302,18 +300,27 @@ class Rises:
     rows: LossLines
     sample: LossLines
 
-    def measured(self, index: int, t: float) -> float:
-        """The rise over all rows, in nat."""
-        return float(self.rows.rise(index, t))
+    def measured(self, index: Tensor, t: Tensor) -> Tensor:
+        """The rises (n,) over all rows, in nat, for n directions and as many t."""
+        return self.rows.rises(*self._on_device(index, t))
 
-    def estimated(self, index: int, t: float) -> float:
-        """The estimate of it."""
-        missing = self.sample.rise(index, t) - self.sample.linearised_rise(index, t)
-        return float(self.rows.linearised_rise(index, t) + missing)
+    def estimated(self, index: Tensor, t: Tensor) -> Tensor:
+        """The estimates of them."""
+        lines = self._on_device(index, t)
+        return self.rows.linearised_rises(*lines) + self.sample.rises(*lines) - self.sample.linearised_rises(*lines)
+
+    def _on_device(self, index: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        index, t = torch.stack([index.to(t.dtype), t]).to(self.rows.derivatives.slope.device)  # one transfer
+        return index.to(torch.int64), t
 
 
 def _numpy(tensor: Tensor) -> NDArray[np.float64]:
     return tensor.to("cpu", torch.float64).numpy()
+
+
+def _mean_of_classes(values: Tensor, shares: Tensor) -> Tensor:
+    """The mean (…) of values (…, C) of the classes, by the share (C,) of each; a class without rows has none."""
+    return torch.where(shares > 0, values, 0.0) @ shares
 
 
 def _norm(vector: Tensor) -> float:

@@ -8,7 +8,8 @@ the two agree.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Generator
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import torch
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+_T = TypeVar("_T")
 _ESTIMATE_TOLERANCE = RISE_TOLERANCE / 4
 _MAX_ROUNDS = 40
 _UNREACHED = 0.5
@@ -26,15 +28,29 @@ _UNREACHED = 0.5
 
 
 class LossRises(Protocol):
-    """The rise E(θ + t v) − E(θ) of the training loss along directions v, which have an index."""
+    """The rise E(θ + t v) − E(θ) of the training loss along directions v, which have an index.
 
-    def measured(self, index: int, t: float) -> float:
-        """The rise over all rows, in nat."""
+    Both methods take n indices and as many t, and return the rises (n,) in nat.
+    """
+
+    def measured(self, index: Tensor, t: Tensor) -> Tensor:
+        """The rises over all rows."""
         ...
 
-    def estimated(self, index: int, t: float) -> float:
-        """A cheap estimate of it."""
+    def estimated(self, index: Tensor, t: Tensor) -> Tensor:
+        """Cheap estimates of them."""
         ...
+
+
+class _Question(NamedTuple):
+    """The rise at a length, as a search asks for it: measured or estimated."""
+
+    length: float
+    measured: bool
+
+
+_Search = Generator[_Question, float, _T]
+"""A search along one line, which asks for rises and returns its result. Those of all lines are answered together."""
 
 
 class Steps(NamedTuple):
@@ -96,22 +112,50 @@ def find_steps(rises: LossRises, slope: Tensor, curvature: Tensor, rise: float, 
     Returns
     -------
     Steps
-        The steps; NaN where no step up to ``longest`` was found.
+        The steps, on the CPU; NaN where no step up to ``longest`` was found.
     Tensor
         (m, 2) float64: the measured rises, nat.
     """
-    first = choose_steps(slope, curvature, rise, longest).length.tolist()
-    found = [
-        [_find_step(rises, index, sign, start, rise, longest) for sign, start in zip(SIGNS, starts, strict=True)]
-        for index, starts in enumerate(first)
-    ]
-    length, measured = torch.tensor(found, dtype=torch.float64, device=slope.device).reshape(-1, 2, 2).unbind(2)
+    slope, curvature = slope.cpu(), curvature.cpu()
+    first = choose_steps(slope, curvature, rise, longest).length.flatten().tolist()
+    found = _answer([_find_step(start, rise, longest) for start in first], rises)
+    length, measured = torch.tensor(found, dtype=torch.float64).reshape(-1, 2, 2).unbind(2)
     return _with_prediction(length, slope, curvature), measured
 
 
-def _find_step(
-    rises: LossRises, index: int, sign: int, start: float, rise: float, longest: float
-) -> tuple[float, float]:
+def _answer(searches: list[_Search[_T]], rises: LossRises) -> list[_T]:
+    """Run the searches along −v and +v of each direction and return their results.
+
+    In each round, the rises that all of them ask for are computed together.
+    """
+    results: dict[int, _T] = {}
+    answers: dict[int, float | None] = dict.fromkeys(range(len(searches)))
+    while answers:
+        questions: dict[int, _Question] = {}
+        for place, answer in answers.items():
+            try:
+                questions[place] = searches[place].send(answer)  # type: ignore[arg-type]  # None starts a search
+            except StopIteration as end:
+                results[place] = end.value
+        answers = _rises(questions, rises)
+    return [results[place] for place in range(len(searches))]
+
+
+def _rises(questions: dict[int, _Question], rises: LossRises) -> dict[int, float | None]:
+    """Return the answers to the questions of some searches, which are given by their places."""
+    places, found = [], []
+    for measured in (False, True):
+        asking = [place for place, question in questions.items() if question.measured is measured]
+        if asking:
+            index = torch.tensor([place // len(SIGNS) for place in asking])
+            lengths = [SIGNS[place % len(SIGNS)] * questions[place].length for place in asking]
+            t = torch.tensor(lengths, dtype=torch.float64)
+            found.append((rises.measured if measured else rises.estimated)(index, t))
+            places += asking
+    return dict(zip(places, torch.cat(found).tolist(), strict=True)) if places else {}
+
+
+def _find_step(start: float, rise: float, longest: float) -> _Search[tuple[float, float]]:
     """The length of a step, and the rise that was measured there; NaN if none was found up to ``longest``."""
     nothing = math.nan, math.nan
     if not (0 < start <= longest):
@@ -119,17 +163,18 @@ def _find_step(
     below, above = 0.0, math.inf  # lengths at which less, and more, than the rise was measured
     error, at = 0.0, longest  # of the estimate at the last step that was measured
 
-    def corrected(length: float) -> float:
-        return rises.estimated(index, sign * length) + error * (length / at) ** 2
+    def corrected(length: float) -> _Search[float]:
+        estimate = yield _Question(length, measured=False)
+        return estimate + error * (length / at) ** 2
 
     for _ in range(_MAX_ROUNDS):
-        length, estimate = _rising_point(corrected, start, rise, longest)
+        length, estimate = yield from _rising_point(corrected, start, rise, longest)
         if length == longest and estimate < _UNREACHED * rise:
             return nothing
         if not below < length < above:
             length = (below + above) / 2
-            estimate = corrected(length)
-        measured = rises.measured(index, sign * length)
+            estimate = yield from corrected(length)
+        measured = yield _Question(length, measured=True)
         if abs(measured - rise) <= RISE_TOLERANCE * rise:
             return length, measured
         if measured < rise:
@@ -145,8 +190,8 @@ def _find_step(
 
 
 def _rising_point(
-    function: Callable[[float], float], start: float, level: float, longest: float
-) -> tuple[float, float]:
+    function: Callable[[float], _Search[float]], start: float, level: float, longest: float
+) -> _Search[tuple[float, float]]:
     """A length t ≤ ``longest`` at which ``function`` reaches ``level``, and its value there; else ``longest``.
 
     The length is doubled from ``start`` until the function is above the level. Then a bracketing secant method (the
@@ -159,7 +204,7 @@ def _rising_point(
 
     low, high = (0.0, excess(0.0)), (start, math.inf)
     while True:
-        value = function(high[0])
+        value = yield from function(high[0])
         high = high[0], excess(value)
         if high[1] >= 0 or high[0] >= longest:
             break
@@ -170,7 +215,7 @@ def _rising_point(
             break
         secant = (high[0] * -low[1] + low[0] * high[1]) / (high[1] - low[1])
         last = secant if math.isfinite(high[1]) else (low[0] + high[0]) / 2
-        value = function(last)
+        value = yield from function(last)
         if excess(value) < 0:
             low, high = (last, excess(value)), (high[0], high[1] / 2 if side < 0 else high[1])
             side = -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +12,14 @@ if TYPE_CHECKING:
 
 ORIGIN = "origin"
 """The root attribute; a store that a sweep made does not have it."""
+
+VARIABLE_OF = {
+    "eigenvalues": "eigenvalues",
+    "eigenvectors": "eigenvectors",
+    "gradients": "gradient",
+    "weights": "weights",
+}
+"""The variable that is read from each kind of file, except from tables of losses and accuracies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +54,25 @@ class Origin:
         """Whether the store was imported."""
         return bool(self.files)
 
-    def absent(self, kind: str) -> set[tuple[int, float]]:
+    @cached_property
+    def _absent(self) -> dict[str, frozenset[tuple[int, float]]]:
+        return {
+            kind: frozenset((int(run), l2) for run, strengths in runs.items() for l2 in strengths)
+            for kind, runs in self.missing.items()
+        }
+
+    def absent(self, kind: str) -> frozenset[tuple[int, float]]:
         """Return the run ID and λ of each grid point without a file of a kind."""
-        return {(int(run), l2) for run, strengths in self.missing.get(kind, {}).items() for l2 in strengths}
+        return self._absent.get(kind, frozenset())
 
     def is_as_imported(self, run: int, l2: float) -> bool:
         """Whether the values of a grid point are those of the files, with their gaps and rounding."""
         return self.is_import and (not self.recompute or (run, l2) in self.absent("weights"))
+
+    def lacks(self, variable: str, run: int, l2: float) -> bool:
+        """Whether no imported file had the values of a large variable at a grid point, which then has no chunk file."""
+        kind = next((kind for kind, name in VARIABLE_OF.items() if name == variable), None)
+        return self.is_as_imported(run, l2) and (kind is None or (run, l2) in self.absent(kind))
 
     def to_json(self) -> str:
         """Return the value of the root attribute."""

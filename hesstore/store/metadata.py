@@ -205,7 +205,8 @@ def rebuild_spec(found: Metadata) -> StoreSpec:
     if sorted(runs) != sorted(config.runs()):
         raise StoreError(f"runs are {runs}, but those of the config are {list(config.runs())}")
     differing = [key for key in identity.keys() & of_config.keys() if identity[key] != of_config[key]]
-    unknown = identity.keys() - of_config.keys() - {"data_digest", "parameters", "buffers", "imported", *REFERENCES}
+    further = {"data_digest", "parameters", "buffers", "imported", "distance", *REFERENCES}
+    unknown = identity.keys() - of_config.keys() - further
     if differing or unknown:
         raise StoreError(f"identity and config disagree about {', '.join(sorted({*differing, *unknown}))}")
     if attributes["fingerprint"] != fingerprint(identity):

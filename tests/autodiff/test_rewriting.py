@@ -160,14 +160,18 @@ def test_line_programs(program: Program, given_inputs: Inputs, seed: int) -> Non
 
     traced = trace_line(program.matrix, dots, theta, x, y)
     for point in (theta, theta.flip(0)):
-        lines = traced.through(point, traced.inputs(x), y)
-        for v in (direction(seed), direction(seed + 1), direction(seed)):
-            line = lines.along(v)
-            expected = [_derivatives_of_row(program, point, x, v, row) * y[row] for row in range(len(x))]
-            assert_equal_to_rounding(lines.derivatives(line)[0], torch.stack(expected, 1))
-            for t in (0.5, -2.0):
-                assert_equal_to_rounding(line.value(t), program.matrix(point + t * v, x))
-        assert_equal_to_rounding(lines.value(), program.matrix(point, x))
+        pencil = traced.through(point, traced.inputs(x), y)
+        for directions in (torch.stack([direction(seed), direction(seed + 1)]), direction(seed)[None]):
+            lines = pencil.along(directions)
+            found = pencil.derivatives(lines)[0]
+            for index, v in enumerate(directions):
+                expected = [_derivatives_of_row(program, point, x, v, row) * y[row] for row in range(len(x))]
+                assert_equal_to_rounding(found[index], torch.stack(expected, 1))
+            last = len(directions) - 1
+            values = lines.values(torch.tensor([last, 0, last]), torch.tensor([0.5, -2.0, 3.0], dtype=theta.dtype))
+            for value, index, t in zip(values, (last, 0, last), (0.5, -2.0, 3.0), strict=True):
+                assert_equal_to_rounding(value, program.matrix(point + t * directions[index], x))
+        assert_equal_to_rounding(pencil.value(), program.matrix(point, x))
 
 
 def _derivatives_of_row(program: Program, theta: Tensor, x: Tensor, v: Tensor, row: int) -> Tensor:

@@ -82,9 +82,7 @@ class TimedParts:
         theta, vectors = self.problem.theta, self.pairs.eigenvectors
         rises = Rises(*(LossLines(losses, theta, vectors) for losses in (self.losses, sample_of(self.losses))))
         slope = rises.rows.derivatives.slope @ self.losses.shares
-        steps, measured = find_steps(
-            rises, slope, self.pairs.eigenvalues.to(slope.device), RISE, LONGEST_STEP * float(theta.norm())
-        )
+        steps, measured = find_steps(rises, slope, self.pairs.eigenvalues, RISE, LONGEST_STEP * float(theta.norm()))
         self.test_losses.along_with_accuracies(theta, vectors, steps.signed)
         return torch.stack([steps.length, measured])
 

@@ -54,7 +54,7 @@ EPOCHS = 2
 PRODUCTS = 300
 """A number of products for one spectrum, from which the time of a grid point is estimated beforehand."""
 
-MOST_SECONDS = 240
+MOST_SECONDS = 30
 """A grid point is not timed with stacks that are estimated to take longer."""
 
 DOUBLE = 1e-9

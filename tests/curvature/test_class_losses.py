@@ -143,13 +143,13 @@ def test_losses_along_lines(chunk_rows: int, device: torch.device) -> None:
     alone = losses.along(theta.to(device), v.to(device))
     torch.testing.assert_close(lines.derivatives, alone, rtol=0, atol=0)
     model.module.to("cpu")
-    for index, u in enumerate(v):
-        for t in (-4.0, 0.5, 20.0):
-            moved, linear = model.logits(theta + t * u, x), start + t * slopes[index]
-            assert float(lines.rise(index, t)) == pytest.approx(loss(moved) - loss(start), rel=1e-5, abs=1e-6)
-            assert float(lines.linearised_rise(index, t)) == pytest.approx(
-                loss(linear) - loss(start), rel=1e-4, abs=1e-5
-            )
+    steps = [(index, t) for t in (-4.0, 0.5, 20.0) for index in range(len(v))]
+    index, t = (torch.tensor(each).to(device) for each in zip(*steps, strict=True))
+    rises, linearised = (rise(index, t.double()).cpu() for rise in (lines.rises, lines.linearised_rises))
+    for place, (which, length) in enumerate(steps):
+        moved, linear = model.logits(theta + length * v[which], x), start + length * slopes[which]
+        assert float(rises[place]) == pytest.approx(loss(moved) - loss(start), rel=1e-5, abs=1e-6)
+        assert float(linearised[place]) == pytest.approx(loss(linear) - loss(start), rel=1e-4, abs=1e-5)
 
 
 def test_the_memory_of_lines() -> None:
@@ -166,9 +166,22 @@ def digit_lines() -> tuple[FlatModel, Tensor, Tensor, Tensor]:
     return model, x, y.long(), nn.functional.normalize(v, dim=1)
 
 
+class Unbatchable(nn.Module):
+    """A network that vmap can't compute, because it reads a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.linear(x)
+        return out if x.abs().sum().item() > 0 else out * 2
+
+
 @pytest.mark.parametrize("chunk_rows", [7, 1000])
-def test_gradients_are_those_of_the_class_losses(chunk_rows: int) -> None:
-    model = small_model()
+@pytest.mark.parametrize("batchable", [True, False])
+def test_gradients_are_those_of_the_class_losses(chunk_rows: int, *, batchable: bool) -> None:
+    model = small_model() if batchable else FlatModel(Unbatchable().double())
     x, y = toy.blobs(50, 5, CLASSES)
     theta = model.theta()
     expected = torch.stack([torch.func.grad(class_loss(model, x, y, label))(theta) for label in range(CLASSES)])

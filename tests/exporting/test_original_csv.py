@@ -83,7 +83,9 @@ def test_accuracy_file(store: Path, ds: xr.Dataset, tmp_path: Path) -> None:
         one_run = ds.sel(run=run)
         assert table["L2_strength"].tolist() == [0.0, 0.001, 0.01, 0.05]
         assert np.array_equal(table["Train_Loss"], one_run["loss"].sel(split="train"))
-        assert np.array_equal(table["Train_Reg_Loss"], one_run["loss"].sel(split="train") + one_run["penalty"])
+        # The weights have norm ‖θ‖, and the penalty of the objective is (λ/2)‖θ‖².
+        added = table["L2_strength"] * np.square(one_run["weights"].values.astype(float)).sum(axis=1)
+        assert np.allclose(table["Train_Reg_Loss"], one_run["loss"].sel(split="train") + added, rtol=1e-12)
         assert np.array_equal(table["Test_Loss"], one_run["loss"].sel(split="test"))
         assert np.allclose(table["Test_Accuracy"], 100 * one_run["accuracy"].sel(split="test"), rtol=1e-15)
         for label in range(10):
@@ -93,6 +95,22 @@ def test_accuracy_file(store: Path, ds: xr.Dataset, tmp_path: Path) -> None:
                 rtol=1e-15,
                 equal_nan=True,
             )
+
+
+def test_the_regularised_loss_of_the_objective(store: Path, ds: xr.Dataset, tmp_path: Path) -> None:
+    """Tables of the other definition are written again, and other files have no such definition."""
+    for reg_loss, factor in (("full", 2), ("objective", 1), ("full", 2)):
+        assert export(store, tmp_path, only=["accuracy"], reg_loss=reg_loss).files == 2
+        assert export(store, tmp_path, only=["accuracy"], reg_loss=reg_loss).files == 0
+        for run in (0, 1):
+            table = pd.read_csv(tmp_path / f"Model-{run}_split_accuracy.csv")
+            expected = ds["loss"].sel(run=run, split="train") + factor * ds["penalty"].sel(run=run)
+            assert np.array_equal(table["Train_Reg_Loss"], expected)
+    with pytest.raises(ExportError, match="'half' is not one of full, objective"):
+        export(store, tmp_path, reg_loss="half")
+    for options in ({"style": "tidy"}, {"only": ["weights"]}, {"format": "netcdf"}):
+        with pytest.raises(ExportError, match="reg_loss: objective applies only to the tables of losses"):
+            export(store, tmp_path / "x", reg_loss="objective", **options)
 
 
 def test_eigenvalues_eigenvectors_and_gradients_read_back_bit_for_bit(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from hesstore.integrity.verify import verify
 from hesstore.store import Status
 from tests.support.command_line import RunHesstore
 
+ROOT = Path(__file__).parents[2]
 K, L2 = 3, (0.0, 0.0002, 0.0004)
 SHAPES = {"fc1.weight": (2, 3), "fc1.bias": (2,), "fc2.weight": (2, 2), "fc2.bias": (2,)}
 P = 14
@@ -33,7 +36,7 @@ class Original:
         self.vectors = np.stack([np.linalg.qr(rng.normal(size=(P, K)))[0].T for _ in L2])
         rows = ["L2_strength,Train_Loss,Train_Reg_Loss,Test_Loss,Test_Accuracy"]
         for index, l2 in enumerate(L2):
-            penalty = l2 * float(np.sum(self.weights[index].astype(np.float64) ** 2))  # the full form
+            penalty = l2 * float(np.sum(self.weights[index].astype(np.float64) ** 2))  # as the authors define it
             rows.append(f"{l2 + 1e-17},{0.5:.9f},{0.5 + penalty:.9f},0.700000000,{90 - index / 3:.9f}")
             np.savetxt(folder / f"Hessian-eigenvalues-0-{l2:.5f}.csv", self.eigenvalues[index], fmt="%.9f")
             np.savetxt(folder / f"Hessian-eigenvectors-0-{l2:.5f}.csv", self.vectors[index], fmt="%.9f", delimiter=",")
@@ -78,7 +81,8 @@ def test_files_of_the_original_scripts(original: Original, folder: Path, tmp_pat
         assert np.array_equal(point["weights"], original.weights[index])
         assert point["loss"].values.tolist() == [0.5, 0.7]
         assert float(point["accuracy"].sel(split="test")) == pytest.approx((90 - index / 3) / 100, abs=1e-11)
-        assert float(point["penalty"]) == pytest.approx(L2[index] * np.sum(original.weights[index] ** 2.0), abs=1e-8)
+        expected_penalty = 0.5 * L2[index] * np.sum(original.weights[index] ** 2.0)
+        assert float(point["penalty"]) == pytest.approx(expected_penalty, abs=1e-8)
     missing = ("class_accuracy", "residual_norm", "eigenvalue_bound", "class_curvature", "trace")
     for name in (*missing, "lowest_eigenvalues", "lowest_bound"):
         assert ds[name].isnull().all(), name
@@ -86,7 +90,7 @@ def test_files_of_the_original_scripts(original: Original, folder: Path, tmp_pat
     assert (ds["confusion"] == -1).all()
     assert ds.sizes["label"] == 2
     assert list(ds["layer"].values) == ["fc1"] * 8 + ["fc2"] * 6
-    assert json.loads(ds.attrs["config"])["penalty"] == "full"  # as the tables show
+    assert json.loads(ds.attrs["config"])["penalty"] == "half"  # Train_Reg_Loss adds λ‖θ‖² in any case
     assert "9 decimals" in ds["eigenvectors"].attrs["provenance"]
     assert "5e-10" in ds["eigenvalues"].attrs["provenance"]
     assert "Model-0.csv" in ds["loss"].attrs["provenance"]
@@ -313,7 +317,11 @@ def test_a_table_in_the_published_form(tmp_path: Path) -> None:
     )
     summary = import_files(tmp_path / "lr=0.0015_1.csv", tmp_path / "s.zarr")
     assert (summary.files, summary.points) == (1, 2)
-    ds = hesstore.open(tmp_path / "s.zarr").load().sel(run=1)
+    assert "lr=0.0015_1.csv: is the table of run 0, with seed 1" in summary.account.conversions
+    ds = hesstore.open(tmp_path / "s.zarr").load()
+    assert ds["seed"].values.tolist() == [1]
+    assert "distance" not in ds
+    ds = ds.sel(run=0)
     assert ds["weights_norm"].values[0] == 89.5
     assert np.isnan(ds["weights_norm"].values[1])
     assert ds["accuracy"].sel(split="test").values.tolist() == [0.977, 0.1028]
@@ -332,3 +340,60 @@ def test_five_minima_at_one_l2(tmp_path: Path) -> None:
     assert import_files(tmp_path, tmp_path / "s.zarr").points == 5
     ds = hesstore.open(tmp_path / "s.zarr").load()
     assert ds["weights"].isel(l2=0, param=0).values.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_spectra_join_the_table_of_their_run(tmp_path: Path) -> None:
+    """As the authors publish them: the table is the first one, and the spectra, in ascending order, have the ID 0."""
+    rng = np.random.default_rng(0)
+    table, folder = tmp_path / "lr=0.0015_1.csv", tmp_path / "eigenvalues"
+    rows = [f"{index},{index * 0.0002},0.1,0.2,0.3,50,\n" for index in range(300)]
+    table.write_text(",L2_strength,Train_Loss,Train_Reg_Loss,Test_Loss,Test_Accuracy,r0\n" + "".join(rows))
+    folder.mkdir()
+    spectra = np.sort(rng.normal(size=(270, 50)), axis=1).round(9)
+    for index, values in enumerate(spectra):
+        np.savetxt(folder / f"Hessian-eigenvalues-0-{index * 0.0002:.5f}.csv", values, fmt="%.9f")
+    import_files([table, folder], tmp_path / "s.zarr")
+    ds = hesstore.open(tmp_path / "s.zarr").load()
+    assert dict(ds.sizes)["run"] == 1
+    assert ds["seed"].values.tolist() == [1]
+    found = ds["eigenvalues"].values[0]
+    assert np.array_equal(np.sort(found[:270], axis=1), spectra)
+    assert (np.diff(np.abs(found[:270]), axis=1) <= 0).all()
+    assert np.isnan(found[270:]).all()
+    assert (ds["accuracy"].sel(split="test") == 0.5).all()
+    assert not list((tmp_path / "s.zarr").glob("*/c/0/299*"))  # no file for values that no file has
+    assert len(list((tmp_path / "s.zarr").rglob("*"))) < 400
+    report = verify(tmp_path / "s.zarr")
+    assert report.ok, report.problems
+    np.savetxt(folder / "Hessian-eigenvalues-0-0.05600.csv", spectra[0][:30], fmt="%.9f")
+    with pytest.raises(ImportFilesError, match=r"0\.05600\.csv: expected 50 lines, one per eigenpair, found 30"):
+        import_files([table, folder], tmp_path / "t.zarr")
+
+
+def test_a_table_that_another_one_replaces(tmp_path: Path) -> None:
+    """In the published ones, the class accuracies are of another training than the other values."""
+    head = ",L2_strength,Train_Loss,Test_Loss,Test_Accuracy"
+    (tmp_path / "x_1.csv").write_text(f"{head}\n0,0,1,2,50\n1,0.1,1,2,60\n2,0.2,1,2,70\n")
+    split = tmp_path / "x_1_split_accuracies.csv"
+    split.write_text(f"{head},Class_0_Accuracy\n0,0,1,2,50,4\n1,0.1,1,3,60,5\n")
+    summary = import_files(tmp_path, tmp_path / "s.zarr")
+    assert [path.name for path in summary.ignored] == ["x_1.csv"]
+    assert summary.account.conversions[-1] == (
+        "x_1.csv: was not used, because x_1_split_accuracies.csv has the class accuracies of run 0; the losses and "
+        "accuracies of the two differ at 1 of 2 λ; 1 λ are only in x_1.csv: import x_1.csv alone to keep it"
+    )
+    ds = hesstore.open(tmp_path / "s.zarr").load()
+    assert ds["loss"].sel(split="test").values.tolist() == [[2, 3]]
+    (tmp_path / "x_1.csv").write_text("L2_strength,Test_Loss\n0,a\n")
+    with pytest.raises(ImportFilesError, match=r"x_1\.csv: line 2: Test_Loss: 'a' is not a number"):
+        import_files(tmp_path, tmp_path / "t.zarr")
+
+
+def test_a_killed_import_leaves_no_store(original: Original, folder: Path, tmp_path: Path) -> None:
+    """At each of four moments; then the same import finishes."""
+    command = [sys.executable, "-m", "tests.support.killed_imports", str(folder), str(tmp_path / "s.zarr")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = verify(tmp_path / "s.zarr")
+    assert report.ok, report.problems
+    assert len(list(tmp_path.glob(".s.zarr.*.partial"))) == len(report.leftovers) == 4

@@ -28,7 +28,8 @@ def test_files_by_their_names(tmp_path: Path) -> None:
     }
     assert list(found.files["gradients"]) == [(3, "1e-05")]
     assert sorted(found.files["weights"]) == [(0, "0.00020"), (1, "0.00020")]
-    assert sorted(path.name for path in found.ignored) == ["Model-0.csv", "notes.txt"]
+    assert [path.name for path in found.ignored] == ["notes.txt"]
+    assert {run: path.name for run, path in found.replaced.items()} == {0: "Model-0.csv"}
     assert found.runs == [0, 1, 3, 12]
     before = found.digest()
     (tmp_path / "gradients-3-1e-05.csv").write_text("1\n2\n")
@@ -59,20 +60,37 @@ def test_a_path_that_does_not_exist(tmp_path: Path) -> None:
 
 
 def test_tables_are_recognised_by_their_columns(tmp_path: Path) -> None:
-    """The published tables have names of their own."""
-    for name in ("lr=0.0015_1.csv", "lr=0.0015_2_split_accuracies.csv", "connect_0_to_1.csv", "a_seed4.csv.gz"):
+    """The published tables have other names, with numbers that begin at 1."""
+    names = ("lr=0.0015_2.csv", "lr=0.0015_4_split_accuracies.csv", "lr=0.0015_4.csv", "lr=0.0015_7.csv.gz")
+    for name in names:
         (tmp_path / name).write_text(",L2_strength,r0\n0,0.0,1\n")
     (tmp_path / "other_7.csv").write_text("a,b\n1,2\n")
     found = find_sources([tmp_path])
-    assert {run: path.name for run, path in found.tables.items()} == {
-        0: "connect_0_to_1.csv",
-        1: "lr=0.0015_1.csv",
-        2: "lr=0.0015_2_split_accuracies.csv",
-        4: "a_seed4.csv.gz",
-    }
+    assert {run: path.name for run, path in found.tables.items()} == {0: names[0], 1: names[1], 2: names[3]}
+    assert found.numbers == {0: 2, 1: 4, 2: 7}
+    assert {run: path.name for run, path in found.replaced.items()} == {1: names[2]}
     assert [path.name for path in found.ignored] == ["other_7.csv"]
     (tmp_path / "lr=0.015_1.csv").write_text("L2_strength\n0\n")
-    with pytest.raises(ImportFilesError, match="has the same run and λ as"):
+    with pytest.raises(ImportFilesError, match="belongs to another series than"):
+        find_sources([tmp_path])
+    for name in ("lr=0.0015_07.csv", "lr=0.0015_4_split_accuracy.csv"):
+        (tmp_path / name).write_text("L2_strength\n0\n")
+        with pytest.raises(ImportFilesError, match="has the same run and λ as"):
+            find_sources([tmp_path / each for each in (*names, name)])
+        (tmp_path / name).unlink()
+
+
+def test_tables_join_the_other_files_of_their_run(tmp_path: Path) -> None:
+    tables = touch(tmp_path, "lr=0.0015_1.csv", "lr=0.0015_2.csv")
+    for table in tables:
+        table.write_text("L2_strength\n0\n")
+    (spectrum,) = touch(tmp_path, "Hessian-eigenvalues-0-0.00020.csv")
+    assert find_sources([tables[0], spectrum]).runs == [0]
+    assert find_sources([tables[1], spectrum]).runs == [0]
+    assert find_sources([*tables, spectrum]).tables == {0: tables[0], 1: tables[1]}
+    spectrum.rename(tmp_path / "Hessian-eigenvalues-1-0.00020.csv")
+    assert find_sources([tables[0], tmp_path / "Hessian-eigenvalues-1-0.00020.csv"]).runs == [1]
+    with pytest.raises(ImportFilesError, match=r"the run could be 1, .*, or 0, .*: rename the file to Model-1\.csv or"):
         find_sources([tmp_path])
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
+from torch import Tensor
 
 from hesstore.measure.class_response import choose_steps, find_steps
 from hesstore.store.schema import RISE_TOLERANCE
@@ -48,12 +49,18 @@ class KnownRises:
     estimate: Callable[[int, float], float]
     measurements: list[float] = field(default_factory=list)
 
-    def measured(self, index: int, t: float) -> float:
-        self.measurements.append(t)
-        return self.rise(index, t)
+    def measured(self, index: Tensor, t: Tensor) -> Tensor:
+        self.measurements += t.tolist()
+        return values(self.rise, index, t)
 
-    def estimated(self, index: int, t: float) -> float:
-        return self.estimate(index, t)
+    def estimated(self, index: Tensor, t: Tensor) -> Tensor:
+        return values(self.estimate, index, t)
+
+
+def values(function: Callable[[int, float], float], index: Tensor, t: Tensor) -> Tensor:
+    """The values of a function for each index and its t."""
+    found = [function(*each) for each in zip(index.tolist(), t.tolist(), strict=True)]
+    return torch.tensor(found, dtype=torch.float64)
 
 
 SLOPE, CURVATURE = (torch.tensor(values, dtype=torch.float64) for values in ([0.05, -0.3, 0.0], [1.0, 0.01, 4.0]))

@@ -36,8 +36,7 @@ def test_an_empty_template_reads_as_nothing_done(store: SweepStore, path: Path) 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ds = xr.open_zarr(path)
-    recorded = variables(IDENTITY)
-    assert set(ds.data_vars) == {variable.name for variable in recorded}
+    assert set(ds.data_vars) == {variable.name for variable in variables(IDENTITY)}
     assert (ds["status"] == Status.PENDING).all()
     assert ds["eigenvalues"].isnull().all()
     assert ds["eigenvectors"].isnull().all()
@@ -46,7 +45,7 @@ def test_an_empty_template_reads_as_nothing_done(store: SweepStore, path: Path) 
     assert "_FillValue" not in ds["confusion"].attrs
     assert ds["status"].attrs["flag_meanings"] == "pending fitted complete failed"
     assert ds["status"].attrs["flag_values"] == [0, 1, 2, 3]
-    for variable in recorded:
+    for variable in variables(IDENTITY):
         assert ds[variable.name].dims == variable.dims
         assert ds[variable.name].attrs["long_name"]
 
@@ -289,3 +288,29 @@ def test_schema_table_is_sound() -> None:
     assert len(BY_NAME) == len(VARIABLES)
     for variable in VARIABLES:
         assert variable.dims[:2] == ("run", "l2")
+
+
+def test_a_run_that_is_recorded_in_one_pass(tmp_path: Path) -> None:
+    """Everything reads as if it had been recorded one by one, except that values that are not given have no files."""
+    one, other = (SweepStore.create(tmp_path / name, spec()) for name in ("one.zarr", "other.zarr"))
+    results = [
+        (0, Status.COMPLETE, {**fitted(0), **analysed(0)}),
+        (1, Status.FAILED, {"failure": "it diverged"}),
+        (2, Status.FITTED, fitted(2)),
+    ]
+    run = one.runs[1]
+    with one.claim(run), other.claim(run):
+        one.record_run(run, iter(results))
+        for index, status, values in results:
+            other.record(run, index, status, values)
+    assert {*one.place.names()} == {*other.place.names()}
+    xr.testing.assert_identical(*(xr.open_zarr(store.path).load() for store in (one, other)))
+    store = SweepStore.create(tmp_path / "part.zarr", spec())
+    values = {name: value for name, value in analysed(0).items() if not BY_NAME[name].is_large}
+    store.record_run(run, [(1, Status.COMPLETE, values)])
+    ds = xr.open_zarr(store.path).load().isel(run=1, l2=1)
+    assert not [name for name in store.place.names() if name.startswith(("gradient/c", "weights/c", "class_slope/c"))]
+    covered = {name: ds[name].values for name in LARGE}
+    assert all(np.isnan(array).all() for array in covered.values())
+    assert int(ds["digest"]) == digest(run, 0.0006, covered)
+    assert int(ds["matvecs"]) == 17

@@ -27,6 +27,7 @@ def make_store(
     direction: str = "up",
     k: int = 3,
     lowest: int = 1,
+    penalty: str = "half",
     shapes: Sequence[tuple[str, tuple[int, ...]]] = SHAPES,
     classes: int = 2,
     statuses: Mapping[tuple[int, int], Status] | None = None,
@@ -40,7 +41,7 @@ def make_store(
     grid point. With ``has_center``, the penalty has a centre.
     """
     config = SweepConfig.from_mapping(
-        {"l2": list(l2), "seeds": list(seeds), "direction": direction, "k": k, "lowest": lowest}
+        {"l2": list(l2), "seeds": list(seeds), "direction": direction, "k": k, "lowest": lowest, "penalty": penalty}
     )
     parameters = [[name, list(shape)] for name, shape in shapes]
     references = {"center": np.ones(size_of(shapes), np.float32)} if has_center else {}

@@ -56,6 +56,14 @@ NAMED = 8
 @click.option("--compress", type=Choice(["gz", "zst"]), help="Compress text files; gz also compresses netcdf.")
 @click.option("--no-vectors", is_flag=True, help="Leave out eigenvectors, gradients and weights, for a small file.")
 @click.option("--split-runs", is_flag=True, help="Write one netcdf file per run.")
+@click.option(
+    "--reg-loss",
+    type=Choice(["full", "objective"]),
+    default="full",
+    show_default=True,
+    help="What Train_Reg_Loss adds to Train_Loss: full is λ‖θ‖², as in the published tables; objective is the penalty "
+    "of the objective.",
+)
 @click.option("--force", is_flag=True, help="Write all files again and replace existing ones.")
 def export(
     *,
@@ -69,6 +77,7 @@ def export(
     compress: str | None,
     no_vectors: bool,
     split_runs: bool,
+    reg_loss: str,
     force: bool,
 ) -> int:
     """Export complete grid points to files for other programs.
@@ -113,6 +122,7 @@ def export(
                 compress=compress,
                 vectors=not no_vectors,
                 split_runs=split_runs,
+                reg_loss=reg_loss,
                 force=force,
                 progress=bar.advance,
             )

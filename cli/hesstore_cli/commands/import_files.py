@@ -10,7 +10,7 @@ import click
 from hesstore_cli import completion_values
 from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.help_pages import Command
-from hesstore_cli.options import setting_options, store_argument
+from hesstore_cli.options import Choice, setting_options, store_argument
 from hesstore_cli.stop_request import StopRequest
 from hesstore_cli.terminal.account import account_lines, printable
 from hesstore_cli.terminal.amounts import counted
@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     "differ from them.",
 )
 @click.option("--l2-from-name", is_flag=True, help="SOURCEs are checkpoints with λ in their names.")
+@click.option(
+    "--reg-loss",
+    type=Choice(["full", "objective"]),
+    help="What Train_Reg_Loss adds to Train_Loss: full is λ‖θ‖², objective is the penalty of the objective.  "
+    "[default: what the files show, or else full]",
+)
 @click.option("--dry-run", is_flag=True, help="Read and check all files, print what they are read as, and stop.")
 @setting_options
 def import_(
@@ -49,6 +55,7 @@ def import_(
     *,
     recompute: bool,
     l2_from_name: bool,
+    reg_loss: str | None,
     dry_run: bool,
 ) -> int:
     """Create STORE from exported files or checkpoints.
@@ -58,7 +65,7 @@ def import_(
 
     \b
     Files in the folder (any of them may be missing):
-      Model-ID….csv
+      Model-ID….csv, or any table with a column L2_strength
       Hessian-eigenvalues-ID-L2.csv, Hessian-eigenvectors-…
       gradients-…, model_weights-ID-L2.pth
 
@@ -66,6 +73,7 @@ def import_(
     Examples:
       hesstore import test_data/ imported.zarr
       hesstore import test_data/ imported.zarr --dry-run
+      hesstore import "lr=0.0015_1.csv" eigenvalues/ published.zarr
       hesstore import test_data/ again.zarr --recompute --dataset mnist-5k
       hesstore import models/*.pth mine.zarr --l2-from-name --recompute --model mynet:build
     """
@@ -81,6 +89,7 @@ def import_(
             settings=settings,
             recompute=recompute,
             l2_from_name=l2_from_name,
+            reg_loss=reg_loss,
             dry_run=dry_run,
             progress=bar.advance,
             observer=reporter,
