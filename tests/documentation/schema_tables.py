@@ -7,13 +7,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from hesstore import config
-from hesstore.store import Status, SweepStore
-from hesstore.store.schema import COORDINATE_ATTRS, VARIABLES, promised_large, promised_small, required_settings
+from hesstore.store import Status, StoreSpec, SweepStore
+from hesstore.store.digest import reference_digest
+from hesstore.store.schema import (
+    COORDINATE_ATTRS,
+    REFERENCES,
+    VARIABLES,
+    promised_large,
+    promised_small,
+    required_settings,
+)
 from hesstore.store.variable import CHUNK_POINTS, Variable
-from tests.support.stores import spec
+from tests.support.stores import IDENTITY, P, spec
 
 
 def variables() -> str:
@@ -62,9 +71,16 @@ def coordinates() -> str:
     return table(("coordinate", "dimension", "dtype", "units", "meaning"), rows)
 
 
+def _spec() -> StoreSpec:
+    """The description of a store with every optional variable and coordinate."""
+    references = dict.fromkeys(REFERENCES, np.zeros(P, np.float32))
+    digests = {name: reference_digest(weights) for name, weights in references.items()}
+    return spec(identity={**IDENTITY, "polish": 1, **digests}, references=references)
+
+
 def _template() -> xr.Dataset:
     with TemporaryDirectory() as folder:
-        SweepStore.create(Path(folder) / "s.zarr", spec())
+        SweepStore.create(Path(folder) / "s.zarr", _spec())
         ds: xr.Dataset = xr.open_zarr(Path(folder) / "s.zarr").load()
     return ds
 
@@ -81,7 +97,7 @@ def promises() -> str:
 
 
 def _names(of: Any, status: Status) -> str:
-    return ", ".join(f"`{name}`" for name in of(spec().identity, status)) or "–"
+    return ", ".join(f"`{name}`" for name in of(_spec().identity, status)) or "–"
 
 
 def settings() -> str:

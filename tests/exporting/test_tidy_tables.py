@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import duckdb
@@ -13,7 +14,7 @@ import xarray as xr
 import hesstore
 from hesstore.exporting.tidy_tables import LARGE, TABLES
 from hesstore.store import Status
-from hesstore.store.schema import VARIABLES
+from hesstore.store.schema import variables
 from tests.support.export_stores import SHAPES, make_store
 
 ENDINGS = ("csv", "csv.gz", "csv.zst", "parquet")
@@ -88,7 +89,8 @@ def test_small_tables(ds: xr.Dataset, tables: Path, kind: str, reader: str, endi
     expected = ds.stack(cell=("run", "l2")).isel(cell=[0, 1, 2, 4, 5])  # noqa: PD013 - xarray's own
     assert table["l2"].to_list() == np.repeat(expected["l2"].values, sizes).tolist()
     same_everywhere = {"status", "failure"}
-    names = [each.name for each in VARIABLES if each.dims[2:] == dims and not each.is_bookkeeping]
+    recorded = variables(json.loads(ds.attrs["identity"]))
+    names = [each.name for each in recorded if each.dims[2:] == dims and not each.is_bookkeeping]
     names = [name for name in names if name not in same_everywhere]
     assert {"digest", "solver_message", "failure"}.isdisjoint(table.columns)
     for name in names:

@@ -21,7 +21,7 @@ from zarr.storage import MemoryStore, WrapperStore
 
 from hesstore.store import Run, Status, StoreSpec, SweepStore
 from hesstore.store.places.place import Place
-from hesstore.store.schema import VARIABLES, promised_large, promised_small
+from hesstore.store.schema import VARIABLES, promised_large, promised_small, variables
 from hesstore.store.variable import Variable
 
 GETS, PUTS = 3, 53
@@ -109,7 +109,7 @@ class CountedPlace(Place):
 
 
 IDENTITY = {"k": 1, "lowest": 1, "response": 0.1, "probes": 4, "density": True}
-"""The settings that ask for optional results: all of them."""
+"""The settings that ask for optional results of the analysis: all of them."""
 
 
 def spec(length: int, parameters: int, k: int = 30, classes: int = 10) -> StoreSpec:
@@ -156,7 +156,7 @@ def _random(variable: Variable, shape: tuple[int, ...], rng: np.random.Generator
 def fill(store: SweepStore) -> None:
     """Give every small array of the run the contents that it has when all is done."""
     rng = np.random.default_rng(0)
-    for variable in VARIABLES:
+    for variable in variables(IDENTITY):
         if not variable.is_large:
             array = _array(store, variable.name)
             if variable.dtype == "u8":
