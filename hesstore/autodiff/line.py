@@ -108,11 +108,15 @@ class Pencil:
 
     def along(self, v: Tensor) -> Lines:
         """The lines θ + t v for each row of ``v`` (m, P)."""
-        moves = self.program.moves
-        inputs, outputs = (0, *(None for _ in self.constants)), tuple(0 if does else None for does in moves)
-        linear: Any = torch.func.vmap(self.program.linear, inputs, outputs)  # type: ignore[arg-type]  # None: shared
-        parts = zip(linear(v, *self.constants), moves, strict=True)
-        return Lines(self.program, self.start, tuple(part for part, does in parts if does), len(v))
+        linear, moves = self.program.linear, self.program.moves
+        if changed_in_place(linear.graph):
+            each = zip(*(linear(one, *self.constants) for one in v), strict=True)
+            moving = [torch.stack(parts) for parts, does in zip(each, moves, strict=True) if does]
+        else:
+            inputs, outputs = (0, *(None for _ in self.constants)), tuple(0 if does else None for does in moves)
+            together: Any = torch.func.vmap(linear, inputs, outputs)  # type: ignore[arg-type]  # None: shared
+            moving = [part for part, does in zip(together(v, *self.constants), moves, strict=True) if does]
+        return Lines(self.program, self.start, tuple(moving), len(v))
 
     def derivatives(self, lines: Lines) -> tuple[Tensor, ...]:
         """The value of then(f, f′, f″, y) for the derivatives along each of the lines, stacked along a first axis."""
@@ -265,8 +269,21 @@ def _for_several(one: fx.GraphModule, count: int, parts: Sequence[Tensor], stack
         dims = tuple(0 if each else None for each in stacked)
         return torch.func.vmap(lambda _, *of_one: one(*of_one), (0, *dims))(lines, *parts)
 
-    graph = trace_graph(all_of_them, *parts)
+    def each_alone(*parts: Tensor) -> Any:
+        results = [
+            one(*(part[i] if each else part for part, each in zip(parts, stacked, strict=True))) for i in range(count)
+        ]
+        return (
+            torch.stack(results)
+            if isinstance(results[0], torch.Tensor)
+            else tuple(map(torch.stack, zip(*results, strict=True)))
+        )
+
+    writes = changed_in_place(one.graph)  # which vmap does not allow for a tensor that all lines share
+    graph = trace_graph(each_alone if writes else all_of_them, *parts)
     graph.eliminate_dead_code()
+    if writes:
+        return fx.GraphModule(one, graph)
     moving = {node for node, each in zip(_placeholders(graph), stacked, strict=True) if each}
     drop_neutral(graph)
     gather_and_fuse(graph, moving)
