@@ -342,6 +342,7 @@ def test_five_minima_at_one_l2(tmp_path: Path) -> None:
     assert ds["weights"].isel(l2=0, param=0).values.tolist() == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_spectra_join_the_table_of_their_run(tmp_path: Path) -> None:
     """As the authors publish them: the table is the first one, and the spectra, in ascending order, have the ID 0."""
     rng = np.random.default_rng(0)
@@ -389,6 +390,7 @@ def test_a_table_that_another_one_replaces(tmp_path: Path) -> None:
         import_files(tmp_path, tmp_path / "t.zarr")
 
 
+@pytest.mark.slow
 def test_a_killed_import_leaves_no_store(original: Original, folder: Path, tmp_path: Path) -> None:
     """At each of four moments; then the same import finishes."""
     command = [sys.executable, "-m", "tests.support.killed_imports", str(folder), str(tmp_path / "s.zarr")]
