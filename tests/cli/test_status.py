@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import os
 import re
@@ -154,7 +155,7 @@ def test_the_exit_status_of_a_finished_sweep(store: SweepStore, run_hesstore: Ru
 
 @pytest.mark.parametrize("options", [[], pytest.param(["--json"], marks=pytest.mark.slow)])
 def test_watching_in_a_pipe(store: SweepStore, run_hesstore: RunHesstore, tmp_path: Path, options: list[str]) -> None:
-    """One line per change until the end, even if the store is missing for a moment."""
+    """One line per change until the end, even if the store is missing for a moment, which may be a change, too."""
 
     def fill() -> None:
         for at, index in ((UP, 1), (UP, 2), (DOWN, 2), (DOWN, 1), (DOWN, 0)):
@@ -172,7 +173,7 @@ def test_watching_in_a_pipe(store: SweepStore, run_hesstore: RunHesstore, tmp_pa
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     counts = [json.loads(line)["complete"] if options else int(line.split("/")[0]) for line in lines]
-    assert counts == [1, 2, 3, 4, 5, 6]
+    assert [count for count, _ in itertools.groupby(counts)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_watching_on_a_terminal(store: SweepStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
