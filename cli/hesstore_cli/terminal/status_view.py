@@ -176,22 +176,42 @@ class StoreWatcher:
 
         self._place: Place = locate(store)
         self._ds: xr.Dataset | None = None
-        self._metadata_time: dt.datetime | None = None
+        self._revision: object = None
         self._failed_reads = 0
 
     def read(self) -> StatusView:
-        """Return the status now."""
+        """Return the status now.
+
+        Raises
+        ------
+        StoreError
+            If the store was moved, or its metadata were written, during the read: files that are missing for a moment
+            would be read as empty.
+        """
+        from hesstore.errors import StoreError
+        from hesstore.store.reading import open_store
+
+        revision = self._place.revision()
+        try:
+            if self._ds is None or revision != self._revision:  # an extended store is opened again
+                self._ds, self._revision = open_store(self._place, chunked=False), revision
+            view = self._view(self._ds)
+        except (KeyError, ValueError):  # values that do not fit together
+            if self._place.revision() == revision:
+                raise
+        else:
+            if self._place.revision() == revision:
+                return view
+        raise StoreError(f"{self._place}: was moved or extended while it was read: run the command again")
+
+    def _view(self, ds: xr.Dataset) -> StatusView:
         from hesstore.dataset.progress import progress_of
         from hesstore.store.chunk_files import chunk_files
-        from hesstore.store.reading import open_store
         from hesstore.store.schema import AXIS, BY_NAME
 
-        metadata_time = self._place.last_modified("zarr.json")
-        if self._ds is None or metadata_time != self._metadata_time:  # an extended store is opened again
-            self._ds, self._metadata_time = open_store(self._place, chunked=False), metadata_time
-        found = progress_of(self._ds)
+        found = progress_of(ds)
         holders = {run.run: self._place.holder(run.run) for run in found.runs}
-        count = self._ds.sizes[AXIS]
+        count = ds.sizes[AXIS]
         files = [file for run in found.runs for file in chunk_files(BY_NAME["status"], run.run, count)]
         written = [self._place.last_modified(file) for file in files]
         return StatusView(

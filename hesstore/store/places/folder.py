@@ -125,6 +125,14 @@ class FolderPlace(LocalPlace):
         except OSError:
             return None
 
+    def revision(self) -> object:
+        """The time of the metadata, the number of the folder, and the time at which it was last moved."""
+        try:
+            folder, metadata = self.path.stat(), (self.path / "zarr.json").stat()
+        except OSError:
+            return None
+        return metadata.st_mtime_ns, folder.st_ino, folder.st_ctime_ns
+
     def names(self) -> list[str]:
         """The names of all files, relative to the folder."""
         return sorted(file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file())

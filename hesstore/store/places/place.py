@@ -116,6 +116,10 @@ class Place(ABC):
         """The time at which a file or object was last written; None if it does not exist or the time is unknown."""
         return None
 
+    def revision(self) -> object:
+        """A value that changes when the metadata are written, and when the store is moved, even if it comes back."""
+        return self.last_modified("zarr.json")
+
     def free_space(self) -> int | None:
         """Free space in bytes; None if the place has no limit."""
         return None
