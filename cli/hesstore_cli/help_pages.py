@@ -73,7 +73,7 @@ class CommandGroup(click.Group):
         for command in commands:
             self.add_command(command)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click passes it
         """Write the first sentence of each command's help, with all sentences in one column."""
         width = max(map(len, self.commands))
         for heading, commands in self.sections.items():

@@ -40,7 +40,7 @@ def _method(function: Callable[Concatenate[xr.Dataset, _P], xr.Dataset]) -> Call
     signature = inspect.signature(function)
     first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     rest = list(signature.parameters.values())[1:]
-    method.__signature__ = signature.replace(parameters=[first, *rest])  # type: ignore[attr-defined]
+    method.__signature__ = signature.replace(parameters=[first, *rest])  # type: ignore[attr-defined]  # inspect reads it
     return method
 
 
@@ -76,4 +76,4 @@ class Hess:
     rank_correlations = _method(rank_correlations)
 
 
-xr.register_dataset_accessor("hess")(Hess)  # type: ignore[no-untyped-call]
+xr.register_dataset_accessor("hess")(Hess)  # type: ignore[no-untyped-call]  # of xarray

@@ -144,7 +144,7 @@ def _write_part(graph: fx.Graph, part: fx.Node, piece: fx.Node, output: fx.Node)
     if source.target in _WRITES_OUT and len(source.users) == 1:
         for link in links:
             with graph.inserting_after(piece):
-                piece = _UNDOES[link.target](graph, piece, link)  # type: ignore[index]  # an operator, not a name
+                piece = _UNDOES[link.target](graph, piece, link)
         source.kwargs = {**source.kwargs, "out": piece}
         source.target = _WRITES_OUT[source.target]
     else:
@@ -154,14 +154,15 @@ def _write_part(graph: fx.Graph, part: fx.Node, piece: fx.Node, output: fx.Node)
 
 def _undo_view(graph: fx.Graph, piece: fx.Node, link: fx.Node) -> fx.Node:
     """The view of ``piece`` with the shape that the argument of ``link`` has."""
-    return graph.call_function(aten.view.default, (piece, list(link.args[0].meta["val"].shape)))  # type: ignore[union-attr]
+    (viewed,) = link.all_input_nodes
+    return graph.call_function(aten.view.default, (piece, list(viewed.meta["val"].shape)))
 
 
 def _undo_transpose(graph: fx.Graph, piece: fx.Node, link: fx.Node) -> fx.Node:
     return graph.call_function(aten.transpose.int, (piece, *link.args[1:]))
 
 
-_UNDOES = {
+_UNDOES: dict[Any, Callable[[fx.Graph, fx.Node, fx.Node], fx.Node]] = {
     aten.view.default: _undo_view,
     aten._unsafe_view.default: _undo_view,  # noqa: SLF001 - the name of the operator
     aten.clone.default: lambda _graph, piece, _link: piece,

@@ -246,7 +246,7 @@ class SweepStore:
         self.put_entries(run, index, status, entries, arrays_digest)
 
     def record_run(self, run: Run, results: Iterable[tuple[int, Status, Mapping[str, Any]]]) -> None:
-        """Write the results of many grid points of a run of which the store has no results yet, in one pass.
+        """Write the results of many grid points of one run in one pass. The store must have no results of this run yet.
 
         The large variables are written grid point by grid point, then each small variable, the digests and the
         statuses once for the whole run. What is not given keeps its fill value; a large variable that is not given

@@ -34,7 +34,7 @@ class Settings:
     rows: int = 8000
     lambdas: int = 8
     repeats: int = 5
-    epochs: int = 22
+    epochs: int = 9
     skip_original: bool = False
     device: str = "cpu"
     threads: int = 0

@@ -43,7 +43,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(1), help="Number of timed rounds.")
 @click.option(
     "--epochs",
-    default=22,
+    default=9,
     show_default=True,
     type=click.IntRange(1),
     help="h100: mean epochs per grid point.",

@@ -11,7 +11,7 @@ The kernels of a training step are in a CUDA graph; Python launches all others. 
 bytes grow G-fold. The number of kernels of a training step stays the same. That of a Hessian product grows with the
 number of row chunks into which the stack is cut. That of Lanczos grows G-fold, because each model has its own vectors,
 and so does the class geometry, which is computed for one grid point at a time. A continuation fits one grid point after
-the other, so its fits have G = 1. Its analyses can be stacked, as can all work of independent grid points. The model
+the other and has G = 1; its analyses run at the same time as its fits. Independent grid points are stacked. The model
 assumes that storing overlaps with all other work, and that nothing else overlaps.
 """
 
@@ -125,6 +125,7 @@ class Prediction:
     lanczos: float
     geometry: float
     storing: float
+    side_by_side: bool
 
     @property
     def analyses(self) -> float:
@@ -133,17 +134,19 @@ class Prediction:
 
     @property
     def total(self) -> float:
-        """The total: all phases in sequence, except that storing overlaps with the others."""
-        return max(self.fit + self.analyses, self.storing)
+        """The total: all phases in sequence, except that storing, and perhaps the fits, overlap with the others."""
+        work = max(self.fit, self.analyses) if self.side_by_side else self.fit + self.analyses
+        return max(work, self.storing)
 
     @property
     def dominant(self) -> str:
         """The name of the longest phase."""
-        return max((field.name for field in fields(self)), key=lambda name: float(getattr(self, name)))
+        phases = (field.name for field in fields(self) if field.name != "side_by_side")
+        return max(phases, key=lambda name: float(getattr(self, name)))
 
 
-def predict(work: Workload, a: Assumptions, *, fit_models: int, analysis_models: int) -> Prediction:
-    """Predict the time of a sweep with ``fit_models`` stacked in fits and ``analysis_models`` in analyses."""
+def predict(work: Workload, a: Assumptions, *, models: int) -> Prediction:
+    """Predict the time of a sweep with ``models`` side by side; a single one is the chain of a continuation."""
 
     def total(cost: Callable[[Workload, Assumptions, int], Cost], models: int) -> float:
         full, rest = divmod(work.grid_points, models)
@@ -151,12 +154,13 @@ def predict(work: Workload, a: Assumptions, *, fit_models: int, analysis_models:
         return sum(count * cost(work, a, size).seconds(a) for count, size in groups)
 
     return Prediction(
-        fit=work.epochs * work.steps_per_epoch * total(step_cost, fit_models),
-        passes=total(passes_cost, analysis_models),
-        products=work.products * total(product_cost, analysis_models),
-        lanczos=total(lanczos_cost, analysis_models),
-        geometry=total(geometry_cost, analysis_models),
+        fit=work.epochs * work.steps_per_epoch * total(step_cost, models),
+        passes=total(passes_cost, models),
+        products=work.products * total(product_cost, models),
+        lanczos=total(lanczos_cost, models),
+        geometry=total(geometry_cost, models),
         storing=work.grid_points * a.store_seconds,
+        side_by_side=models == 1,
     )
 
 
@@ -170,7 +174,8 @@ def resident_gib(work: Workload, a: Assumptions, models: int) -> float:
     return FLOAT * (work.rows * work.widths[0] + models * (primal + lanczos)) / 2**30
 
 
-STACKS = (("continuation", 1), ("continuation", 32), *(("independent", models) for models in (1, 8, 32, 64)))
+STACKS = {"continuation": (1,), "independent": (8, 32, 64)}
+"""The numbers of models side by side, by path."""
 
 
 def run(settings: Settings) -> Iterator[Table]:
@@ -214,19 +219,17 @@ def costs(work: Workload) -> Table:
 
 def forecast(workloads: list[Workload]) -> Table:
     """Return the predicted time of the whole experiment for each path and stack size."""
-    rows = [_row(work, path, models) for work in workloads for path, models in STACKS]
+    rows = [_row(work, path, models) for work in workloads for path, stacks in STACKS.items() for models in stacks]
     points, data = workloads[0].grid_points, workloads[0].rows
     return Table(f"h100: {WARNING}: {points} grid points, {data:,} digits", rows, _notes(workloads[0]))
 
 
 def _row(work: Workload, path: str, models: int) -> Row:
-    fit_models = models if path == "independent" else 1
-    fast, slow = (predict(work, a, fit_models=fit_models, analysis_models=models) for a in (FAST, SLOW))
-    groups = math.ceil(work.grid_points / fit_models)
+    fast, slow = (predict(work, a, models=models) for a in (FAST, SLOW))
+    groups = math.ceil(work.grid_points / models)
     return {
         "path": path,
-        "G fit": fit_models,
-        "G analysis": models,
+        "G": models,
         "epochs": work.epochs,
         "sequential steps": groups * work.epochs * work.steps_per_epoch,
         "fits, min": _range(fast.fit, slow.fit),
@@ -252,5 +255,6 @@ def _notes(work: Workload) -> list[str]:
     return [
         chained,
         "a stack of fits ends with its last model, so that early stopping saves less than for a single model",
+        "docs/gpu.md has times that were measured on an H200",
         "the model does not include set-up, tracing, graph capture, data loading and export",
     ]

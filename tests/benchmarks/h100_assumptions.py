@@ -86,10 +86,10 @@ class Workload:
     rows: int = _assumed(60_000, "training digits")
     test_rows: int = _assumed(10_000, "test digits")
     batch: int = _assumed(64, "rows per training step")
-    epochs: float = _assumed(50, "mean epochs per grid point: at most 50; the mean of the quickstart is 22")
+    epochs: float = _assumed(50, "mean epochs per grid point: at most 50; the mean of the quickstart is 9")
     widths: tuple[int, ...] = _assumed((784, 128, 128, 10), "widths of the layers")
     k: int = _assumed(30, "eigenpairs")
-    products: int = _assumed(280, "Hessian products per spectrum: the mean of the quickstart")
+    products: int = _assumed(190, "Hessian products per spectrum: the mean of the quickstart")
     geometry_products: float = _assumed(51.7, "products that take as long as the arithmetic of the class geometry")
 
     @property
