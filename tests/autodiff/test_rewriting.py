@@ -232,6 +232,7 @@ def test_what_does_not_depend_on_the_parameters_is_computed_once() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_every_process_traces_the_same_program() -> None:
     """The addresses of nodes, which differ from process to process, must not decide the order of a sum."""
     x, y = torch.rand(20, 6), torch.arange(20) % 3

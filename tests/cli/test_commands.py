@@ -270,6 +270,7 @@ def test_a_signal_stops_after_the_current_grid_point(
     assert (statuses[done:] == 0).all()  # no grid point is left half done
 
 
+@pytest.mark.slow
 def test_a_second_signal_stops_immediately(
     toy_arguments: list[str], tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -322,6 +323,7 @@ def test_a_bar_with_time_left_on_a_terminal(
     assert "━" in text
 
 
+@pytest.mark.slow
 def test_a_broken_identity_is_a_warning(
     run_hesstore: RunHesstore, toy_arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ def before(patch: Patch, name: str, call: Callable[[int], object]) -> None:
     patch.setattr(Experiment, name, wrapped)
 
 
+@pytest.mark.slow
 def test_an_analysis_runs_while_the_next_point_is_fitted(
     machine: Machine, tmp_path: Path, monkeypatch: Patch, on_cpu: Path
 ) -> None:

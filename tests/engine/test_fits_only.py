@@ -26,13 +26,10 @@ from tests.support.sweeps import Stop, results, stop_at
 MakeConfig = Callable[..., SweepConfig]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
-    [
-        {},
-        pytest.param({"path": "independent", "models": 3}, marks=pytest.mark.slow),
-        pytest.param({"direction": "both"}, marks=pytest.mark.slow),
-    ],
+    [{}, {"path": "independent", "models": 3}, {"direction": "both"}],
 )
 def test_it_stores_the_fits_of_a_whole_sweep_and_grows_into_it(
     toy_config: MakeConfig, tmp_path: Path, values: dict[str, object]

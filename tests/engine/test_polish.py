@@ -63,6 +63,7 @@ def test_weights_are_stationary_points(toy_config: MakeConfig, tmp_path: Path) -
     assert recheck(tmp_path / "s.zarr", trust=True).problems == []
 
 
+@pytest.mark.slow
 def test_without_analyses_and_resumed(toy_config: MakeConfig, tmp_path: Path) -> None:
     """A later fit starts from the polished weights as the store has them."""
     config = toy_config(**POLISH, k=0)

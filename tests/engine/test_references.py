@@ -115,6 +115,7 @@ def test_grid_points_of_stores_are_references(toy_config: MakeConfig, tmp_path: 
     assert verify(tmp_path / "s.zarr").ok
 
 
+@pytest.mark.slow
 def test_the_store_needs_no_other_file(toy_config: MakeConfig, tmp_path: Path, center: Path) -> None:
     """Resuming, growing, checking and exporting use its copies; a file that has changed is noticed."""
     config = toy_config(center=str(center), start=str(center), k=0)

@@ -36,6 +36,7 @@ from hesstore.problem.seeds import derived_seed
 from hesstore.store import Status
 from hesstore.store.writing import SweepStore
 from tests.support.sweeps import TIMES, Stop, results, stop_at
+from tests.support.toy import TOY
 
 MakeConfig = Callable[..., SweepConfig]
 
@@ -122,21 +123,28 @@ def test_an_interrupted_and_resumed_sweep_equals_an_uninterrupted_one(
             assert (tmp_path / "whole.zarr" / file).read_bytes() == (tmp_path / "parts.zarr" / file).read_bytes(), file
 
 
-def test_a_complete_sweep_computes_nothing_again(toy_config: MakeConfig, tmp_path: Path) -> None:
-    run_sweep(toy_config(), tmp_path / "s.zarr")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of the toy sweep, which no test changes."""
+    path = tmp_path_factory.mktemp("finished") / "s.zarr"
+    run_sweep(SweepConfig.from_mapping(TOY), path)
+    return path
+
+
+def test_a_complete_sweep_computes_nothing_again(toy_config: MakeConfig, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "s.zarr")
     before = {f: f.stat().st_mtime_ns for f in (tmp_path / "s.zarr").rglob("c/**/*")}
     summary = run_sweep(toy_config(device="auto"), tmp_path / "s.zarr")
     assert summary.computed == 0
     assert before == {f: f.stat().st_mtime_ns for f in (tmp_path / "s.zarr").rglob("c/**/*")}
 
 
-def test_another_config_is_refused_and_changes_nothing(toy_config: MakeConfig, tmp_path: Path) -> None:
-    run_sweep(toy_config(), tmp_path / "s.zarr")
-    before = results(tmp_path / "s.zarr")
+def test_another_config_is_refused_and_changes_nothing(toy_config: MakeConfig, finished: Path) -> None:
+    before = results(finished)
     with pytest.raises(ConfigMismatchError) as caught:
-        run_sweep(toy_config(lr=0.5, l2="0,1"), tmp_path / "s.zarr")
+        run_sweep(toy_config(lr=0.5, l2="0,1"), finished)
     assert set(caught.value.differences) == {"lr", "l2"}
-    xr.testing.assert_identical(results(tmp_path / "s.zarr"), before)
+    xr.testing.assert_identical(results(finished), before)
 
 
 @pytest.mark.slow
@@ -221,29 +229,23 @@ def test_missing_weights_stop_a_resumed_sweep_and_no_grid_point_fails(toy_config
     assert run_sweep(toy_config(), tmp_path / "s.zarr").complete == 4
 
 
-def test_a_store_of_another_config_is_refused_before_data_are_loaded(toy_config: MakeConfig, tmp_path: Path) -> None:
-    run_sweep(toy_config(l2="0"), tmp_path / "s.zarr")
+def test_a_store_of_another_config_is_refused_before_data_are_loaded(finished: Path) -> None:
     with pytest.raises(
         ConfigMismatchError, match=r"dataset is tests\.support\.toy:digits in the store, mnist in the config"
     ):
-        run_sweep(SweepConfig.from_mapping({"data_dir": "/nowhere"}), tmp_path / "s.zarr")
+        run_sweep(SweepConfig.from_mapping({"data_dir": "/nowhere"}), finished)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [
         {"path": "independent", "models": 3},  # 4 grid points: a full stack and a remainder
-        pytest.param(
-            {"path": "independent", "models": 8, "direction": "both", "which": "LA"}, marks=pytest.mark.slow
-        ),  # more models than the grid points of one run
-        pytest.param(
-            {"path": "continuation", "models": 4, "seeds": "3,1,2"}, marks=pytest.mark.slow
-        ),  # fits of 3 runs and analyses of 4 grid points
-        pytest.param(
-            {"path": "continuation", "models": 3, "dtype": "float64", "optimizer": "sgd", "lr": 0.1},
-            marks=pytest.mark.slow,
-        ),
-        pytest.param({"path": "continuation", "models": 2, "solver": "eigsh"}, marks=pytest.mark.slow),
+        # More models than the grid points of one run:
+        {"path": "independent", "models": 8, "direction": "both", "which": "LA"},
+        {"path": "continuation", "models": 4, "seeds": "3,1,2"},  # fits of 3 runs and analyses of 4 grid points
+        {"path": "continuation", "models": 3, "dtype": "float64", "optimizer": "sgd", "lr": 0.1},
+        {"path": "continuation", "models": 2, "solver": "eigsh"},
     ],
 )
 def test_models_side_by_side_equal_single_models(
@@ -388,6 +390,7 @@ def test_results_that_a_reader_sees_as_complete_never_change(toy_config: MakeCon
     assert all(np.array_equal(final.sel(l2=l2).values, values) for l2, values in seen.items())
 
 
+@pytest.mark.slow
 def test_only_the_selected_runs_are_computed(toy_config: MakeConfig, tmp_path: Path) -> None:
     config = toy_config(seeds="0,1")
     summary = run_sweep(config, tmp_path / "s.zarr", runs=[1])
@@ -420,6 +423,7 @@ def test_events_come_in_order_and_only_when_results_are_on_disk(toy_config: Make
             assert phases == ["fitting"] * 3 + ["analysing", "complete"]
 
 
+@pytest.mark.slow
 def test_the_collapsed_phase(toy_config: MakeConfig, tmp_path: Path) -> None:
     """At a λ that drives θ to zero, all k eigenpairs are found, orthonormal, in few products."""
     config = toy_config(l2="0.3,3", k=30, epochs=40, lr=0.01, batch_size=16)

@@ -18,10 +18,24 @@ from hesstore.store import Status
 from hesstore.store.writing import SweepStore
 from tests.support.command_line import RunHesstore
 from tests.support.sweeps import Stop, results, stop_at
+from tests.support.toy import TOY
 
 MakeConfig = Callable[..., SweepConfig]
 SMALL = {"l2": "0,0.01", "seeds": "3", "direction": "up"}
 LARGE = {"l2": "0,0.001,0.01,0.05", "seeds": "1,3", "direction": "both"}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("swept") / "s.zarr"
+    run_sweep(SweepConfig.from_mapping({**TOY, **SMALL}), path)
+    return path
+
+
+@pytest.fixture
+def small(swept: Path, tmp_path: Path) -> Path:
+    """A store of the small sweep."""
+    return Path(shutil.copytree(swept, tmp_path / "s.zarr"))
 
 
 @pytest.mark.slow
@@ -93,21 +107,19 @@ def test_what_is_half_done_stays_half_done(toy_config: MakeConfig, tmp_path: Pat
     ],
 )
 def test_what_does_not_fit_is_refused_and_changes_nothing(
-    toy_config: MakeConfig, tmp_path: Path, values: dict[str, object], words: str
+    toy_config: MakeConfig, small: Path, tmp_path: Path, values: dict[str, object], words: str
 ) -> None:
-    run_sweep(toy_config(**SMALL), tmp_path / "s.zarr")
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
     with pytest.raises(ConfigMismatchError, match=words):
-        run_sweep(toy_config(**{**SMALL, **values}), tmp_path / "s.zarr", grow=True)
+        run_sweep(toy_config(**{**SMALL, **values}), small, grow=True)
     assert before == {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
 
 
-def test_a_store_in_use_does_not_grow(toy_config: MakeConfig, tmp_path: Path) -> None:
-    run_sweep(toy_config(**SMALL), tmp_path / "s.zarr")
-    store = SweepStore.open(tmp_path / "s.zarr")
+def test_a_store_in_use_does_not_grow(toy_config: MakeConfig, small: Path) -> None:
+    store = SweepStore.open(small)
     with store.claim(store.runs[0]):
         with pytest.raises(StoreBusyError, match=f"process {os.getpid()}"):
-            run_sweep(toy_config(**LARGE), tmp_path / "s.zarr", grow=True)
+            run_sweep(toy_config(**LARGE), small, grow=True)
 
 
 class Killed(BaseException):
@@ -190,10 +202,9 @@ def test_from_the_command_line(run_hesstore: RunHesstore, toy_arguments: list[st
     assert "8 grid points complete in s.zarr; 4 computed now" in done.stderr
 
 
-def test_nothing_is_lost_of_weights_that_a_test_compares(toy_config: MakeConfig, tmp_path: Path) -> None:
+def test_nothing_is_lost_of_weights_that_a_test_compares(small: Path, tmp_path: Path) -> None:
     """Links share their bytes: writing to the grown store leaves a copy of the old one as it was."""
-    run_sweep(toy_config(**SMALL), tmp_path / "s.zarr")
-    store = SweepStore.open(tmp_path / "s.zarr")
+    store = SweepStore.open(small)
     kept = tmp_path / "kept"
     os.link(store.file_of("weights", store.runs[0], 0), kept)
     content = kept.read_bytes()

@@ -87,6 +87,7 @@ def test_a_template_has_the_same_bytes_as_a_local_one(tmp_path: Path) -> None:
     assert set(hesstore.open(URL).data_vars) == {variable.name for variable in spec().variables}
 
 
+@pytest.mark.slow
 def test_recorded_results_have_the_same_bytes_as_local_ones(tmp_path: Path) -> None:
     for location in (tmp_path / "s.zarr", URL):
         store = SweepStore.create(location, spec())
