@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import curvlinops
 import pytest
 import torch
 from torch import Tensor, nn
@@ -367,3 +368,30 @@ def test_an_output_that_the_user_selects() -> None:
 def test_a_network_that_ends_with_a_softmax_gives_a_warning() -> None:
     with pytest.warns(ModelWarning, match="probabilities instead of logits"):
         hesstore.Hessian(nn.Sequential(nn.Linear(4, 3), nn.Softmax(1)), rows(4), LABELS)
+
+
+def flat(parts: list[Tensor]) -> Tensor:
+    return torch.cat([part.detach().reshape(-1) for part in parts])
+
+
+@pytest.mark.parametrize("name", ["fully connected", "batch norm"])
+def test_products_agree_with_curvlinops(name: str) -> None:
+    """H, G and their blocks by layer, in batches of unequal size."""
+    module, x, y, _ = problem(name)
+    module.double().eval()
+    x = x.double()
+    data, loss = [(x[:7], y[:7]), (x[7:], y[7:])], nn.CrossEntropyLoss()
+    parameters = dict(module.named_parameters())
+    v = torch.randn(sum(p.numel() for p in parameters.values()), dtype=torch.float64)
+    hessian = hesstore.Hessian(module, x, y)
+    parts = list(hessian.split(v).values())
+    for ours, theirs in (
+        (hessian, curvlinops.HessianLinearOperator), (hessian.gauss_newton(), curvlinops.GGNLinearOperator)
+    ):  # fmt: skip
+        product = theirs(module, loss, list(parameters.values()), data, check_deterministic=False) @ parts
+        torch.testing.assert_close(ours @ v, flat(product), rtol=1e-9, atol=1e-11)
+    names = list(parameters)[-2:]
+    last = [parameters[name] for name in names]
+    block = curvlinops.GGNLinearOperator(module, loss, last, data, check_deterministic=False) @ parts[-2:]
+    ggn = hessian.gauss_newton().restricted_to(names)
+    torch.testing.assert_close(ggn @ flat(parts[-2:]), flat(block), rtol=1e-9, atol=1e-11)

@@ -132,7 +132,7 @@ class TransformerNetwork(nn.Module):
 
 def with_batch_norm() -> nn.Module:
     """A convolutional network whose batch norm has statistics that are not the initial ones."""
-    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.SiLU(), nn.Flatten(), nn.Linear(8, 3))
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3))
     with torch.no_grad():
         for _ in range(3):
             module(torch.randn(8, 1, 4, 4) * 2 + 1)
