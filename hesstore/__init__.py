@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hesstore.errors import HesstoreError
     from hesstore.exporting import ExportSummary, export
     from hesstore.importing import ImportSummary, import_files
+    from hesstore.importing.checkpoints import analyse
     from hesstore.linalg import EigenPairs, lanczos
     from hesstore.measure.network_geometry import network_geometry
 
@@ -34,6 +35,7 @@ _MODULES = {
     "SweepPlan": "hesstore.engine.sweep",
     "SweepSummary": "hesstore.engine.sweep",
     "ExportSummary": "hesstore.exporting",
+    "analyse": "hesstore.importing.checkpoints",
     "check_model": "hesstore.curvature.model_check",
     "compare": "hesstore.comparison.compare",
     "export": "hesstore.exporting",
@@ -59,6 +61,7 @@ __all__ = [
     "SweepEvent",
     "SweepPlan",
     "SweepSummary",
+    "analyse",
     "check_model",
     "compare",
     "export",

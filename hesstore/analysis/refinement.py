@@ -11,7 +11,7 @@ from hesstore.analysis.change_points import THRESHOLD
 from hesstore.analysis.transitions import transitions
 from hesstore.config.l2_grid import L2_DECIMALS
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,7 +27,7 @@ def refined_l2(ds: xr.Dataset, points: int, threshold: float = THRESHOLD) -> tup
     """
     if points < 1:
         raise AnalysisError(f"points is {points}: it must be at least 1")
-    l2 = ds[AXIS].values
+    l2 = ds[axis_of(ds)].values
     found = transitions(ds, threshold=threshold)
     grid = set(l2.tolist())
     for first, last in zip(found["l2_from"].values, found["l2_to"].values, strict=True):
