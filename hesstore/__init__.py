@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from hesstore.importing.checkpoints import analyse
     from hesstore.linalg import EigenPairs, lanczos
     from hesstore.measure.network_geometry import network_geometry
+    from hesstore.training.checkpoint_writer import CheckpointWriter, lightning_callback
 
 _MODULES = {
+    "CheckpointWriter": "hesstore.training.checkpoint_writer",
     "Comparison": "hesstore.comparison.compare",
     "EigenPairs": "hesstore.linalg",
     "Hessian": "hesstore.curvature",
@@ -39,6 +41,7 @@ _MODULES = {
     "check_model": "hesstore.curvature.model_check",
     "compare": "hesstore.comparison.compare",
     "export": "hesstore.exporting",
+    "lightning_callback": "hesstore.training.checkpoint_writer",
     "load_model": "hesstore.dataset.networks",
     "to_state_dict": "hesstore.dataset.networks",
     "import_files": "hesstore.importing",
@@ -50,6 +53,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "CheckpointWriter",
     "Comparison",
     "EigenPairs",
     "ExportSummary",
@@ -67,6 +71,7 @@ __all__ = [
     "export",
     "import_files",
     "lanczos",
+    "lightning_callback",
     "load_model",
     "network_geometry",
     "open",

@@ -56,7 +56,7 @@ def import_(
     reg_loss: str | None,
     dry_run: bool,
 ) -> int:
-    """Create STORE from files of an export or of the original scripts.
+    """Create STORE from files of an export or the original scripts.
 
     SOURCE is a folder with such files, or such a file. The numbers are stored unchanged. If no manifest describes how
     the files were made, give the settings as options. `hesstore analyse` computes everything from other checkpoints.

@@ -116,7 +116,7 @@ def _remarks(report: Findings, repair: Repair | None) -> Iterator[str]:
             yield f"{what}: {file}"
     if repair.withdrawn:
         points = counted(len(repair.withdrawn), "grid point")
-        yield f"{points} marked pending: run the same hesstore sweep again to compute them"
+        yield f"{points} marked pending: run the same hesstore sweep or analyse again to compute them"
 
 
 def _summary_line(store: str, report: Findings, deep_report: Recheck | None, repair: Repair | None) -> str:

@@ -137,7 +137,7 @@ class StatusView:
             which = "" if len(self.progress.runs) == 1 else f" (run {', '.join(map(str, runs))})"
             notes.append(holder_text(self.holders[runs[0]]) + which)
         if not self.is_driven and not self.progress.is_over:
-            notes.append("no process computes this sweep: run the same hesstore sweep again to continue")
+            notes.append("no process computes this sweep: run the same hesstore sweep or analyse again to continue")
         if self.newest is not None and not self.progress.is_over:
             notes.append(f"newest result recorded {_ago(self.newest)}")
         return notes
