@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from hesstore.errors import HesstoreError
+from hesstore_cli.commands.analyse import analyse
 from hesstore_cli.commands.completion import completion
 from hesstore_cli.commands.config import config
 from hesstore_cli.commands.diff import diff
@@ -48,6 +49,7 @@ def cli() -> None:
 
 
 cli.add_section("Run a sweep", config, plan, sweep, refine, status)
+cli.add_section("Analyse checkpoints", analyse)
 cli.add_section("Look at results", info, transitions, plot, report, diff)
 cli.add_section("Exchange files", export, import_)
 cli.add_section("Maintenance", verify, completion)
