@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hesstore.importing import ImportSummary, import_files
     from hesstore.importing.checkpoints import analyse
     from hesstore.linalg import EigenPairs, lanczos
+    from hesstore.measure.loss_slices import loss_path, loss_slice
     from hesstore.measure.network_geometry import network_geometry
     from hesstore.operators import GGN, Block, Hessian, Trace, top_eigenpairs
     from hesstore.training.checkpoint_writer import CheckpointWriter, lightning_callback
@@ -47,6 +48,8 @@ _MODULES = {
     "to_state_dict": "hesstore.dataset.networks",
     "import_files": "hesstore.importing",
     "lanczos": "hesstore.linalg",
+    "loss_path": "hesstore.measure.loss_slices",
+    "loss_slice": "hesstore.measure.loss_slices",
     "network_geometry": "hesstore.measure.network_geometry",
     "open": "hesstore.dataset.opening",
     "plan_sweep": "hesstore.engine.sweep",
@@ -78,6 +81,8 @@ __all__ = [
     "lanczos",
     "lightning_callback",
     "load_model",
+    "loss_path",
+    "loss_slice",
     "network_geometry",
     "open",
     "plan_sweep",

@@ -94,7 +94,7 @@ def network_geometry(
     vectors = eigenvector_reader(ds, run)
     k = vectors.checked_k(default_k(ds) if k is None else k)
     indices = _indices(vectors, l2, run)
-    data, dtype = _data(ds, trust=trust)
+    data, dtype = load_data(ds, trust=trust)
     x, y = data.train.x.to(dtype), data.train.y
     points = []
     own = None if module is None else copy.deepcopy(module)  # the user's module keeps its weights and its precision
@@ -142,14 +142,16 @@ def _indices(vectors: EigenvectorReader, l2: float | Sequence[float] | None, run
     return sorted({l2_position(known, float(each), run, axis) for each in wanted})
 
 
-def _data(ds: xr.Dataset, *, trust: bool) -> tuple[training_data.ClassificationData, torch.dtype]:
+def load_data(ds: xr.Dataset, *, trust: bool) -> tuple[training_data.ClassificationData, torch.dtype]:
     """Return the data of the store and the precision of its computation, after a check of the data's digest."""
     config, identity = json.loads(str(ds.attrs.get("config", "{}"))), identity_of(ds.attrs)
     name = config.get("dataset")
     if not name or "data_digest" not in identity:
         raise AnalysisError("the store does not name its data, because it was imported: import it with --recompute")
     if ":" in name and not trust:
-        raise AnalysisError(f"the store's config names code, {name!r}, that loads the data: pass trust=True to run it")
+        raise AnalysisError(
+            f"the store's config names code, {name!r}, that loads the data: pass trust=True (--trust) to run it"
+        )
     data = training_data.load(name, config.get("data_dir", ""))
     if data.digest != identity["data_digest"]:
         raise DataError(f"dataset: {name!r} has changed since the store was made: restore the data of the sweep")
