@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hesstore.comparison.compare import Comparison, compare
     from hesstore.config import SweepConfig
-    from hesstore.curvature import Hessian, HessianOperator
     from hesstore.curvature.model_check import check_model
     from hesstore.dataset.networks import load_model, to_state_dict
     from hesstore.dataset.opening import open
@@ -23,14 +22,16 @@ if TYPE_CHECKING:
     from hesstore.linalg import EigenPairs, lanczos
     from hesstore.measure.loss_slices import loss_path, loss_slice
     from hesstore.measure.network_geometry import network_geometry
+    from hesstore.operators import GGN, Block, Hessian, Trace, top_eigenpairs
     from hesstore.training.checkpoint_writer import CheckpointWriter, lightning_callback
 
 _MODULES = {
     "CheckpointWriter": "hesstore.training.checkpoint_writer",
     "Comparison": "hesstore.comparison.compare",
     "EigenPairs": "hesstore.linalg",
-    "Hessian": "hesstore.curvature",
-    "HessianOperator": "hesstore.curvature",
+    "Block": "hesstore.operators",
+    "GGN": "hesstore.operators",
+    "Hessian": "hesstore.operators",
     "HesstoreError": "hesstore.errors",
     "ImportSummary": "hesstore.importing",
     "SweepConfig": "hesstore.config",
@@ -53,21 +54,25 @@ _MODULES = {
     "open": "hesstore.dataset.opening",
     "plan_sweep": "hesstore.engine.sweep",
     "run_sweep": "hesstore.engine.sweep",
+    "top_eigenpairs": "hesstore.operators",
+    "Trace": "hesstore.operators",
 }
 
 __all__ = [
+    "GGN",
+    "Block",
     "CheckpointWriter",
     "Comparison",
     "EigenPairs",
     "ExportSummary",
     "Hessian",
-    "HessianOperator",
     "HesstoreError",
     "ImportSummary",
     "SweepConfig",
     "SweepEvent",
     "SweepPlan",
     "SweepSummary",
+    "Trace",
     "analyse",
     "check_model",
     "compare",
@@ -83,6 +88,7 @@ __all__ = [
     "plan_sweep",
     "run_sweep",
     "to_state_dict",
+    "top_eigenpairs",
 ]
 
 

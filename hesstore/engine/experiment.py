@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hesstore import linalg
-from hesstore.curvature import Hessian, HessianOperator, error_and_gradient, gradient, model_check
+from hesstore.curvature import FlatHessian, HessianOperator, error_and_gradient, gradient, model_check
 from hesstore.engine import environment, preparation
 from hesstore.engine.collection import settings_identity, without_training
 from hesstore.engine.devices import resolve_device
@@ -76,7 +76,7 @@ class Experiment:
         Both splits, on the device and in the precision of the computation.
     model : FlatModel
         The network, likewise.
-    hessian : Hessian
+    hessian : FlatHessian
         H of the mean training loss, over the training rows that the config selects.
     geometry : ClassGeometry
         Computes the class geometry.
@@ -91,13 +91,13 @@ class Experiment:
     config: SweepConfig
     data: training_data.ClassificationData
     model: FlatModel
-    hessian: Hessian
+    hessian: FlatHessian
     geometry: ClassGeometry
     sizes: Sizes
     references: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     collection: Collection | None = None
     _trainers: dict[int, Trainer] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _full_hessian: Hessian | None = field(default=None, init=False, repr=False, compare=False)
+    _full_hessian: FlatHessian | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def prepare(
@@ -137,7 +137,7 @@ class Experiment:
         model_check.issue_warnings(preparation.check_network(config, model, data))
         sizes = preparation.choose_sizes(config, model, rows, len(collection.values) if collection else 0)
         preparation.check_stack(config, model, rows, sizes)
-        hessian = Hessian(model, *rows, chunk_rows=sizes.chunk_rows)
+        hessian = FlatHessian(model, *rows, chunk_rows=sizes.chunk_rows)
         geometry = ClassGeometry(config, model, data, rows, sizes.chunk_rows)
         return cls(config, data, model, hessian, geometry, sizes, references, collection)
 
@@ -170,7 +170,7 @@ class Experiment:
         self.sizes = sizes
         self._trainers.clear()
         self._full_hessian = None
-        self.hessian = Hessian(self.model, *self.geometry.rows, chunk_rows=sizes.chunk_rows)
+        self.hessian = FlatHessian(self.model, *self.geometry.rows, chunk_rows=sizes.chunk_rows)
         self.geometry = replace(self.geometry, chunk_rows=sizes.chunk_rows)
 
     @property
@@ -287,12 +287,12 @@ class Experiment:
         )
 
     @property
-    def _hessian_of_all_rows(self) -> Hessian:
+    def _hessian_of_all_rows(self) -> FlatHessian:
         """H over all training rows, also if the spectrum is that of fewer rows."""
         if not self.config.hessian_samples:
             return self.hessian
         if self._full_hessian is None:
-            self._full_hessian = Hessian(self.model, *self.data.train, chunk_rows=self.sizes.chunk_rows)
+            self._full_hessian = FlatHessian(self.model, *self.data.train, chunk_rows=self.sizes.chunk_rows)
         return self._full_hessian
 
     def measure(self, thetas: Sequence[Tensor]) -> list[tuple[SplitMetrics, SplitMetrics]]:
