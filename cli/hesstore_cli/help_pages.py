@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hesstore.config.suggestions import synonym_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -20,6 +22,33 @@ _KEPT_SPACE, _KEPT_HYPHEN = "\N{NO-BREAK SPACE}", "\N{NON-BREAKING HYPHEN}"
 """A space and a hyphen at which a help page does not break lines."""
 
 _SHORT_DEFAULT = re.compile(r"\[[^\[\]]{,30}\]")
+
+
+COMMAND_SYNONYMS = {
+    "check": "verify",
+    "compare": "diff",
+    "continue": "sweep",
+    "extend": "sweep",
+    "figure": "plot",
+    "fsck": "verify",
+    "html": "report",
+    "inspect": "info",
+    "load": "import",
+    "ls": "list",
+    "open": "info",
+    "pack": "export",
+    "progress": "status",
+    "repair": "verify",
+    "resume": "sweep",
+    "run": "sweep",
+    "settings": "config",
+    "show": "info",
+    "start": "sweep",
+    "stores": "list",
+    "train": "sweep",
+    "watch": "status",
+}
+"""Names that other programs give to a command, and its name here."""
 
 
 class GroupedOption(click.Option):
@@ -41,6 +70,16 @@ class Command(click.Command):
 
     Options without a group come first, under the heading Options. The groups follow in the order of their first option.
     """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; the error for an unknown option names the option that other programs call so."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            known = [name for parameter in self.get_params(ctx) for name in parameter.opts if name.startswith("--")]
+            if meant := synonym_of(error.option_name, known):
+                error.possibilities = [meant]  # type: ignore[misc]  # Click itself compares only the letters
+            raise
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the page with ordinary characters, so that a search in it finds every text."""
@@ -72,6 +111,17 @@ class CommandGroup(click.Group):
         self.sections[heading] = commands
         for command in commands:
             self.add_command(command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; the error for an unknown one names the command that other programs call so."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            if (meant := COMMAND_SYNONYMS.get(args[0].lower())) in self.commands:
+                error.possibilities = [meant]  # type: ignore[misc]
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click passes it
         """Write the first sentence of each command's help, with all sentences in one column."""

@@ -16,6 +16,7 @@ from hesstore_cli.commands.diff import diff
 from hesstore_cli.commands.export import export
 from hesstore_cli.commands.import_files import import_
 from hesstore_cli.commands.info import info
+from hesstore_cli.commands.list_stores import list_
 from hesstore_cli.commands.plan import plan
 from hesstore_cli.commands.plot import plot
 from hesstore_cli.commands.refine import refine
@@ -26,6 +27,7 @@ from hesstore_cli.commands.transitions import transitions
 from hesstore_cli.commands.verify import verify
 from hesstore_cli.exit_status import EPILOG, ExitStatus
 from hesstore_cli.help_pages import CommandGroup
+from hesstore_cli.terminal.streams import write_line
 from hesstore_cli.terminal.warning_lines import one_line_warnings
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def cli() -> None:
 
 
 cli.add_section("Run a sweep", config, plan, sweep, refine, status)
-cli.add_section("Look at results", info, transitions, plot, report, diff)
+cli.add_section("Look at results", list_, info, transitions, plot, report, diff)
 cli.add_section("Exchange files", export, import_)
 cli.add_section("Maintenance", verify, completion)
 
@@ -82,11 +84,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return ended if isinstance(ended, int) else ExitStatus.DONE
 
 
+_WITHOUT_DASK = (["info"], ["status"], ["list"])
+"""Commands that read a few small variables, where the import of Dask by xarray would take a third of the time."""
+
+
 def main() -> NoReturn:
     """Run the ``hesstore`` script."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # an encoding such as latin-1 has no λ
+    if sys.argv[1:2] in _WITHOUT_DASK:
+        sys.modules["dask"] = None  # type: ignore[assignment]  # Python then refuses to import it, and xarray works without
     sys.exit(run())
 
 
@@ -103,5 +111,5 @@ def _is_decoding_error(error: Exception) -> bool:
 
 
 def _fail(message: str, status: int) -> int:
-    click.echo(f"hesstore: {' '.join(message.split())}", err=True)
+    write_line(f"hesstore: {' '.join(message.split())}")
     return status

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,20 +21,22 @@ from hesstore.engine.events import SweepEvent
 from hesstore.engine.executor import LocalExecutor
 from hesstore.engine.experiment import Experiment
 from hesstore.engine.side_by_side import SideBySideExecutor
+from hesstore.engine.summary import SweepSummary, choose_runs, summarise
 from hesstore.engine.sweep_plan import LEAST_SHARE, Effort, SweepPlan
 from hesstore.engine.thread_choice import choose_threads
 from hesstore.engine.worker import Worker
-from hesstore.errors import ConfigError, StoreError
+from hesstore.errors import StoreError
 from hesstore.store.environments import record_environment
 from hesstore.store.growing import check_growing, grow_store, recover_store, statuses_after_growth
 from hesstore.store.places.folder import FolderPlace
 from hesstore.store.places.location import locate
+from hesstore.store.removing import check_removable, remove_store
 from hesstore.store.schema import Run, Status, StoreSpec
 from hesstore.store.writing import SweepStore
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping
     from typing import Any
 
     from distributed import Client
@@ -45,32 +46,6 @@ if TYPE_CHECKING:
     from hesstore.store.places.place import Place
 
 __all__ = ["SweepEvent", "SweepPlan", "SweepSummary", "plan_sweep", "run_sweep"]
-
-
-@dataclass(frozen=True)
-class SweepSummary:
-    """The result of a call of :func:`run_sweep`.
-
-    Attributes
-    ----------
-    complete, failed, pending : int
-        The number of grid points of the selected runs that are complete, that failed, and that are not finished.
-    computed : int
-        The number of grid points that this call finished.
-    seconds : float
-        The duration of the call.
-    """
-
-    complete: int
-    failed: int
-    pending: int
-    computed: int
-    seconds: float
-
-    @property
-    def total(self) -> int:
-        """The number of all grid points of the selected runs."""
-        return self.complete + self.failed + self.pending
 
 
 def run_sweep(
@@ -84,6 +59,7 @@ def run_sweep(
     scheduler: str = "",
     retry_failed: bool = False,
     grow: bool = False,
+    overwrite: bool = False,
     runs: Collection[int] = (),
 ) -> SweepSummary:
     """Compute every grid point that the store at ``location`` lacks. Create the store if it does not exist.
@@ -114,6 +90,9 @@ def run_sweep(
     grow : bool
         Whether an existing store first grows to fit ``config``: with more grid points or runs, or with spectra that are
         computed again from the stored weights because k is larger or another setting of the spectrum differs.
+    overwrite : bool
+        Whether an existing store is deleted and made again. It is deleted when data, network and config have been
+        checked, and before the plan.
     runs : collection of int
         IDs of the runs to compute and to count in the summary; all by default. Other processes may compute the others.
 
@@ -132,13 +111,20 @@ def run_sweep(
     place = locate(location)
     if isinstance(place, FolderPlace):
         recover_store(place.path)
-    existing = open_existing_store(place, config.identity(), grow=grow)  # before data are loaded or even downloaded
+    if overwrite and not place.is_new():
+        check_removable(place)
+        existing = None
+    else:
+        existing = open_existing_store(place, config.identity(), grow=grow)  # before data are loaded or downloaded
     with computing_on(resolve_device(config.device), config.threads):
         experiment = Experiment.prepare(config, existing)
         probing = on_plan is not None and not stop() and not workers and not scheduler
         threads_reason = "" if workers or scheduler else choose_threads(experiment, existing, probing=probing)
         spec = experiment.spec()
         with connect_workers(workers, scheduler, config.threads) as client, ExitStack() as claims:
+            if overwrite and not place.is_new():
+                choose_runs(spec.runs, runs, place)
+                remove_store(place)
             store = create_or_extend_store(place, existing, spec, runs, grow=grow)
             chosen = choose_runs(store.runs, runs, place)
             for run in chosen:
@@ -154,7 +140,7 @@ def run_sweep(
                 record_environment(store, experiment.environment)
                 with make_executor(experiment, store, client) as executor:
                     driver.drive(executor, stop)
-    return _summarise(store, chosen, driver.computed, time.perf_counter() - began)
+    return summarise(store, chosen, driver.computed, began)
 
 
 def plan_sweep(
@@ -262,20 +248,6 @@ def create_or_extend_store(
     return store
 
 
-def choose_runs(runs: Sequence[Run], ids: Collection[int], place: Place | str) -> tuple[Run, ...]:
-    """The runs with the given IDs, or all runs without IDs.
-
-    Raises
-    ------
-    ConfigError
-        If an ID does not exist; ``place`` is what the message names.
-    """
-    unknown = sorted(set(ids) - {run.id for run in runs})
-    if unknown:
-        raise ConfigError(f"run: {unknown[0]} does not exist: {place} has runs 0 to {len(runs) - 1}")
-    return tuple(run for run in runs if not ids or run.id in ids)
-
-
 def least_bytes(spec: StoreSpec, count: int) -> int:
     """A lower bound on the bytes that ``count`` grid points take on disk."""
     return int(LEAST_SHARE * spec.large_bytes) * count
@@ -306,7 +278,7 @@ def make_executor(experiment: Experiment, store: SweepStore, client: Client | No
     return SideBySideExecutor(worker) if experiment.is_side_by_side else nullcontext(LocalExecutor(worker))
 
 
-# -- before and after -----------------------------------------------------------------------------------------
+# -- the plan --------------------------------------------------------------------------------------------------
 
 
 def _plan_runs(
@@ -329,15 +301,4 @@ def _plan_runs(
         effort=Effort.of(store, runs),
         threads_reason=threads_reason,
         probing=probing,
-    )
-
-
-def _summarise(store: SweepStore, runs: Sequence[Run], computed: int, seconds: float) -> SweepSummary:
-    statuses = np.stack([store.status(run) for run in runs])
-    return SweepSummary(
-        complete=int((statuses == Status.COMPLETE).sum()),
-        failed=int((statuses == Status.FAILED).sum()),
-        pending=int((statuses < Status.COMPLETE).sum()),
-        computed=computed,
-        seconds=seconds,
     )

@@ -99,6 +99,13 @@ class Place(ABC):
         """Remove one file or object."""
 
     @abstractmethod
+    def remove(self) -> None:
+        """Delete the whole store.
+
+        If the process is killed meanwhile, either nothing is left or a store, whole or damaged.
+        """
+
+    @abstractmethod
     def size(self) -> int:
         """Total size of all files or objects, in bytes."""
 
