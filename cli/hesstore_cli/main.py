@@ -70,6 +70,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(error.format_message(), error.exit_code)
     except HesstoreError as error:
         return _fail(str(error), ExitStatus.of(error))
+    except (KeyboardInterrupt, click.Abort):  # Abort is a RuntimeError
+        return _fail("interrupted", ExitStatus.INTERRUPTED)
     except (ValueError, RuntimeError) as error:
         if not _is_decoding_error(error):
             raise
@@ -79,8 +81,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return ExitStatus.FAILED
     except OSError as error:
         return _fail(f"{error.filename or 'I/O'}: {error.strerror or error}", ExitStatus.FAILED)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted", ExitStatus.INTERRUPTED)
     return ended if isinstance(ended, int) else ExitStatus.DONE
 
 

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from hesstore.config import SweepConfig
 from hesstore.config.sources import Layer, merge
+from hesstore.errors import CorruptStoreError
 
 if TYPE_CHECKING:
     from typing import Any
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 def stored_layer(store: str) -> Layer:
     """Return the settings of a store that differ from the defaults."""
-    from hesstore.errors import CorruptStoreError
     from hesstore.store.root_group import open_group
 
     try:
@@ -31,10 +31,13 @@ def stored_layer(store: str) -> Layer:
     return Layer(store, {key: value for key, value in values.items() if value != defaults.get(key)})
 
 
-def config_of_sweep(context: click.Context, store: str | None, layers: list[Layer]) -> SweepConfig:
+def config_of_sweep(
+    context: click.Context, store: str | None, layers: list[Layer], *, overwrite: bool = False
+) -> SweepConfig:
     """Return the config of a sweep of ``store``, from the ``layers`` that the command line gives.
 
-    If the store exists, options change its own config, unless --preset or --config gives another one to start from.
+    If the store exists, options change its own config, unless --preset or --config gives another one to start from. A
+    damaged store that the sweep is to ``overwrite`` counts as a new one.
 
     Raises
     ------
@@ -47,7 +50,12 @@ def config_of_sweep(context: click.Context, store: str | None, layers: list[Laye
     has_base = context.params["config_file"] or context.get_parameter_source("preset") == ParameterSource.COMMANDLINE
     if store is None or has_base or locate(store).is_new():
         return SweepConfig.from_mapping(merge(layers))
-    own = stored_layer(store)
+    try:
+        own = stored_layer(store)
+    except CorruptStoreError:
+        if not overwrite:
+            raise
+        return SweepConfig.from_mapping(merge(layers))
     named = merge(given)
     for key in ("dataset", "model"):
         if key not in named and ":" in str(own.values.get(key, "")):

@@ -1,7 +1,12 @@
-"""The events that a running sweep reports to its observer."""
+"""The events that a running sweep reports to its observers, and the log of them.
+
+The logger ``hesstore`` receives a line for each finished grid point (level INFO), and for each failure and warning
+(level WARNING). Without a handler of the user's, nothing is written.
+"""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -9,6 +14,9 @@ if TYPE_CHECKING:
     from hesstore.store.schema import Run
 
 Phase = Literal["opened", "fitting", "analysing", "complete", "failed"]
+
+LOGGER = logging.getLogger("hesstore")
+LOGGER.addHandler(logging.NullHandler())  # otherwise Python itself would write the warnings to stderr
 
 Facts = dict[str, float | str]
 """Numbers and sentences about a grid point that an observer can show, by name."""
@@ -39,3 +47,14 @@ class SweepEvent:
     run: Run
     l2: float
     facts: Facts
+
+
+def log_event(event: SweepEvent) -> None:
+    """Log what has happened to a grid point, without its progress within a fit."""
+    where = f"run {event.run.id}, λ = {event.l2:.10g}"
+    if event.phase == "complete":
+        LOGGER.info("%s: complete, %d of %d grid points finished", where, event.finished, event.total)
+    elif event.phase == "failed":
+        LOGGER.warning("%s: failed: %s", where, event.facts["reason"])
+    if "warning" in event.facts:
+        LOGGER.warning("%s: %s", where, event.facts["warning"])

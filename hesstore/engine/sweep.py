@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hesstore.config.sources import as_config
 from hesstore.engine import sweep_plan
 from hesstore.engine.devices import computing_on, resolve_device
 from hesstore.engine.driver import Driver
 from hesstore.engine.events import SweepEvent
 from hesstore.engine.executor import LocalExecutor
 from hesstore.engine.experiment import Experiment
+from hesstore.engine.progress_display import observing
 from hesstore.engine.side_by_side import SideBySideExecutor
 from hesstore.engine.summary import SweepSummary, choose_runs, summarise
 from hesstore.engine.sweep_plan import LEAST_SHARE, Effort, SweepPlan
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from hesstore.config import SweepConfig
+    from hesstore.config.sources import ConfigLike
     from hesstore.engine.executor import Executor
     from hesstore.store.places.place import Place
 
@@ -49,9 +51,10 @@ __all__ = ["SweepEvent", "SweepPlan", "SweepSummary", "plan_sweep", "run_sweep"]
 
 
 def run_sweep(
-    config: SweepConfig,
+    config: ConfigLike,
     location: str | os.PathLike[str],
     *,
+    progress: bool = False,
     observer: Callable[[SweepEvent], None] | None = None,
     on_plan: Callable[[SweepPlan], None] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -66,11 +69,14 @@ def run_sweep(
 
     Parameters
     ----------
-    config : SweepConfig
-        The settings. An existing store must have been made with the same settings, except for the location of the data
-        and the device.
+    config : SweepConfig, mapping, path or name
+        The settings: a config, a mapping of settings, the path of a TOML file, or the name of a preset. A mapping may
+        also name a ``preset`` to start from. An existing store must have been made with the same settings, except for
+        the location of the data and the device.
     location : path, ``file://`` URL or ``s3://`` URL
         The location of the store.
+    progress : bool
+        Whether to show the progress: in a notebook as a bar, on a terminal as a line, elsewhere as lines on stderr.
     observer : callable, optional
         Called with each :class:`SweepEvent`.
     on_plan : callable, optional
@@ -107,6 +113,7 @@ def run_sweep(
         Before anything is written, if the config can't be carried out or the store was made with another one.
     """
     began = time.perf_counter()
+    config = as_config(config)
     stop = stop or (lambda: False)
     place = locate(location)
     if isinstance(place, FolderPlace):
@@ -116,7 +123,10 @@ def run_sweep(
         existing = None
     else:
         existing = open_existing_store(place, config.identity(), grow=grow)  # before data are loaded or downloaded
-    with computing_on(resolve_device(config.device), config.threads):
+    with (
+        observing(observer, progress=progress) as observe,
+        computing_on(resolve_device(config.device), config.threads),
+    ):
         experiment = Experiment.prepare(config, existing)
         probing = on_plan is not None and not stop() and not workers and not scheduler
         threads_reason = "" if workers or scheduler else choose_threads(experiment, existing, probing=probing)
@@ -132,7 +142,7 @@ def run_sweep(
                     claims.enter_context(store.claim(run))
             if retry_failed:
                 store.reset(Status.FAILED, chosen)
-            driver = Driver(store, chosen, observer or (lambda _: None), continuation=config.path == "continuation")
+            driver = Driver(store, chosen, observe, continuation=config.path == "continuation")
             if on_plan is not None:
                 on_plan(_plan_runs(experiment, store, chosen, threads_reason, probing=probing))
             if driver.finished < driver.total:
@@ -144,7 +154,7 @@ def run_sweep(
 
 
 def plan_sweep(
-    config: SweepConfig,
+    config: ConfigLike,
     location: str | os.PathLike[str] | None = None,
     *,
     retry_failed: bool = False,
@@ -160,6 +170,7 @@ def plan_sweep(
     HesstoreError
         In the same cases as :func:`run_sweep`, and if the store has no room.
     """
+    config = as_config(config)
     place = None if location is None else locate(location)
     store = None if place is None else open_existing_store(place, config.identity(), grow=grow)
     with computing_on(resolve_device(config.device), config.threads):

@@ -90,7 +90,7 @@ def test_bad_input_is_one_line_and_exit_status_2(
 
 def test_the_command_knows_every_figure_and_option(run_hesstore: RunHesstore) -> None:
     assert sorted(plot.KINDS) == sorted(plots.KINDS)
-    options = {parameter.name for parameter in plot.plot.params} - {"kind", "store", "output"}
+    options = {parameter.name for parameter in plot.plot.params} - {"kind", "store", "output", "opening"}
     known = {name for figure in plots.KINDS.values() for name in inspect.signature(figure).parameters}
     assert known - options == {"ds", "progress", "logits"}
     assert options <= known

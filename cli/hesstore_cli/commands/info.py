@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +13,7 @@ from hesstore_cli.options import store_argument
 from hesstore_cli.terminal.amounts import counted, size
 from hesstore_cli.terminal.config_text import config_lines
 from hesstore_cli.terminal.tables import table
-from hesstore_cli.terminal.widths import width, wrapped
+from hesstore_cli.terminal.widths import fitted, width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,14 +73,8 @@ def info(store: str, *, provenance: bool, show_all: bool, as_json: bool) -> None
         click.echo(json.dumps(facts, indent=2, allow_nan=False))
     else:
         lines = provenance_text.lines(facts) if provenance else lines_of(facts, width())
-        click.echo("\n".join(part for line in lines for part in _fitted(line)))
-
-
-def _fitted(line: str) -> list[str]:
-    """Return a line in parts that fit the terminal; a value that is continued stays in its column."""
-    start = re.match(r" +\S.*?  +|  +", line)
-    indent = " " * len(start[0]) if start and len(start[0]) <= width() // 2 else "    "
-    return wrapped(line, width(), indent=indent.removeprefix(line[: len(line) - len(line.lstrip(" "))]))
+        for line in lines:
+            click.echo(fitted(line))
 
 
 def describe(ds: xr.Dataset, place: Place, rows: int | None = ROWS) -> dict[str, Any]:

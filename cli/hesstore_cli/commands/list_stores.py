@@ -12,6 +12,7 @@ import click
 from hesstore_cli import completion_values
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import json_option
+from hesstore_cli.terminal.streams import write_line
 from hesstore_cli.terminal.tables import table
 from hesstore_cli.terminal.widths import width
 
@@ -34,9 +35,10 @@ DEPTH = 3
 )
 @json_option
 def list_(folder: Path, *, as_json: bool) -> None:
-    """List the stores in DIR (by default the current folder) and three levels below it.
+    """List the stores in DIR and below it.
 
-    The output shows the data set and the network of each store, its size, and how many of its grid points are complete.
+    DIR is the current folder by default; folders three levels below it are searched too. The output shows the data set
+    and the network of each store, its size, and how many of its grid points are complete.
 
     \b
     Examples:
@@ -47,7 +49,7 @@ def list_(folder: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2))
     elif not found:
-        click.echo(f"no store in {folder}", err=True)
+        write_line(f"no store in {folder}")
     else:
         headings = ("store", "complete", "state", "runs", "λ", "k", "data", "network")
         for line in table(headings, [_row(facts) for facts in found], align="<><>>><<", width=width()):

@@ -13,6 +13,7 @@ from hesstore_cli.help_pages import Command
 from hesstore_cli.options import json_option, layer_options, runs_option
 from hesstore_cli.stored_config import config_of_sweep
 from hesstore_cli.terminal.plan_text import as_text
+from hesstore_cli.terminal.widths import fitted
 
 if TYPE_CHECKING:
     from hesstore.config.sources import Layer
@@ -56,4 +57,4 @@ def plan(
     from hesstore.engine.sweep import plan_sweep
 
     planned = plan_sweep(config, store, retry_failed=retry_failed, grow=grow, runs=runs)
-    click.echo(json.dumps(asdict(planned), indent=2, allow_nan=False) if as_json else as_text(planned))
+    click.echo(json.dumps(asdict(planned), indent=2, allow_nan=False) if as_json else fitted(as_text(planned)))

@@ -9,7 +9,8 @@ import click
 
 from hesstore_cli import completion_values
 from hesstore_cli.help_pages import Command
-from hesstore_cli.options import Choice, output_file, store_argument
+from hesstore_cli.options import Choice, default_output, open_in_browser, open_option, output_file, store_argument
+from hesstore_cli.terminal.streams import write_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,11 +28,11 @@ ENDINGS = (".png", ".svg", ".pdf")
 @click.option(
     "-o",
     "--output",
-    required=True,
     metavar="FILE",
-    help="Output file: .png, .svg or .pdf.",
+    help="Output file: .png, .svg or .pdf.  [default: .png, from the names of STORE and KIND]",
     shell_complete=completion_values.files,
 )
+@open_option
 @click.option("--run", default=0, show_default=True, metavar="ID", help="Run to draw.")
 @click.option(
     "--l2",
@@ -61,7 +62,7 @@ ENDINGS = (".png", ".svg", ".pdf")
 @click.option(
     "--shift", is_flag=True, default=None, help="Draw the eigenvalues of the objective, which includes the penalty."
 )
-def plot(kind: str, store: str, output: str, run: int, **options: object) -> None:
+def plot(kind: str, store: str, output: str | None, run: int, *, opening: bool, **options: object) -> None:
     """Draw a figure from STORE.
 
     \b
@@ -86,14 +87,14 @@ def plot(kind: str, store: str, output: str, run: int, **options: object) -> Non
 
     \b
     Examples:
-      hesstore plot summary quickstart.zarr -o summary.svg
+      hesstore plot summary quickstart.zarr --open
       hesstore plot classes quickstart.zarr --l2 0.006 -o classes.pdf
     """
     import hesstore
     from hesstore import plots
     from hesstore_cli.terminal.bars import Bar
 
-    path = output_file(output, *ENDINGS)
+    path = output_file(output or default_output(store, f"-{kind}.png"), *ENDINGS)
     given = {name: value for name, value in options.items() if value is not None}
     _check_options(kind, given, plots.KINDS)
     with Bar("reading eigenvectors") as bar:
@@ -101,7 +102,9 @@ def plot(kind: str, store: str, output: str, run: int, **options: object) -> Non
             given["progress"] = bar.advance
         figure = plots.KINDS[kind](hesstore.open(store), run, **given)
     plots.save(figure, path)
-    click.echo(f"{kind} of run {run} written to {output}", err=True)
+    write_line(f"{kind} of run {run} written to {path}")
+    if opening:
+        open_in_browser(path)
 
 
 def _check_options(kind: str, given: Mapping[str, object], figures: Mapping[str, Callable[..., Any]]) -> None:

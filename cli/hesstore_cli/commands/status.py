@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 
@@ -15,6 +14,7 @@ from hesstore_cli.options import store_argument
 from hesstore_cli.terminal.pace import Pace
 from hesstore_cli.terminal.status_view import StatusView, StoreWatcher
 from hesstore_cli.terminal.streams import is_live, write_line
+from hesstore_cli.terminal.widths import UNLIMITED, width
 
 EVERY = 5.0
 WIDTH = 100
@@ -130,5 +130,5 @@ def _watch_live(watcher: StoreWatcher, view: StatusView, every: float) -> Status
 
 
 def _width() -> int:
-    """Return the columns of the terminal if the output goes to one."""
-    return shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
+    """Return the columns of the terminal, or :data:`WIDTH` if the output does not go to one."""
+    return WIDTH if (columns := width()) == UNLIMITED else columns

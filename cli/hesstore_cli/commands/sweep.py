@@ -109,7 +109,7 @@ def sweep(
         raise click.UsageError("--quiet and --verbose contradict each other: give only one of them")
     if grow and overwrite:
         raise click.UsageError("--grow keeps the results of STORE, --overwrite deletes them: give only one of them")
-    config = config_of_sweep(context, store, layers)
+    config = config_of_sweep(context, store, layers, overwrite=overwrite)
     if overwrite and not yes:
         _confirm_overwriting(store)
     stop = StopRequest(time_limit)

@@ -59,7 +59,7 @@ def ignored_settings(config: Mapping[str, Any]) -> set[str]:
 
 def network_text(parameters: Sequence[tuple[str, Sequence[int]]]) -> str:
     """Return the parameter arrays of a network with their shapes, in the order of the flat weight vector."""
-    named = [f"{name} {'×'.join(map(str, shape)) or 'scalar'}" for name, shape in parameters[:_NAMED]]
+    named = [f"{name}[{'×'.join(map(str, shape))}]" for name, shape in parameters[:_NAMED]]
     more = [f"and {len(parameters) - _NAMED} more"] if len(parameters) > _NAMED else []
     return ", ".join([*named, *more])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -53,10 +54,22 @@ def wrapped(text: str, columns: int, *, indent: str = "  ", gap: str = " ") -> l
             lines[-1] += between + word
         else:
             lines.append(start + indent + word)
-    return lines
+    return [line.rstrip() for line in lines]
 
 
 def fitted(text: str, stream: TextIO | None = None) -> str:
-    """Return the lines of ``text`` so that they fit the terminal to which ``stream`` goes."""
+    """Return the lines of ``text`` so that they fit the terminal to which ``stream`` goes.
+
+    In a line such as ``  name   value``, a value that is continued stays in its column.
+    """
     columns = width(stream)
-    return "\n".join(part for line in text.split("\n") for part in (wrapped(line, columns) if line else [""]))
+    return "\n".join(part for line in text.split("\n") for part in fit_line(line, columns))
+
+
+def fit_line(line: str, columns: int) -> list[str]:
+    """Return a line in lines of at most ``columns``; see :func:`fitted`."""
+    if len(line) <= columns:
+        return [line]
+    column = re.match(r"( +)(\S+(?: \S+)*  +|(?= ))", line)
+    indent = " " * len(column[2]) if column and len(column[0]) <= columns // 2 else "  "
+    return wrapped(line, columns, indent=indent)
