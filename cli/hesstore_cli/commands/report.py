@@ -16,7 +16,10 @@ ENDINGS = (".html", ".htm")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Output file: .html or .htm.")
 @runs_option
 @click.option("--title", metavar="TEXT", help="Title of the page.  [default: the name of STORE]")
-def report(*, store: str, output: str, runs: tuple[int, ...], title: str | None) -> None:
+@click.option(
+    "--no-overlap", is_flag=True, help="Leave out the overlap map, for which eigenvectors of up to 151 λ are read."
+)
+def report(*, store: str, output: str, runs: tuple[int, ...], title: str | None, no_overlap: bool) -> None:
     """Write an HTML report of STORE.
 
     The report contains figures, maps and tables of all runs and grid points. It is one file, which a browser opens
@@ -32,5 +35,5 @@ def report(*, store: str, output: str, runs: tuple[int, ...], title: str | None)
 
     path = output_file(output, *ENDINGS)
     with Bar("reading grid points") as bar:
-        write_report(store, path, runs=runs or None, title=title, progress=bar.advance)
+        write_report(store, path, runs=runs or None, title=title, progress=bar.advance, overlap=not no_overlap)
     click.echo(f"report of {store} written to {output}, {size(path.stat().st_size)}", err=True)
