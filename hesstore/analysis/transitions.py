@@ -101,6 +101,13 @@ def transitions(
 # -- series along λ ---------------------------------------------------------------------------------------
 
 
+def searched_series(ds: xr.Dataset, name: str, split: str = "train") -> Series:
+    """Return a quantity of the only run of ``ds``, where it is finite, as transitions are searched in it."""
+    values = _values(ds, name, split)[0]
+    chosen = np.flatnonzero(np.isfinite(values))
+    return Series(chosen, ds[AXIS].values[chosen], values[chosen])
+
+
 def _searches(ds: xr.Dataset, names: Sequence[str], split: str) -> list[Search]:
     values = {name: _values(ds, name, split) for name in names}
     searches = []

@@ -4,7 +4,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hesstore import analysis
-from hesstore.analysis.refinement import refined_l2
+from hesstore.analysis.refinement import Bracket, brackets_at, refined_l2, strongest_brackets
 from hesstore.errors import AnalysisError
 from tests.support.analysis_datasets import dataset, random_bases, spectra
 
@@ -186,3 +186,55 @@ def test_the_refined_grid_has_more_points_in_transitions() -> None:
     assert refined_l2(store((0, "up", losses())), 3) == tuple(L2.tolist())
     with pytest.raises(AnalysisError, match="points is 0: it must be at least 1"):
         refined_l2(ds, 0)
+
+
+def jumping(l2: NDArray[np.float64], *jumps: float) -> xr.Dataset:
+    """Two runs, up and down, on any grid, whose loss rises at the λ of ``jumps`` (those of the run down lie lower)."""
+    grid = np.asarray(l2)
+    noise = 1e-3 * np.sin(1e9 * grid)  # the same at a λ on every grid
+    series = np.stack(
+        [0.3 + 2 * grid + noise + 0.5 * sum(shift + grid > jump for jump in jumps) for shift in (0.0, 0.003)]
+    )
+    values = {"loss": np.stack([series, series], axis=2), "weights_norm": np.exp(-series)}
+    return dataset(grid, values, [(0, "up"), (0, "down")])
+
+
+def test_bisection_follows_each_jump_and_ends_with_narrow_brackets() -> None:
+    jumps, grid = (0.01437, 0.02561), L2
+    for _ in range(20):  # each round, all values anew from the grid alone, as if the command was run again
+        brackets = strongest_brackets(jumping(grid, *jumps), 2)
+        new = {each.middle for each in brackets if each.width > 1e-7} - set(grid.tolist())
+        if not new:
+            break
+        grid = np.array(sorted({*grid.tolist(), *new}))
+    assert [(each.run, each.direction) for each in brackets] == [(0, "up"), (0, "up"), (1, "down"), (1, "down")]
+    for each, jump in zip(brackets, (*jumps, *(jump - 0.003 for jump in jumps)), strict=True):
+        assert each.l2_from <= jump <= each.l2_to
+        assert each.width <= 1e-7
+        rise = each.value_to - each.value_from
+        assert rise == pytest.approx(0.5, abs=0.01) if each.quantity == "loss" else rise < 0
+        assert each.l2_before == (each.l2_from if each.direction == "up" else each.l2_to)
+    assert grid.size == L2.size + 4 * 14  # 0.001 / 2^14 < 1e-7: one value for each halving
+    alone = strongest_brackets(jumping(grid, *jumps), 1, runs=[1])
+    assert len(alone) == 1
+    assert alone[0] in brackets
+
+
+def test_bisection_at_a_given_value() -> None:
+    ds = jumping(L2, 0.0252)
+    first, second = brackets_at(ds, [0.0259])
+    assert first == Bracket(0, "up", "loss", 0.025, 0.026, *ds["loss"][0, [25, 26], 0].values.tolist())
+    assert (second.run, second.l2_from) == (1, 0.025)
+    assert [each.run for each in brackets_at(ds, [0.04, 0.0], runs=[1], quantity="weights_norm")] == [1, 1]
+    for places, runs, message in (
+        ([0.041], [], "λ = 0.041 is outside the grid: choose a value from 0 to 0.04"),
+        ([0.01], [7], "run 7 does not exist: the runs are 0, 1"),
+    ):
+        with pytest.raises(AnalysisError, match=message):
+            brackets_at(ds, places, runs=runs)
+    status = np.full((2, L2.size), 2)
+    status[0, 10:] = 0
+    with pytest.raises(AnalysisError, match=r"run 0 has no complete grid points on both sides of λ = 0.02"):
+        brackets_at(ds.assign(status=(("run", "l2"), status)), [0.02])
+    with pytest.raises(AnalysisError, match="count is 0"):
+        strongest_brackets(ds, 0)

@@ -42,3 +42,25 @@ def test_transitions_and_refinement(run_hesstore: RunHesstore, toy_arguments: li
     for first, last in zip(found["l2_from"].values, found["l2_to"].values, strict=True):
         assert ((grown["l2"] > first) & (grown["l2"] < last)).any()
     assert grown.sel(l2=before["l2"]).equals(before)
+
+    wide = run_hesstore("refine", "s.zarr", "--at", "0.0015", "--quantity", "accuracy", "--to", "2e-4", "--run", "0")
+    assert wide.returncode == 0, wide.stderr
+    row = wide.stdout.splitlines()[-1].split()
+    assert (row[0], row[3]) == ("0", "accuracy")
+    assert 0 < float(row[2]) - float(row[1]) <= 2e-4
+    assert row[-1] == f"s.zarr#0,{row[1]}"
+    again = run_hesstore("refine", "s.zarr", "--at", "0.0015", "--quantity", "accuracy", "--to", "2e-4", "--run", "0")
+    assert again.stdout == wide.stdout
+    assert results(tmp_path / "s.zarr").sel(l2=before["l2"]).equals(before)
+    for arguments, message in (
+        (["--at", "7", "--to", "1e-3"], "λ = 7 is outside the grid"),
+        (["--to", "1e-12"], "--to 1e-12 is too small: λ has ten decimals"),
+        (["--to", "nan"], "--to nan is too small"),
+        (["--transitions", "2"], "--transitions needs --to WIDTH"),
+        (["--points", "2", "--to", "1e-3"], "--points can't be combined with --to"),
+        (["--at", "0.001", "--to", "1e-3", "--run", "9"], "run 9 does not exist"),
+    ):
+        bad = run_hesstore("refine", "s.zarr", *arguments)
+        assert bad.returncode == 2, bad.stderr
+        assert message in bad.stderr
+        assert bad.stderr.count("\n") <= 3
