@@ -5,7 +5,7 @@ const GRID = facts.l2; // the λ of the grid points, in ascending order
 const STATES = ["pending", "fitted", "complete", "failed"];
 const TRAIN = 0,
   TEST = 1;
-const MARGIN = 0.25; // the skill above which a class is known
+const MARGIN = facts.margin; // the skill above which a class is known
 const loadedRuns = new Map();
 
 async function unpack(id) {

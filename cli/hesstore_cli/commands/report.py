@@ -32,8 +32,17 @@ ENDINGS = (".html", ".htm")
 @open_option
 @runs_option
 @click.option("--title", metavar="TEXT", help="Title of the page.  [default: the names of the stores]")
+@click.option(
+    "--no-overlap", is_flag=True, help="Leave out the overlap map, for which eigenvectors of up to 151 λ are read."
+)
 def report(
-    *, stores: tuple[str, ...], output: str | None, opening: bool, runs: tuple[int, ...], title: str | None
+    *,
+    stores: tuple[str, ...],
+    output: str | None,
+    opening: bool,
+    runs: tuple[int, ...],
+    title: str | None,
+    no_overlap: bool,
 ) -> None:
     """Write an HTML report of one or several stores.
 
@@ -56,7 +65,7 @@ def report(
     source = stores[0] if is_one else hesstore.open(stores)
     names = title or (None if is_one else ", ".join(default_output(store, "") for store in stores))
     with Bar("reading grid points") as bar:
-        write_report(source, path, runs=runs or None, title=names, progress=bar.advance)
+        write_report(source, path, runs=runs or None, title=names, progress=bar.advance, overlap=not no_overlap)
     write_line(f"report of {', '.join(stores)} written to {path}, {size(path.stat().st_size)}")
     if opening:
         open_in_browser(path)
