@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,16 +77,18 @@ def combine(stores: Sequence[xr.Dataset], names: Sequence[str], *, with_large: b
         first += count
     fills = {str(name): BY_NAME[str(name)].fill for part in parts for name in part.data_vars if name in BY_NAME}
     fills = {name: np.nan if isinstance(fill, str) else fill for name, fill in fills.items()}
-    ds = xr.concat(
-        parts,
-        dim="run",
-        data_vars="all",
-        coords="minimal",
-        compat="override",  # coordinates without the dimension run are equal, or are on the joined axes
-        join="outer",
-        fill_value=fills,
-        combine_attrs="drop_conflicts",
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Increasing number of chunks")  # Dask, of the masks of joined grids
+        ds = xr.concat(
+            parts,
+            dim="run",
+            data_vars="all",
+            coords="minimal",
+            compat="override",  # coordinates without the dimension run are equal, or are on the joined axes
+            join="outer",
+            fill_value=fills,
+            combine_attrs="drop_conflicts",
+        )
     common = {"config": json.dumps(_common(configs)), "identity": json.dumps(_common(identities))}
     return ds.sortby(AXIS).assign_attrs(common)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,11 +88,11 @@ def test_bad_input(paths: list[Path]) -> None:
 
 def test_plain_xarray_opens_them_too(paths: list[Path]) -> None:
     """As docs/guide.md says."""
-    how = {"join": "outer", "data_vars": "all", "coords": "minimal", "compat": "override"}
+    how: dict[str, Any] = {"join": "outer", "data_vars": "all", "coords": "minimal", "compat": "override"}
     opened = xr.open_mfdataset(
         paths, engine="zarr", combine="nested", concat_dim="run", combine_attrs="override", **how
-    )  # type: ignore[arg-type]
-    joined = xr.concat([xr.open_zarr(path) for path in paths], dim="run", combine_attrs="override", **how)  # type: ignore[call-overload]
+    )
+    joined = xr.concat([xr.open_zarr(path) for path in paths], dim="run", combine_attrs="override", **how)
     ours = hesstore.open(paths)
     for ds in (opened, joined):
         np.testing.assert_array_equal(ds["eigenvalues"].values, ours["eigenvalues"].values)
