@@ -6,6 +6,7 @@ The command line has its own, larger display; this one needs no further package.
 from __future__ import annotations
 
 import html
+import os
 import shutil
 import sys
 import time
@@ -51,9 +52,11 @@ class ProgressDisplay:
         """Show one event."""
         if self._began is None:
             self._began = time.monotonic(), event.finished
-        doing = f"run {event.run.id}  λ = {event.l2:.10g}"
+        doing = f"run {event.run.id}, λ = {event.l2:.10g}" if event.phase in {"fitting", "analysing"} else ""
         if event.phase == "complete":
-            self._result = f"λ = {event.l2:.10g}: test accuracy {event.facts.get('test_accuracy', float('nan')):.3f}"
+            self._result = (
+                f"last: λ = {event.l2:.10g}, test accuracy {event.facts.get('test_accuracy', float('nan')):.3f}"
+            )
         elif event.phase == "failed":
             self._result = f"λ = {event.l2:.10g} failed: {event.facts['reason']}"
         pieces = [doing, self._result, self._time_left(event)]
@@ -73,7 +76,7 @@ class ProgressDisplay:
 
     def _time_left(self, event: SweepEvent) -> str:
         when, first = self._began or (0.0, 0)
-        if event.finished <= first:
+        if not first < event.finished < event.total:
             return ""
         seconds = (time.monotonic() - when) / (event.finished - first) * (event.total - event.finished)
         minutes = round(seconds / 60)
@@ -87,7 +90,10 @@ class ProgressDisplay:
             else:
                 self._handle.update(self._line)
         elif self.kind == "terminal":
-            columns = shutil.get_terminal_size().columns
+            try:
+                columns = os.get_terminal_size(self._stream.fileno()).columns
+            except OSError:
+                columns = shutil.get_terminal_size().columns
             self._stream.write(f"\r\x1b[2K{str(self._line)[: columns - 1]}")
             self._stream.flush()
         elif self._line.total:
