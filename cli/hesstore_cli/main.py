@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def cli() -> None:
     """Record Hessian spectra, gradients, weights and class accuracies along an L2 sweep in one Zarr store.
 
-    STORE is a folder, a .zip file or an s3:// URL.
+    STORE is a folder, a .zip file or an s3:// URL; stores can also be read from http(s):// URLs.
 
     \b
     A first example, which takes about two minutes:

@@ -173,7 +173,8 @@ def lines_of(facts: dict[str, Any], columns: int) -> Iterator[str]:
     modes = sizes.get("mode", 0)
     contents = [f"{sizes['param']:,} parameters"] if "param" in sizes else []  # a pack may lack them
     pairs = " of ".join([f"{modes} eigenpairs", *contents] if modes else contents or ["without vectors"])
-    yield f"{facts['path']}: {shape}, {pairs}, {size(facts['bytes'])}"
+    bytes_text = "" if facts["bytes"] is None else f", {size(facts['bytes'])}"
+    yield f"{facts['path']}: {shape}, {pairs}{bytes_text}"
     yield f"config {facts['fingerprint'][:12]}"
     yield from config_lines(facts["config"], facts["parameters"])
     if facts["imported"]:

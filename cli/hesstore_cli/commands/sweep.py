@@ -166,9 +166,9 @@ def _confirm_overwriting(store: str) -> None:
     try:
         opened = SweepStore.open(place)
         counts = [int((opened.status(run) == Status.COMPLETE).sum()) for run in opened.runs]
-        contents = f"{counted(sum(counts), 'complete grid point')}, {size(place.size())}"
+        contents = f"{counted(sum(counts), 'complete grid point')}, {size(place.size() or 0)}"
     except CorruptStoreError:
-        contents = f"damaged, {size(place.size())}"
+        contents = f"damaged, {size(place.size() or 0)}"
     if not sys.stdin.isatty():
         raise click.UsageError(f"--overwrite would delete {store} ({contents}): add --yes to allow it")
     click.confirm(f"Delete {store} ({contents})?", abort=True, err=True)
