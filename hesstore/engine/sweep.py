@@ -80,9 +80,9 @@ def run_sweep(
     observer : callable, optional
         Called with each :class:`SweepEvent`.
     on_plan : callable, optional
-        Called with the :class:`SweepPlan` before the first grid point. Measuring the speed takes two seconds, and six
-        if the number of threads is also to be chosen. It is not measured if complete grid points of the store show it,
-        if nothing is left to do, or with workers, whose speed is not that of this process.
+        Called with the :class:`SweepPlan` before the first grid point. Measuring the speed takes about one second, and
+        three if the number of threads is also to be chosen. It is not measured if complete grid points of the store
+        show it, if nothing is left to do, or with workers, whose speed is not that of this process.
     stop : callable, optional
         Called before each grid point. Once it returns True, the grid points that have begun are finished, and no other
         one is begun.
