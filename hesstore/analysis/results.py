@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hesstore.analysis.selection import require_variables
-from hesstore.store.schema import AXIS, BY_NAME, Status
+from hesstore.store.schema import BY_NAME, Status, axis_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +40,8 @@ def results(ds: xr.Dataset) -> xr.Dataset:
     """
     require_variables(ds, "status")
     bookkeeping = [name for name in ds.data_vars if name in BY_NAME and BY_NAME[str(name)].is_bookkeeping]
-    is_complete = (ds["status"].transpose("run", AXIS).values == Status.COMPLETE).any(axis=0)
-    return ds.drop_vars(bookkeeping).isel({AXIS: np.flatnonzero(is_complete)})
+    is_complete = (ds["status"].transpose("run", axis_of(ds)).values == Status.COMPLETE).any(axis=0)
+    return ds.drop_vars(bookkeeping).isel({axis_of(ds): np.flatnonzero(is_complete)})
 
 
 def table(ds: xr.Dataset) -> pd.DataFrame:
@@ -59,7 +59,7 @@ def table(ds: xr.Dataset) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        With the columns run, seed, direction, l2 and status first.
+        With the columns run, seed, direction, l2 (or the other name of the grid) and status first.
 
     Raises
     ------
@@ -75,13 +75,13 @@ def table(ds: xr.Dataset) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - xarray has it already; other analyses do not need it
 
     require_variables(ds, "status")
-    status = ds["status"].transpose("run", AXIS).values
-    runs, count = ds.sizes["run"], ds.sizes[AXIS]
+    status = ds["status"].transpose("run", axis_of(ds)).values
+    runs, count = ds.sizes["run"], ds.sizes[axis_of(ds)]
     columns: dict[str, Any] = {}
     for name in ("store", "store_run", "run", "seed", "direction"):
         if name in ds.coords:
             columns[name] = np.repeat(ds[name].values, count)
-    columns["l2"] = np.tile(ds[AXIS].values, runs)
+    columns[axis_of(ds)] = np.tile(ds[axis_of(ds)].values, runs)
     columns["status"] = [Status(value).name.lower() for value in status.ravel()]
     is_missing = status.ravel() != Status.COMPLETE
     for name, values in _columns(ds):
@@ -99,13 +99,13 @@ def _columns(ds: xr.Dataset) -> list[tuple[str, NDArray[np.generic]]]:
         variable = BY_NAME.get(str(name))
         if variable is None or variable.is_bookkeeping or name in _NOT_IN_TABLES or variable.dtype == "string":
             continue
-        further = [dim for dim in array.dims if dim not in {"run", AXIS}]
+        further = [dim for dim in array.dims if dim not in {"run", axis_of(ds)}]
         if not further:
-            found.append((str(name), array.transpose("run", AXIS).values))
+            found.append((str(name), array.transpose("run", axis_of(ds)).values))
         elif further == ["split"]:
-            splits = {str(split): array.sel(split=split).transpose("run", AXIS) for split in ds["split"].values}
+            splits = {str(split): array.sel(split=split).transpose("run", axis_of(ds)) for split in ds["split"].values}
             found += [(f"{name}_{split}", part.values) for split, part in splits.items()]
         elif name in {"eigenvalues", "lowest_eigenvalues"} and array.sizes[further[0]]:
-            first = array.isel({further[0]: 0}).transpose("run", AXIS).values
+            first = array.isel({further[0]: 0}).transpose("run", axis_of(ds)).values
             found.append((str(name).removesuffix("s") if name != "eigenvalues" else "first_eigenvalue", first))
     return found

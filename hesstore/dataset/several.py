@@ -11,7 +11,7 @@ import xarray as xr
 
 from hesstore.config import settings
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS, BY_NAME, REFERENCES
+from hesstore.store.schema import BY_NAME, REFERENCES, axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,6 +59,9 @@ def combine(stores: Sequence[xr.Dataset], names: Sequence[str], *, with_large: b
         coordinates such as ``config_lr`` have the settings that differ. Grid points that a store does not have are
         pending.
     """
+    axes = [axis_of(each) for each in stores]
+    if not _are_equal(axes):
+        raise AnalysisError(f"the stores have different grids ({', '.join(dict.fromkeys(axes))}): open one at a time")
     configs = [json.loads(str(ds.attrs["config"])) for ds in stores]
     identities = [json.loads(str(ds.attrs["identity"])) for ds in stores]
     has_one_network = with_large and _are_equal([identity["parameters"] for identity in identities])
@@ -90,7 +93,7 @@ def combine(stores: Sequence[xr.Dataset], names: Sequence[str], *, with_large: b
             combine_attrs="drop_conflicts",
         )
     common = {"config": json.dumps(_common(configs)), "identity": json.dumps(_common(identities))}
-    return ds.sortby(AXIS).assign_attrs(common)
+    return ds.sortby(axes[0]).assign_attrs(common)
 
 
 def _differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:

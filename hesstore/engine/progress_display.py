@@ -13,6 +13,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from hesstore.config.l2_grid import value_text
 from hesstore.engine.events import log_event
 
 if TYPE_CHECKING:
@@ -52,13 +53,12 @@ class ProgressDisplay:
         """Show one event."""
         if self._began is None:
             self._began = time.monotonic(), event.finished
-        doing = f"run {event.run.id}, λ = {event.l2:.10g}" if event.phase in {"fitting", "analysing"} else ""
+        where = value_text(event.axis, event.value)
+        doing = f"run {event.run.id}, {where}" if event.phase in {"fitting", "analysing"} else ""
         if event.phase == "complete":
-            self._result = (
-                f"last: λ = {event.l2:.10g}, test accuracy {event.facts.get('test_accuracy', float('nan')):.3f}"
-            )
+            self._result = f"last: {where}, test accuracy {event.facts.get('test_accuracy', float('nan')):.3f}"
         elif event.phase == "failed":
-            self._result = f"λ = {event.l2:.10g} failed: {event.facts['reason']}"
+            self._result = f"{where} failed: {event.facts['reason']}"
         pieces = [doing, self._result, self._time_left(event)]
         self._line = ProgressLine(event.finished, event.total, "  ".join(filter(None, pieces)))
         is_last = event.finished == event.total

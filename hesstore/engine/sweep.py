@@ -16,6 +16,7 @@ import numpy as np
 
 from hesstore.config.sources import as_config
 from hesstore.engine import sweep_plan
+from hesstore.engine.collection import settings_identity
 from hesstore.engine.devices import computing_on, resolve_device
 from hesstore.engine.driver import Driver
 from hesstore.engine.events import SweepEvent
@@ -38,12 +39,13 @@ from hesstore.store.writing import SweepStore
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from distributed import Client
 
     from hesstore.config.sources import ConfigLike
+    from hesstore.engine.collection import Collection
     from hesstore.engine.executor import Executor
     from hesstore.store.places.place import Place
 
@@ -63,7 +65,8 @@ def run_sweep(
     retry_failed: bool = False,
     grow: bool = False,
     overwrite: bool = False,
-    runs: Collection[int] = (),
+    runs: Iterable[int] = (),
+    collection: Collection | None = None,
 ) -> SweepSummary:
     """Compute every grid point that the store at ``location`` lacks. Create the store if it does not exist.
 
@@ -99,8 +102,10 @@ def run_sweep(
     overwrite : bool
         Whether an existing store is deleted and made again. It is deleted when data, network and config have been
         checked, and before the plan.
-    runs : collection of int
+    runs : iterable of int
         IDs of the runs to compute and to count in the summary; all by default. Other processes may compute the others.
+    collection : Collection, optional
+        The checkpoints from which the weights come, instead of from training; see :func:`hesstore.analyse`.
 
     Returns
     -------
@@ -112,7 +117,7 @@ def run_sweep(
     HesstoreError
         Before anything is written, if the config can't be carried out or the store was made with another one.
     """
-    began = time.perf_counter()
+    began, runs = time.perf_counter(), tuple(runs)
     config = as_config(config)
     stop = stop or (lambda: False)
     place = locate(location)
@@ -121,13 +126,15 @@ def run_sweep(
     if overwrite and not place.is_new():
         check_removable(place)
         existing = None
-    else:
-        existing = open_existing_store(place, config.identity(), grow=grow)  # before data are loaded or downloaded
+    else:  # before data are loaded or downloaded
+        existing = open_existing_store(place, settings_identity(config, collection), grow=grow)
     with (
         observing(observer, progress=progress) as observe,
         computing_on(resolve_device(config.device), config.threads),
     ):
-        experiment = Experiment.prepare(config, existing)
+        experiment = Experiment.prepare(config, existing, collection=collection)
+        if collection is not None:
+            collection.check(experiment.model.layout, existing)
         probing = on_plan is not None and not stop() and not workers and not scheduler
         threads_reason = "" if workers or scheduler else choose_threads(experiment, existing, probing=probing)
         spec = experiment.spec()
@@ -142,7 +149,8 @@ def run_sweep(
                     claims.enter_context(store.claim(run))
             if retry_failed:
                 store.reset(Status.FAILED, chosen)
-            driver = Driver(store, chosen, observe, continuation=config.path == "continuation")
+            is_chain = config.path == "continuation" and collection is None
+            driver = Driver(store, chosen, observe, continuation=is_chain)
             if on_plan is not None:
                 on_plan(_plan_runs(experiment, store, chosen, threads_reason, probing=probing))
             if driver.finished < driver.total:
@@ -159,7 +167,7 @@ def plan_sweep(
     *,
     retry_failed: bool = False,
     grow: bool = False,
-    runs: Collection[int] = (),
+    runs: Iterable[int] = (),
 ) -> SweepPlan:
     """Estimate what :func:`run_sweep` with these arguments would take. Nothing is written.
 
@@ -171,14 +179,14 @@ def plan_sweep(
         In the same cases as :func:`run_sweep`, and if the store has no room.
     """
     config = as_config(config)
-    place = None if location is None else locate(location)
+    place, runs = None if location is None else locate(location), tuple(runs)
     store = None if place is None else open_existing_store(place, config.identity(), grow=grow)
     with computing_on(resolve_device(config.device), config.threads):
         experiment = Experiment.prepare(config, store)
         reason = choose_threads(experiment, store, probing=True)
         if store is None:
             spec = experiment.spec()
-            pending = np.full(len(spec.l2), Status.PENDING, np.int8)
+            pending = np.full(len(spec.grid), Status.PENDING, np.int8)
             statuses = dict.fromkeys(choose_runs(spec.runs, runs, place or "a new store"), pending)
             plan = sweep_plan.plan(experiment, statuses, place=place, threads_reason=reason)
         elif grow:
@@ -233,7 +241,7 @@ def open_existing_store(place: Place, identity: Mapping[str, Any], *, grow: bool
 
 
 def create_or_extend_store(
-    place: Place, existing: SweepStore | None, spec: StoreSpec, runs: Collection[int], *, grow: bool
+    place: Place, existing: SweepStore | None, spec: StoreSpec, runs: Sequence[int], *, grow: bool
 ) -> SweepStore:
     """Create the store, or grow or check the existing one. If another driver creates it first, that one is opened.
 
@@ -248,7 +256,7 @@ def create_or_extend_store(
         return grow_store(existing, spec)
     if existing is None:
         chosen = choose_runs(spec.runs, runs, place)
-        place.check_space(least_bytes(spec, len(spec.l2) * len(chosen)))
+        place.check_space(least_bytes(spec, len(spec.grid) * len(chosen)))
         try:
             return SweepStore.create(place, spec)
         except (StoreError, OSError):
@@ -284,7 +292,7 @@ def make_executor(experiment: Experiment, store: SweepStore, client: Client | No
     if client is not None:
         from hesstore.engine.dask_executor import DaskExecutor  # noqa: PLC0415 - as above
 
-        return nullcontext(DaskExecutor(client, experiment.config, store.place.address))
+        return nullcontext(DaskExecutor(client, experiment.config, store.place.address, experiment.collection))
     worker = Worker(experiment, store, remember=True)
     return SideBySideExecutor(worker) if experiment.is_side_by_side else nullcontext(LocalExecutor(worker))
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hesstore.analysis.selection import require_split, require_variables
+from hesstore.config.l2_grid import axis_symbol
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
-from hesstore.store.schema import AXIS, Status
+from hesstore.store.schema import Status, axis_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -46,8 +47,9 @@ def bands(ds: xr.Dataset, split: str = "test") -> Figure:
     """
     require_split(split)
     require_variables(ds, "status", *_LABELS)
+    axis = axis_of(ds)
     small = ds[["status", *_LABELS]].load()
-    is_complete = small["status"].transpose("run", AXIS).values == Status.COMPLETE
+    is_complete = small["status"].transpose("run", axis).values == Status.COMPLETE
     if not is_complete.any():
         raise AnalysisError("no grid point is complete: run the sweep first")
     groups = _groups(small)
@@ -56,9 +58,9 @@ def bands(ds: xr.Dataset, split: str = "test") -> Figure:
     for axes, (name, label) in zip(panels, _LABELS.items(), strict=True):
         style.set_up_l2_axes(axes)
         array = small[name].sel(split=split) if "split" in small[name].dims else small[name]
-        values = np.where(is_complete, array.transpose("run", AXIS).values, np.nan)
+        values = np.where(is_complete, array.transpose("run", axis).values, np.nan)
         for index, (text, rows) in enumerate(groups.items()):
-            _draw_band(axes, small[AXIS].values, values[rows], style.COLOURS[index % len(style.COLOURS)], text)
+            _draw_band(axes, small[axis].values, values[rows], style.COLOURS[index % len(style.COLOURS)], text)
         axes.set(ylabel=f"{split} {label}" if "split" in small[name].dims else label, xlabel="")
     panels[-1].set_xlabel(style.L2_LABEL)
     style.draw_legend(panels[0])
@@ -72,7 +74,9 @@ def _groups(ds: xr.Dataset) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for row in range(ds.sizes["run"]):
         facts = [f"{name.removeprefix(_SETTING)} = {ds[name].values[row]}" for name in names]
-        found.setdefault(", ".join([*facts, f"λ {ds['direction'].values[row]}"]), []).append(row)
+        found.setdefault(", ".join([*facts, f"{axis_symbol(axis_of(ds))} {ds['direction'].values[row]}"]), []).append(
+            row
+        )
     return {f"{text} ({len(rows)} seed{'s' if len(rows) > 1 else ''})": rows for text, rows in found.items()}
 
 

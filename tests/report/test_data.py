@@ -38,7 +38,8 @@ def numbers(values: Any) -> NDArray[np.float64]:
 def test_store_data(half: Path) -> None:
     facts = store_data(hesstore.open(half))
     assert facts["mode_label"] == "mode, by |eigenvalue|"
-    assert facts["l2"] == list(HALF_L2)
+    assert facts["grid"] == list(HALF_L2)
+    assert facts["axis"] == {"name": "l2", "symbol": "λ", "label": "L2 regularisation strength λ"}
     assert facts["labels"] == ["0", "1", "2"]
     assert facts["modes"] == 4
     assert [(run["seed"], run["direction"]) for run in facts["runs"]] == [
@@ -177,7 +178,7 @@ def test_stores_that_lack_variables() -> None:
     uncounted["confusion"].values[0] = -1
     found = run_data(uncounted, 0)
     assert found["confusion"] is found["class_skill"] is found["curvature_share"] is None
-    assert found["start"] == 0
+    assert found["start"] == 2
     assert numbers(found["response"]).shape == (4, 2, 10, 12)
     assert run_data(uncounted, 1)["class_skill"] is not None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hesstore.config.l2_grid import axis_symbol, value_text
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import store_argument
 from hesstore_cli.terminal.amounts import counted, size
@@ -82,6 +83,7 @@ def describe(ds: xr.Dataset, place: Place, rows: int | None = ROWS) -> dict[str,
     from hesstore.store.decoding import decoding
     from hesstore.store.environments import environments
     from hesstore.store.import_origin import origin_of
+    from hesstore.store.schema import axis_of
 
     known = environments(place, ds.attrs)
     config, identity = (json.loads(ds.attrs[name]) for name in ("config", "identity"))
@@ -99,6 +101,7 @@ def describe(ds: xr.Dataset, place: Place, rows: int | None = ROWS) -> dict[str,
         "data_digest": identity["data_digest"],
         "environment": known[0],
         "environments": known,
+        "axis": axis_of(ds),
         "sizes": sizes,
         "parameters": identity["parameters"],
         "runs": [_run_facts(small.isel(run=position), rows) for position in range(sizes["run"])],
@@ -111,9 +114,9 @@ def _run_facts(run: xr.Dataset, rows: int | None) -> dict[str, Any]:
 
     from hesstore.analysis.selection import evenly_spaced
     from hesstore.dataset.completeness import SpectrumSettings
-    from hesstore.store.schema import AXIS, Status
+    from hesstore.store.schema import Status, axis_of
 
-    settings = SpectrumSettings.of(run.attrs)
+    axis, settings = axis_of(run), SpectrumSettings.of(run.attrs)
     summary = settings.summary(settings.spectra(run)) if settings else None
     status = run["status"].values
     complete = np.flatnonzero(status == Status.COMPLETE)
@@ -124,22 +127,23 @@ def _run_facts(run: xr.Dataset, rows: int | None) -> dict[str, Any]:
         "direction": str(run["direction"].values),
         **{each.name.lower(): int((status == each).sum()) for each in Status},
         "failures": {
-            f"{float(run[AXIS][index]):.10g}": str(run["failure"].values[index])
+            f"{float(run[axis][index]):.10g}": str(run["failure"].values[index])
             for index in np.flatnonzero(status == Status.FAILED)
         },
         "spectra": summary.facts() if summary else None,
-        "results": [_result(run.isel({AXIS: int(index)}), settings) for index in complete[shown]],
+        "results": [_result(run.isel({axis: int(index)}), settings) for index in complete[shown]],
     }
 
 
 def _result(point: xr.Dataset, settings: SpectrumSettings | None) -> dict[str, Any]:
     """Return the results at a complete grid point; an import may lack some of them."""
     from hesstore.dataset.progress import worst_class
-    from hesstore.store.schema import AXIS
+    from hesstore.store.schema import axis_of
 
+    axis = axis_of(point)
     label, accuracy = worst_class(point["class_accuracy"].sel(split="test").values) or (None, None)
     return {
-        "l2": float(point[AXIS]),
+        axis: float(point[axis]),
         "test_accuracy": _finite(float(point["accuracy"].sel(split="test"))),
         "worst_class": label,
         "worst_class_accuracy": accuracy,
@@ -169,7 +173,7 @@ def _finite(value: float) -> float | None:
 def lines_of(facts: dict[str, Any], columns: int) -> Iterator[str]:
     """Yield the lines of ``hesstore info``; tables fit ``columns``, other lines may be longer."""
     sizes = facts["sizes"]
-    shape = f"{counted(sizes['run'], 'run')} × {counted(sizes['l2'], 'grid point')}"
+    shape = f"{counted(sizes['run'], 'run')} × {counted(sizes[facts['axis']], 'grid point')}"
     modes = sizes.get("mode", 0)
     contents = [f"{sizes['param']:,} parameters"] if "param" in sizes else []  # a pack may lack them
     pairs = " of ".join([f"{modes} eigenpairs", *contents] if modes else contents or ["without vectors"])
@@ -181,35 +185,44 @@ def lines_of(facts: dict[str, Any], columns: int) -> Iterator[str]:
         yield f"imported from {facts['imported']} files"
     for run in facts["runs"]:
         yield ""
-        yield from _run_lines(run, modes, columns)
+        yield from _run_lines(run, facts["axis"], modes, columns)
     if not modes:
         yield ""
         yield f"no spectra: made without analyses (k = 0); `hesstore sweep {facts['path']} --k 30 --grow` adds them"
 
 
-def _run_lines(run: dict[str, Any], modes: int, columns: int) -> Iterator[str]:
+def _run_lines(run: dict[str, Any], axis: str, modes: int, columns: int) -> Iterator[str]:
     states = ", ".join(f"{run[name]} {name}" for name in ("complete", "fitted", "pending", "failed") if run[name])
     yield f"run {run['run']} (seed {run['seed']}, {run['direction']}): {states}"
-    for l2, reason in run["failures"].items():
-        yield f"  λ = {l2} failed: {reason}"
+    for value, reason in run["failures"].items():
+        yield f"  {value_text(axis, float(value))} failed: {reason}"
     if not run["results"]:
         return
     if run["spectra"]:
         yield f"  {run['spectra']['text']}"
     if len(run["results"]) < run["complete"]:
         yield f"  {len(run['results'])} of {run['complete']} complete grid points (--all shows all):"
-    headings = ("λ", "test accuracy", "worst class", "μ₁ (nat)", "converged", "epochs", "products", "spectrum")
+    headings = (
+        axis_symbol(axis),
+        "test accuracy",
+        "worst class",
+        "μ₁ (nat)",
+        "converged",
+        "epochs",
+        "products",
+        "spectrum",
+    )
     shown = range(len(headings)) if modes else OF_FITS
-    rows = [[_row(result, modes)[column] for column in shown] for result in run["results"]]
+    rows = [[_row(result, axis, modes)[column] for column in shown] for result in run["results"]]
     align = "".join(">><>>>><"[column] for column in shown)
     for line in table([headings[column] for column in shown], rows, align=align, width=columns - 2):
         yield f"  {line}"
 
 
-def _row(result: dict[str, Any], modes: int) -> tuple[str, ...]:
+def _row(result: dict[str, Any], axis: str, modes: int) -> tuple[str, ...]:
     label = result["worst_class"]
     return (
-        f"{result['l2']:.10g}",
+        f"{result[axis]:.10g}",
         _text(result["test_accuracy"], ".3f"),
         "–" if label is None else f"{label}: {result['worst_class_accuracy']:.3f}",
         _text(result.get("top_eigenvalue"), ".4g"),
