@@ -38,7 +38,7 @@ def overlap(
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
@@ -47,6 +47,8 @@ def overlap(
         are fewer.
     progress : callable, optional
         Called with (pairs done, all pairs).
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -104,6 +106,8 @@ def tracks(
     ----------
     ds, run, k, progress
         See :func:`hesstore.analysis.track`.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
