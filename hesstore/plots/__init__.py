@@ -25,7 +25,7 @@ from hesstore.plots.hysteresis_loops import hysteresis
 from hesstore.plots.loss_curves import losses
 from hesstore.plots.spectra import density, spectrum
 from hesstore.plots.spectral_series import alignment, index, measures
-from hesstore.plots.style import COLOURS, MARKERS, save
+from hesstore.plots.style import COLOURS, MARKERS, paper, save
 from hesstore.plots.summary_figure import summary
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ __all__ = [
     "losses",
     "measures",
     "overlap",
+    "paper",
     "response",
     "save",
     "spectrum",

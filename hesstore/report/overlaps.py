@@ -8,6 +8,7 @@ import numpy as np
 
 from hesstore.analysis import overlap_map
 from hesstore.analysis.selection import evenly_spaced
+from hesstore.plots.eigenvectors import MAX_POINTS
 from hesstore.plots.run_data import default_k
 from hesstore.store.decoding import decoding
 from hesstore.store.schema import AXIS, Status
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-MAX_POINTS = 151
-"""Maximum number of grid points of the map; of more, evenly spaced ones are taken."""
 _THOUSANDTHS = 1000
 
 

@@ -177,7 +177,7 @@ def test_stores_that_lack_variables() -> None:
     uncounted["confusion"].values[0] = -1
     found = run_data(uncounted, 0)
     assert found["confusion"] is found["class_skill"] is found["curvature_share"] is None
-    assert found["start"] == 0
+    assert found["start"] == 2
     assert numbers(found["response"]).shape == (4, 2, 10, 12)
     assert run_data(uncounted, 1)["class_skill"] is not None
 

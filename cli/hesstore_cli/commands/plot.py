@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,8 @@ from hesstore_cli.options import Choice, output_file, store_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
 KINDS = (
     *("accuracy", "losses", "spectrum", "classes", "overlap", "tracks", "clusters", "alignment", "measures", "index"),
@@ -61,7 +64,20 @@ ENDINGS = (".png", ".svg", ".pdf")
 @click.option(
     "--shift", is_flag=True, default=None, help="Draw the eigenvalues of the objective, which includes the penalty."
 )
-def plot(kind: str, store: str, output: str, run: int, **options: object) -> None:
+@click.option(
+    "--style",
+    type=Choice(["screen", "paper"]),
+    default="screen",
+    show_default=True,
+    help="paper: a vector file with a width in mm, small texts and embedded fonts.",
+)
+@click.option(
+    "--width",
+    type=click.FloatRange(60, 400),
+    metavar="MM",
+    help="Width of a figure for a paper: 89 for one column of most journals.  [default: 183]",
+)
+def plot(kind: str, store: str, output: str, run: int, style: str, width: float | None, **options: object) -> None:
     """Draw a figure from STORE.
 
     \b
@@ -87,21 +103,36 @@ def plot(kind: str, store: str, output: str, run: int, **options: object) -> Non
     \b
     Examples:
       hesstore plot summary quickstart.zarr -o summary.svg
-      hesstore plot classes quickstart.zarr --l2 0.006 -o classes.pdf
+      hesstore plot classes quickstart.zarr --l2 0.006 --style paper --width 89 -o classes.pdf
     """
     import hesstore
     from hesstore import plots
     from hesstore_cli.terminal.bars import Bar
 
     path = output_file(output, *ENDINGS)
+    look = _look(style, width, path)
     given = {name: value for name, value in options.items() if value is not None}
     _check_options(kind, given, plots.KINDS)
     with Bar("reading eigenvectors") as bar:
         if "progress" in _parameters(plots.KINDS[kind]):
             given["progress"] = bar.advance
-        figure = plots.KINDS[kind](hesstore.open(store), run, **given)
+        with look:
+            figure = plots.KINDS[kind](hesstore.open(store), run, **given)
     plots.save(figure, path)
     click.echo(f"{kind} of run {run} written to {output}", err=True)
+
+
+def _look(style: str, width: float | None, path: Path) -> AbstractContextManager[None]:
+    """Return the context in which the figure is drawn."""
+    from hesstore import plots
+
+    if style != "paper":
+        if width is not None:
+            raise click.UsageError("--width applies to --style paper only")
+        return nullcontext()
+    if path.suffix.lower() == ".png":
+        raise click.UsageError(f"--style paper writes a vector file: name it .pdf or .svg, not {path.name!r}")
+    return plots.paper() if width is None else plots.paper(width)
 
 
 def _check_options(kind: str, given: Mapping[str, object], figures: Mapping[str, Callable[..., Any]]) -> None:
