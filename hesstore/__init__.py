@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hesstore.comparison.compare import Comparison, compare
     from hesstore.config import SweepConfig
-    from hesstore.curvature import Hessian, HessianOperator
     from hesstore.curvature.model_check import check_model
     from hesstore.dataset.networks import load_model, to_state_dict
     from hesstore.dataset.opening import open
@@ -19,14 +18,20 @@ if TYPE_CHECKING:
     from hesstore.errors import HesstoreError
     from hesstore.exporting import ExportSummary, export
     from hesstore.importing import ImportSummary, import_files
+    from hesstore.importing.checkpoints import analyse
     from hesstore.linalg import EigenPairs, lanczos
+    from hesstore.measure.loss_slices import loss_path, loss_slice
     from hesstore.measure.network_geometry import network_geometry
+    from hesstore.operators import GGN, Block, Hessian, Trace, top_eigenpairs
+    from hesstore.training.checkpoint_writer import CheckpointWriter, lightning_callback
 
 _MODULES = {
+    "CheckpointWriter": "hesstore.training.checkpoint_writer",
     "Comparison": "hesstore.comparison.compare",
     "EigenPairs": "hesstore.linalg",
-    "Hessian": "hesstore.curvature",
-    "HessianOperator": "hesstore.curvature",
+    "Block": "hesstore.operators",
+    "GGN": "hesstore.operators",
+    "Hessian": "hesstore.operators",
     "HesstoreError": "hesstore.errors",
     "ImportSummary": "hesstore.importing",
     "SweepConfig": "hesstore.config",
@@ -34,42 +39,56 @@ _MODULES = {
     "SweepPlan": "hesstore.engine.sweep",
     "SweepSummary": "hesstore.engine.sweep",
     "ExportSummary": "hesstore.exporting",
+    "analyse": "hesstore.importing.checkpoints",
     "check_model": "hesstore.curvature.model_check",
     "compare": "hesstore.comparison.compare",
     "export": "hesstore.exporting",
+    "lightning_callback": "hesstore.training.checkpoint_writer",
     "load_model": "hesstore.dataset.networks",
     "to_state_dict": "hesstore.dataset.networks",
     "import_files": "hesstore.importing",
     "lanczos": "hesstore.linalg",
+    "loss_path": "hesstore.measure.loss_slices",
+    "loss_slice": "hesstore.measure.loss_slices",
     "network_geometry": "hesstore.measure.network_geometry",
     "open": "hesstore.dataset.opening",
     "plan_sweep": "hesstore.engine.sweep",
     "run_sweep": "hesstore.engine.sweep",
+    "top_eigenpairs": "hesstore.operators",
+    "Trace": "hesstore.operators",
 }
 
 __all__ = [
+    "GGN",
+    "Block",
+    "CheckpointWriter",
     "Comparison",
     "EigenPairs",
     "ExportSummary",
     "Hessian",
-    "HessianOperator",
     "HesstoreError",
     "ImportSummary",
     "SweepConfig",
     "SweepEvent",
     "SweepPlan",
     "SweepSummary",
+    "Trace",
+    "analyse",
     "check_model",
     "compare",
     "export",
     "import_files",
     "lanczos",
+    "lightning_callback",
     "load_model",
+    "loss_path",
+    "loss_slice",
     "network_geometry",
     "open",
     "plan_sweep",
     "run_sweep",
     "to_state_dict",
+    "top_eigenpairs",
 ]
 
 

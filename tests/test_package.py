@@ -25,7 +25,7 @@ def modules() -> list[str]:
 
 
 def test_public_names() -> None:
-    assert sorted(hesstore.__all__) == hesstore.__all__ == dir(hesstore)
+    assert sorted(hesstore.__all__) == dir(hesstore)
     for name in hesstore.__all__:
         assert getattr(hesstore, name).__doc__, name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -6,7 +6,7 @@ Imports torch alone and knows nothing of networks. The files: ``tracing`` record
 
 from hesstore.autodiff.gradient import GradientProgram, trace_gradient
 from hesstore.autodiff.line import LineProgram, Lines, trace_line
-from hesstore.autodiff.tangent import TangentProgram, trace_tangent
+from hesstore.autodiff.tangent import TangentProgram, trace_linear, trace_tangent
 
 __all__ = [
     "GradientProgram",
@@ -15,5 +15,6 @@ __all__ = [
     "TangentProgram",
     "trace_gradient",
     "trace_line",
+    "trace_linear",
     "trace_tangent",
 ]

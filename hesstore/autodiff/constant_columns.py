@@ -54,12 +54,14 @@ class VaryingColumns(NamedTuple):
 def row_order(x: Tensor, y: Tensor) -> Tensor:
     """The order of the rows, as indices, in which neighbouring rows share many constant columns.
 
-    The rows are sorted by label, and within a label by the number of their entries that vary. An entry counts as
-    varying if it differs from the most frequent value of its column, which is assumed to be the median.
+    The rows are sorted by label, if they have one, and within a label by the number of their entries that vary. An
+    entry counts as varying if it differs from the most frequent value of its column, which is assumed to be the median.
     """
     flat = x.flatten(1)
     entries = (flat != flat.median(0).values).sum(1)
     by_entries = entries.argsort(stable=True)
+    if y.dim() > 1 or y.is_floating_point():
+        return by_entries
     return by_entries[y[by_entries].argsort(stable=True)]
 
 

@@ -9,7 +9,7 @@ second once for each v. Both serve every θ and every batch of the same shape, s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TangentProgram:
-    """The program v ↦ (∂f/∂θ)(θ, x, y)·v, for all θ, x, y of the shapes that were traced.
+    """A program that is linear in v, such as v ↦ (∂f/∂θ)(θ, x, y)·v, for all θ, x, y of the shapes that were traced.
 
     Attributes
     ----------
     primal : GraphModule
         (θ, \\*inputs(x), y) → tuple of the tensors that ``tangent`` needs.
     tangent : GraphModule
-        (v, \\*primal(…)) → the directional derivative.
+        (v, \\*primal(…)) → the result, such as the directional derivative.
     takes_varying_columns : bool
         Whether the programs take x as :class:`~hesstore.autodiff.constant_columns.VaryingColumns`.
     """
@@ -42,29 +42,59 @@ class TangentProgram:
     tangent: fx.GraphModule
     takes_varying_columns: bool
 
-    def inputs(self, x: Tensor) -> tuple[Tensor, ...]:
+    def inputs(self, x: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The inputs of the programs for the rows ``x``."""
+        if isinstance(x, tuple):
+            return x
         return VaryingColumns.of(x) if self.takes_varying_columns else (x,)
 
 
 def trace_tangent(
-    f: Callable[[Tensor, Tensor, Tensor], Tensor], theta: Tensor, x: Tensor, y: Tensor, *, stacked: bool = False
+    f: Callable[[Tensor, Any, Tensor], Tensor],
+    theta: Tensor,
+    x: Tensor | tuple[Tensor, ...],
+    y: Tensor,
+    *,
+    stacked: bool = False,
 ) -> TangentProgram:
-    """Trace the :class:`TangentProgram` of ``f(θ, x, y)`` with respect to θ.
+    """Trace the :class:`TangentProgram` of the derivative of ``f(θ, x, y)`` with respect to θ, along v.
 
     If ``stacked``, of G copies of ``f``, each with its own θ and v along a first axis of ``theta``; all copies share x
     and y.
     """
 
-    def derivative(theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    def derivative(theta: Tensor, x: Any, y: Tensor, v: Tensor) -> Tensor:
         result: Tensor = torch.func.jvp(lambda point: f(point, x, y), (theta,), (v,))[1]
         return result
 
+    return trace_linear(derivative, theta, x, y, stacked=stacked)
+
+
+def trace_linear(
+    product: Callable[[Tensor, Any, Tensor, Tensor], Tensor],
+    theta: Tensor,
+    x: Tensor | tuple[Tensor, ...],
+    y: Tensor,
+    *,
+    stacked: bool = False,
+) -> TangentProgram:
+    """Trace the :class:`TangentProgram` of ``product(θ, x, y, v)``, which is linear in v.
+
+    ``x`` is one tensor, or a tuple of tensors. ``stacked`` is as in :func:`trace_tangent`.
+    """
+    several = isinstance(x, tuple)
+    parts = x if isinstance(x, tuple) else (x,)
+
+    def flat(theta: Tensor, *rest: Tensor) -> Tensor:
+        *rows, targets, v = rest
+        return product(theta, tuple(rows) if several else rows[0], targets, v)
+
     # vmap is outermost, because PyTorch 2.14 differentiates layer norm wrongly in the order jvp(vmap(…)).
-    each = torch.func.vmap(derivative, in_dims=(0, None, None, 0)) if stacked else derivative
-    graph = trace_graph(each, theta, x, y, torch.zeros_like(theta))
-    _, rows, _, direction = (node for node in graph.nodes if node.op == "placeholder")
+    shared = (None,) * (len(parts) + 1)
+    each = torch.func.vmap(flat, in_dims=(0, *shared, 0)) if stacked else flat
+    graph = trace_graph(each, theta, *parts, y, torch.zeros_like(theta))
+    _, rows, *_, direction = (node for node in graph.nodes if node.op == "placeholder")
     graph.eliminate_dead_code()
     simplify(graph, {direction})
-    takes_varying_columns = leave_out_constant_columns(graph, rows)
+    takes_varying_columns = not several and leave_out_constant_columns(graph, rows)
     return TangentProgram(*split_graph(graph, dependents(graph, {direction})), takes_varying_columns)

@@ -5,7 +5,7 @@ May import ``problem`` and the packages below.
 
 from hesstore.curvature.class_losses import ClassLosses, Derivatives
 from hesstore.curvature.exact_trace import DenseLayers, hessian_trace
-from hesstore.curvature.hessian import Hessian, HessianOperator, HessianStack, error_and_gradient, gradient
+from hesstore.curvature.hessian import FlatHessian, HessianOperator, HessianStack, error_and_gradient, gradient
 from hesstore.curvature.loss_lines import LossLines, line_bytes
 from hesstore.curvature.scalar_curvature import scalar_curvature
 
@@ -13,7 +13,7 @@ __all__ = [
     "ClassLosses",
     "DenseLayers",
     "Derivatives",
-    "Hessian",
+    "FlatHessian",
     "HessianOperator",
     "HessianStack",
     "LossLines",

@@ -21,7 +21,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hesstore.problem.models import FlatModel
+    from hesstore.problem.models import FlatModel, Inputs
 
 TOLERANCES = (0.005, 0.02, 0.05)
 """Distances within which units are clones, relative to the largest norm of a unit's weights in the layer."""
@@ -45,7 +45,7 @@ class HiddenLayer:
         vector[self.rows[moved].to(vector.device)] = vector[self.rows[order[moved]].to(vector.device)]
 
 
-def find_hidden_layers(model: FlatModel, x: Tensor) -> list[HiddenLayer]:
+def find_hidden_layers(model: FlatModel, x: Inputs) -> list[HiddenLayer]:
     """The hidden layers of ``model`` whose units can be exchanged without a change of the logits.
 
     Candidates follow from the shapes: the rows of a weight, the vectors of the same length that follow it, and the
@@ -55,7 +55,7 @@ def find_hidden_layers(model: FlatModel, x: Tensor) -> list[HiddenLayer]:
     generator = torch.Generator().manual_seed(0)
     layout = model.layout
     theta = torch.randn(layout.size, generator=generator, dtype=torch.float64) / 8
-    theta = theta.to(x if x.is_floating_point() else model.theta())
+    theta = theta.to(x if isinstance(x, Tensor) and x.is_floating_point() else model.theta())
     with torch.no_grad():
         expected = model.logits(theta, x)
         found = []

@@ -1,18 +1,25 @@
-"""Products with H, the Hessian of the mean cross-entropy E over a data set.
+"""Products with H, the Hessian of the mean loss E over a data set, and with its Gauss–Newton part G.
 
 For a network with parameters θ and rows n = 1 … N with losses ℓₙ(θ),
 
     E(θ) = (1/N) Σₙ ℓₙ(θ)        H v = (1/N) Σₙ ∇²ℓₙ(θ) v = d/dt ∇E(θ + t v) at t = 0
 
 so H v is a derivative of the gradient along v, and H is never formed (Pearlmutter 1994). :func:`hessian_product` is
-this definition in a few lines. :class:`Hessian` computes the same products faster; tests compare the two.
+this definition in a few lines. :class:`FlatHessian` computes the same products faster; tests compare the two.
 
-The fast version works in four steps:
+With J the derivative of the outputs z of a row, the chain rule splits H into two parts,
+
+    H = G + R        G = (1/N) Σₙ Jₙᵀ (∂²ℓₙ/∂z∂z) Jₙ        R = (1/N) Σₙ Σ_c (∂ℓₙ/∂z_c) ∇²z_c
+
+:func:`gauss_newton_sum` is the product with G (Schraudolph 2002). N is the weight W of the targets where the loss has
+another one (``problem/losses.py``).
+
+The fast versions work in four steps:
 
 1. The rows are split into chunks of equal size (``curvature/row_chunks.py``). Each chunk is a sum over its rows, so a
    short last chunk has its due weight.
-2. d/dt ∇(Σ ℓₙ)(θ + t v) is traced once for each chunk size as a graph of tensor operations
-   (``autodiff/tracing.py``), which ``autodiff/simplify.py`` rewrites to do less work.
+2. The sum over the rows, such as d/dt ∇(Σ ℓₙ)(θ + t v), is traced once for each chunk size as a graph of tensor
+   operations (``autodiff/tracing.py``), which ``autodiff/simplify.py`` rewrites to do less work.
 3. Constant columns of x, such as the border pixels of digits, are left out of the matrix products
    (``autodiff/constant_columns.py``). The rows are sorted so that each chunk has many of them.
 4. The graph is split where operations first use v (``autodiff/tangent.py``, ``autodiff/graph_split.py``). The values
@@ -23,34 +30,53 @@ The fast version works in four steps:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
-from hesstore.autodiff import trace_tangent
+from hesstore.autodiff import trace_linear, trace_tangent
 from hesstore.curvature.clone_units import CloneUnits, HiddenLayer, find_hidden_layers
-from hesstore.curvature.row_chunks import split_into_chunks
+from hesstore.curvature.row_chunks import first_rows, split_into_chunks, split_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from hesstore.autodiff import TangentProgram
-    from hesstore.problem.models import FlatModel
+    from hesstore.problem.models import FlatModel, Inputs
 
     Primal = tuple[Tensor, ...]
 
+Kind = Literal["hessian", "ggn"]
+"""A matrix of second derivatives: H, or its Gauss–Newton part G."""
 
-def hessian_product(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+
+def hessian_product(model: FlatModel, theta: Tensor, x: Inputs, y: Tensor, v: Tensor) -> Tensor:
     """H v for ``v`` (P,) by its definition, d/dt ∇E(θ + t v) at t = 0, over all rows together.
 
-    This is the specification of :class:`Hessian`, which computes the same products faster.
+    This is the specification of :class:`FlatHessian`, which computes the same products faster.
     """
 
     def mean_loss(theta: Tensor) -> Tensor:
-        return torch.nn.functional.cross_entropy(model.logits(theta, x), y)
+        return model.loss_sum(theta, x, y) / (model.loss.weight(y) or 1)
 
     product: Tensor = torch.func.jvp(torch.func.grad(mean_loss), (theta,), (v,))[1]
+    return product
+
+
+def gauss_newton_sum(model: FlatModel, theta: Tensor, x: Inputs, y: Tensor, v: Tensor) -> Tensor:
+    """Σₙ Jₙᵀ (∂²ℓₙ/∂z∂z) Jₙ v for ``v`` (P,), over all rows together; G v is this sum, divided as the loss is."""
+
+    def outputs(theta: Tensor) -> Tensor:
+        return model.logits(theta, x)
+
+    def loss_sum(outputs: Tensor) -> Tensor:
+        return model.loss.sum(outputs, y)
+
+    z, pull_back = torch.func.vjp(outputs, theta)[:2]
+    dz = torch.func.jvp(outputs, (theta,), (v,))[1]
+    bend = torch.func.jvp(torch.func.grad(loss_sum), (z,), (dz,))[1]
+    product: Tensor = pull_back(bend)[0]
     return product
 
 
@@ -67,21 +93,22 @@ def gradient(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, chunk_rows: 
     total = torch.zeros(theta.shape, dtype=torch.float64, device=theta.device)
     for rows, labels in zip(torch.split(x, chunk_rows), torch.split(y, chunk_rows), strict=True):
         total += gradient_sum(theta, rows, labels)
-    return (total / len(y)).to(theta.dtype)
+    return (total / model.loss.weight(y)).to(theta.dtype)
 
 
 def error_and_gradient(
-    model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, chunk_rows: int = 8192
+    model: FlatModel, theta: Tensor, x: Inputs, y: Tensor, chunk_rows: int = 8192
 ) -> tuple[float, Tensor]:
     """E and ∇E (P,) at ``theta`` (P,), both in float64, over all rows of ``x`` and ``y``."""
     evaluate = torch.func.grad_and_value(model.loss_sum)
     error = torch.zeros((), dtype=torch.float64, device=theta.device)
     total = torch.zeros(theta.shape, dtype=torch.float64, device=theta.device)
-    for rows, labels in zip(torch.split(x, chunk_rows), torch.split(y, chunk_rows), strict=True):
+    for rows, labels in split_rows(x, y, chunk_rows):
         slope, value = evaluate(theta, rows, labels)
         error += value
         total += slope
-    return float(error) / len(y), total / len(y)
+    weight = model.loss.weight(y)
+    return float(error) / weight, total / weight
 
 
 def _rows_per_copy(chunk_rows: int, copies: int) -> int:
@@ -100,12 +127,11 @@ class _Chunk:
 
 
 class HessianOperator:
-    """H at one θ, as a :class:`~hesstore.linalg.SymmetricOperator`; made by :meth:`Hessian.at`."""
+    """H or G at one θ, as a :class:`~hesstore.linalg.SymmetricOperator`; made by :meth:`FlatHessian.at`."""
 
-    def __init__(self, theta: Tensor, chunks: list[_Chunk], hessian: Hessian) -> None:
+    def __init__(self, theta: Tensor, chunks: list[_Chunk], hessian: FlatHessian) -> None:
         self.theta = theta
         self._chunks, self._hessian = chunks, hessian
-        self._rows = sum(len(chunk.y) for chunk in chunks)
 
     @property
     def size(self) -> int:
@@ -138,16 +164,16 @@ class HessianOperator:
             product: Tensor = chunk.program.tangent(v, *primal)
             total = product if total is None else total.add_(product)
         assert total is not None  # noqa: S101 - a data set has rows
-        return total.div_(self._rows)
+        return total.div_(self._hessian.weight)
 
 
 class HessianStack(HessianOperator):
-    """H at each of G points, as a :class:`~hesstore.linalg.OperatorStack`; made by :meth:`Hessian.at_each`.
+    """H at each of G points, as a :class:`~hesstore.linalg.OperatorStack`; made by :meth:`FlatHessian.at_each`.
 
     For v (G, P), the product has H(θ_g) v_g in row g.
     """
 
-    def __init__(self, theta: Tensor, chunks: list[_Chunk], hessian: Hessian, cache_bytes: float) -> None:
+    def __init__(self, theta: Tensor, chunks: list[_Chunk], hessian: FlatHessian, cache_bytes: float) -> None:
         super().__init__(theta, chunks, hessian)
         self._cache_bytes = cache_bytes
 
@@ -167,19 +193,21 @@ class HessianStack(HessianOperator):
         return self._hessian.at_each(self.theta[rows], cache_bytes=self._cache_bytes)
 
 
-class Hessian:
-    """H of E over a data set, at any θ.
+class FlatHessian:
+    """H of E over a data set, at any θ, or its Gauss–Newton part G.
 
     Parameters
     ----------
     model : FlatModel
         The network; twice differentiable.
     x, y : Tensor
-        Inputs (N, …) and labels (N,).
+        Inputs (N, …) and labels (N,), or other targets of the model's loss.
     chunk_rows : int
         Maximum number of rows in a chunk, counting the rows of all points of a stack together. It fixes the order of
         summation and hence the last bits. On a CPU a few thousand rows are fastest, because their values stay in the
         processor's cache and more of their columns are constant.
+    kind : {"hessian", "ggn"}
+        Whether products are those with H or with G.
 
     Examples
     --------
@@ -187,28 +215,40 @@ class Hessian:
     >>> from hesstore.problem.models import build
     >>> model = build("mlp", (3,), (4,), 2, seed=0)
     >>> x, y = torch.randn(10, 4), torch.randint(2, (10,))
-    >>> Hessian(model, x, y).at(model.theta()).matvec(torch.ones(model.layout.size)).shape
+    >>> FlatHessian(model, x, y).at(model.theta()).matvec(torch.ones(model.layout.size)).shape
     torch.Size([23])
     """
 
-    def __init__(self, model: FlatModel, x: Tensor, y: Tensor, *, chunk_rows: int = 2048) -> None:
-        self.model = model
+    def __init__(
+        self, model: FlatModel, x: Inputs, y: Tensor, *, chunk_rows: int = 2048, kind: Kind = "hessian"
+    ) -> None:
+        if kind not in get_args(Kind):
+            raise ValueError(f"kind: {kind!r} is not one of {', '.join(get_args(Kind))}")
+        self.model, self.kind = model, kind
         self._x, self._y, self._chunk_rows = x, y, chunk_rows
         self._chunks_by_shape: dict[torch.Size, list[_Chunk]] = {}
 
     @cached_property
     def hidden_layers(self) -> list[HiddenLayer]:
         """The hidden layers whose units can be exchanged."""
-        return find_hidden_layers(self.model, self._x[:8])
+        return find_hidden_layers(self.model, first_rows(self._x, 8))
+
+    @cached_property
+    def weight(self) -> float:
+        """The number by which sums over all rows are divided: N, or the weight of the targets in the loss."""
+        return self.model.loss.weight(self._y)
+
+    def _trace(self, theta: Tensor, x: Inputs, y: Tensor) -> TangentProgram:
+        """Trace the program of the products, summed over rows."""
+        stacked = theta.dim() == 2
+        if self.kind == "ggn":
+            return trace_linear(partial(gauss_newton_sum, self.model), theta, x, y, stacked=stacked)
+        return trace_tangent(torch.func.grad(self.model.loss_sum), theta, x, y, stacked=stacked)
 
     def _split_rows(self, theta: Tensor) -> list[_Chunk]:
         """The rows in chunks, each with the program for its number of rows."""
-        stacked = theta.dim() == 2
-        max_rows = _rows_per_copy(self._chunk_rows, len(theta)) if stacked else self._chunk_rows
-        gradient_sum = torch.func.grad(self.model.loss_sum)
-        chunks = split_into_chunks(
-            lambda x, y: trace_tangent(gradient_sum, theta, x, y, stacked=stacked), self._x, self._y, max_rows
-        )
+        max_rows = _rows_per_copy(self._chunk_rows, len(theta)) if theta.dim() == 2 else self._chunk_rows
+        chunks = split_into_chunks(partial(self._trace, theta), self._x, self._y, max_rows)
         return [_Chunk(program, inputs, labels) for program, inputs, labels in chunks]
 
     def at(self, theta: Tensor, *, cache_bytes: float = float("inf")) -> HessianOperator:
@@ -223,14 +263,18 @@ class Hessian:
         """H at each row of ``theta`` (G, P), as one operator; ``cache_bytes`` is the limit for all rows together."""
         return HessianStack(theta, self._chunks_at(theta, cache_bytes), self, cache_bytes)
 
+    @property
+    def _inputs(self) -> tuple[Tensor, ...]:
+        return self._x if isinstance(self._x, tuple) else (self._x,)
+
     @torch.no_grad()
     def row_bytes(self, theta: Tensor, *, sample: int = 64) -> float:
         """Number of bytes that are cached for each row at one θ, measured on the first ``sample`` rows."""
-        x, y = self._x[:sample], self._y[:sample]
-        program = trace_tangent(torch.func.grad(self.model.loss_sum), theta, x, y)
+        x, y = first_rows(self._x, sample), self._y[:sample]
+        program = self._trace(theta, x, y)
         inputs = program.inputs(x)
         primal = program.primal(theta, *inputs, y)
-        return _unshared_bytes(primal, {_storage(t) for t in (theta, self._x, y, *inputs)}) / len(y)
+        return _unshared_bytes(primal, {_storage(t) for t in (theta, *self._inputs, y, *inputs)}) / len(y)
 
     @torch.no_grad()
     def _chunks_at(self, theta: Tensor, cache_bytes: float) -> list[_Chunk]:
@@ -240,7 +284,7 @@ class Hessian:
         uncached = self._chunks_by_shape[theta.shape]
         chunks = []
         left = cache_bytes
-        resident = {_storage(theta), _storage(self._x)}
+        resident = {_storage(t) for t in (theta, *self._inputs)}
         resident |= {_storage(t) for chunk in uncached for t in (*chunk.inputs, chunk.y)}
         for chunk in uncached:
             # After one chunk that does not fit, no other is tried: each attempt costs a pass and its memory.

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hesstore.curvature import ClassLosses, Hessian
+from hesstore.curvature import ClassLosses, FlatHessian
+from hesstore.curvature.hessian import hessian_product
 from hesstore.curvature.model_warnings import (
     KinkFinder,
     batch_norm_warning,
@@ -24,11 +25,14 @@ from hesstore.curvature.model_warnings import (
     kink_warning,
     probability_warning,
 )
+from hesstore.curvature.row_chunks import first_rows
 from hesstore.errors import ModelError, ModelWarning, first_line
 from hesstore.problem.models import FlatModel, check_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from hesstore.problem.models import Inputs
 
 ROWS = 32
 """Number of rows on which a network is checked."""
@@ -121,13 +125,17 @@ class ModelCheck:
         Inputs and labels; the first :data:`ROWS` are used.
     num_classes : int, optional
         The number of logits that it must return; by default any number.
+    is_classifier : bool
+        Whether the network must return logits (N, C), and be differentiable by class too. Otherwise its outputs must
+        fit the targets ``y`` in its loss.
     """
 
     model: FlatModel
     name: str
-    x: Tensor
+    x: Inputs
     y: Tensor
     num_classes: int | None = None
+    is_classifier: bool = True
 
     def run(self) -> list[str]:
         """Check the network and return the warnings about it, one line each.
@@ -137,9 +145,8 @@ class ModelCheck:
         ModelError
             If the network can't be used.
         """
-        logits = self._check_function()
-        idle, kinks = self._check_gradient()
-        self._check_curvature()
+        logits = self.check()
+        idle, kinks = self._gradient_facts
         module = self.model.module
         messages = [
             dropout_warning(module),
@@ -150,17 +157,33 @@ class ModelCheck:
         ]
         return [f"model: {self.name!r} {message}" for message in messages if message]
 
+    def check(self) -> Tensor:
+        """Check the network, and return its outputs on the rows.
+
+        Raises
+        ------
+        ModelError
+            If the network can't be used.
+        """
+        outputs = self._check_function()
+        _ = self._gradient_facts
+        if self.is_classifier:
+            self._check_class_curvatures()
+        else:
+            self._check_double_backward()
+        return outputs
+
     @property
     def kinks(self) -> list[str]:
         """The names of the operations with kinks that the network uses."""
-        return self._check_gradient()[1]
+        return self._gradient_facts[1]
 
     def _error(self, reason: str) -> ModelError:
         return ModelError(f"model: {self.name!r} {reason}")
 
     @cached_property
-    def _rows(self) -> tuple[Tensor, Tensor]:
-        return self.x[:ROWS], self.y[:ROWS]
+    def _rows(self) -> tuple[Inputs, Tensor]:
+        return first_rows(self.x, ROWS), self.y[:ROWS]
 
     @cached_property
     def _theta(self) -> Tensor:
@@ -175,14 +198,18 @@ class ModelCheck:
 
     @cached_property
     def _classes(self) -> int:
-        logits: Tensor = self._logits(self._rows[0][:1])
+        logits: Tensor = self._logits(first_rows(self._rows[0], 1))
         return logits.shape[1]
+
+    @cached_property
+    def _weight(self) -> float:
+        return self.model.loss.weight(self._rows[1]) or 1.0
 
     # -- E is a function of θ alone --------------------------------------------------------------------------------
 
-    def _logits(self, x: Tensor, theta: Tensor | None = None) -> Tensor:
+    def _logits(self, x: Inputs, theta: Tensor | None = None) -> Tensor:
         """The logits of ``x``, after a check of their type, shape and precision."""
-        shape = tuple(x.shape)
+        shape, dtype = _shape_and_type(x)
         try:
             with torch.no_grad():
                 out: Any = self.model.logits(self._theta if theta is None else theta, x)
@@ -190,21 +217,28 @@ class ModelCheck:
             reason = first_line(error)
             if "dtype" in reason or "device" in reason:
                 reason += ": make its other tensors buffers, so that they get this precision and device too"
-            raise self._error(f"fails on inputs {shape} in {_dtype_name(x.dtype)}: {reason}") from error
+            raise self._error(f"fails on inputs {shape} in {dtype}: {reason}") from error
+        rows = len(x[0] if isinstance(x, tuple) else x)
         given = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        if len(given) != 2 or given[0] != len(x) or self.num_classes not in {None, given[1]}:
-            wanted = f"({len(x)}, {self.num_classes or 'classes'})"
-            raise self._error(f"maps {len(x)} inputs {shape[1:]} to {given}, not to logits {wanted}")
-        if out.dtype != x.dtype:
+        if not isinstance(out, Tensor) or not self._fits(out, rows):
+            wanted = f"logits ({rows}, {self.num_classes or 'classes'})" if self.is_classifier else f"{rows} outputs"
+            raise self._error(f"maps {rows} inputs {shape[1:]} to {given}, not to {wanted}")
+        if out.dtype != self._theta.dtype:
             raise self._error(
-                f"returns logits in {_dtype_name(out.dtype)} for inputs and parameters in {_dtype_name(x.dtype)}"
+                f"returns logits in {_dtype_name(out.dtype)} for inputs and parameters in "
+                f"{_dtype_name(self._theta.dtype)}"
             )
-        logits: Tensor = out
-        return logits
+        return out
+
+    def _fits(self, outputs: Tensor, rows: int) -> bool:
+        """Whether the outputs have a row for each input; of a classifier, also whether they are logits."""
+        if not self.is_classifier:
+            return outputs.dim() > 0 and len(outputs) == rows
+        return outputs.dim() == 2 and len(outputs) == rows and self.num_classes in {None, outputs.shape[1]}
 
     def _check_function(self) -> Tensor:
         """Check that the logits are a function of θ and of their own row alone, and return them."""
-        x, _ = self._rows
+        x, y = self._rows
         before = {name: buffer.clone() for name, buffer in self.model.module.named_buffers()}
         logits = self._logits(x)
         for name, buffer in self.model.module.named_buffers():
@@ -214,14 +248,14 @@ class ModelCheck:
                     "the buffer in eval mode"
                 )
         if not bool(torch.isfinite(logits).all()):
-            raise self._error(f"returns logits that are NaN or infinite on {len(x)} rows of the data: scale the inputs")
-        if _differ(self._logits(x), logits, 0 if x.device.type == "cpu" else 1e-4):
+            raise self._error(f"returns logits that are NaN or infinite on {len(y)} rows of the data: scale the inputs")
+        if _differ(self._logits(x), logits, 0 if logits.device.type == "cpu" else 1e-4):
             raise self._error(
                 "returns different outputs for the same input: E(θ) must be a function of θ alone: remove random "
                 "operations (functional dropout needs training=self.training; nn.Dropout has no effect here)"
             )
-        half = max(1, len(x) // 2)
-        if _differ(self._logits(x[:half]), logits[:half], 1e-2):
+        half = max(1, len(y) // 2)
+        if _differ(self._logits(first_rows(x, half)), logits[:half], 1e-2):
             raise self._error(
                 "returns logits of a row that depend on the other rows: E(θ) must be a mean over rows: remove "
                 "operations that mix rows, such as batch norm with track_running_stats=False"
@@ -230,7 +264,8 @@ class ModelCheck:
 
     # -- derivatives ------------------------------------------------------------------------------------------
 
-    def _check_gradient(self) -> tuple[list[str], list[str]]:
+    @cached_property
+    def _gradient_facts(self) -> tuple[list[str], list[str]]:
         """Check the gradient; return the parameters that do not change the loss, and the operations with kinks."""
         x, y = self._rows
         parameters = {
@@ -239,7 +274,7 @@ class ModelCheck:
         finder = KinkFinder()
         try:
             with finder:
-                loss = nn.functional.cross_entropy(self.model.call(parameters, x), y)
+                loss = self.model.loss.sum(self.model.call(parameters, x), y) / self._weight
             gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         except Exception as error:
             raise self._error(
@@ -256,7 +291,7 @@ class ModelCheck:
                 idle.append(name)
             elif not bool(torch.isfinite(gradient).all()):
                 raise self._error(
-                    f"has a gradient that is NaN or infinite in {name!r} on {len(x)} rows of the data: use an "
+                    f"has a gradient that is NaN or infinite in {name!r} on {len(y)} rows of the data: use an "
                     "operation that is differentiable there"
                 )
         if len(idle) == len(parameters):
@@ -268,11 +303,12 @@ class ModelCheck:
 
     def _check_differences(self, gradient: Tensor) -> None:
         """Compare the gradient with differences of the loss; coarsely, because of rounding and possible kinks."""
-        _, y = self._rows
+        x, y = self._rows
+        targets = y.to(torch.float64) if y.is_floating_point() else y
         expected = self._directions.to(torch.float64) @ gradient.to(torch.float64)
 
         def loss(theta: Tensor) -> Tensor:
-            return nn.functional.cross_entropy(self._logits(self._rows[0], theta).to(torch.float64), y)
+            return self.model.loss.sum(self._logits(x, theta).to(torch.float64), targets) / self._weight
 
         for step in STEPS:
             found = torch.stack([loss(self._theta + step * v) - loss(self._theta - step * v) for v in self._directions])
@@ -283,33 +319,83 @@ class ModelCheck:
             "such as rounding or argmax, a detach(), or a custom backward that is not the derivative: remove it"
         )
 
-    def _check_curvature(self) -> None:
-        """Compare second derivatives by the two ways that a sweep uses."""
-        x, y = self._rows
+    @property
+    def _tolerance(self) -> float:
+        """The largest relative difference of second derivatives that are equal except for rounding."""
+        return float(3 * torch.finfo(self._theta.dtype).eps ** 0.5)
+
+    def _curvature_forms(self, multiply: Callable[[Tensor], Tensor]) -> Tensor:
+        """uᵀHv for all pairs of directions, in float64, by products with H in forward over reverse mode."""
+        _, y = self._rows
         directions = self._directions
-        losses = ClassLosses(self.model, x, y, self._classes, len(x))
         try:
-            operator = Hessian(self.model, x, y, chunk_rows=len(x)).at(self._theta)
-            products = torch.stack([operator.matvec(v) for v in directions])
-            by_class = losses.along(self._theta, directions).curvature
+            products = multiply(directions)
         except Exception as error:
-            raise self._error(
-                f"has no second derivative that PyTorch can compute in forward mode: {first_line(error)}: replace the "
-                "operation by operations that have one"
-            ) from error
+            raise self._forward_mode_error(error) from error
         forms = directions.to(torch.float64) @ products.to(torch.float64).T
         if not bool(torch.isfinite(forms).all()):
             raise self._error(
-                f"has a second derivative that is NaN or infinite on {len(x)} rows of the data: use an operation that "
+                f"has a second derivative that is NaN or infinite on {len(y)} rows of the data: use an operation that "
                 "is twice differentiable there"
             )
-        tolerance = 3 * torch.finfo(x.dtype).eps ** 0.5
-        if _differ(forms, forms.T, tolerance):
+        if _differ(forms, forms.T, self._tolerance):
             raise self._error(
                 "has a Hessian that is not symmetric: a custom operation has a backward or jvp that is not its "
                 "derivative: correct it"
             )
-        if _differ((by_class * losses.shares).nansum(1), forms.diagonal(), tolerance):
+        return forms
+
+    def _traced_products(self, directions: Tensor) -> Tensor:
+        """H v for each direction, by the program that a sweep uses."""
+        x, y = self._rows
+        operator = FlatHessian(self.model, x, y, chunk_rows=len(y)).at(self._theta)
+        return torch.stack([operator.matvec(v) for v in directions])
+
+    def _defined_products(self, directions: Tensor) -> Tensor:
+        """H v for each direction, by its definition, without a trace."""
+        return torch.stack([hessian_product(self.model, self._theta, *self._rows, v) for v in directions])
+
+    def _forward_mode_error(self, error: Exception) -> ModelError:
+        return self._error(
+            f"has no second derivative that PyTorch can compute in forward mode: {first_line(error)}: replace the "
+            "operation by operations that have one"
+        )
+
+    def _check_double_backward(self) -> None:
+        """Compare the products with those of double backward."""
+        x, y = self._rows
+        forms = self._curvature_forms(self._defined_products)
+        theta = self._theta.clone().requires_grad_()
+        try:
+            loss = self.model.loss_sum(theta, x, y) / self._weight
+            (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+            slopes = self._directions @ gradient
+            products = [
+                torch.autograd.grad(slope, theta, retain_graph=True, materialize_grads=True)[0] for slope in slopes
+            ]
+        except Exception as error:
+            raise self._error(
+                f"has no second derivative that PyTorch can compute by double backward: {first_line(error)}: replace "
+                "the operation by operations that have one"
+            ) from error
+        expected = self._directions.to(torch.float64) @ torch.stack(products).to(torch.float64).T
+        if _differ(forms, expected, self._tolerance):
+            raise self._error(
+                "has second derivatives that contradict each other in forward over reverse mode and by double "
+                "backward: PyTorch's rule for one of its operations is wrong, or a part of it is detached: replace the "
+                "operation by others"
+            )
+
+    def _check_class_curvatures(self) -> None:
+        """Compare second derivatives by the two ways that a sweep uses."""
+        x, y = self._rows
+        forms = self._curvature_forms(self._traced_products)
+        losses = ClassLosses(self.model, x, y, self._classes, len(y))  # type: ignore[arg-type]  # one tensor
+        try:
+            by_class = losses.along(self._theta, self._directions).curvature
+        except Exception as error:
+            raise self._forward_mode_error(error) from error
+        if _differ((by_class * losses.shares).nansum(1), forms.diagonal(), self._tolerance):
             raise self._error(
                 "has second derivatives that contradict each other in forward over reverse and forward over forward "
                 "mode: PyTorch's rule for one of its operations is wrong, as it is for nn.GRU, nn.LSTM and det: "
@@ -327,7 +413,7 @@ def check_stack(model: FlatModel, name: str, x: Tensor, y: Tensor) -> None:
     """
     x, y, theta = x[:ROWS], y[:ROWS], model.theta()
     v, both = torch.ones_like(theta), theta.repeat(2, 1)
-    hessian = Hessian(model, x, y, chunk_rows=2 * len(x))
+    hessian = FlatHessian(model, x, y, chunk_rows=2 * len(x))
     try:
         product = hessian.at_each(both).matvec(v.repeat(2, 1))[1]
         torch.vmap(model.logits, (0, None))(both, x)
@@ -342,6 +428,14 @@ def check_stack(model: FlatModel, name: str, x: Tensor, y: Tensor) -> None:
 def _differ(a: Tensor, b: Tensor, tolerance: float) -> bool:
     """Whether two tensors differ by more than ``tolerance`` times their largest entry."""
     return not bool((a - b).abs().max() <= tolerance * torch.maximum(a.abs().max(), b.abs().max()))
+
+
+def _shape_and_type(x: Inputs) -> tuple[tuple[object, ...], str]:
+    """The shape and the type of the inputs, for messages."""
+    if not isinstance(x, tuple):
+        return tuple(x.shape), _dtype_name(x.dtype)
+    shapes = tuple(tuple(part.shape) for part in x)
+    return (len(x[0]), *(shape[1:] for shape in shapes)), ", ".join(_dtype_name(part.dtype) for part in x)
 
 
 def _dtype_name(dtype: torch.dtype) -> str:

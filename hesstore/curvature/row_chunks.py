@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
 from hesstore.autodiff import constant_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
+
+    from hesstore.problem.models import Inputs
 
 
 class RowProgram(Protocol):
@@ -22,7 +24,7 @@ class RowProgram(Protocol):
         """Whether the program takes rows without their constant columns."""
         ...
 
-    def inputs(self, x: Tensor) -> tuple[Tensor, ...]:
+    def inputs(self, x: Any) -> tuple[Tensor, ...]:
         """The inputs of the program for the rows ``x``."""
         ...
 
@@ -31,8 +33,8 @@ Program = TypeVar("Program", bound=RowProgram)
 
 
 def split_into_chunks(
-    trace: Callable[[Tensor, Tensor], Program],
-    x: Tensor,
+    trace: Callable[[Any, Tensor], Program],
+    x: Inputs,
     y: Tensor,
     max_rows: int,
     programs: dict[int, Program] | None = None,
@@ -44,20 +46,35 @@ def split_into_chunks(
     """
     programs = {} if programs is None else programs
 
-    def program_for(rows: Tensor, labels: Tensor) -> Program:
+    def program_for(rows: Inputs, labels: Tensor) -> Program:
         if len(labels) not in programs:
             programs[len(labels)] = trace(rows, labels)
         return programs[len(labels)]
 
     size = even_chunk_rows(len(y), max_rows)
-    if program_for(x[:size], y[:size]).takes_varying_columns:
-        order = constant_columns.row_order(x, y)
-        x, y = x[order], y[order]
+    if program_for(first_rows(x, size), y[:size]).takes_varying_columns:
+        rows: Any = x  # one tensor, because programs of several do not take varying columns
+        order = constant_columns.row_order(rows, y)
+        x, y = rows[order], y[order]
     chunks = []
-    for rows, labels in zip(torch.split(x, size), torch.split(y, size), strict=True):
+    for rows, labels in split_rows(x, y, size):
         program = program_for(rows, labels)
         chunks.append((program, program.inputs(rows), labels))
     return chunks
+
+
+def first_rows(x: Inputs, count: int) -> Inputs:
+    """The first rows of the inputs of a network."""
+    return tuple(part[:count] for part in x) if isinstance(x, tuple) else x[:count]
+
+
+def split_rows(x: Inputs, y: Tensor, size: int) -> Iterator[tuple[Any, Tensor]]:
+    """The inputs and targets of successive chunks of at most ``size`` rows."""
+    if isinstance(x, tuple):
+        parts: Any = zip(*(torch.split(part, size) for part in x), strict=True)
+    else:
+        parts = torch.split(x, size)
+    return zip(parts, torch.split(y, size), strict=True)
 
 
 def even_chunk_rows(rows: int, max_rows: int) -> int:

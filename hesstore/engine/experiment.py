@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from hesstore import linalg
-from hesstore.curvature import Hessian, HessianOperator, error_and_gradient, gradient, model_check
+from hesstore.curvature import FlatHessian, HessianOperator, error_and_gradient, gradient, model_check
 from hesstore.engine import environment, preparation
+from hesstore.engine.collection import settings_identity, without_training
 from hesstore.engine.devices import resolve_device
 from hesstore.engine.references import load_references
 from hesstore.measure.class_geometry import ClassGeometry, GridPointInputs
@@ -25,7 +26,7 @@ from hesstore.measure.metrics import SplitMetrics, evaluate_each
 from hesstore.problem import training_data
 from hesstore.problem.seeds import derived_seed, generator
 from hesstore.store.digest import reference_digest
-from hesstore.store.schema import Point, Run, StoreSpec
+from hesstore.store.schema import Point, Run, StoreSpec, l2_at
 from hesstore.training import Fit, FitSettings, Objective, Trainer, polish
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hesstore.config import SweepConfig
+    from hesstore.engine.collection import Collection
     from hesstore.engine.environment import Environment
     from hesstore.engine.work_sizes import Sizes
     from hesstore.errors import DivergedError
@@ -74,7 +76,7 @@ class Experiment:
         Both splits, on the device and in the precision of the computation.
     model : FlatModel
         The network, likewise.
-    hessian : Hessian
+    hessian : FlatHessian
         H of the mean training loss, over the training rows that the config selects.
     geometry : ClassGeometry
         Computes the class geometry.
@@ -82,20 +84,30 @@ class Experiment:
         How many models and rows the device processes together.
     references : mapping of str to ndarray
         (P,) float32, the weights that the config names as ``center`` and ``start``.
+    collection : Collection, optional
+        The checkpoints from which the weights come, if there is no training.
     """
 
     config: SweepConfig
     data: training_data.ClassificationData
     model: FlatModel
-    hessian: Hessian
+    hessian: FlatHessian
     geometry: ClassGeometry
     sizes: Sizes
     references: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    collection: Collection | None = None
     _trainers: dict[int, Trainer] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _full_hessian: Hessian | None = field(default=None, init=False, repr=False, compare=False)
+    _full_hessian: FlatHessian | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
-    def prepare(cls, config: SweepConfig, store: SweepStore | None = None, *, reread: bool = True) -> Experiment:
+    def prepare(
+        cls,
+        config: SweepConfig,
+        store: SweepStore | None = None,
+        *,
+        reread: bool = True,
+        collection: Collection | None = None,
+    ) -> Experiment:
         """Load the data and build the network on the config's device, and check that they can be used.
 
         Parameters
@@ -106,6 +118,8 @@ class Experiment:
             The store of the experiment, if it exists: it keeps copies of the references.
         reread : bool
             Whether references that still exist are read again, so that a change of them is noticed.
+        collection : Collection, optional
+            The checkpoints from which the weights come, instead of from training.
 
         Raises
         ------
@@ -121,11 +135,11 @@ class Experiment:
         references = load_references(config, model.layout, store, reread=reread)
         model.module.to(device, dtype)
         model_check.issue_warnings(preparation.check_network(config, model, data))
-        sizes = preparation.choose_sizes(config, model, rows)
+        sizes = preparation.choose_sizes(config, model, rows, len(collection.values) if collection else 0)
         preparation.check_stack(config, model, rows, sizes)
-        hessian = Hessian(model, *rows, chunk_rows=sizes.chunk_rows)
+        hessian = FlatHessian(model, *rows, chunk_rows=sizes.chunk_rows)
         geometry = ClassGeometry(config, model, data, rows, sizes.chunk_rows)
-        return cls(config, data, model, hessian, geometry, sizes, references)
+        return cls(config, data, model, hessian, geometry, sizes, references, collection)
 
     @property
     def device(self) -> torch.device:
@@ -144,7 +158,7 @@ class Experiment:
         """The part that decides the results: settings, data digest, parameter layout, buffers and references."""
         layout, buffers = self.model.layout, self.model.buffers()
         return {
-            **self.config.identity(),
+            **settings_identity(self.config, self.collection),
             "data_digest": self.data.digest,
             "parameters": [[name, list(shape)] for name, shape in zip(layout.names, layout.shapes, strict=True)],
             **({"buffers": buffers} if buffers else {}),
@@ -156,7 +170,7 @@ class Experiment:
         self.sizes = sizes
         self._trainers.clear()
         self._full_hessian = None
-        self.hessian = Hessian(self.model, *self.geometry.rows, chunk_rows=sizes.chunk_rows)
+        self.hessian = FlatHessian(self.model, *self.geometry.rows, chunk_rows=sizes.chunk_rows)
         self.geometry = replace(self.geometry, chunk_rows=sizes.chunk_rows)
 
     @property
@@ -167,15 +181,16 @@ class Experiment:
 
     def spec(self) -> StoreSpec:
         """The specification of a new store for this experiment."""
+        config = self.config.to_mapping()
         return StoreSpec(
-            l2=self.config.l2,
+            grid=self.config.l2 if self.collection is None else self.collection.values,
             runs=tuple(Run(index, *run) for index, run in enumerate(self.config.runs())),
             k=self.config.k,
             num_classes=self.data.num_classes,
             param_coords=self.model.layout.coordinates(),
             identity=self.identity(),
             attrs={
-                "config": json.dumps(self.config.to_mapping()),
+                "config": json.dumps(config if self.collection is None else without_training(config)),
                 "penalty_scale": self.config.penalty_scale,
                 "environment": json.dumps(self.environment),
             },
@@ -238,7 +253,7 @@ class Experiment:
         """
         return self.trainer(len(points)).fit(
             starts,
-            [point.l2 for point in points],
+            [point.value for point in points],
             [_generator(point, "shuffle") for point in points],
             lambda index, epoch, loss: on_epoch(points[index], epoch, loss),
         )
@@ -248,14 +263,18 @@ class Experiment:
 
         With λ = 0 the weights stay as they are: without a penalty, E need not have a minimum.
         """
-        objective = self._objective(point.l2)
+        objective = self._objective(point.value)
         config = self.config
-        end = polish(objective, theta, config.polish, config.polish_tol).theta if point.l2 else theta
+        end = polish(objective, theta, config.polish, config.polish_tol).theta if point.value else theta
         return Polished(end, objective.evaluations)
 
-    def stationarity(self, theta: Tensor, l2: float) -> float:
+    def l2_at(self, point: Point) -> float:
+        """λ at a grid point: its value in a sweep, and one λ for all checkpoints of a collection."""
+        return l2_at(point, {"l2": self.config.l2})
+
+    def stationarity(self, theta: Tensor, point: Point) -> float:
         """The norm of the objective's gradient at ``theta`` (P,), over that of ∇E; NaN if ∇E is 0."""
-        found = self._objective(l2).at(theta).stationarity
+        found = self._objective(self.l2_at(point)).at(theta).stationarity
         return found if math.isfinite(found) else math.nan
 
     def _objective(self, l2: float) -> Objective:
@@ -268,12 +287,12 @@ class Experiment:
         )
 
     @property
-    def _hessian_of_all_rows(self) -> Hessian:
+    def _hessian_of_all_rows(self) -> FlatHessian:
         """H over all training rows, also if the spectrum is that of fewer rows."""
         if not self.config.hessian_samples:
             return self.hessian
         if self._full_hessian is None:
-            self._full_hessian = Hessian(self.model, *self.data.train, chunk_rows=self.sizes.chunk_rows)
+            self._full_hessian = FlatHessian(self.model, *self.data.train, chunk_rows=self.sizes.chunk_rows)
         return self._full_hessian
 
     def measure(self, thetas: Sequence[Tensor]) -> list[tuple[SplitMetrics, SplitMetrics]]:
@@ -330,7 +349,7 @@ class Experiment:
         hessian: Callable[[], HessianOperator],
     ) -> Analysis | FloatingPointError:
         """The analysis of one grid point from its gradient and eigenpairs; ``hessian`` makes H there if needed."""
-        shift = 2 * self.config.penalty_scale * point.l2
+        shift = 2 * self.config.penalty_scale * self.l2_at(point)
         displacement = self.displacement(theta)
         inputs = GridPointInputs(theta, displacement, shift, slope, pairs, hessian, partial(_generator, point))
         try:
@@ -346,4 +365,4 @@ class Experiment:
 
 def _generator(point: Point, purpose: Purpose) -> torch.Generator:
     """The random numbers of one purpose at a grid point. They depend on no other grid point."""
-    return generator(purpose, point.run.seed, point.run.direction, point.l2)
+    return generator(purpose, point.run.seed, point.run.direction, point.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from hesstore.curvature import Hessian
+from hesstore.curvature import FlatHessian
 from hesstore.engine.devices import free_memory
 from hesstore.errors import ConfigError
 
@@ -101,7 +101,7 @@ def choose(model: FlatModel, x: Tensor, y: Tensor, *, models: int, chunk_rows: i
     if x.device.type == "cpu":
         return Sizes(models or 1, chunk_rows or CPU_ROWS, budget)
     theta = model.theta()
-    row_bytes = Hessian(model, x, y).row_bytes(theta)
+    row_bytes = FlatHessian(model, x, y).row_bytes(theta)
     return Sizes(
         models or models_that_fit(budget, row_bytes * len(y), theta.numel() * theta.element_size()),
         chunk_rows or rows_that_fit(free / 8, row_bytes),

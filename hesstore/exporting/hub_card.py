@@ -10,7 +10,7 @@ import tomli_w
 
 from hesstore.dataset.opening import headline
 from hesstore.errors import ExportError
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ CHOOSE_LICENCE = "No licence has been chosen: add one to the front matter, such 
 """A card's sentence about the licence if none was given."""
 
 _CONTENTS = """\
-The Hessian spectrum, gradient, weights and class accuracies of a network at each strength λ of an L2 penalty. `l2` is
-λ; every variable has a `long_name`, and `units` unless it is a pure number."""
+The Hessian spectrum, gradient, weights and class accuracies of networks. Each grid point is one network: in a sweep,
+`l2` is λ, the strength of the L2 penalty. Every variable has a `long_name`, and `units` unless it is a pure number."""
 
 _SIZES = {
     1_000: "n<1K",
@@ -94,7 +94,7 @@ def _stem(path: str) -> str:
 
 
 def _size_category(ds: xr.Dataset) -> str:
-    points = ds.sizes["run"] * ds.sizes[AXIS]
+    points = ds.sizes["run"] * ds.sizes[axis_of(ds)]
     return next(category for limit, category in _SIZES.items() if points < limit)
 
 

@@ -13,7 +13,7 @@ from hesstore.plots.class_maps import draw_classes, draw_response
 from hesstore.plots.eigenvectors import draw_overlap, overlap_note
 from hesstore.plots.gradients import draw_shares
 from hesstore.plots.lost_classes import mark_lost_classes
-from hesstore.plots.run_data import class_names, complete_point, default_l2, lost_at, run_name
+from hesstore.plots.run_data import class_names, complete_point, default_l2, lost_at, point_name, run_name
 from hesstore.plots.spectra import draw_spectrum
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _maps(
     response = partial(draw_response, ds=ds, run=run, l2=l2)
     overlap = partial(draw_overlap, ds=ds, run=run, k=k, progress=progress)
     name = run_name(ds, run)
-    point = f"λ = {l2:g}, {name}"
+    point = point_name(ds, run, l2)
     return [
         _Panel("curvature by class", curvature, classes, point),
         _Panel("responses of the classes", (*curvature, "class_response"), response, point),

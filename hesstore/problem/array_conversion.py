@@ -34,7 +34,7 @@ def to_inputs(part: Any, what: str) -> Tensor:
     DataError
         If it is not an array of real numbers.
     """
-    x = _tensor(part, what)
+    x = to_tensor(part, what)
     if x.is_complex():
         raise DataError(f"{what} are complex: give real and imaginary parts as two values")
     return x if x.is_floating_point() else x.to(torch.float32)
@@ -57,7 +57,7 @@ def to_labels(part: Any, what: str) -> Tensor:
     """
     if not isinstance(part, Tensor) and (array := _plain(part)).dtype.kind not in "biufc":
         raise DataError(f"{what} are {_example(array)}, not whole numbers: {_HOW_TO_ENCODE}")
-    y = _tensor(part, what)
+    y = to_tensor(part, what)
     if y.ndim != 1:
         raise DataError(f"{what} have the shape {tuple(y.shape)}, not (N,): {_flattening(y)}")
     if y.is_complex() or (y.is_floating_point() and not bool((y == y.round()).all())):
@@ -93,7 +93,14 @@ def count_classes(y: Tensor, what: str) -> int:
     raise DataError(f"{what} are {shown}, not 0 to {count - 1}: {how}")
 
 
-def _tensor(part: Any, what: str) -> Tensor:
+def to_tensor(part: Any, what: str) -> Tensor:
+    """Convert ``part`` to a tensor on the CPU, in its own type.
+
+    Raises
+    ------
+    DataError
+        If it is not an array of numbers; ``what`` is how the message names it.
+    """
     if hasattr(part, "toarray"):
         raise DataError(f"{what} are sparse: give them as .toarray()")
     if np.ma.is_masked(part):

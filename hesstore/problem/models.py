@@ -11,8 +11,9 @@ import hashlib
 import itertools
 import math
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +22,11 @@ from torch.nn.parameter import UninitializedParameter
 
 from hesstore.errors import ModelError, first_line
 from hesstore.problem.custom_code import call_factory, exit_error
+from hesstore.problem.losses import CrossEntropy, Loss
 from hesstore.store.parameter_coordinates import parameter_coordinates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -59,6 +61,9 @@ class MLP(nn.Module):
         return logits
 
 
+Inputs = Tensor | tuple[Tensor, ...]
+"""The inputs of a network: one tensor (N, …), or several, which a network takes as several arguments."""
+
 _CALLS = threading.RLock()
 """Held during a call of a module, which has the given parameters for that time, whichever thread calls it."""
 
@@ -79,9 +84,9 @@ class ParameterLayout:
     shapes: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, module: nn.Module) -> ParameterLayout:
-        """The layout of a module's parameters."""
-        named = list(module.named_parameters())
+    def of(cls, module: nn.Module, names: Collection[str] | None = None) -> ParameterLayout:
+        """The layout of a module's parameters, or of those with the given names."""
+        named = [(name, p) for name, p in module.named_parameters() if names is None or name in names]
         return cls(tuple(name for name, _ in named), tuple(tuple(p.shape) for _, p in named))
 
     @property
@@ -105,38 +110,69 @@ class ParameterLayout:
 
 
 class FlatModel:
-    """A module as a function of θ, the flat vector of all its parameters.
+    """A module as a function of θ, the flat vector of its parameters.
 
     Parameters
     ----------
     module : nn.Module
         Maps inputs (N, …) to logits (N, C). Its buffers are constants.
+    loss : Loss, optional
+        The loss of its outputs; by default the cross-entropy.
+    names : collection of str, optional
+        The names of the parameters that are entries of θ, in any order; the others are constants. By default all are
+        entries of θ.
+    keywords : sequence of str, optional
+        The names of the arguments that several inputs are; by default they are positional.
+    output : callable, optional
+        Returns the tensor of outputs from what the module returns; by default the module returns this tensor.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        loss: Loss | None = None,
+        names: Collection[str] | None = None,
+        keywords: Sequence[str] = (),
+        output: Callable[[Any], Tensor] | None = None,
+    ) -> None:
         self.module = module
-        self.layout = ParameterLayout.of(module)
+        self.loss = CrossEntropy() if loss is None else loss
+        self.layout = ParameterLayout.of(module, names)
+        self._keywords, self._output = keywords, output
+        self._places = _parameter_places(module)
 
-    def logits(self, theta: Tensor, x: Tensor) -> Tensor:
-        """Return the logits (N, C) at parameters ``theta`` (P,)."""
+    def restricted_to(self, names: Collection[str]) -> FlatModel:
+        """Return the same network as a function of some of its parameters; the others are constants."""
+        return FlatModel(self.module, loss=self.loss, names=names, keywords=self._keywords, output=self._output)
+
+    def logits(self, theta: Tensor, x: Inputs) -> Tensor:
+        """Return the logits (N, C), or other outputs (N, …), at parameters ``theta`` (P,)."""
         return self.call(self.layout.unflatten(theta), x)
 
-    def call(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-        """Return the logits (N, C) at parameters that are given by name."""
-        # The fused attention kernels have no forward mode.
-        with _CALLS, sdpa_kernel(SDPBackend.MATH):
+    def call(self, parameters: dict[str, Tensor], x: Inputs) -> Tensor:
+        """Return the outputs at parameters that are given by name."""
+        placed = {place: value for name, value in parameters.items() for place in self._places[name]}
+        inputs = x if isinstance(x, tuple) else (x,)
+        by_name = dict(zip(self._keywords, inputs, strict=True)) if self._keywords else {}
+        # The fused kernels of attention and of transformer layers have no forward mode.
+        with _CALLS, sdpa_kernel(SDPBackend.MATH), _without_fast_path():
             try:
-                out: Tensor = torch.func.functional_call(self.module, parameters, (x,))
+                out = torch.func.functional_call(
+                    self.module, placed, () if by_name else inputs, by_name, tie_weights=False
+                )
             except SystemExit as cause:
                 raise exit_error(type(self.module).__name__, ModelError, cause) from cause
-        return out
+        result: Tensor = out if self._output is None else self._output(out)
+        return result
 
-    def loss_sum(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Return the summed cross-entropy Σₙ ℓₙ(θ), in nat.
+    def loss_sum(self, theta: Tensor, x: Inputs, y: Tensor) -> Tensor:
+        """Return the summed loss Σₙ ℓₙ(θ), by default the cross-entropy in nat.
 
-        The sums of several batches add up; E is the sum over all rows divided by N.
+        The sums of several batches add up; E is the sum over all rows divided by the weight of their targets, for the
+        cross-entropy by N.
         """
-        return nn.functional.cross_entropy(self.logits(theta, x), y, reduction="sum")
+        return self.loss.sum(self.logits(theta, x), y)
 
     def buffers(self) -> list[list[object]]:
         """Name, shape and digest of each buffer; see :func:`buffer_digests`."""
@@ -144,7 +180,37 @@ class FlatModel:
 
     def theta(self) -> Tensor:
         """Return a copy of the module's parameters as one flat vector (P,)."""
-        return torch.cat([p.detach().reshape(-1) for p in self.module.parameters()])
+        parameters = dict(self.module.named_parameters())
+        return torch.cat([parameters[name].detach().reshape(-1) for name in self.layout.names])
+
+
+def _parameter_places(module: nn.Module) -> dict[str, list[str]]:
+    """For each parameter, the names of all its places: more than one if modules share it.
+
+    A module that is used under several names counts once. PyTorch would set its parameters under each of them, and
+    afterwards leave the values of the call in the module.
+    """
+    first: dict[int, str] = {}
+    seen: set[tuple[int, str]] = set()
+    places: dict[str, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        owner, _, attribute = name.rpartition(".")
+        place = id(module.get_submodule(owner)), attribute
+        if place not in seen:
+            seen.add(place)
+            places.setdefault(first.setdefault(id(parameter), name), []).append(name)
+    return places
+
+
+@contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """Switch off the fused inference kernels of transformer layers until the block ends."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def buffer_digests(module: nn.Module) -> list[list[object]]:
@@ -208,7 +274,7 @@ def _build_module(name: str, hidden: Sequence[int], input_shape: tuple[int, ...]
     return module
 
 
-def check_parameters(module: nn.Module, name: str) -> None:
+def check_parameters(module: nn.Module, name: str, *, may_be_frozen: bool = False) -> None:
     """Check that all parameters of ``module`` can be entries of θ.
 
     Parameters
@@ -217,6 +283,8 @@ def check_parameters(module: nn.Module, name: str) -> None:
         The module.
     name : str
         How messages name it.
+    may_be_frozen : bool
+        Whether parameters may be frozen (``requires_grad=False``), as long as one of them is not.
 
     Raises
     ------
@@ -227,15 +295,17 @@ def check_parameters(module: nn.Module, name: str) -> None:
     for parameter, value in named.items():
         if isinstance(value, UninitializedParameter):
             raise ModelError(f"model: {name!r} has a lazy parameter {parameter!r}: give its layer all sizes")
-        if not value.is_floating_point():
+        if not value.is_floating_point() and not (may_be_frozen and not value.requires_grad):
             raise ModelError(f"model: {name!r} has a parameter {parameter!r} of {value.dtype}: θ is real-valued")
         if value.layout != torch.strided or value.is_meta:
             what = "has no values, on the meta device" if value.is_meta else f"has the layout {value.layout}"
             raise ModelError(f"model: {name!r} has a parameter {parameter!r} that {what}: make it a dense tensor")
-        if not value.requires_grad:
+        if not value.requires_grad and not may_be_frozen:
             raise ModelError(
                 f"model: {name!r} has a frozen parameter {parameter!r}, but θ contains all parameters: make it a "
                 "buffer (register_buffer), which is constant"
             )
     if not named:
         raise ModelError(f"model: {name!r} has no parameters")
+    if not any(value.requires_grad for value in named.values()):
+        raise ModelError(f"model: {name!r} has only frozen parameters: set requires_grad_(True) for those of θ")

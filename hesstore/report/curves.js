@@ -116,6 +116,6 @@ function curveTrace({ name, look, values }, run, panel, place, named) {
     yaxis: place,
     line: { ...look, width: 1.5 },
     marker: { size: 4 },
-    hovertemplate: `${escapeTags(panel.title)}${name ? `, ${escapeTags(name)}` : ""}<br>λ = %{x:.10~g}<br>%{y:.5g}<extra></extra>`,
+    hovertemplate: `${escapeTags(panel.title)}${name ? `, ${escapeTags(name)}` : ""}<br>${AXIS.symbol} = %{x:.10~g}<br>%{y:.5g}<extra></extra>`,
   };
 }

@@ -70,7 +70,7 @@ function l2Layout(height, yaxis, index) {
   const first = GRID[0],
     last = GRID.at(-1);
   const room = 0.03 * (last - first) || 0.5 * Math.abs(first) || 1; // for a single grid point: half of its λ
-  const xaxis = { title: { text: "L2 regularisation strength λ" }, range: [first - room, last + room] };
+  const xaxis = { title: { text: AXIS.label }, range: [first - room, last + room] };
   return plotLayout(height, xaxis, yaxis, { shapes: cursor(index) });
 }
 
@@ -114,7 +114,7 @@ function classesFigure(run, { dashed, others, window }, quantity, split, index) 
         size: 6,
         maxdisplayed: GRID.length > DENSE_GRID && !hasGaps(values) ? 20 : 0,
       },
-      hovertemplate: `class ${escapeTags(label)}${isDashed ? ", dashed run" : ""}<br>λ = %{x:.10~g}<br>${window > 1 ? "median " : ""}${name} %{y:.4f}<extra></extra>`,
+      hovertemplate: `class ${escapeTags(label)}${isDashed ? ", dashed run" : ""}<br>${AXIS.symbol} = %{x:.10~g}<br>${window > 1 ? "median " : ""}${name} %{y:.4f}<extra></extra>`,
     }));
   const points = facts.labels.map((label, at) => ({
     type: "scatter",
@@ -126,7 +126,7 @@ function classesFigure(run, { dashed, others, window }, quantity, split, index) 
     y: run[quantity].map((row) => row[split][at]),
     marker: { color: COLOURS[at % COLOURS.length], symbol: symbolOf(at), size: 4 },
     opacity: 0.22,
-    hovertemplate: `class ${escapeTags(label)}<br>λ = %{x:.10~g}<br>${name} %{y:.4f}<extra></extra>`,
+    hovertemplate: `class ${escapeTags(label)}<br>${AXIS.symbol} = %{x:.10~g}<br>${name} %{y:.4f}<extra></extra>`,
   }));
   const bands = facts.labels.flatMap((label, at) =>
     rangeBand(
@@ -164,7 +164,7 @@ function spectrumFigure(run, scale, index) {
         columns.customdata.push([mode, mu]);
       }),
     );
-    const hovertemplate = "mode %{customdata[0]}<br>λ = %{x:.10~g}<br>μ = %{customdata[1]:.5g} nat<extra></extra>";
+    const hovertemplate = `mode %{customdata[0]}<br>${AXIS.symbol} = %{x:.10~g}<br>μ = %{customdata[1]:.5g} nat<extra></extra>`;
     return {
       type: "scatter",
       mode: "markers",
@@ -190,7 +190,7 @@ function spectrumFigure(run, scale, index) {
 }
 
 function penaltyLine(log) {
-  const curvature = GRID.map((l2) => 2 * facts.penalty_scale * l2);
+  const curvature = GRID.map((value) => 2 * facts.penalty_scale * (facts.l2 ?? value));
   return {
     type: "scatter",
     mode: "lines",
@@ -274,7 +274,7 @@ function overlapFigure(run, index) {
       zmax: 1,
       colorscale: shades.map((colour, place) => [place / (shades.length - 1), colour]),
       hoverongaps: false,
-      hovertemplate: "λ = %{x:.10~g}<br>other λ = %{y:.10~g}<br>overlap %{z:.3f}<extra></extra>",
+      hovertemplate: `${AXIS.symbol} = %{x:.10~g}<br>other ${AXIS.symbol} = %{y:.10~g}<br>overlap %{z:.3f}<extra></extra>`,
       colorbar: {
         thickness: 10,
         title: { text: `overlap, first ${k} eigenvectors`, side: "right" },
@@ -284,8 +284,8 @@ function overlapFigure(run, index) {
   const axis = { range: [l2[0], l2.at(-1)], showgrid: false };
   const layout = plotLayout(
     400,
-    { title: { text: "L2 regularisation strength λ" }, ...axis },
-    { title: { text: "other λ" }, ...axis },
+    { title: { text: AXIS.label }, ...axis },
+    { title: { text: `other ${AXIS.symbol}` }, ...axis },
     { plot_bgcolor: "#cccccc", shapes: cursor(index) },
   );
   return { data, layout };

@@ -25,7 +25,7 @@ from hesstore.plots import style
 from hesstore.report.overlaps import overlap_data
 from hesstore.report.page_data import run_data, store_data
 from hesstore.report.provenance import provenance
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ def page(
     facts = store_data(ds)
     program = '"use strict";\n' + "".join(_asset(name) for name in SCRIPTS)
     blocks = []
-    steps = _Steps(progress, len(facts[AXIS]), len(facts["runs"]) * (2 if overlap else 1))
+    steps = _Steps(progress, len(facts["grid"]), len(facts["runs"]) * (2 if overlap else 1))
     for run in (run["id"] for run in facts["runs"]):
         data = run_data(ds, run, steps.next())
         data["overlap"] = overlap_data(ds, run, steps.next()) if overlap else None
@@ -79,6 +79,7 @@ def page(
         policy=" ".join(_digest(text) for text in (program, library)),
         style=_asset("page.css"),
         summary=escape(_summary(ds)),
+        symbol=escape(facts["axis"]["symbol"]),
         runs="".join(f"<li>{escape(_run_summary(run))}</li>" for run in facts["runs"]),
         provenance=_sections(provenance(ds)),
         version=escape(metadata.version("hesstore")),
@@ -147,11 +148,12 @@ def _look() -> dict[str, Any]:
 
 
 def _summary(ds: xr.Dataset) -> str:
+    axis = axis_of(ds)
     sizes = ds.sizes
     runs = (
-        f"1 run with {sizes[AXIS]} grid points"
+        f"1 run with {sizes[axis]} grid points"
         if sizes["run"] == 1
-        else (f"{sizes['run']} runs with {sizes[AXIS]} grid points each")
+        else (f"{sizes['run']} runs with {sizes[axis]} grid points each")
     )
     parameters = f"{sizes['param']:,} parameters, " if "param" in sizes else ""
     pairs = f"{sizes['mode']} eigenpairs per grid point" if "mode" in sizes else "no spectra (k = 0)"

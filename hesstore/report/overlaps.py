@@ -11,7 +11,7 @@ from hesstore.analysis.selection import evenly_spaced
 from hesstore.plots.eigenvectors import MAX_POINTS
 from hesstore.plots.run_data import default_k
 from hesstore.store.decoding import decoding
-from hesstore.store.schema import AXIS, Status
+from hesstore.store.schema import Status, axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ def overlap_data(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] 
         return None
     indices = complete[evenly_spaced(complete.size, MAX_POINTS)]
     with decoding("eigenvectors"):
-        found = overlap_map(ds.isel({AXIS: indices}), default_k(ds), run, progress)
+        found = overlap_map(ds.isel({axis_of(ds): indices}), default_k(ds), run, progress)
     values = found["overlap"].values
     thousandths = np.where(np.isfinite(values), values * _THOUSANDTHS, -1).round().astype(int)
     return {

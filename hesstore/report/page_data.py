@@ -9,7 +9,8 @@ import numpy as np
 
 from hesstore.analysis import class_skill, sensitivity
 from hesstore.analysis.lost_classes import MARGIN
-from hesstore.analysis.selection import ANALYSE, has_analyses, require_variables
+from hesstore.analysis.selection import analysing_advice, has_analyses, require_variables, setting
+from hesstore.config.l2_grid import AXIS, axis_symbol
 from hesstore.dataset.completeness import ROUNDING, SpectrumSettings
 from hesstore.errors import AnalysisError
 from hesstore.plots.run_data import class_names, default_l2, mode_label, without_parameters
@@ -18,7 +19,7 @@ from hesstore.report.losses import losses_of_run, mean_losses
 from hesstore.report.rounding import json_list, round_to_digits, round_to_thousandths
 from hesstore.store.decoding import decoding
 from hesstore.store.import_origin import origin_of
-from hesstore.store.schema import AXIS, BY_NAME, SPLITS, Status
+from hesstore.store.schema import BY_NAME, SPLITS, Status, axis_attrs, axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -41,7 +42,6 @@ DECIMALS = 3
 """Decimals of the maps of class × mode."""
 TEXTS = ("failure", "solver_message")
 _OTHERS = ("status",)
-_WITHOUT_ANALYSES = f"The store was made without analyses (k = 0): {ANALYSE.replace('`', '')}."
 _OF_MODES = ("class_curvature", "class_slope")
 _BLOCK = 32
 """Number of grid points that are read together from variables with one file per grid point."""
@@ -55,9 +55,10 @@ def store_data(ds: xr.Dataset) -> dict[str, Any]:
     AnalysisError
         If ``ds`` is not a whole store, or has no complete grid point.
     """
+    axis = axis_of(ds)
     require_variables(ds, "status", "confusion")
     with decoding("status"):
-        status = ds["status"].transpose("run", AXIS).values
+        status = ds["status"].transpose("run", axis).values
     if not (status == Status.COMPLETE).any():
         raise AnalysisError("no grid point of the store is complete: run the sweep first")
     seeds, directions = ds["seed"].values, ds["direction"].values
@@ -67,11 +68,13 @@ def store_data(ds: xr.Dataset) -> dict[str, Any]:
         "splits": list(SPLITS),
         "modes": ds.sizes.get("mode", 0),
         "mode_label": mode_label(ds),
-        AXIS: ds[AXIS].values.tolist(),
+        "axis": {"name": axis, "symbol": axis_symbol(axis), "label": axis_attrs(axis)["long_name"]},
+        "l2": None if axis == AXIS else float(setting(ds, "l2")[0]),  # of all grid points
+        "grid": ds[axis].values.tolist(),
         "margin": MARGIN,
-        "window": median_window(ds.sizes[AXIS]),
+        "window": median_window(ds.sizes[axis]),
         "lost_means": mean_losses(ds),
-        "advice": "" if has_analyses(ds) else _WITHOUT_ANALYSES,
+        "advice": "" if has_analyses(ds) else _without_analyses(ds),
         "penalty_scale": float(ds.attrs["penalty_scale"]) if "penalty_scale" in ds.attrs else None,
         "runs": [
             {
@@ -84,6 +87,11 @@ def store_data(ds: xr.Dataset) -> dict[str, Any]:
             for at, run in enumerate(ds["run"].values)
         ],
     }
+
+
+def _without_analyses(ds: xr.Dataset) -> str:
+    advice = analysing_advice(ds).replace("`", "")
+    return f"The store was made without analyses (k = 0): {advice}."
 
 
 def _spectra_texts(ds: xr.Dataset) -> list[str]:
@@ -119,13 +127,14 @@ def run_data(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | No
         A variable that has no number in the whole run is None. In addition ``start``, the index of the grid point to
         show first, and ``lost`` (:func:`hesstore.report.losses.losses_of_run`).
     """
+    axis = axis_of(ds)
     part = _load_run(ds, run, progress)
     data: dict[str, Any] = {"status": part["status"].isel(run=0).values.tolist()}
     data |= {name: [_text(text) for text in part[name].values[0].tolist()] for name in TEXTS if name in part}
     if not (part["status"] == Status.COMPLETE).any():
         return {**data, **dict.fromkeys(SERIES), "start": 0, "lost": None}
     series = _variables(part)
-    spectra: list[Completeness | None] = [None] * part.sizes[AXIS]
+    spectra: list[Completeness | None] = [None] * part.sizes[axis]
     if "eigenvalues" in series:
         series["tolerance"] = _tolerance(part, series["eigenvalues"])
         spectra = _spectra(part, series["eigenvalues"])
@@ -137,7 +146,7 @@ def run_data(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | No
     return {
         **data,
         **{name: _json_series(series.get(name)) for name in SERIES},
-        "start": int(np.flatnonzero(part[AXIS].values == default_l2(part, run))[0]),
+        "start": int(np.flatnonzero(part[axis].values == default_l2(part, run))[0]),
         "lost": losses_of_run(part, run),
     }
 
@@ -153,13 +162,14 @@ def _text(value: object) -> str:
 
 def _load_run(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | None) -> xr.Dataset:
     """Load the variables of ``run`` that a report shows; the dimension run is kept."""
+    axis = axis_of(ds)
     names = [name for name in (*EXACT, *ROUNDED, *TEXTS, *_OF_MODES, "class_response", *_OTHERS) if name in ds]
     part = without_parameters(ds[names].sel(run=[run]))
     large = [name for name in names if BY_NAME[name].by_l2]
-    count = part.sizes[AXIS]
+    count = part.sizes[axis]
     blocks = []
     for first in range(0, count, _BLOCK):
-        blocks.append(_load(part[[*large, "status"]].isel({AXIS: slice(first, first + _BLOCK)})))
+        blocks.append(_load(part[[*large, "status"]].isel({axis: slice(first, first + _BLOCK)})))
         if progress is not None:
             progress(min(first + _BLOCK, count), count)
     small = _load(part.drop_vars(large))
@@ -168,7 +178,7 @@ def _load_run(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | N
 
 def _concatenate(blocks: list[xr.DataArray]) -> tuple[tuple[Hashable, ...], NDArray[np.float64]]:
     dims = blocks[0].dims
-    return dims, np.concatenate([block.values for block in blocks], axis=dims.index(AXIS))
+    return dims, np.concatenate([block.values for block in blocks], axis=dims.index(axis_of(blocks[0])))
 
 
 def _load(part: xr.Dataset) -> xr.Dataset:
@@ -186,7 +196,7 @@ def _variables(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:
     for name in (*EXACT, *ROUNDED):
         if name in part:
             array = part[name].astype(np.float64).where(complete).isel(run=0)
-            values[name] = array.transpose(AXIS, *BY_NAME[name].dims[2:]).values
+            values[name] = array.transpose(axis_of(part), *BY_NAME[name].dims[2:]).values
     for name in {"confusion", "converged", "epochs", "matvecs"} & values.keys():
         values[name][values[name] < 0] = np.nan  # −1: an import without this number
     if {"converged", "residual_norm"} <= values.keys():
@@ -197,21 +207,25 @@ def _variables(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:
 def _skills(part: xr.Dataset, run: int) -> dict[str, NDArray[np.float64]]:
     if not bool((part["confusion"] >= 0).any()):  # an import without counts
         return {}
-    skills = [class_skill(part, split)["class_skill"].sel(run=run).transpose(AXIS, "label").values for split in SPLITS]
+    skills = [
+        class_skill(part, split)["class_skill"].sel(run=run).transpose(axis_of(part), "label").values
+        for split in SPLITS
+    ]
     return {"class_skill": round_to_digits(np.stack(skills, axis=1), DIGITS)}
 
 
 def _maps(part: xr.Dataset, run: int) -> dict[str, NDArray[np.float64]]:
     """Return the maps of class × mode, (l2, split or sign, label, mode) each, rounded."""
+    axis = axis_of(part)
     if any(name not in part for name in _OF_MODES):
         return {}
-    l2 = part[AXIS].values
-    by_split = [sensitivity(part, run, split).reindex({AXIS: l2}).transpose(AXIS, "label", "mode") for split in SPLITS]
+    l2 = part[axis].values
+    by_split = [sensitivity(part, run, split).reindex({axis: l2}).transpose(axis, "label", "mode") for split in SPLITS]
     shares, slopes = (np.stack([one[name].values for one in by_split], axis=1) for name in ("curvature_share", "slope"))
     maps = {"curvature_share": shares.round(DECIMALS) + 0.0, "slope": round_to_thousandths(slopes)}
     if "class_response" in part:
         response = part["class_response"].where(part["status"] == Status.COMPLETE).isel(run=0)
-        maps["response"] = response.transpose(AXIS, "sign", "label", "mode").values.round(DECIMALS) + 0.0
+        maps["response"] = response.transpose(axis, "sign", "label", "mode").values.round(DECIMALS) + 0.0
     return maps
 
 
@@ -237,7 +251,7 @@ def _tolerance(part: xr.Dataset, eigenvalues: NDArray[np.float64]) -> NDArray[np
     scale = np.fmax.reduce(magnitudes, axis=1, keepdims=True)
     tolerances = np.maximum(tol * magnitudes, max(tol * eps ** (2 / 3), ROUNDING * eps) * scale)
     run = int(part["run"].values[0])
-    as_imported = [origin.is_as_imported(run, l2) for l2 in part[AXIS].values.tolist()]
+    as_imported = [origin.is_as_imported(run, l2) for l2 in part[axis_of(part)].values.tolist()]
     return round_to_digits(np.where(np.array(as_imported)[:, None], np.nan, tolerances), DIGITS)
 
 

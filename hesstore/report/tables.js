@@ -51,7 +51,7 @@ function fillLost(table, run, other, split) {
     ...(other?.lost ? ofRun(other.lost, at) : []),
     ...(mean ? meanTexts(mean.means[split][at]) : []),
   ]);
-  const head = ["class", "lost at λ", "95 % interval"];
+  const head = ["class", `lost at ${AXIS.symbol}`, "95 % interval"];
   if (other?.lost) head.push("run for comparison", "95 % interval");
   if (mean) head.push(`mean of ${mean.runs} runs`, "95 % interval");
   fill(table, `${facts.splits[split]} skill`, head, rows);
@@ -153,7 +153,7 @@ function traceText(trace, error) {
 
 /** Columns of the table of all grid points: heading, value to sort by (null comes last), text. */
 const COLUMNS = [
-  ["λ", (run, index) => GRID[index], (value) => String(value)],
+  [AXIS.symbol, (run, index) => GRID[index], (value) => String(value)],
   ["status", (run, index) => STATES[run.status[index]], (value) => value],
   ["test acc.", (run, index) => valueAt(run, "accuracy", index)?.[TEST], (value) => fixed(value, 4)],
   ["train acc.", (run, index) => valueAt(run, "accuracy", index)?.[TRAIN], (value) => fixed(value, 4)],

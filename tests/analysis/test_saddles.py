@@ -11,7 +11,7 @@ import xarray as xr
 
 from hesstore import linalg
 from hesstore.analysis import objective_index
-from hesstore.curvature import Hessian
+from hesstore.curvature import FlatHessian
 from hesstore.errors import AnalysisError
 from hesstore.problem.models import build
 from tests.support.analysis_datasets import dataset
@@ -43,7 +43,7 @@ def test_against_the_dense_hessian_at_a_saddle(penalty_scale: float) -> None:
     assert expected[:2] == ([13, 8] if penalty_scale == 0.5 else [13, 4])
     assert expected[3] == 0
 
-    operator = Hessian(model, x, y).at(theta)
+    operator = FlatHessian(model, x, y).at(theta)
     pairs = linalg.lanczos(operator, 1, lowest=4, tol=1e-9).lowest
     assert pairs is not None
     found = objective_index(recorded(l2, [pairs] * 4, penalty_scale))

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from hesstore.curvature import ClassLosses, DenseLayers, Hessian, HessianOperator, LossLines, gradient, hessian_trace
+from hesstore.curvature import (
+    ClassLosses,
+    DenseLayers,
+    FlatHessian,
+    HessianOperator,
+    LossLines,
+    gradient,
+    hessian_trace,
+)
 from hesstore.linalg import EigenPairs, Kernel, lanczos, moments, spectral_density
 from hesstore.measure.class_geometry import Rises, sample_of
 from hesstore.measure.class_response import find_steps
@@ -136,7 +144,7 @@ def run(settings: Settings) -> Iterator[Table]:
 
 def compare(problem: Problem, k: int, repeats: int) -> Table:
     """Time and check each part."""
-    operator = Hessian(problem.model, problem.x, problem.y, chunk_rows=CHUNK_ROWS).at(problem.theta)
+    operator = FlatHessian(problem.model, problem.x, problem.y, chunk_rows=CHUNK_ROWS).at(problem.theta)
     progress("  eigenpairs")
     timed_parts = TimedParts(problem, operator, lanczos(operator, k))
     parts: list[tuple[str, Callable[[], Tensor], int]] = [

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-from hesstore import Hessian, lanczos, run_sweep
+from hesstore import lanczos, run_sweep
+from hesstore.curvature import FlatHessian
 from hesstore.engine import environment, work_sizes
 from hesstore.engine.devices import computing_on, resolve_device
 from hesstore.engine.precision import check_precision
@@ -147,23 +148,23 @@ def _products(problem: Problem, on_cpu: Problem, k: int) -> Iterator[Check]:
     x, theta = problem.x.double(), problem.theta.double()
     v = random_vector(on_cpu).double()
     exact = exact_products(on_cpu, v[None], on_cpu.theta.double())[0]
-    operator = Hessian(problem.model, x, problem.y).at(theta)
+    operator = FlatHessian(problem.model, x, problem.y).at(theta)
     yield Check("product", relative_error(operator.matvec(v.to(theta)).cpu(), exact), DOUBLE)
-    stack = Hessian(problem.model, x, problem.y).at_each(torch.stack([theta, 2 * theta]))
+    stack = FlatHessian(problem.model, x, problem.y).at_each(torch.stack([theta, 2 * theta]))
     rows = stack.matvec(v.to(theta).repeat(2, 1)).cpu()
     doubled = exact_products(on_cpu, v[None], 2 * on_cpu.theta.double())[0]
     yield Check("products of a stack", max(relative_error(rows[0], exact), relative_error(rows[1], doubled)), DOUBLE)
     values = _eigenvalues(problem, k)
     expected = _eigenvalues(on_cpu, k)
     yield Check("top eigenvalues", float((values - expected).abs().max() / expected.abs().max()), DOUBLE)
-    rounded = Hessian(problem.model, problem.x, problem.y).at(problem.theta).matvec(v.to(problem.theta))
+    rounded = FlatHessian(problem.model, problem.x, problem.y).at(problem.theta).matvec(v.to(problem.theta))
     error = torch.linalg.vector_norm(rounded.double().cpu() - exact) / torch.linalg.vector_norm(v)
     unit = torch.finfo(torch.float32).eps * float(expected.abs().max())
     yield Check("error of a float32 product, in ε|μ₁|", float(error) / unit, ROUNDING)
 
 
 def _eigenvalues(problem: Problem, k: int) -> Tensor:
-    operator = Hessian(problem.model, problem.x.double(), problem.y).at(problem.theta.double())
+    operator = FlatHessian(problem.model, problem.x.double(), problem.y).at(problem.theta.double())
     return lanczos(operator, k, tol=1e-6, generator=torch.Generator().manual_seed(0)).eigenvalues
 
 
@@ -262,7 +263,7 @@ def _timed_stack(settings: Settings, problem: Problem, models: int) -> Row:
         _median(partial(each.take_steps, STEPS), settings.repeats, problem.device) / STEPS for each in (trainer, eager)
     )
     sizes = work_sizes.choose(problem.model, problem.x, problem.y, models=models, chunk_rows=0, memory_gib=0)
-    hessian = Hessian(problem.model, problem.x, problem.y, chunk_rows=sizes.chunk_rows)
+    hessian = FlatHessian(problem.model, problem.x, problem.y, chunk_rows=sizes.chunk_rows)
     theta = problem.theta if models == 1 else problem.theta.repeat(models, 1)
     make = hessian.at if models == 1 else hessian.at_each
     operator, v = make(theta, cache_bytes=sizes.cache_bytes), torch.ones_like(theta)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import nn
 
-from hesstore import Hessian
+from hesstore.curvature import FlatHessian
 from tests.benchmarks import original_method
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Implementation:
 
 def hesstore_product(problem: Problem) -> Product:
     """Return hesstore's product: the cached linearisation, in chunks of rows."""
-    return Hessian(problem.model, problem.x, problem.y).at(problem.theta).matvec
+    return FlatHessian(problem.model, problem.x, problem.y).at(problem.theta).matvec
 
 
 def dataloader_product(problem: Problem) -> Product:

@@ -13,6 +13,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 import hesstore
+from hesstore.curvature import FlatHessian
 from tests.benchmarks.accuracy import Spectrum, by_magnitude
 from tests.benchmarks.hessian_products import (
     CURVLINOPS,
@@ -94,7 +95,7 @@ def by_hesstore(operator: CountedOperator, k: int) -> Spectrum:
 
 def hesstore_later(problem: Problem) -> Solver:
     """Return hesstore's solver at a later grid point, which uses the traced program of the first one again."""
-    hessian = hesstore.Hessian(problem.model, problem.x, problem.y)
+    hessian = FlatHessian(problem.model, problem.x, problem.y)
     hessian.at(problem.theta)
     later = Implementation("hesstore", lambda at: hessian.at(at.theta).matvec)
     return Solver("hesstore, after the first grid point", later, by_hesstore)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hesstore import linalg
 from hesstore.config import SweepConfig
-from hesstore.curvature import Hessian, gradient
+from hesstore.curvature import FlatHessian, gradient
 from hesstore.engine.experiment import Analysis, Experiment
 from hesstore.measure.class_geometry import GridPointInputs
 from hesstore.store.schema import Point, Run
@@ -54,7 +54,7 @@ def step(copies: int) -> Part:
 
 def product(chunk_rows: int, copies: int) -> Part:
     model = device_work.make_model(DEVICE)
-    hessian, theta = Hessian(model, *device_work.make_rows(DEVICE), chunk_rows=chunk_rows), model.theta()
+    hessian, theta = FlatHessian(model, *device_work.make_rows(DEVICE), chunk_rows=chunk_rows), model.theta()
     operator = hessian.at(theta) if copies == 1 else hessian.at_each(theta.repeat(copies, 1))
     return lambda: operator.matvec(operator.theta)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hesstore.curvature import ClassLosses, Hessian, LossLines, gradient, line_bytes
+from hesstore.curvature import ClassLosses, FlatHessian, LossLines, gradient, line_bytes
 from hesstore.problem.models import FlatModel, build
 from tests.support import toy
 
@@ -202,7 +202,7 @@ def test_classes_add_up_to_the_hessian_and_the_gradient() -> None:
     found = losses.along(theta, v)
     assert found.curvature[:, 10].isnan().all()
     assert losses.gradients(theta)[10].isnan().all()
-    h = Hessian(model, x, y, chunk_rows=64).at(theta)
+    h = FlatHessian(model, x, y, chunk_rows=64).at(theta)
     curvature = torch.stack([u.double() @ h.matvec(u).double() for u in v])
     torch.testing.assert_close(found.curvature[:, :10] @ losses.shares[:10], curvature, rtol=1e-5, atol=1e-5)
     slope = v.double() @ gradient(model, theta, x, y).double()

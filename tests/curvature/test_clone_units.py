@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hesstore.curvature import Hessian
+from hesstore.curvature import FlatHessian
 from hesstore.curvature.clone_units import CloneUnits, find_hidden_layers
 from hesstore.linalg import EigenPairs, lanczos, lanczos_stack
 from hesstore.problem.models import FlatModel
@@ -72,7 +72,7 @@ def test_images_nearly_commute_with_the_hessian() -> None:
     """H P v = P H v for exact clones, and nearly so for near clones; other units stay where they are."""
     for noise, tolerance in ((0.0, 1e-12), (1e-4, 1e-3)):
         model, theta, rows = clones(noise)
-        operator = Hessian(model, *rows, chunk_rows=20).at(theta)
+        operator = FlatHessian(model, *rows, chunk_rows=20).at(theta)
         v = torch.randn(operator.size, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
         maps = CloneUnits(find_hidden_layers(model, rows[0]), theta)
         assert maps.levels == 1
@@ -94,7 +94,7 @@ def test_untrained_networks_have_no_clones() -> None:
 def test_a_search_takes_its_start_vectors_from_clones() -> None:
     """The same eigenvalues for fewer products, for one matrix and in a stack."""
     model, theta, rows = clones(1e-7)
-    hessian = Hessian(model, *rows, chunk_rows=20)
+    hessian = FlatHessian(model, *rows, chunk_rows=20)
     operator = hessian.at(theta)
     exact = torch.linalg.eigvalsh(torch.stack([operator.matvec(e) for e in torch.eye(operator.size).double()]))
     expected = exact[exact.abs().argsort(descending=True)][:8]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hesstore.curvature import Hessian, gradient
+from hesstore.curvature import FlatHessian, gradient
 from hesstore.linalg import eigsh, lanczos
 from hesstore.problem import training_data
 from hesstore.problem.models import FlatModel, build
@@ -41,7 +41,7 @@ def test_products_equal_the_dense_hessian(
     theta = model.theta()
     h = dense(model, theta, x, y)
     model.module.to(device)
-    operator = Hessian(model, x.to(device), y.to(device), chunk_rows=chunk_rows).at(theta.to(device))
+    operator = FlatHessian(model, x.to(device), y.to(device), chunk_rows=chunk_rows).at(theta.to(device))
     columns = torch.stack([operator.matvec(e) for e in torch.eye(len(theta), dtype=torch.float64, device=device)])
     assert float((columns.cpu() - h).abs().max()) <= 1e-12 * max(1.0, float(h.abs().max()))
 
@@ -51,7 +51,7 @@ def test_float32_products(hidden: tuple[int, ...], features: int, classes: int) 
     model = small_model(hidden, features, classes, torch.float32)
     x, y = toy.blobs(50, features, classes)
     theta = model.theta()
-    operator = Hessian(model, x.float(), y, chunk_rows=16).at(theta)
+    operator = FlatHessian(model, x.float(), y, chunk_rows=16).at(theta)
     h = dense(model, theta, x.float(), y)
     v = torch.randn(len(theta), generator=torch.Generator().manual_seed(0))
     assert torch.allclose(operator.matvec(v).double(), h @ v.double(), atol=1e-5 * float(h.abs().max() * v.norm()))
@@ -63,7 +63,7 @@ def test_a_short_last_chunk_has_its_due_weight() -> None:
     x, y = toy.blobs(22, 4, 3)
     x[-2:], y[-2:] = 5.0, 2
     theta = model.theta()
-    operator = Hessian(model, x, y, chunk_rows=10).at(theta)
+    operator = FlatHessian(model, x, y, chunk_rows=10).at(theta)
     v = torch.ones(len(theta), dtype=torch.float64)
     assert torch.allclose(operator.matvec(v), dense(model, theta, x, y) @ v, rtol=1e-11, atol=1e-13)
 
@@ -73,7 +73,7 @@ def test_memory_budget_changes_speed_not_bits(cache_bytes: float, share: float) 
     model = small_model((6, 5), 8, 4, torch.float32)
     x, y = toy.blobs(90, 8, 4)
     theta, v = model.theta(), torch.randn(model.layout.size, generator=torch.Generator().manual_seed(0))
-    hessian = Hessian(model, x.float(), y, chunk_rows=20)
+    hessian = FlatHessian(model, x.float(), y, chunk_rows=20)
     operator = hessian.at(theta, cache_bytes=cache_bytes)
     assert cached_share(operator) == pytest.approx(share)
     assert torch.equal(operator.matvec(v), hessian.at(theta).matvec(v))
@@ -82,7 +82,7 @@ def test_memory_budget_changes_speed_not_bits(cache_bytes: float, share: float) 
 def test_one_trace_serves_every_theta() -> None:
     model = small_model((4,), 5, 3, torch.float64)
     x, y = toy.blobs()
-    hessian = Hessian(model, x, y, chunk_rows=20)
+    hessian = FlatHessian(model, x, y, chunk_rows=20)
     generator = torch.Generator().manual_seed(2)
     for _ in range(3):
         theta = torch.randn(model.layout.size, generator=generator, dtype=torch.float64)
@@ -103,7 +103,7 @@ def test_products_of_a_stack_are_those_of_each(chunk_rows: int, cache_bytes: flo
     theta, v = (torch.randn(3, model.layout.size, generator=generator, dtype=torch.float64) for _ in range(2))
     expected = torch.stack([dense(model, point, x, y) @ direction for point, direction in zip(theta, v, strict=True)])
     model.module.to(device)
-    hessian = Hessian(model, x.to(device), y.to(device), chunk_rows=chunk_rows)
+    hessian = FlatHessian(model, x.to(device), y.to(device), chunk_rows=chunk_rows)
     stack = hessian.at_each(theta.to(device), cache_bytes=cache_bytes)
     assert (stack.copies, stack.size) == theta.shape
     assert torch.allclose(stack.matvec(v.to(device)).cpu(), expected, rtol=1e-11, atol=1e-13)
@@ -136,7 +136,7 @@ def test_eigenpairs_equal_the_dense_ones(which: str, state: str) -> None:
             parts[name].copy_(parts[name][:1].clone().expand_as(parts[name]))
         parts["fc2.weight"].copy_(parts["fc2.weight"][:, :1].clone().expand_as(parts["fc2.weight"]))
     exact = torch.linalg.eigvalsh(dense(model, theta, x, y))
-    pairs = lanczos(Hessian(model, x, y, chunk_rows=20).at(theta), 8, which=which, tol=1e-10)  # type: ignore[arg-type]
+    pairs = lanczos(FlatHessian(model, x, y, chunk_rows=20).at(theta), 8, which=which, tol=1e-10)  # type: ignore[arg-type]
     key = {"LM": exact.abs(), "LA": exact, "SA": -exact}[which]
     expected = exact[key.argsort(descending=True)[:8]]
     found = pairs.eigenvalues
@@ -163,7 +163,7 @@ def digits() -> training_data.Split:
 def test_default_network_agrees_with_curvlinops_and_arpack(digits: training_data.Split) -> None:
     model = build("mlp", (128, 128), (1, 28, 28), 10, seed=0)
     theta = model.theta()
-    operator = Hessian(model, digits.x, digits.y, chunk_rows=384).at(theta)
+    operator = FlatHessian(model, digits.x, digits.y, chunk_rows=384).at(theta)
     module = model.module
     theirs = curvlinops.HessianLinearOperator(
         module, nn.CrossEntropyLoss(), list(module.parameters()), [(digits.x, digits.y)]
@@ -185,7 +185,7 @@ def test_default_network_agrees_with_curvlinops_and_arpack(digits: training_data
 def test_collapsed_default_network(digits: training_data.Split) -> None:
     """θ = 0, balanced classes: H = (I/10 − 11ᵀ/100) ⊗ φφᵀ with |φ|² = 128/4 + 1, so 3.3 nine times, then zero."""
     model = build("mlp", (128, 128), (1, 28, 28), 10, seed=0)
-    pairs = lanczos(Hessian(model, digits.x, digits.y).at(torch.zeros(model.layout.size)), 30)
+    pairs = lanczos(FlatHessian(model, digits.x, digits.y).at(torch.zeros(model.layout.size)), 30)
     assert torch.allclose(pairs.eigenvalues[:9], torch.full((9,), 3.3, dtype=torch.float64), rtol=1e-4)
     assert float(pairs.eigenvalues[9:].abs().max()) < 1e-4
     gram = pairs.eigenvectors @ pairs.eigenvectors.T

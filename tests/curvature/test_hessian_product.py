@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hesstore.curvature import Hessian
+from hesstore.curvature import FlatHessian
 from hesstore.curvature.hessian import hessian_product
 from hesstore.problem.models import FlatModel, build
 from tests.support import toy
@@ -64,7 +64,7 @@ def test_products(name: str, chunk_rows: int) -> None:
     """In one chunk or in several, the last one short; with no primal values cached, some, or all."""
     model, x, y = problem(name)
     theta = model.theta()
-    hessian = Hessian(model, x, y, chunk_rows=chunk_rows)
+    hessian = FlatHessian(model, x, y, chunk_rows=chunk_rows)
     vectors = directions(model, 2)
     expected = torch.stack([hessian_product(model, theta, x, y, v) for v in vectors])
     kept = vectors.clone()
@@ -88,7 +88,7 @@ def test_products_with_constant_columns(constant: int) -> None:
     x = x + torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     x[:, :constant] = x[:1, :constant]
     theta = model.theta()
-    operator = Hessian(model, x, y, chunk_rows=13).at(theta)
+    operator = FlatHessian(model, x, y, chunk_rows=13).at(theta)
     assert operator._chunks[0].program.takes_varying_columns
     assert operator._chunks[0].inputs[0].shape[1] == 64 - constant
     (v,) = directions(model, 1)
@@ -104,6 +104,6 @@ def test_products_of_a_stack(name: str) -> None:
     expected = torch.stack(
         [hessian_product(model, point, x, y, direction) for point, direction in zip(theta, v, strict=True)]
     )
-    hessian = Hessian(model, x, y, chunk_rows=1000)
+    hessian = FlatHessian(model, x, y, chunk_rows=1000)
     for cache_bytes in (0, float("inf")):
         assert_equal_to_rounding(hessian.at_each(theta, cache_bytes=cache_bytes).matvec(v), expected)

@@ -91,8 +91,9 @@ def _argument(parameter: inspect.Parameter) -> str:
 
 
 def _members(cls: type) -> Iterator[str]:
-    """Yield one line per public method or property that has a docstring."""
-    for name, member in vars(cls).items():
+    """Yield one line per public method or property that has a docstring, those of private base classes included."""
+    bases = [base for base in cls.__mro__ if base is cls or base.__name__.startswith("_")]
+    for name, member in (item for base in bases for item in vars(base).items()):
         found = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
         doc = (inspect.getdoc(found) or "").partition("\n\n")[0]
         if name.startswith("_") or not doc or not (isinstance(found, property) or inspect.isfunction(found)):

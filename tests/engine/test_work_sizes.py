@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hesstore.curvature import Hessian
+from hesstore.curvature import FlatHessian
 from hesstore.engine import work_sizes
 from hesstore.engine.work_sizes import GIB, GPU_MODELS, GPU_ROWS, models_that_fit, rows_that_fit
 from hesstore.problem.models import build
@@ -39,7 +39,7 @@ def test_rows_are_a_power_of_two(gib: float, rows: int) -> None:
 def test_bytes_per_row_are_those_that_a_spectrum_caches() -> None:
     model = build("mlp", (6, 5), (8,), 4, seed=0)
     x, y = toy.blobs(96, 8, 4)
-    hessian = Hessian(model, x.float(), y, chunk_rows=96)
+    hessian = FlatHessian(model, x.float(), y, chunk_rows=96)
     each = hessian.row_bytes(model.theta())
     assert cached_share(hessian.at(model.theta(), cache_bytes=96 * each + 200)) == 1
     assert cached_share(hessian.at(model.theta(), cache_bytes=96 * each * 0.9)) == 0

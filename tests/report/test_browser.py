@@ -294,7 +294,7 @@ def test_downloads(page: Page, ds: xr.Dataset, tmp_path: Path) -> None:
 
     data = json.loads(saved("run"))
     assert data["run"]["accuracy"] == part["accuracy"].values.tolist()
-    assert data["l2"] == list(HALF_L2)
+    assert data["grid"] == list(HALF_L2)
     table = pd.read_csv(io.StringIO(saved("table")))
     assert np.array_equal(table["test loss"], part["loss"].sel(split="test"))
     curves = pd.read_csv(io.StringIO(saved("training")))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hesstore import linalg
-from hesstore.curvature import Hessian
+from hesstore.curvature import FlatHessian
 from hesstore.engine.devices import HostCopy
 from hesstore.problem.models import FlatModel, build
 from hesstore.training import Fit, FitSettings, Trainer
@@ -67,7 +67,7 @@ def train_with_constant(device: str) -> Tensor:
 def search(device: str) -> Tensor:
     """The top eigenvalues of the Hessian at the initial weights."""
     model = make_model(device)
-    operator = Hessian(model, *make_rows(device), chunk_rows=24).at(model.theta())
+    operator = FlatHessian(model, *make_rows(device), chunk_rows=24).at(model.theta())
     return linalg.lanczos(operator, 3, tol=1e-8).eigenvalues
 
 

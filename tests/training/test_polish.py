@@ -10,7 +10,7 @@ import scipy.optimize
 import torch
 from torch import Tensor, nn
 
-from hesstore.curvature import Hessian, error_and_gradient
+from hesstore.curvature import FlatHessian, error_and_gradient
 from hesstore.problem.models import FlatModel, build
 from hesstore.training import Objective, polish
 from hesstore.training.polish import Position, _lower_position, _newton, _newton_direction
@@ -20,7 +20,7 @@ X, Y = toy.blobs(60)
 
 
 def make_objective(model: FlatModel, l2: float, center: Tensor | None = None) -> Objective:
-    hessian = Hessian(model, X, Y)
+    hessian = FlatHessian(model, X, Y)
     return Objective(
         lambda theta: error_and_gradient(model, theta, X, Y, 16), lambda theta: hessian.at(theta).matvec, l2, center
     )
@@ -67,7 +67,7 @@ def test_a_network_ends_at_a_stationary_point_below_its_start(dtype: torch.dtype
     tol = 1e-7 if dtype == torch.float64 else 1e-3
     network = build("mlp", (6, 5), (5,), 3, seed=0)
     network.module.to(dtype)
-    hessian = Hessian(network, X.to(dtype), Y)
+    hessian = FlatHessian(network, X.to(dtype), Y)
     objective = Objective(
         lambda theta: error_and_gradient(network, theta, X.to(dtype), Y), lambda theta: hessian.at(theta).matvec, 0.002
     )

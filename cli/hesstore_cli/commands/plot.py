@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hesstore.errors import first_line
 from hesstore_cli import completion_values
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import Choice, output_file, store_argument
@@ -15,11 +17,13 @@ from hesstore_cli.options import Choice, output_file, store_argument
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
-    from pathlib import Path
+
+    import xarray as xr
+    from matplotlib.figure import Figure
 
 KINDS = (
     *("accuracy", "losses", "spectrum", "classes", "overlap", "tracks", "clusters", "alignment", "measures", "index"),
-    *("density", "gradient", "hysteresis", "response", "summary"),
+    *("density", "gradient", "hysteresis", "response", "slice", "summary"),
 )
 ENDINGS = (".png", ".svg", ".pdf")
 
@@ -97,6 +101,8 @@ def plot(kind: str, store: str, output: str, run: int, style: str, width: float 
       classes     curvature by class  [--l2, --split]
       response    effect of steps on classes  [--l2]
       density     spectral density  [--l2]
+    From a file of `hesstore slice`, in place of STORE:
+      slice       losses along eigenvectors  [--split]
     Several figures on one page:
       summary     the most important ones  [--l2, --k]
 
@@ -112,6 +118,12 @@ def plot(kind: str, store: str, output: str, run: int, style: str, width: float 
     path = output_file(output, *ENDINGS)
     look = _look(style, width, path)
     given = {name: value for name, value in options.items() if value is not None}
+    if kind == "slice":
+        with look:
+            figure = _slice_figure(store, given)
+        plots.save(figure, path)
+        click.echo(f"slice written to {output}", err=True)
+        return
     _check_options(kind, given, plots.KINDS)
     with Bar("reading eigenvectors") as bar:
         if "progress" in _parameters(plots.KINDS[kind]):
@@ -133,6 +145,33 @@ def _look(style: str, width: float | None, path: Path) -> AbstractContextManager
     if path.suffix.lower() == ".png":
         raise click.UsageError(f"--style paper writes a vector file: name it .pdf or .svg, not {path.name!r}")
     return plots.paper() if width is None else plots.paper(width)
+
+
+def _slice_figure(file: str, given: Mapping[str, Any]) -> Figure:
+    """Return the figure of a slice in a netCDF file."""
+    from hesstore import plots
+
+    _check_options("slice", given, {**plots.KINDS, "slice": plots.loss_slice})
+    return plots.loss_slice(_read_slice(file), **given)
+
+
+def _read_slice(file: str) -> xr.Dataset:
+    """Read a slice from a netCDF file.
+
+    Raises
+    ------
+    click.UsageError
+        If the file does not exist or is not a netCDF file.
+    """
+    import xarray as xr
+
+    if not Path(file).is_file():
+        raise click.UsageError(f"{file}: no such file: give one that `hesstore slice` has written")
+    try:
+        found: xr.Dataset = xr.load_dataset(file, engine="h5netcdf")
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"{file}: is not a file of `hesstore slice` ({first_line(error)})") from None
+    return found
 
 
 def _check_options(kind: str, given: Mapping[str, object], figures: Mapping[str, Callable[..., Any]]) -> None:
