@@ -12,6 +12,7 @@ from hesstore.analysis.selection import (
     complete_variables,
     l2_position,
     mode_count,
+    penalty_shift,
     require_variables,
     setting,
     solver_order,
@@ -91,7 +92,7 @@ def class_names(ds: xr.Dataset) -> list[str]:
 
 def stationarity_note(ds: xr.Dataset, run: int) -> str:
     """Return a note for the heading of a spectrum: its range of stationarity, or nothing if it is not known."""
-    if "stationarity" not in ds:
+    if "stationarity" not in ds or not (penalty_shift(ds) > 0).any():  # without a penalty it is 1 everywhere
         return ""
     values = complete_variables(ds, run, "stationarity")["stationarity"].values
     low, high = (reduce(values, initial=np.nan) for reduce in (np.fmin.reduce, np.fmax.reduce))

@@ -24,8 +24,8 @@ BLOCKS = [block for page in pages() for block in blocks(page)]
 COMMANDS = [command for block in BLOCKS if block.language == "sh" for command in block.commands]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 
-ELSEWHERE = "docs/examples/"
-"""The folder whose examples tests/documentation/test_worked_examples.py runs and checks."""
+ELSEWHERE = ("docs/examples/", "docs/gallery/")
+"""The folders whose examples test_worked_examples.py and test_gallery.py run and check."""
 
 NOT_HERE = {
     "sweep": "trains for minutes to days; tests/test_quickstart.py runs one",
