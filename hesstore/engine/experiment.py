@@ -95,7 +95,14 @@ class Experiment:
     _full_hessian: FlatHessian | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
-    def prepare(cls, config: SweepConfig, store: SweepStore | None = None, *, reread: bool = True) -> Experiment:
+    def prepare(
+        cls,
+        config: SweepConfig,
+        store: SweepStore | None = None,
+        *,
+        reread: bool = True,
+        read_statistics: Callable[[FlatModel], Mapping[str, Any]] | None = None,
+    ) -> Experiment:
         """Load the data and build the network on the config's device, and check that they can be used.
 
         Parameters
@@ -106,6 +113,9 @@ class Experiment:
             The store of the experiment, if it exists: it keeps copies of the references.
         reread : bool
             Whether references that still exist are read again, so that a change of them is noticed.
+        read_statistics : callable, optional
+            Returns the running statistics of batch norm for the network, if its weights come from checkpoints. Those
+            of a store are used again.
 
         Raises
         ------
@@ -117,6 +127,7 @@ class Experiment:
         preparation.check_device(config, device)
         data = training_data.load(config.dataset, config.data_dir)
         model = preparation.build_network(config, data, device, dtype)
+        preparation.set_statistics(model, store, read_statistics)
         data, rows = preparation.move_data(config, data, device, dtype)
         references = load_references(config, model.layout, store, reread=reread)
         model.module.to(device, dtype)
