@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from hesstore.errors import HesstoreError
     from hesstore.exporting import ExportSummary, export
     from hesstore.importing import ImportSummary, import_files
+    from hesstore.importing.checkpoints import analyse
     from hesstore.linalg import EigenPairs, lanczos
+    from hesstore.measure.loss_slices import loss_path, loss_slice
     from hesstore.measure.network_geometry import network_geometry
     from hesstore.operators import GGN, Block, Hessian, Trace, top_eigenpairs
+    from hesstore.training.checkpoint_writer import CheckpointWriter, lightning_callback
 
 _MODULES = {
+    "CheckpointWriter": "hesstore.training.checkpoint_writer",
     "Comparison": "hesstore.comparison.compare",
     "EigenPairs": "hesstore.linalg",
     "Block": "hesstore.operators",
@@ -35,13 +39,17 @@ _MODULES = {
     "SweepPlan": "hesstore.engine.sweep",
     "SweepSummary": "hesstore.engine.sweep",
     "ExportSummary": "hesstore.exporting",
+    "analyse": "hesstore.importing.checkpoints",
     "check_model": "hesstore.curvature.model_check",
     "compare": "hesstore.comparison.compare",
     "export": "hesstore.exporting",
+    "lightning_callback": "hesstore.training.checkpoint_writer",
     "load_model": "hesstore.dataset.networks",
     "to_state_dict": "hesstore.dataset.networks",
     "import_files": "hesstore.importing",
     "lanczos": "hesstore.linalg",
+    "loss_path": "hesstore.measure.loss_slices",
+    "loss_slice": "hesstore.measure.loss_slices",
     "network_geometry": "hesstore.measure.network_geometry",
     "open": "hesstore.dataset.opening",
     "plan_sweep": "hesstore.engine.sweep",
@@ -53,6 +61,7 @@ _MODULES = {
 __all__ = [
     "GGN",
     "Block",
+    "CheckpointWriter",
     "Comparison",
     "EigenPairs",
     "ExportSummary",
@@ -64,12 +73,16 @@ __all__ = [
     "SweepPlan",
     "SweepSummary",
     "Trace",
+    "analyse",
     "check_model",
     "compare",
     "export",
     "import_files",
     "lanczos",
+    "lightning_callback",
     "load_model",
+    "loss_path",
+    "loss_slice",
     "network_geometry",
     "open",
     "plan_sweep",

@@ -90,7 +90,7 @@ class EventLog:
     def write_event(self, event: SweepEvent) -> None:
         """Write an event of the sweep."""
         run = event.run
-        where = {"run": run.id, "seed": run.seed, "direction": run.direction, "l2": event.l2}
+        where = {"run": run.id, "seed": run.seed, "direction": run.direction, event.axis: event.value}
         self.write(event.phase, finished=event.finished, total=event.total, **where, facts=event.facts)
         if "warning" in event.facts:
             self.write("warning", **where, message=event.facts["warning"])

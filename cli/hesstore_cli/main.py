@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from hesstore.errors import HesstoreError
+from hesstore_cli.commands.analyse import analyse
 from hesstore_cli.commands.completion import completion
 from hesstore_cli.commands.config import config
 from hesstore_cli.commands.diff import diff
@@ -20,6 +21,7 @@ from hesstore_cli.commands.plan import plan
 from hesstore_cli.commands.plot import plot
 from hesstore_cli.commands.refine import refine
 from hesstore_cli.commands.report import report
+from hesstore_cli.commands.slice_losses import slice_
 from hesstore_cli.commands.status import status
 from hesstore_cli.commands.sweep import sweep
 from hesstore_cli.commands.transitions import transitions
@@ -48,7 +50,8 @@ def cli() -> None:
 
 
 cli.add_section("Run a sweep", config, plan, sweep, refine, status)
-cli.add_section("Look at results", info, transitions, plot, report, diff)
+cli.add_section("Analyse checkpoints", analyse)
+cli.add_section("Look at results", info, transitions, plot, slice_, report, diff)
 cli.add_section("Exchange files", export, import_)
 cli.add_section("Maintenance", verify, completion)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
 from hesstore.analysis.selection import complete_variables, mode_count, require_all_rows, require_split
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 _RANK = 1e-4
 """The smallest eigenvalue of the matrix of cosines, relative to the largest, that counts as a direction."""
@@ -56,16 +56,17 @@ def alignment(ds: xr.Dataset, run: int = 0, split: str = "train", k: int | None 
     the gradients. Directions of the span of the gradients whose squared length is below 1e-4 of the largest are left
     out, because they are dominated by rounding.
     """
+    axis = axis_of(ds)
     require_split(split)
     if split == "train":
         require_all_rows(ds)
     names = ("class_slope", "class_gradient_norm", "class_gradient_cosine", "eigenvalues")
     part = complete_variables(ds, run, *names).sel(split=split).load()
     k = _checked_k(ds, k)
-    norms = part["class_gradient_norm"].transpose(AXIS, "label").values
-    components = part["class_slope"].transpose(AXIS, "mode", "label").values[:, :k]
+    norms = part["class_gradient_norm"].transpose(axis, "label").values
+    components = part["class_slope"].transpose(axis, "mode", "label").values[:, :k]
     components = components / np.where(norms > 0, norms, np.nan)[:, None]
-    cosines = part["class_gradient_cosine"].transpose(AXIS, "label", "other").values
+    cosines = part["class_gradient_cosine"].transpose(axis, "label", "other").values
     found = [principal_cosines(*each) for each in zip(components, cosines, strict=True)]
     count = min(k, ds.sizes["label"])
     padded = np.array([np.pad(each, (0, count - each.size), constant_values=np.nan) for each in found])
@@ -74,22 +75,22 @@ def alignment(ds: xr.Dataset, run: int = 0, split: str = "train", k: int | None 
         xr.Dataset(
             {
                 "share": variable(
-                    (AXIS, "label"),
+                    (axis, "label"),
                     np.square(components).sum(1),
                     f"share of the class gradient's squared norm within the span of the first {k} eigenvectors",
                 ),
-                "rank": variable((AXIS,), [rank(each) for each in cosines], "dimension of the span of the gradients"),
+                "rank": variable((axis,), [rank(each) for each in cosines], "dimension of the span of the gradients"),
                 "principal_angle": variable(
-                    (AXIS, "angle"), np.arccos(padded), f"principal angle between {spans}", "rad"
+                    (axis, "angle"), np.arccos(padded), f"principal angle between {spans}", "rad"
                 ),
                 "overlap": variable(
-                    (AXIS,), mean_square(padded), f"mean squared cosine of the principal angles between {spans}"
+                    (axis,), mean_square(padded), f"mean squared cosine of the principal angles between {spans}"
                 ),
                 "chance": variable((), k / ds.sizes["param"], "expected share of a random direction"),
             },
             coords={
                 **scalar_coordinates(part),
-                AXIS: part[AXIS].variable,
+                axis: part[axis].variable,
                 "label": part["label"].variable,
                 "angle": np.arange(count),
             },

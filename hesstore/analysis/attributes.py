@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from hesstore.store.schema import AXIS, COORDINATE_ATTRS
+from hesstore.config.l2_grid import AXIS
+from hesstore.store.schema import COORDINATE_ATTRS, axis_attrs, axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-OTHER_AXIS = f"{AXIS}_other"
-"""The second dimension of a map over pairs of grid points."""
 
 _LONG_NAMES = {
     **{name: str(attrs["long_name"]) for name, attrs in COORDINATE_ATTRS.items()},
-    OTHER_AXIS: "other L2 regularisation strength λ",
     "angle": "principal angle, in ascending order",
     "track": "track, numbered by its mode at the first grid point",
     "run_direction": "direction of the run along λ",
@@ -25,9 +23,25 @@ _LONG_NAMES = {
 }
 
 
+def other_axis(axis: str) -> str:
+    """Return the name of the second dimension of a map over pairs of grid points."""
+    return f"{axis}_other"
+
+
 def variable(dims: tuple[str, ...], values: Any, long_name: str, units: str | None = None) -> xr.Variable:
     """Return a variable with its attributes; pure numbers have no units."""
     return xr.Variable(dims, values, variable_attrs(long_name, units))
+
+
+def follow_axis(result: xr.Dataset, axis: str) -> xr.Dataset:
+    """Return a result with the names of a collection: that of its axis in place of ``l2`` and λ."""
+    if axis == AXIS:
+        return result
+    renamed = result.rename({name: str(name).replace(AXIS, axis) for name in result.variables if AXIS in str(name)})
+    for array in renamed.variables.values():
+        if "λ" in array.attrs.get("long_name", ""):
+            array.attrs["long_name"] = array.attrs["long_name"].replace("λ", axis)
+    return renamed
 
 
 def variable_attrs(long_name: str, units: str | None = None) -> dict[str, str]:
@@ -37,8 +51,11 @@ def variable_attrs(long_name: str, units: str | None = None) -> dict[str, str]:
 
 def with_attributes(ds: xr.Dataset) -> xr.Dataset:
     """Return ``ds`` with a ``long_name`` on each coordinate; attributes that exist are kept."""
+    axis = axis_of(ds)
+    names = {**_LONG_NAMES, axis: axis_attrs(axis)["long_name"]}
+    names[other_axis(axis)] = f"other {names[axis]}"
     coords = {
-        name: coord.assign_attrs({"long_name": _LONG_NAMES.get(str(name), str(name)), **coord.attrs})
+        name: coord.assign_attrs({"long_name": names.get(str(name), str(name)), **coord.attrs})
         for name, coord in ds.coords.items()
     }
     return ds.assign_coords(coords)

@@ -10,7 +10,7 @@ from hesstore.analysis.attributes import variable_attrs, with_attributes
 from hesstore.analysis.selection import require_split, require_variables
 from hesstore.analysis.series import complete_values, run_series
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -76,7 +76,7 @@ def require_margin(margin: float) -> None:
 
 def _skill(confusion: xr.DataArray) -> xr.DataArray:
     """Return the skill (run, l2, label) from counts (run, l2, label, pred)."""
-    counts = confusion.transpose("run", AXIS, "label", "pred").values.astype(np.float64)
+    counts = confusion.transpose("run", axis_of(confusion), "label", "pred").values.astype(np.float64)
     counts[counts < 0] = np.nan  # −1: an import without counts
     hits: NDArray[np.float64] = np.diagonal(counts, axis1=-2, axis2=-1)
     rows, predicted = counts.sum(-1), counts.sum(-2)

@@ -13,7 +13,7 @@ from hesstore.analysis.attributes import scalar_coordinates, variable, with_attr
 from hesstore.analysis.eigenvectors import eigenvector_reader
 from hesstore.analysis.spectral_measures import ZERO
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,7 +146,8 @@ def _links(products: list[list[NDArray[np.float64]]]) -> dict[int, int]:
 
 
 def _as_dataset(tracks: _ClusterTracks, vectors: EigenvectorReader, k: int) -> xr.Dataset:
-    dims = (AXIS, "mode")
+    axis = axis_of(vectors.part)
+    dims = (axis, "mode")
     part = vectors.part
     return with_attributes(
         xr.Dataset(
@@ -161,7 +162,7 @@ def _as_dataset(tracks: _ClusterTracks, vectors: EigenvectorReader, k: int) -> x
             },
             coords={
                 **scalar_coordinates(part),
-                AXIS: part[AXIS].variable,
+                axis: part[axis].variable,
                 "mode": part["mode"].variable[:k],
             },
         )

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
+from hesstore.analysis.attributes import follow_axis, scalar_coordinates, variable, with_attributes
 from hesstore.analysis.rank_intervals import rank_correlation
 from hesstore.analysis.selection import complete_variables, require_split, solver_order
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,7 +84,7 @@ def _as_dataset(rho: NDArray[np.float64], measures: list[str], part: xr.Dataset)
         for name, text in names.items()
     }
     coords = {**scalar_coordinates(part), "measure": measures, "label": part["label"].variable}
-    return with_attributes(xr.Dataset({**by_class, **overall}, coords=coords))
+    return follow_axis(with_attributes(xr.Dataset({**by_class, **overall}, coords=coords)), axis_of(part))
 
 
 def _measures(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:
@@ -97,12 +97,12 @@ def _measures(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:
 
 def _top_eigenvalues(part: xr.Dataset) -> NDArray[np.float64]:
     """Return the algebraically largest eigenvalue (n,); NaN where it need not be among the stored ones."""
-    largest = np.fmax.reduce(part["eigenvalues"].transpose(AXIS, "mode").values, axis=1)
+    largest = np.fmax.reduce(part["eigenvalues"].transpose(axis_of(part), "mode").values, axis=1)
     is_known = {"LM": largest >= 0, "LA": True, "SA": False}[solver_order(part)]
     return np.where(is_known, largest, np.nan)
 
 
 def _accuracies(part: xr.Dataset) -> NDArray[np.float64]:
     """Return (C + 1, n) accuracies: those of each class, then that of all rows."""
-    by_class = part["class_accuracy"].transpose("label", AXIS).values
+    by_class = part["class_accuracy"].transpose("label", axis_of(part)).values
     return np.concatenate([by_class, part["accuracy"].values[None]])

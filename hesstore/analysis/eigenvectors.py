@@ -9,7 +9,7 @@ import numpy as np
 
 from hesstore.analysis.selection import complete_variables, require_variables, run_position
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,14 +39,14 @@ class EigenvectorReader:
 
     @property
     def l2(self) -> NDArray[np.float64]:
-        """(n,) λ of the complete grid points."""
-        values: NDArray[np.float64] = self.part[AXIS].values
+        """(n,) the values of the grid at the complete grid points, λ in a sweep."""
+        values: NDArray[np.float64] = self.part[axis_of(self.part)].values
         return values
 
     @property
     def eigenvalues(self) -> NDArray[np.float64]:
         """(n, modes)."""
-        values: NDArray[np.float64] = self.part["eigenvalues"].transpose(AXIS, "mode").values
+        values: NDArray[np.float64] = self.part["eigenvalues"].transpose(axis_of(self.part), "mode").values
         return values
 
     @property
@@ -67,7 +67,7 @@ class EigenvectorReader:
 
     def read(self, index: int, k: int) -> NDArray[np.float32]:
         """Return the first k eigenvectors (k, P) at the complete grid point ``index``; do not write to them."""
-        where = {"run": self.run, AXIS: int(self.positions[index]), "mode": slice(k)}
+        where = {"run": self.run, axis_of(self.part): int(self.positions[index]), "mode": slice(k)}
         vectors: NDArray[np.float32] = self.array.isel(where).transpose("mode", "param").values
         return vectors.astype(np.float32, copy=False)
 
@@ -88,7 +88,8 @@ def eigenvector_reader(ds: xr.Dataset, run: int = 0) -> EigenvectorReader:
     AnalysisError
         If the run does not exist, has no complete grid point, or the store has no eigenvectors.
     """
+    axis = axis_of(ds)
     require_variables(ds, "eigenvectors", "eigenvalues")
     part = complete_variables(ds, run, "eigenvalues").load()
-    positions = np.searchsorted(ds[AXIS].values, part[AXIS].values)
+    positions = np.searchsorted(ds[axis].values, part[axis].values)
     return EigenvectorReader(ds["eigenvectors"], run_position(ds, run), positions, part)

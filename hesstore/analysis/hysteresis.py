@@ -11,7 +11,7 @@ from hesstore.analysis.attributes import variable, with_attributes
 from hesstore.analysis.class_quantities import SKILL, chance, class_values, require_margin
 from hesstore.analysis.lost_classes import LOST_BEFORE, MARGIN, NEVER_LOST, NO_VALUES, Loss, loss_of
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +50,7 @@ def hysteresis(ds: xr.Dataset, split: str = "test", margin: float = MARGIN, quan
     values = class_values(ds, quantity, split)
     require_margin(margin)
     pairs = _pairs(ds)
-    l2, threshold = ds[AXIS].values, chance(ds, quantity) + margin
+    l2, threshold = ds[axis_of(ds)].values, chance(ds, quantity) + margin
     series = values.values
     loops = [_loop(l2, series[up], series[down], threshold) for up, down in pairs.values()]
     if not any(loop.num_points for loop in loops):

@@ -10,7 +10,7 @@ import xarray as xr
 from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
 from hesstore.analysis.eigenvectors import eigenvector_reader
 from hesstore.analysis.selection import require_variables
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -50,7 +50,7 @@ def layer_mass(ds: xr.Dataset, run: int = 0, progress: Callable[[int, int], None
     return with_attributes(
         xr.Dataset(
             {
-                "layer_mass": variable((AXIS, "mode", "layer"), masses, "share of the eigenvector in the layer"),
+                "layer_mass": variable((axis_of(ds), "mode", "layer"), masses, "share of the eigenvector in the layer"),
                 "chance": variable(("layer",), member.mean(0), "share of the parameters in the layer"),
             },
             coords={**_coords(vectors), "layer": layers},
@@ -87,7 +87,9 @@ def participation_ratio(ds: xr.Dataset, run: int = 0, progress: Callable[[int, i
     return with_attributes(
         xr.Dataset(
             {
-                "participation_ratio": variable((AXIS, "mode"), ratios, "participation ratio of the eigenvector"),
+                "participation_ratio": variable(
+                    (axis_of(ds), "mode"), ratios, "participation ratio of the eigenvector"
+                ),
                 "chance": variable((), (size + 2) / (3 * size), "participation ratio of a random unit vector"),
             },
             coords=_coords(vectors),
@@ -117,5 +119,6 @@ def _membership(layers: NDArray[np.generic]) -> tuple[NDArray[np.object_], NDArr
 
 
 def _coords(vectors: EigenvectorReader) -> dict[Hashable, xr.Variable]:
+    axis = axis_of(vectors.part)
     part = vectors.part
-    return {**scalar_coordinates(part), AXIS: part[AXIS].variable, "mode": part["mode"].variable}
+    return {**scalar_coordinates(part), axis: part[axis].variable, "mode": part["mode"].variable}

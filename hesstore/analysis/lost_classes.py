@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from hesstore.analysis.attributes import variable, with_attributes
+from hesstore.analysis.attributes import follow_axis, variable, with_attributes
 from hesstore.analysis.class_quantities import SKILL, chance, class_values, require_margin
 from hesstore.analysis.run_means import mean_over_runs
 from hesstore.analysis.step_fit import fit_step
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MARGIN = 0.25
 """The default of ``margin``: between the skills of known classes and the small ones of lost classes."""
-NEVER_LOST, LOST_BEFORE, NO_VALUES = "never lost", "lost before the first λ", "no values"
+NEVER_LOST, LOST_BEFORE, NO_VALUES = "never lost", "lost before the first grid point", "no values"
 
 _DIRECTIONS = ("up", "down")
 
@@ -45,12 +45,15 @@ def lost_classes(ds: xr.Dataset, quantity: str = SKILL, split: str = "test", mar
         For each run and label: ``lost_l2``, the midpoint of the neighbouring grid points ``lost_from`` and ``lost_to``
         between which the class is lost; ``low`` and ``high``, its 95 % interval, NaN if it is open at that end of the
         grid; ``crossings``, how often the class changes between known and not known along λ; ``censored``, which is
-        ``"never lost"``, ``"lost before the first λ"`` or ``"no values"`` where lost_l2 is NaN, and empty elsewhere.
+        ``"never lost"``, ``"lost before the first grid point"`` or ``"no values"`` where lost_l2 is NaN, and empty
+        elsewhere.
 
         For each direction and label: ``lost_l2_mean``, with ``lost_l2_mean_low`` and ``lost_l2_mean_high``, its 95 %
         interval, Student's, widened by half a gap of the grid, NaN for one run and for equal values; ``count``, the
         number of runs. Mean and interval are NaN if the class is censored in one of the runs, because the mean of the
         others would be too low or too high.
+
+        For a collection of checkpoints, the name of its axis takes the place of ``l2`` in these names.
 
     Raises
     ------
@@ -65,16 +68,17 @@ def lost_classes(ds: xr.Dataset, quantity: str = SKILL, split: str = "test", mar
     exceptions, the interval covers the λ of the loss in 92 to 100 % of cases, and in 82 % where the noise of a gradual
     loss has an autocorrelation of 0.7.
     """
+    axis = axis_of(ds)
     values = class_values(ds, quantity, split)
     require_margin(margin)
     threshold = chance(ds, quantity) + margin
-    losses = [[loss_of(ds[AXIS].values, series, threshold) for series in run.T] for run in values.values]
+    losses = [[loss_of(ds[axis].values, series, threshold) for series in run.T] for run in values.values]
     dtypes = {"crossings": np.int64, "censored": np.object_}
     fields: dict[str, NDArray[Any]] = {
         name: np.array([[getattr(loss, name) for loss in run] for run in losses], dtypes.get(name, np.float64))
         for name in _NAMES
     }
-    units = ds[AXIS].attrs.get("units")
+    units = ds[axis].attrs.get("units")
     per_run = {
         name: variable(("run", "label"), fields[name], text, units if name in _OF_L2 else None)
         for name, text in _NAMES.items()
@@ -84,7 +88,8 @@ def lost_classes(ds: xr.Dataset, quantity: str = SKILL, split: str = "test", mar
     summary = _summary(fields["lost_l2"], fields["lost_to"] - fields["lost_from"], groups, units)
     coords = {name: ds[name].variable for name in ("run", "label")}
     of_runs = {"seed": ("run", ds["seed"].values), "run_direction": ("run", ds["direction"].values)}
-    return with_attributes(xr.Dataset({**per_run, **summary}, coords={**coords, **of_runs, "direction": directions}))
+    found = xr.Dataset({**per_run, **summary}, coords={**coords, **of_runs, "direction": directions})
+    return follow_axis(with_attributes(found), axis)
 
 
 class Loss(NamedTuple):

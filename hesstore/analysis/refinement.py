@@ -12,7 +12,7 @@ from hesstore.analysis.change_points import THRESHOLD
 from hesstore.analysis.transitions import LOGARITHMIC, QUANTITIES, searched_series, transitions
 from hesstore.config.l2_grid import L2_DECIMALS
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -37,7 +37,7 @@ def refined_l2(ds: xr.Dataset, points: int, threshold: float = THRESHOLD) -> tup
     """
     if points < 1:
         raise AnalysisError(f"points is {points}: it must be at least 1")
-    l2 = ds[AXIS].values
+    l2 = ds[axis_of(ds)].values
     found = transitions(ds, threshold=threshold)
     grid = set(l2.tolist())
     for first, last in zip(found["l2_from"].values, found["l2_to"].values, strict=True):
@@ -111,7 +111,8 @@ def strongest_brackets(
     if count is not None and count < 1:
         raise AnalysisError(f"count is {count}: it must be at least 1, or None for all transitions")
     chosen = _of_runs(ds, runs)
-    coarse = ds.isel({AXIS: typical_positions(ds[AXIS].values)})  # of all runs, which combine their strengths
+    axis = axis_of(ds)
+    coarse = ds.isel({axis: typical_positions(ds[axis].values)})  # of all runs, which combine their strengths
     found = transitions(coarse, quantities, threshold=threshold)
     strength = np.maximum(found["strength"].values, found["combined_strength"].values)
     brackets = []
@@ -134,7 +135,7 @@ def brackets_at(
     AnalysisError
         If a value lies outside the grid, or a run does not exist or has no complete grid points around it.
     """
-    grid, chosen = ds[AXIS].values, _of_runs(ds, runs)
+    grid, chosen = ds[axis_of(ds)].values, _of_runs(ds, runs)
     typical = grid[typical_positions(grid)]
     brackets = []
     for value, run in itertools.product(l2, chosen["run"].values):

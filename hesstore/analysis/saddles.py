@@ -7,7 +7,7 @@ import xarray as xr
 
 from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
 from hesstore.analysis.selection import complete_variables, penalty_shift
-from hesstore.store.schema import AXIS, LOWEST
+from hesstore.store.schema import LOWEST, axis_of
 
 
 def objective_index(ds: xr.Dataset, run: int = 0) -> xr.Dataset:
@@ -43,10 +43,11 @@ def objective_index(ds: xr.Dataset, run: int = 0) -> xr.Dataset:
     bound, and if no recorded eigenvalue is closer to −2cλ than its residual norm. If the index is not complete, record
     more eigenvalues. With ``hessian_samples``, the Hessian is that of a subset of the training rows.
     """
+    axis = axis_of(ds)
     part = complete_variables(ds, run, LOWEST.eigenvalues, LOWEST.residual_norm, LOWEST.bound).load()
     shift = penalty_shift(part).values
-    raised = part[LOWEST.eigenvalues].transpose(AXIS, "lowest").values + shift[:, None]
-    residual_norms = part[LOWEST.residual_norm].transpose(AXIS, "lowest").values
+    raised = part[LOWEST.eigenvalues].transpose(axis, "lowest").values + shift[:, None]
+    residual_norms = part[LOWEST.residual_norm].transpose(axis, "lowest").values
     is_known, is_found = np.isfinite(raised).any(1), np.isfinite(raised)
     index = np.where(is_known, (raised < 0).sum(1), np.nan)
     are_clear = (~is_found | (np.abs(raised) > residual_norms)).all(1)
@@ -54,15 +55,15 @@ def objective_index(ds: xr.Dataset, run: int = 0) -> xr.Dataset:
     return with_attributes(
         xr.Dataset(
             {
-                "index": variable((AXIS,), index, "number of negative eigenvalues of the objective's Hessian found"),
-                "index_complete": variable((AXIS,), is_complete, "whether these are all of its negative eigenvalues"),
+                "index": variable((axis,), index, "number of negative eigenvalues of the objective's Hessian found"),
+                "index_complete": variable((axis,), is_complete, "whether these are all of its negative eigenvalues"),
                 "smallest_eigenvalue": variable(
-                    (AXIS,),
+                    (axis,),
                     np.fmin.reduce(raised, axis=1),
                     "smallest eigenvalue of the objective's Hessian",
                     "nat",
                 ),
             },
-            coords={**scalar_coordinates(part), AXIS: part[AXIS].variable},
+            coords={**scalar_coordinates(part), axis: part[axis].variable},
         )
     )

@@ -6,12 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
 
+from hesstore.config.l2_grid import AXIS, value_text
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS, LOWEST, OF_ANALYSIS, SPLITS, Status
+from hesstore.store.schema import LOWEST, OF_ANALYSIS, SPLITS, Status, axis_of
 
 if TYPE_CHECKING:
-    import xarray as xr
     from numpy.typing import NDArray
 
 RECORDING_OPTIONS = {
@@ -24,8 +25,20 @@ RECORDING_OPTIONS = {
 }
 """The options of ``hesstore sweep`` that record optional variables, by variable."""
 
-ANALYSE = "analyse its weights with `hesstore sweep STORE … --k 30 --grow` and the other settings of the store"
-"""The advice for a store that was made with k = 0."""
+
+def _growing_command(ds: xr.Dataset) -> str:
+    """Return the beginning of the command that grows the store of ``ds``."""
+    return "hesstore sweep STORE …" if axis_of(ds) == AXIS else "hesstore analyse … -o STORE"
+
+
+def analysing_advice(ds: xr.Dataset) -> str:
+    """Return the advice for a store that was made with k = 0."""
+    return f"analyse its weights with `{_growing_command(ds)} --k 30 --grow` and the other settings of the store"
+
+
+def growing_advice(ds: xr.Dataset, options: str) -> str:
+    """Return the command that records what a store lacks."""
+    return f"`{_growing_command(ds)} {options} --grow`"
 
 
 def complete(ds: xr.Dataset, run: int = 0) -> xr.Dataset:
@@ -55,7 +68,7 @@ def complete(ds: xr.Dataset, run: int = 0) -> xr.Dataset:
     first, last = int(positions[0]), int(positions[-1])
     has_gaps = last - first + 1 > positions.size
     # a slice does not copy arrays that are in memory
-    return part.isel({AXIS: positions if has_gaps else slice(first, last + 1)})
+    return part.isel({axis_of(ds): positions if has_gaps else slice(first, last + 1)})
 
 
 def complete_variables(ds: xr.Dataset, run: int, *names: str) -> xr.Dataset:
@@ -78,8 +91,8 @@ def run_position(ds: xr.Dataset, run: int) -> int:
     return int(found[0])
 
 
-def l2_position(l2: NDArray[np.float64], value: float, run: int) -> int:
-    """Return the position of ``value`` in ``l2``, the λ of the complete grid points of ``run``.
+def l2_position(l2: NDArray[np.float64], value: float, run: int, axis: str = AXIS) -> int:
+    """Return the position of ``value`` in ``l2``, the λ (or other ``axis``) of the complete grid points of ``run``.
 
     The last digits of ``value`` may be off.
     """
@@ -87,7 +100,7 @@ def l2_position(l2: NDArray[np.float64], value: float, run: int) -> int:
     if not found.size:
         nearest = l2[np.abs(l2 - value).argmin()] if np.isfinite(value) else l2[0]
         raise AnalysisError(
-            f"λ = {value:g} is not one of the {l2.size} complete grid points of run {run}: try {nearest:g}"
+            f"{value_text(axis, value)} is not one of the {l2.size} complete grid points of run {run}: try {nearest:g}"
         )
     return int(found[0])
 
@@ -100,14 +113,14 @@ def require_variables(ds: xr.Dataset, *names: str) -> None:
     if not has_analyses(ds) and OF_ANALYSIS & set(missing):
         raise AnalysisError(
             f"{', '.join(sorted(OF_ANALYSIS & set(missing)))}: not in this store, which was made without analyses "
-            f"(k = 0): {ANALYSE}"
+            f"(k = 0): {analysing_advice(ds)}"
         )
     if set(missing) <= set(RECORDING_OPTIONS):
         options = " ".join(dict.fromkeys(RECORDING_OPTIONS[name] for name in missing))
         verb, pronoun = ("is", "it") if len(missing) == 1 else ("are", "them")
         raise AnalysisError(
             f"{', '.join(missing)} {verb} not in this store: record {pronoun} with "
-            f"`hesstore sweep STORE … {options} --grow` and the other settings of the store"
+            f"{growing_advice(ds, options)} and the other settings of the store"
         )
     raise AnalysisError(f"the Dataset has no {', '.join(missing)}: pass a whole store")
 
@@ -131,10 +144,12 @@ def mode_count(ds: xr.Dataset) -> int:
 
 
 def penalty_shift(ds: xr.Dataset) -> xr.DataArray:
-    """Return 2cλ (l2), by which the penalty raises the eigenvalues of the Hessian."""
+    """Return 2cλ at each grid point, by which the penalty raises the eigenvalues of the Hessian."""
     if "penalty_scale" not in ds.attrs:
         raise AnalysisError("the Dataset has no attribute penalty_scale: pass a whole store")
-    shift: xr.DataArray = 2 * float(ds.attrs["penalty_scale"]) * ds[AXIS]
+    axis = axis_of(ds)
+    l2 = ds[axis] if axis == AXIS else xr.full_like(ds[axis], float(setting(ds, "l2")[0]))
+    shift: xr.DataArray = 2 * float(ds.attrs["penalty_scale"]) * l2
     return shift
 
 

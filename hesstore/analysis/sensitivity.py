@@ -6,7 +6,7 @@ import xarray as xr
 
 from hesstore.analysis.attributes import variable_attrs, with_attributes
 from hesstore.analysis.selection import complete_variables, require_split, setting
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 
 def sensitivity(ds: xr.Dataset, run: int = 0, split: str = "train") -> xr.Dataset:
@@ -79,7 +79,7 @@ _NAMES = {
 
 
 def _labelled(values: xr.DataArray, name: str) -> xr.DataArray:
-    result = values.transpose(AXIS, "mode", ...)
+    result = values.transpose(axis_of(values), "mode", ...)
     result.attrs = variable_attrs(*_NAMES[name])
     return result
 

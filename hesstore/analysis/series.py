@@ -8,7 +8,7 @@ import numpy as np
 
 from hesstore.analysis.selection import require_split, require_variables
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS, Status
+from hesstore.store.schema import Status, axis_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,14 +30,15 @@ def run_series(ds: xr.Dataset, name: str, split: str) -> xr.DataArray:
 
 def complete_values(ds: xr.Dataset, values: xr.DataArray, split: str) -> xr.DataArray:
     """Return ``values`` of the split (run, l2, …) in float64, in memory; NaN at grid points that are not complete."""
-    if not {"run", AXIS} <= set(values.dims) or "param" in values.dims or values.dtype.kind not in "fiu":
+    axis = axis_of(ds)
+    if not {"run", axis} <= set(values.dims) or "param" in values.dims or values.dtype.kind not in "fiu":
         raise AnalysisError(
-            f"{values.name} is not a small numeric variable along run and λ: choose one that is, such as accuracy "
-            "or trace"
+            f"{values.name} is not a small numeric variable along runs and grid points: choose one that is, such as "
+            "accuracy or trace"
         )
-    status = ds["status"].transpose("run", AXIS).load()
+    status = ds["status"].transpose("run", axis).load()
     if not (status == Status.COMPLETE).any():
         raise AnalysisError("no grid point of the store is complete: run the sweep first")
     values = values.sel(split=split) if "split" in values.dims else values
-    values = values.transpose("run", AXIS, ...).load().astype(np.float64)
+    values = values.transpose("run", axis, ...).load().astype(np.float64)
     return values.where(status == Status.COMPLETE)

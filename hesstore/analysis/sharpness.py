@@ -9,7 +9,7 @@ from hesstore.analysis.attributes import scalar_coordinates, variable, with_attr
 from hesstore.analysis.selection import complete_variables
 from hesstore.analysis.sensitivity import class_shares
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS, SIGNS
+from hesstore.store.schema import SIGNS, axis_of
 
 
 def sharpness(ds: xr.Dataset, run: int = 0, radius: float = 0.01) -> xr.Dataset:
@@ -32,8 +32,8 @@ def sharpness(ds: xr.Dataset, run: int = 0, radius: float = 0.01) -> xr.Dataset:
     Returns
     -------
     Dataset
-        Along ``l2``, at the complete grid points: ``sharpness`` (nat), ``step`` = ρ‖θ‖, and the ``mode`` and ``sign``
-        of the step with that rise; −1 and 0 where no pair is known.
+        Along ``l2``, at the complete grid points: ``sharpness`` (nat), ``step_length`` = ρ‖θ‖, and the ``mode`` and
+        ``sign`` of the step with that rise; −1 and 0 where no pair is known.
 
     Raises
     ------
@@ -45,13 +45,14 @@ def sharpness(ds: xr.Dataset, run: int = 0, radius: float = 0.01) -> xr.Dataset:
     With ``hessian_samples``, the loss is that of the rows over which H is taken. Its slope is then summed with the
     shares of the classes among all rows, from which those of the subset, which is stratified, differ by rounding.
     """
+    axis = axis_of(ds)
     if not radius > 0:
         raise AnalysisError(f"radius = {radius:g}: it must be above 0")
     names = ("eigenvalues", "class_slope", "confusion", "weights_norm")
     part = complete_variables(ds, run, *names).sel(split="train").load()
     slope = (class_shares(part["confusion"]) * part["class_slope"]).sum("label", min_count=1)
     step = radius * part["weights_norm"].values
-    slopes, eigenvalues = (each.transpose(AXIS, "mode").values[..., None] for each in (slope, part["eigenvalues"]))
+    slopes, eigenvalues = (each.transpose(axis, "mode").values[..., None] for each in (slope, part["eigenvalues"]))
     length = step[:, None, None]
     rises = (length * slopes * np.array(SIGNS) + length**2 * eigenvalues / 2).reshape(len(step), -1)
     is_known = np.isfinite(rises).any(1)
@@ -62,15 +63,15 @@ def sharpness(ds: xr.Dataset, run: int = 0, radius: float = 0.01) -> xr.Dataset:
         xr.Dataset(
             {
                 "sharpness": variable(
-                    (AXIS,),
+                    (axis,),
                     largest,
                     f"rise of the training loss at {radius:g} |weights|, by its quadratic model",
                     "nat",
                 ),
-                "step": variable((AXIS,), step, "length of the step"),
-                "mode": variable((AXIS,), np.where(is_known, best // len(SIGNS), -1), "mode of the largest rise"),
-                "sign": variable((AXIS,), signs, "sign of the step with the largest rise"),
+                "step_length": variable((axis,), step, "length of the step"),
+                "mode": variable((axis,), np.where(is_known, best // len(SIGNS), -1), "mode of the largest rise"),
+                "sign": variable((axis,), signs, "sign of the step with the largest rise"),
             },
-            coords={**scalar_coordinates(part), AXIS: part[AXIS].variable},
+            coords={**scalar_coordinates(part), axis: part[axis].variable},
         )
     )

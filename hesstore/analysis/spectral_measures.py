@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
 from hesstore.analysis.selection import complete_variables, penalty_shift, solver_order
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS, OUTERMOST
+from hesstore.store.schema import OUTERMOST, axis_of
 
 ZERO = 16 * float(np.finfo(np.float32).eps)
 """Eigenvalues of smaller magnitude, relative to the largest, are zero to the rounding of float32."""
@@ -50,10 +50,11 @@ def spectral_measures(ds: xr.Dataset, run: int = 0) -> xr.Dataset:
     AnalysisError
         If the run does not exist or has no complete grid point, or the store has the smallest eigenvalues.
     """
+    axis = axis_of(ds)
     if solver_order(ds) == "SA":
         raise AnalysisError("the store has the smallest eigenvalues (SA): these measures need the largest, LM or LA")
     part = complete_variables(ds, run, OUTERMOST.eigenvalues, OUTERMOST.bound).load()
-    eigenvalues = part[OUTERMOST.eigenvalues].transpose(AXIS, "mode").values
+    eigenvalues = part[OUTERMOST.eigenvalues].transpose(axis, "mode").values
     shift = penalty_shift(part).values
     dimension = _effective_dimension(eigenvalues, shift)
     rest = ds.sizes["param"] - np.isfinite(eigenvalues).sum(1)
@@ -68,8 +69,8 @@ def spectral_measures(ds: xr.Dataset, run: int = 0) -> xr.Dataset:
     }
     return with_attributes(
         xr.Dataset(
-            {name: variable((AXIS,), *each) for name, each in series.items()},
-            coords={**scalar_coordinates(part), AXIS: part[AXIS].variable},
+            {name: variable((axis,), *each) for name, each in series.items()},
+            coords={**scalar_coordinates(part), axis: part[axis].variable},
         )
     )
 

@@ -8,11 +8,12 @@ import numpy as np
 import scipy
 import xarray as xr
 
-from hesstore.analysis.attributes import OTHER_AXIS, scalar_coordinates, variable, with_attributes
+from hesstore.analysis.attributes import other_axis, scalar_coordinates, variable, with_attributes
 from hesstore.analysis.eigenvectors import eigenvector_reader
 from hesstore.analysis.selection import l2_position
+from hesstore.config.l2_grid import value_text
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,14 +152,19 @@ def overlap_map(
 
 
 def _as_map(values: NDArray[np.float64], vectors: EigenvectorReader, k: int) -> xr.Dataset:
+    axis = axis_of(vectors.part)
     long_name = f"overlap of the spans of the first {k} eigenvectors"
     return with_attributes(
         xr.Dataset(
             {
-                "overlap": variable((AXIS, OTHER_AXIS), values, long_name),
+                "overlap": variable((axis, other_axis(axis)), values, long_name),
                 "chance": variable((), k / vectors.num_parameters, "expected overlap of random subspaces"),
             },
-            coords={**scalar_coordinates(vectors.part), AXIS: vectors.part[AXIS].variable, OTHER_AXIS: vectors.l2},
+            coords={
+                **scalar_coordinates(vectors.part),
+                axis: vectors.part[axis].variable,
+                other_axis(axis): vectors.l2,
+            },
         )
     )
 
@@ -187,14 +193,14 @@ class _Spans(NamedTuple):
 
 
 def _spans(ds: xr.Dataset, l2: tuple[float, float], k: int | None, runs: tuple[int, int]) -> _Spans:
-    readers = [eigenvector_reader(ds, run) for run in runs]
-    indices = [l2_position(reader.l2, value, run) for reader, value, run in zip(readers, l2, runs, strict=True)]
+    axis, readers = axis_of(ds), [eigenvector_reader(ds, run) for run in runs]
+    indices = [l2_position(reader.l2, value, run, axis) for reader, value, run in zip(readers, l2, runs, strict=True)]
     found = [int(reader.num_found[index]) for reader, index in zip(readers, indices, strict=True)]
     k = min(found) if k is None else readers[0].checked_k(k)
     for value, run, pairs in zip(l2, runs, found, strict=True):
         if pairs < max(k, 1):
             raise AnalysisError(
-                f"λ = {value:g} of run {run} has {pairs} pairs, but k is {max(k, 1)}: choose a smaller k"
+                f"{value_text(axis, value)} of run {run} has {pairs} pairs, but k is {max(k, 1)}: choose a smaller k"
             )
     return _Spans(*(reader.read(index, k) for reader, index in zip(readers, indices, strict=True)))
 

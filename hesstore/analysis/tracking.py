@@ -11,7 +11,7 @@ import xarray as xr
 
 from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
 from hesstore.analysis.eigenvectors import eigenvector_reader
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,8 @@ def track(
 
 
 def _as_dataset(tracks: _Tracks, vectors: EigenvectorReader) -> xr.Dataset:
-    dims = (AXIS, "track")
+    axis = axis_of(vectors.part)
+    dims = (axis, "track")
     eigenvalues = np.take_along_axis(vectors.eigenvalues, np.maximum(tracks.mode, 0), axis=1)
     values = np.where(tracks.mode >= 0, eigenvalues, np.nan)
     return with_attributes(
@@ -84,7 +85,7 @@ def _as_dataset(tracks: _Tracks, vectors: EigenvectorReader) -> xr.Dataset:
             },
             coords={
                 **scalar_coordinates(vectors.part),
-                AXIS: vectors.part[AXIS].variable,
+                axis: vectors.part[axis].variable,
                 "track": np.arange(tracks.mode.shape[1]),
             },
         )

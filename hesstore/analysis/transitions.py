@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from hesstore.analysis.attributes import variable, with_attributes
+from hesstore.analysis.attributes import follow_axis, variable, with_attributes
 from hesstore.analysis.change_points import THRESHOLD
 from hesstore.analysis.eigenvectors import eigenvector_reader
 from hesstore.analysis.series import run_series
@@ -15,7 +15,7 @@ from hesstore.analysis.subspaces import one_minus_overlap
 from hesstore.analysis.transition_search import Found, Search, Series, find_transitions, hysteresis
 from hesstore.config.suggestions import did_you_mean
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import AXIS, Status
+from hesstore.store.schema import Status, axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +105,7 @@ def searched_series(ds: xr.Dataset, name: str, split: str = "train") -> Series:
     """Return a quantity of the only run of ``ds``, where it is finite, as transitions are searched in it."""
     values = _values(ds, name, split)[0]
     chosen = np.flatnonzero(np.isfinite(values))
-    return Series(chosen, ds[AXIS].values[chosen], values[chosen])
+    return Series(chosen, ds[axis_of(ds)].values[chosen], values[chosen])
 
 
 def _searches(ds: xr.Dataset, names: Sequence[str], split: str) -> list[Search]:
@@ -117,18 +117,19 @@ def _searches(ds: xr.Dataset, names: Sequence[str], split: str) -> list[Search]:
         for name in names:
             chosen = np.flatnonzero(np.isfinite(values[name][at, used]))
             if chosen.size:
-                series[name] = Series(chosen, ds[AXIS].values[used[chosen]], values[name][at, used[chosen]])
+                series[name] = Series(chosen, ds[axis_of(ds)].values[used[chosen]], values[name][at, used[chosen]])
         searches.append(Search(int(run), int(ds["seed"].values[at]), str(ds["direction"].values[at]), series))
     return searches
 
 
 def _values(ds: xr.Dataset, name: str, split: str) -> NDArray[np.float64]:
     """Return a quantity (run, l2) as it is searched."""
+    axis = axis_of(ds)
     if name == OVERLAP:
         return _paths(ds)
     if name not in ds:
         series = [
-            str(each) for each, values in ds.items() if {"run", AXIS} <= set(values.dims) <= {"run", AXIS, "split"}
+            str(each) for each, values in ds.items() if {"run", axis} <= set(values.dims) <= {"run", axis, "split"}
         ]
         hint = did_you_mean(name, [*series, OVERLAP]) or f": choose one such as {' or '.join(QUANTITIES)}"
         raise AnalysisError(f"{name!r} is not a quantity of this store{hint}")
@@ -144,8 +145,9 @@ def _values(ds: xr.Dataset, name: str, split: str) -> NDArray[np.float64]:
 
 def _paths(ds: xr.Dataset) -> NDArray[np.float64]:
     """Return the path of the span of the first C − 1 eigenvectors (run, l2), 0 at the first complete grid point."""
-    paths = np.full((ds.sizes["run"], ds.sizes[AXIS]), np.nan)
-    status = ds["status"].transpose("run", AXIS).values
+    axis = axis_of(ds)
+    paths = np.full((ds.sizes["run"], ds.sizes[axis]), np.nan)
+    status = ds["status"].transpose("run", axis).values
     for at, run in enumerate(ds["run"].values):
         if not (status[at] == Status.COMPLETE).any():
             continue
@@ -165,7 +167,7 @@ def _paths(ds: xr.Dataset) -> NDArray[np.float64]:
 def _as_dataset(ds: xr.Dataset, names: Sequence[str], found: Sequence[Found]) -> xr.Dataset:
     alone = [each.transition for each in found]
     strengths = np.array([[each.strengths.get(name, np.nan) for name in names] for each in alone])
-    units = ds[AXIS].attrs.get("units")
+    units = ds[axis_of(ds)].attrs.get("units")
     numbers = {
         "l2_from": ([each.l2_from for each in alone], "λ before the transition", units),
         "l2_to": ([each.l2_to for each in alone], "λ after the transition", units),
@@ -202,4 +204,4 @@ def _as_dataset(ds: xr.Dataset, names: Sequence[str], found: Sequence[Found]) ->
         **{name: variable(one, np.array(values, np.int64), text) for name, (values, text) in counts.items()},
         **{name: variable(one, np.array(values, object), text) for name, (values, text) in texts.items()},
     }
-    return with_attributes(xr.Dataset(variables, coords=coords))
+    return follow_axis(with_attributes(xr.Dataset(variables, coords=coords)), axis_of(ds))

@@ -16,11 +16,12 @@ import numpy as np
 
 from hesstore.comparison import distances
 from hesstore.comparison.verified_reader import Reader, check_digests, is_unset
+from hesstore.config.l2_grid import AXIS
 from hesstore.errors import CorruptStoreError
 from hesstore.store.decoding import decoding
 from hesstore.store.environments import facts_by_group
 from hesstore.store.identity import identity_of
-from hesstore.store.schema import AXIS, BY_NAME, VARIABLES, Point, Run, Status, promised_large
+from hesstore.store.schema import BY_NAME, VARIABLES, Point, Run, Status, axis_of, promised_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,8 +56,11 @@ class Difference:
     relative : float or None
         The largest difference over the largest magnitude at the same grid point. For eigenvectors it is
         1 − ‖V_A V_Bᵀ‖_F²/k for the spans up to the last gap between eigenvalues. None for counts, flags and texts.
-    run, l2 : int, float
-        Run ID in A and λ of the grid point where ``relative`` is largest, or else of the first one that differs.
+    run, value : int, float
+        Run ID in A and value on the grid (λ in a sweep) of the grid point where ``relative`` is largest, or else of the
+        first one that differs.
+    axis : str
+        The name of the grid's dimension.
     """
 
     variable: str
@@ -64,7 +68,8 @@ class Difference:
     absolute: float | None
     relative: float | None
     run: int
-    l2: float
+    value: float
+    axis: str = AXIS
 
 
 @dataclass(frozen=True)
@@ -258,15 +263,16 @@ def _common_points(a: xr.Dataset, b: xr.Dataset) -> tuple[list[_CommonPoint], in
     return common, len(complete_a) - len(common), len(complete_b) - len(common)
 
 
-def _complete_points(ds: xr.Dataset) -> dict[tuple[int, str, float], tuple[Point, int]]:
-    """Each complete grid point and its digest, by seed, direction and λ."""
-    status, digests, grid = ds["status"].values, ds["digest"].values, ds[AXIS].values
+def _complete_points(ds: xr.Dataset) -> dict[tuple[int, str, str, float], tuple[Point, int]]:
+    """Each complete grid point and its digest, by seed, direction, axis and value."""
+    axis = axis_of(ds)
+    status, digests, grid = ds["status"].values, ds["digest"].values, ds[axis].values
     found = {}
     for row, facts in enumerate(zip(*(ds[name].values for name in ("run", "seed", "direction")), strict=True)):
         run = Run(int(facts[0]), int(facts[1]), str(facts[2]))
         for index in np.flatnonzero(status[row] == Status.COMPLETE):
-            point = Point(run, int(index), float(grid[index]))
-            found[run.seed, run.direction, point.l2] = (point, int(digests[row, index]))
+            point = Point(run, int(index), float(grid[index]), axis)
+            found[run.seed, run.direction, axis, point.value] = (point, int(digests[row, index]))
     return found
 
 
@@ -291,7 +297,9 @@ def _have_the_same_large(a: xr.Dataset, b: xr.Dataset) -> bool:
 
 
 def _shape(ds: xr.Dataset, name: str) -> str:
-    sizes = [f"{length} {dim}" for dim, length in ds[name].sizes.items() if dim not in {"run", AXIS, "mode", "lowest"}]
+    sizes = [
+        f"{length} {dim}" for dim, length in ds[name].sizes.items() if dim not in {"run", axis_of(ds), "mode", "lowest"}
+    ]
     return " × ".join(sizes)
 
 
@@ -304,8 +312,7 @@ class _Tally:
 
     differing: int = 0
     largest: Distance | None = None
-    run: int = 0
-    l2: float = 0.0
+    point: Point = field(default_factory=lambda: Point(Run(0, 0, "up"), 0, 0.0))
     points_with_values: list[int] = field(default_factory=lambda: [0, 0])
     has_gaps: bool = False
 
@@ -326,14 +333,15 @@ class _Tally:
         self.has_gaps |= has_gaps
         self.differing += found.differs
         if self.largest is None or _rank(found) > _rank(self.largest):
-            self.largest, self.run, self.l2 = found, point.run.id, point.l2
+            self.largest, self.point = found, point
 
     def is_only_in(self, side: int) -> bool:
         return self.points_with_values[side] > 0 and not self.points_with_values[1 - side]
 
     def difference(self, name: str) -> Difference:
         largest = self.largest or distances.SAME
-        return Difference(name, self.differing, largest.absolute, largest.relative, self.run, self.l2)
+        run, value, axis = self.point.run.id, self.point.value, self.point.axis
+        return Difference(name, self.differing, largest.absolute, largest.relative, run, value, axis)
 
 
 def _rank(found: Distance) -> float:

@@ -12,7 +12,7 @@ from hesstore.store.chunk_files import chunk_file
 from hesstore.store.decoding import decoding
 from hesstore.store.digest import digest, entries_digest
 from hesstore.store.identity import identity_of
-from hesstore.store.schema import AXIS, BY_NAME, Point, Status, promised_large, promised_small
+from hesstore.store.schema import BY_NAME, Point, Status, axis_of, promised_large, promised_small
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -63,10 +63,10 @@ class Reader:
 
     def _read(self, name: str, run: int, index: int | None = None) -> NDArray[Any]:
         """The values of a variable in a run, at one λ or along the whole grid."""
-        variable = BY_NAME[name]
+        variable = BY_NAME[name].along(axis_of(self.ds))
         array, dims = self.ds[name].sel(run=run), variable.dims[1:]
         if index is not None:
-            array, dims = array.isel({AXIS: index}), dims[1:]
+            array, dims = array.isel({axis_of(self.ds): index}), dims[1:]
         with decoding(f"{self.name}: {chunk_file(variable, run, index or 0)}"):
             values: NDArray[Any] = array.transpose(*dims).values
         if variable.dtype == "string":  # xarray reads NaN where there is no text
@@ -82,11 +82,11 @@ class Reader:
         identity = identity_of(self.ds.attrs)
         arrays, entries = (covered(identity, Status.COMPLETE) for covered in (promised_large, promised_small))
         if values.keys() >= {*arrays, "digest"}:
-            expected = digest(point.run, point.l2, {name: values[name] for name in arrays})
+            expected = digest(point.run, point.value, {name: values[name] for name in arrays})
             if expected != int(values["digest"]):
                 return arrays
         if values.keys() >= {*entries, "entries_digest"}:
-            expected = entries_digest(point.run, point.l2, Status.COMPLETE, {name: values[name] for name in entries})
+            expected = entries_digest(point.run, point.value, Status.COMPLETE, {name: values[name] for name in entries})
             if expected != int(values["entries_digest"]):
                 return entries
         return ()
@@ -113,7 +113,7 @@ def check_digests(
         files = ", ".join(chunk_file(BY_NAME[name], point.run.id, point.index) for name in lost)
         what = f"{files}: values are missing" if lost else f"one of {', '.join(covered)} is stale or missing"
         raise CorruptStoreError(
-            f"{reader.name}: {what}: this contradicts the digest of run {point.run.id}, λ = {point.l2:.10g}: "
+            f"{reader.name}: {what}: this contradicts the digest of run {point.run.id}, {point.text}: "
             "see hesstore verify"
         )
 

@@ -6,8 +6,25 @@ import itertools
 
 from hesstore.config.setting_types import as_list, integer, parse_number
 
+AXIS = "l2"
+"""The name of the grid's dimension and coordinate in a sweep. A collection of checkpoints has another one.
+
+Code that works with a Dataset asks :func:`hesstore.store.schema.axis_of`, and code that works with an identity asks
+:func:`hesstore.store.schema.grid_axis`.
+"""
+
 L2_DECIMALS = 10
 """Decimals to which λ is rounded, so that ``.sel(l2=0.0006)`` finds the decimal literal exactly."""
+
+
+def value_text(axis: str, value: float) -> str:
+    """Return a value on the grid as text, such as ``λ = 0.001`` or ``step = 1000``."""
+    return f"{axis_symbol(axis)} = {value:.10g}"
+
+
+def axis_symbol(axis: str) -> str:
+    """Return the symbol of the grid's values: λ in a sweep, and the name of the axis in a collection."""
+    return "λ" if axis == AXIS else axis
 
 
 def linear_grid(start: float, stop: float, num: int) -> tuple[float, ...]:

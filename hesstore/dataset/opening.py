@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from hesstore.analysis import accessor  # noqa: F401 - registers ds.hess
+from hesstore.config.l2_grid import AXIS, axis_symbol, value_text
 from hesstore.dataset.completeness import SpectrumSettings
 from hesstore.store import Status
 from hesstore.store import open as open_plain
 from hesstore.store.import_origin import origin_of
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -88,7 +89,7 @@ def headline(ds: xr.Dataset) -> list[str]:
     computed one has not. Only ``status``, ``eigenvalues`` and ``eigenvalue_bound`` are read.
     """
     status = ds.variables.get("status")
-    if status is None or "chunks" not in status.encoding or not {*status.dims} <= {"run", AXIS}:
+    if status is None or "chunks" not in status.encoding or not {*status.dims} <= {"run", axis_of(ds)}:
         return []
     if not {*status.dims} <= {*ds.indexes} or not all(ds.indexes[dim].is_unique for dim in status.dims):
         return []  # several stores in one Dataset, or a renamed dimension
@@ -119,17 +120,21 @@ def _source(attributes: Mapping[Any, Any]) -> str:
 
 
 def _runs_and_grid(ds: xr.Dataset) -> Iterator[str]:
+    axis = axis_of(ds)
     if "run" in ds.sizes:
         yield f"{ds.sizes['run']} run{'s' if ds.sizes['run'] != 1 else ''}"
     elif "run" in ds.coords:
         yield f"run {int(ds['run'])}"
-    if AXIS not in ds.coords:
+    if axis not in ds.coords:
         return
-    l2 = ds[AXIS].values
-    if not l2.ndim:
-        yield f"λ = {l2:.10g}"
+    values = ds[axis].values
+    if not values.ndim:
+        yield value_text(axis, float(values))
     else:
-        yield f"{l2.size} λ" + (f" in [{l2.min():.10g}, {l2.max():.10g}]" if l2.size else "")
+        symbol = axis_symbol(axis)
+        counted = f"{values.size} λ" if axis == AXIS else f"{values.size} checkpoints"
+        within = "in" if axis == AXIS else f"with {symbol} in"
+        yield counted + (f" {within} [{values.min():.10g}, {values.max():.10g}]" if values.size else "")
 
 
 def _progress(status: xr.Variable) -> str:

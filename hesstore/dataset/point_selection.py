@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesstore.config.l2_grid import L2_DECIMALS
+from hesstore.config.l2_grid import L2_DECIMALS, value_text
 from hesstore.errors import CorruptStoreError, ExportError
 from hesstore.store.decoding import decoding
 from hesstore.store.import_origin import origin_of
-from hesstore.store.schema import AXIS, LOWEST, Point, Run, Status
+from hesstore.store.schema import LOWEST, Point, Run, Status, axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,8 @@ class PointSelection:
             If the status is damaged.
         """
         status = read(ds["status"])
-        grid: list[float] = ds[AXIS].values.tolist()
+        axis = axis_of(ds)
+        grid: list[float] = ds[axis].values.tolist()
         rows = _rows(ds)
         complete, skipped = [], []
         for run in chosen_runs(ds, runs):
@@ -74,7 +75,7 @@ class PointSelection:
             named = Run(run, int(ds["seed"].values[row]), str(ds["direction"].values[row]))
             for index in chosen_l2(ds, l2):
                 if status[row, index] == Status.COMPLETE:
-                    complete.append(Point(named, index, grid[index]))
+                    complete.append(Point(named, index, grid[index], axis))
                 else:
                     skipped.append((run, grid[index]))
         if not complete:
@@ -94,20 +95,20 @@ class PointSelection:
         """
         origin = origin_of(self.ds.attrs)
         if kind == LOWEST.eigenvectors:
-            return tuple(point for point in self.points if not origin.is_as_imported(point.run.id, point.l2))
+            return tuple(point for point in self.points if not origin.is_as_imported(point.run.id, point.value))
         absent = origin.absent(kind)
-        return tuple(point for point in self.points if (point.run.id, point.l2) not in absent)
+        return tuple(point for point in self.points if (point.run.id, point.value) not in absent)
 
     def source(self, points: Sequence[Point]) -> str:
         """A checksum of the results at ``points``: it changes with any of their numbers.
 
         It is computed from the digests that the store has of each grid point, and from the sizes of the arrays.
         """
-        sizes = {str(name): length for name, length in self.ds.sizes.items() if name not in {"run", AXIS}}
+        sizes = {str(name): length for name, length in self.ds.sizes.items() if name not in {"run", axis_of(self.ds)}}
         state = hashlib.blake2b(repr(sorted(sizes.items())).encode(), digest_size=8)
         for point in points:
             numbers = [int(digest[self._row_of_run[point.run.id], point.index]) for digest in self._digests]
-            state.update(f"|{point.run.id}|{point.l2!r}|{numbers}".encode())
+            state.update(f"|{point.run.id}|{point.value!r}|{numbers}".encode())
         return state.hexdigest()
 
     @cached_property
@@ -146,7 +147,7 @@ def read(array: xr.DataArray, *, gaps: bool = False) -> NDArray[Any]:
     with decoding(str(array.name)):
         values: NDArray[Any] = array.values
     if not gaps and array.name in _FINITE and not np.isfinite(values).all():
-        where = ", ".join(f"{name} {array[name].values}" for name in ("run", AXIS) if name in array.coords)
+        where = ", ".join(f"{name} {array[name].values}" for name in ("run", axis_of(array)) if name in array.coords)
         raise CorruptStoreError(f"{array.name} at {where}: missing or damaged")
     return values
 
@@ -174,7 +175,7 @@ def chosen_l2(ds: xr.Dataset, l2: Sequence[float] | None) -> list[int]:
     ExportError
         If a λ is not on the grid of the store.
     """
-    grid = ds[AXIS].values
+    grid = ds[axis_of(ds)].values
     if l2 is None:
         return list(range(len(grid)))
     chosen = []
@@ -182,6 +183,6 @@ def chosen_l2(ds: xr.Dataset, l2: Sequence[float] | None) -> list[int]:
         hits = np.flatnonzero(grid == round(value, L2_DECIMALS))
         if not len(hits):
             nearest = grid[np.abs(grid - value).argmin()]
-            raise ExportError(f"λ = {value:g} is not in the store: the nearest is {nearest:.10g}")
+            raise ExportError(f"{value_text(axis_of(ds), value)} is not in the store: the nearest is {nearest:.10g}")
         chosen.append(int(hits[0]))
     return sorted(set(chosen))

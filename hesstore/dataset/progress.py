@@ -15,7 +15,7 @@ from hesstore.analysis.selection import has_analyses
 from hesstore.dataset.completeness import SpectrumSettings
 from hesstore.errors import AnalysisError
 from hesstore.store.decoding import decoding
-from hesstore.store.schema import AXIS, Status
+from hesstore.store.schema import Status, axis_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -38,8 +38,8 @@ class Result:
 
     Attributes
     ----------
-    l2 : float
-        The regularisation strength λ.
+    axis, value : str, float
+        The name of the grid's dimension, and the value there: λ in a sweep.
     test_accuracy : float
         Fraction of the test rows that are classified correctly.
     worst_class : int
@@ -52,7 +52,8 @@ class Result:
         How complete the spectrum is, in words.
     """
 
-    l2: float
+    axis: str
+    value: float
     test_accuracy: float | None
     worst_class: int | None
     worst_class_accuracy: float | None
@@ -71,7 +72,10 @@ class RunProgress:
     pending, fitted, complete, failed : int
         Number of grid points with each status.
     current : float, optional
-        λ of the first unfinished grid point in the run's direction; None if all are finished.
+        λ of the first unfinished grid point in the run's direction, or its value on the ``axis`` of a collection; None
+        if all are finished.
+    axis : str
+        The name of the grid's dimension.
     phase : str, optional
         The next step of the current grid point: ``fitting`` or ``analysing``. The store does not show whether a
         process is working on it.
@@ -94,6 +98,7 @@ class RunProgress:
     complete: int
     failed: int
     current: float | None
+    axis: str
     phase: Phase | None
     last: Result | None
     seconds_each: float | None
@@ -202,9 +207,10 @@ def progress_of(ds: xr.Dataset) -> Progress:
     >>> progress.complete, progress.total  # doctest: +SKIP
     (16, 16)
     """
+    axis = axis_of(ds)
     names = _READ if has_analyses(ds) else _OF_FITS
     missing = [name for name in ("status", *names) if name not in ds]
-    if missing or ds["status"].dims != ("run", AXIS) or not ds["status"].size:
+    if missing or ds["status"].dims != ("run", axis) or not ds["status"].size:
         lacks = f" (it lacks {', '.join(missing)})" if missing else ""
         raise AnalysisError(f"this is not the Dataset of a whole store{lacks}: give the one that hesstore.open returns")
     small = ds[["status", *names]].copy()  # a Dataset caches what it has read; a copy reads again
@@ -212,7 +218,7 @@ def progress_of(ds: xr.Dataset) -> Progress:
         status = small["status"].values
         small = small[[*names]].load()
     overall = _median(_seconds(small)[status == Status.COMPLETE])
-    small["status"] = (("run", AXIS), status)
+    small["status"] = (("run", axis), status)
     settings = SpectrumSettings.of(ds.attrs)
     runs = tuple(_run_progress(small.isel(run=row), settings, overall) for row in range(len(status)))
     return Progress(runs, _spectra(small, settings))
@@ -234,13 +240,14 @@ def _run_progress(part: xr.Dataset, settings: SpectrumSettings | None, overall: 
     overall : float, optional
         Median time of the complete grid points of all runs, in seconds.
     """
+    axis = axis_of(part)
     status = part["status"].values
     direction = str(part["direction"].values)
     order = np.arange(len(status))[:: -1 if direction == "down" else 1]
     complete = order[status[order] == Status.COMPLETE]
     left = order[status[order] < Status.COMPLETE]
     counts = {each.name.lower(): int((status == each).sum()) for each in Status}
-    latest = part.isel({AXIS: complete[-RECENT:]})
+    latest = part.isel({axis: complete[-RECENT:]})
     each = _median(_seconds(latest))
     each = overall if each is None else each
     fits = part["fit_seconds"].values[status == Status.FITTED]  # at these only the analysis is left
@@ -249,9 +256,10 @@ def _run_progress(part: xr.Dataset, settings: SpectrumSettings | None, overall: 
         seed=int(part["seed"]),
         direction=direction,
         **counts,
-        current=float(part[AXIS][left[0]]) if len(left) else None,
+        current=float(part[axis][left[0]]) if len(left) else None,
+        axis=axis,
         phase=None if not len(left) else "analysing" if status[left[0]] == Status.FITTED else "fitting",
-        last=_result(part.isel({AXIS: int(complete[-1])}), settings) if len(complete) else None,
+        last=_result(part.isel({axis: int(complete[-1])}), settings) if len(complete) else None,
         seconds_each=each,
         seconds_left=0.0 if not len(left) else None if each is None else _seconds_left(each, len(left), fits),
         spectra=_spectra(part, settings),
@@ -273,7 +281,8 @@ def _result(point: xr.Dataset, settings: SpectrumSettings | None) -> Result:
     worst = worst_class(point["class_accuracy"].sel(split="test").values)
     spectra = [] if settings is None else settings.spectra(point)
     return Result(
-        l2=float(point[AXIS]),
+        axis=axis_of(point),
+        value=float(point[axis_of(point)]),
         test_accuracy=_finite(float(point["accuracy"].sel(split="test"))),
         worst_class=worst[0] if worst else None,
         worst_class_accuracy=worst[1] if worst else None,

@@ -37,6 +37,7 @@ except ImportError:
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hesstore.engine.collection import Collection
     from hesstore.engine.executor import Report
     from hesstore.store.schema import Point
 
@@ -121,11 +122,15 @@ class DaskExecutor:
         The config of the sweep.
     location : str
         The location of the store, as the workers can find it.
+    collection : Collection, optional
+        The checkpoints from which the weights come; the workers must be able to read them.
     """
 
-    def __init__(self, client: Client, config: SweepConfig, location: str) -> None:
+    def __init__(
+        self, client: Client, config: SweepConfig, location: str, collection: Collection | None = None
+    ) -> None:
         self._client = client
-        self._sweep = (location, json.dumps(config.to_mapping()))
+        self._sweep = (location, json.dumps(config.to_mapping()), collection)
         self._tasks: dict[Future[Outcome], tuple[Kind, Point, Point | None]] = {}
         self._faults: Counter[tuple[Kind, Point]] = Counter()
 
@@ -150,7 +155,7 @@ class DaskExecutor:
             kind,
             point,
             start,
-            key=f"{kind}-run{point.run.id}-l2={point.l2:.10g}-{fault}-{id(self)}",
+            key=f"{kind}-run{point.run.id}-{point.axis}={point.value:.10g}-{fault}-{id(self)}",
             priority=int(kind == "fit"),
             pure=False,
         )
@@ -194,15 +199,17 @@ def _fault(future: Future[Outcome]) -> BaseException | None:
 
 # -- on the workers -------------------------------------------------------------------------------------------
 
-_prepared: dict[tuple[str, str], Worker] = {}
+_prepared: dict[tuple[str, str, Collection | None], Worker] = {}
 _one_at_a_time = threading.Lock()  # because the tasks of a worker share its programs and buffers
 
 
-def compute(location: str, config: str, kind: Kind, point: Point, start: Point | None) -> Outcome:
+def compute(
+    location: str, config: str, collection: Collection | None, kind: Kind, point: Point, start: Point | None
+) -> Outcome:
     """Carry out one task. Its large arrays are in the store when this function returns."""
     settings = _settings(config)
     with _one_at_a_time, computing_on(resolve_device(settings["device"]), settings["threads"]):
-        worker = _prepare_worker(location, config, settings)
+        worker = _prepare_worker(location, config, collection, settings)
         (outcome,) = worker.fit([point], [start]) if kind == "fit" else worker.analyse([point])
         arrays = {name: on_host(value) for name, value in outcome.values.items() if BY_NAME[name].is_large}
         entries = {name: value for name, value in outcome.values.items() if name not in arrays}
@@ -219,20 +226,23 @@ def _settings(config: str) -> dict[str, Any]:
     return settings
 
 
-def _prepare_worker(location: str, config: str, settings: dict[str, Any]) -> Worker:
+def _prepare_worker(location: str, config: str, collection: Collection | None, settings: dict[str, Any]) -> Worker:
     """Return this process's worker for a sweep; prepare it at the sweep's first task."""
-    if (location, config) not in _prepared:
+    key = location, config, collection
+    if key not in _prepared:
         if sharers := int(os.environ.get(SHARERS, "0")):
             free = free_memory(resolve_device(settings["device"])) / 2 / GIB
             settings = {**settings, "memory_gib": (settings["memory_gib"] or free) / sharers}
         store = SweepStore.open(location)
         with warnings.catch_warnings():  # the driver has already shown these warnings
             warnings.simplefilter("ignore", HesstoreWarning)
-            experiment = Experiment.prepare(SweepConfig.from_mapping(settings), store, reread=False)
+            experiment = Experiment.prepare(
+                SweepConfig.from_mapping(settings), store, reread=False, collection=collection
+            )
         store.require(experiment.identity())
         _prepared.clear()  # to free the memory of an earlier sweep
-        _prepared[location, config] = Worker(experiment, store, remember=False)
-    return _prepared[location, config]
+        _prepared[key] = Worker(experiment, store, remember=False)
+    return _prepared[key]
 
 
 def _device(name: str) -> str:

@@ -17,8 +17,6 @@ from hesstore.store.schema import Point, Run, Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from numpy.typing import NDArray
-
     from hesstore.engine.events import Facts, Phase
     from hesstore.engine.executor import Executor
     from hesstore.engine.outcome import Outcome
@@ -59,7 +57,7 @@ class Driver:
         continuation: bool,
     ) -> None:
         self.store, self.observer = store, observer
-        self._runs = {run.id: _RunState(run, store.l2, store.status(run), continuation=continuation) for run in runs}
+        self._runs = {run.id: _RunState(store, run, continuation=continuation) for run in runs}
         statuses = np.stack([run.status for run in self._runs.values()])
         self.total, self.finished = statuses.size, int((statuses >= Status.COMPLETE).sum())
         self.computed = 0
@@ -137,7 +135,7 @@ class Driver:
                 self._send("complete" if outcome.status == Status.COMPLETE else "failed", outcome.point, outcome.facts)
 
     def _send(self, phase: Phase, point: Point, facts: Facts) -> None:
-        self.observer(SweepEvent(phase, self.finished, self.total, point.run, point.l2, facts))
+        self.observer(SweepEvent(phase, self.finished, self.total, point.run, point.value, facts, point.axis))
 
 
 class _RunState:
@@ -145,17 +143,22 @@ class _RunState:
 
     Parameters
     ----------
+    store : SweepStore
+        The store of the run.
     run : Run
         The run.
-    l2, status : ndarray
-        (L,) the grid, and the status of each grid point; ``status`` is kept up to date.
     continuation : bool
         Whether each fit starts from the weights of an earlier grid point.
+
+    Attributes
+    ----------
+    status : ndarray
+        (L,) the status of each grid point, which is kept up to date.
     """
 
-    def __init__(self, run: Run, l2: NDArray[np.float64], status: NDArray[np.int8], *, continuation: bool) -> None:
-        self.status, self._continuation = status, continuation
-        points = [Point(run, index, float(value)) for index, value in enumerate(l2)]
+    def __init__(self, store: SweepStore, run: Run, *, continuation: bool) -> None:
+        self.status, self._continuation = store.status(run), continuation
+        points = [store.point(run, index) for index in range(len(store.grid))]
         self._points = points if run.direction == "up" else points[::-1]
         self._pending = deque(self._with_status(Status.PENDING))
         self._running: set[Point] = set()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from hesstore.config.l2_grid import AXIS
+
 if TYPE_CHECKING:
     from hesstore.store.schema import Run
 
@@ -26,16 +28,19 @@ class SweepEvent:
         follows when its results are on disk; the next grid point may have begun by then.
     finished, total : int
         The number of grid points that are complete or failed, and the number of all grid points.
-    run, l2 : Run, float
-        The run and the regularisation strength λ of the grid point.
+    run, value : Run, float
+        The run of the grid point and its value on the grid, which is the regularisation strength λ in a sweep.
     facts : mapping
         ``fitting``: epoch, loss. ``complete``: test_accuracy, worst_class, worst_class_accuracy, eigenvalue, matvecs,
         and possibly a warning. ``failed``: reason.
+    axis : str
+        The name of the grid's dimension.
     """
 
     phase: Phase
     finished: int
     total: int
     run: Run
-    l2: float
+    value: float
     facts: Facts
+    axis: str = AXIS

@@ -18,6 +18,7 @@ from torch import Tensor
 from hesstore import linalg
 from hesstore.curvature import FlatHessian, HessianOperator, error_and_gradient, gradient, model_check
 from hesstore.engine import environment, preparation
+from hesstore.engine.collection import settings_identity, without_training
 from hesstore.engine.devices import resolve_device
 from hesstore.engine.references import load_references
 from hesstore.measure.class_geometry import ClassGeometry, GridPointInputs
@@ -25,7 +26,7 @@ from hesstore.measure.metrics import SplitMetrics, evaluate_each
 from hesstore.problem import training_data
 from hesstore.problem.seeds import derived_seed, generator
 from hesstore.store.digest import reference_digest
-from hesstore.store.schema import Point, Run, StoreSpec
+from hesstore.store.schema import Point, Run, StoreSpec, l2_at
 from hesstore.training import Fit, FitSettings, Objective, Trainer, polish
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hesstore.config import SweepConfig
+    from hesstore.engine.collection import Collection
     from hesstore.engine.environment import Environment
     from hesstore.engine.work_sizes import Sizes
     from hesstore.errors import DivergedError
@@ -82,6 +84,8 @@ class Experiment:
         How many models and rows the device processes together.
     references : mapping of str to ndarray
         (P,) float32, the weights that the config names as ``center`` and ``start``.
+    collection : Collection, optional
+        The checkpoints from which the weights come, if there is no training.
     """
 
     config: SweepConfig
@@ -91,6 +95,7 @@ class Experiment:
     geometry: ClassGeometry
     sizes: Sizes
     references: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    collection: Collection | None = None
     _trainers: dict[int, Trainer] = field(default_factory=dict, init=False, repr=False, compare=False)
     _full_hessian: FlatHessian | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -102,6 +107,7 @@ class Experiment:
         *,
         reread: bool = True,
         read_statistics: Callable[[FlatModel], Mapping[str, Any]] | None = None,
+        collection: Collection | None = None,
     ) -> Experiment:
         """Load the data and build the network on the config's device, and check that they can be used.
 
@@ -116,6 +122,8 @@ class Experiment:
         read_statistics : callable, optional
             Returns the running statistics of batch norm for the network, if its weights come from checkpoints. Those
             of a store are used again.
+        collection : Collection, optional
+            The checkpoints from which the weights come, instead of from training.
 
         Raises
         ------
@@ -127,16 +135,16 @@ class Experiment:
         preparation.check_device(config, device)
         data = training_data.load(config.dataset, config.data_dir)
         model = preparation.build_network(config, data, device, dtype)
-        preparation.set_statistics(model, store, read_statistics)
+        preparation.set_statistics(model, store, collection.read_statistics if collection else read_statistics)
         data, rows = preparation.move_data(config, data, device, dtype)
         references = load_references(config, model.layout, store, reread=reread)
         model.module.to(device, dtype)
         model_check.issue_warnings(preparation.check_network(config, model, data))
-        sizes = preparation.choose_sizes(config, model, rows)
+        sizes = preparation.choose_sizes(config, model, rows, len(collection.values) if collection else 0)
         preparation.check_stack(config, model, rows, sizes)
         hessian = FlatHessian(model, *rows, chunk_rows=sizes.chunk_rows)
         geometry = ClassGeometry(config, model, data, rows, sizes.chunk_rows)
-        return cls(config, data, model, hessian, geometry, sizes, references)
+        return cls(config, data, model, hessian, geometry, sizes, references, collection)
 
     @property
     def device(self) -> torch.device:
@@ -155,7 +163,7 @@ class Experiment:
         """The part that decides the results: settings, data digest, parameter layout, buffers and references."""
         layout, buffers = self.model.layout, self.model.buffers()
         return {
-            **self.config.identity(),
+            **settings_identity(self.config, self.collection),
             "data_digest": self.data.digest,
             "parameters": [[name, list(shape)] for name, shape in zip(layout.names, layout.shapes, strict=True)],
             **({"buffers": buffers} if buffers else {}),
@@ -178,15 +186,16 @@ class Experiment:
 
     def spec(self) -> StoreSpec:
         """The specification of a new store for this experiment."""
+        config = self.config.to_mapping()
         return StoreSpec(
-            l2=self.config.l2,
+            grid=self.config.l2 if self.collection is None else self.collection.values,
             runs=tuple(Run(index, *run) for index, run in enumerate(self.config.runs())),
             k=self.config.k,
             num_classes=self.data.num_classes,
             param_coords=self.model.layout.coordinates(),
             identity=self.identity(),
             attrs={
-                "config": json.dumps(self.config.to_mapping()),
+                "config": json.dumps(config if self.collection is None else without_training(config)),
                 "penalty_scale": self.config.penalty_scale,
                 "environment": json.dumps(self.environment),
             },
@@ -249,7 +258,7 @@ class Experiment:
         """
         return self.trainer(len(points)).fit(
             starts,
-            [point.l2 for point in points],
+            [point.value for point in points],
             [_generator(point, "shuffle") for point in points],
             lambda index, epoch, loss: on_epoch(points[index], epoch, loss),
         )
@@ -259,14 +268,18 @@ class Experiment:
 
         With λ = 0 the weights stay as they are: without a penalty, E need not have a minimum.
         """
-        objective = self._objective(point.l2)
+        objective = self._objective(point.value)
         config = self.config
-        end = polish(objective, theta, config.polish, config.polish_tol).theta if point.l2 else theta
+        end = polish(objective, theta, config.polish, config.polish_tol).theta if point.value else theta
         return Polished(end, objective.evaluations)
 
-    def stationarity(self, theta: Tensor, l2: float) -> float:
+    def l2_at(self, point: Point) -> float:
+        """λ at a grid point: its value in a sweep, and one λ for all checkpoints of a collection."""
+        return l2_at(point, {"l2": self.config.l2})
+
+    def stationarity(self, theta: Tensor, point: Point) -> float:
         """The norm of the objective's gradient at ``theta`` (P,), over that of ∇E; NaN if ∇E is 0."""
-        found = self._objective(l2).at(theta).stationarity
+        found = self._objective(self.l2_at(point)).at(theta).stationarity
         return found if math.isfinite(found) else math.nan
 
     def _objective(self, l2: float) -> Objective:
@@ -341,7 +354,7 @@ class Experiment:
         hessian: Callable[[], HessianOperator],
     ) -> Analysis | FloatingPointError:
         """The analysis of one grid point from its gradient and eigenpairs; ``hessian`` makes H there if needed."""
-        shift = 2 * self.config.penalty_scale * point.l2
+        shift = 2 * self.config.penalty_scale * self.l2_at(point)
         displacement = self.displacement(theta)
         inputs = GridPointInputs(theta, displacement, shift, slope, pairs, hessian, partial(_generator, point))
         try:
@@ -357,4 +370,4 @@ class Experiment:
 
 def _generator(point: Point, purpose: Purpose) -> torch.Generator:
     """The random numbers of one purpose at a grid point. They depend on no other grid point."""
-    return generator(purpose, point.run.seed, point.run.direction, point.l2)
+    return generator(purpose, point.run.seed, point.run.direction, point.value)

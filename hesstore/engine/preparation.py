@@ -157,8 +157,10 @@ def check_network(config: SweepConfig, model: FlatModel, data: training_data.Cla
     return found
 
 
-def choose_sizes(config: SweepConfig, model: FlatModel, rows: Rows) -> Sizes:
+def choose_sizes(config: SweepConfig, model: FlatModel, rows: Rows, grid_points: int = 0) -> Sizes:
     """Choose how many models and rows the device processes together, as far as the config leaves it open.
+
+    ``grid_points`` is the number of grid points of a run, by default that of the values of λ.
 
     Raises
     ------
@@ -169,7 +171,8 @@ def choose_sizes(config: SweepConfig, model: FlatModel, rows: Rows) -> Sizes:
     sizes = work_sizes.choose(
         model, x, y, models=config.models, chunk_rows=config.chunk_rows, memory_gib=config.memory_gib
     )
-    points, runs = len(config.l2) * len(config.runs()), len(config.runs())
+    runs = len(config.runs())
+    points = (grid_points or len(config.l2)) * runs
     if not config.models:  # no more than can be trained together
         sizes = replace(sizes, models=min(sizes.models, points if config.path == "independent" else runs))
     together = min(sizes.models, points)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hesstore.config.l2_grid import L2_DECIMALS
+from hesstore.config.l2_grid import L2_DECIMALS, value_text
 from hesstore.errors import ConfigError, ImportFilesError, StoreError
 from hesstore.problem.state_dicts import read_weights
 from hesstore.store.decoding import decoding
 from hesstore.store.identity import identity_of
 from hesstore.store.places.location import expand_home, locate
 from hesstore.store.reading import open_store
-from hesstore.store.schema import AXIS, REFERENCES, Status
+from hesstore.store.schema import REFERENCES, Status, axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,11 +37,11 @@ _GRID_POINT = re.compile(r"(?P<store>.+)#(?P<run>\d+),(?P<l2>[^,#]+)")
 
 
 class GridPointName(NamedTuple):
-    """A grid point of a store, as text names it: its location, run ID and λ."""
+    """A grid point of a store, as text names it: its location, run ID and value on the grid."""
 
     store: str
     run: int
-    l2: float
+    value: float
 
     @classmethod
     def parse(cls, text: str) -> GridPointName | None:
@@ -130,15 +130,18 @@ def _read_grid_point(point: GridPointName, layout: ParameterLayout) -> Weights:
         raise ConfigError(f"run {point.run} is not in {place}, which has runs 0 to {ds.sizes['run'] - 1}")
     if "weights" not in ds:
         raise ConfigError(f"{place} was packed without weights: give the whole store")
-    grid = ds[AXIS].values
-    hits = np.flatnonzero(grid == round(point.l2, L2_DECIMALS))
+    axis = axis_of(ds)
+    grid = ds[axis].values
+    hits = np.flatnonzero(grid == round(point.value, L2_DECIMALS))
     if not len(hits):
-        nearest = grid[np.abs(grid - point.l2).argmin()] if np.isfinite(point.l2) else grid[0]
-        raise ConfigError(f"λ = {point.l2:g} is not on the grid of {place}: the nearest is {nearest:.10g}")
+        nearest = grid[np.abs(grid - point.value).argmin()] if np.isfinite(point.value) else grid[0]
+        raise ConfigError(
+            f"{value_text(axis, point.value)} is not on the grid of {place}: the nearest is {nearest:.10g}"
+        )
     with decoding(str(place)):
-        at = ds[["status", "weights"]].isel({"run": point.run, AXIS: int(hits[0])}).load()
+        at = ds[["status", "weights"]].isel({"run": point.run, axis: int(hits[0])}).load()
     status = Status(int(at["status"]))
-    where = f"run {point.run} at λ = {float(at[AXIS]):.10g} of {place}"
+    where = f"run {point.run} at {value_text(axis, float(at[axis]))} of {place}"
     if status not in {Status.FITTED, Status.COMPLETE}:
         raise ConfigError(f"{where} is {status.name.lower()} and has no weights: choose another grid point")
     weights: Weights = at["weights"].values

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hesstore.engine import sweep_plan
+from hesstore.engine.collection import settings_identity
 from hesstore.engine.devices import computing_on, resolve_device
 from hesstore.engine.driver import Driver
 from hesstore.engine.events import SweepEvent
@@ -35,12 +36,13 @@ from hesstore.store.writing import SweepStore
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from distributed import Client
 
     from hesstore.config import SweepConfig
+    from hesstore.engine.collection import Collection
     from hesstore.engine.executor import Executor
     from hesstore.store.places.place import Place
 
@@ -84,7 +86,8 @@ def run_sweep(
     scheduler: str = "",
     retry_failed: bool = False,
     grow: bool = False,
-    runs: Collection[int] = (),
+    runs: Iterable[int] = (),
+    collection: Collection | None = None,
 ) -> SweepSummary:
     """Compute every grid point that the store at ``location`` lacks. Create the store if it does not exist.
 
@@ -114,8 +117,10 @@ def run_sweep(
     grow : bool
         Whether an existing store first grows to fit ``config``: with more grid points or runs, or with spectra that are
         computed again from the stored weights because k is larger or another setting of the spectrum differs.
-    runs : collection of int
+    runs : iterable of int
         IDs of the runs to compute and to count in the summary; all by default. Other processes may compute the others.
+    collection : Collection, optional
+        The checkpoints from which the weights come, instead of from training; see :func:`hesstore.analyse`.
 
     Returns
     -------
@@ -127,14 +132,16 @@ def run_sweep(
     HesstoreError
         Before anything is written, if the config can't be carried out or the store was made with another one.
     """
-    began = time.perf_counter()
+    began, runs = time.perf_counter(), tuple(runs)
     stop = stop or (lambda: False)
     place = locate(location)
     if isinstance(place, FolderPlace):
         recover_store(place.path)
-    existing = open_existing_store(place, config.identity(), grow=grow)  # before data are loaded or even downloaded
+    existing = open_existing_store(place, settings_identity(config, collection), grow=grow)  # before data are loaded
     with computing_on(resolve_device(config.device), config.threads):
-        experiment = Experiment.prepare(config, existing)
+        experiment = Experiment.prepare(config, existing, collection=collection)
+        if collection is not None:
+            collection.check(experiment.model, existing)
         probing = on_plan is not None and not stop() and not workers and not scheduler
         threads_reason = "" if workers or scheduler else choose_threads(experiment, existing, probing=probing)
         spec = experiment.spec()
@@ -146,7 +153,8 @@ def run_sweep(
                     claims.enter_context(store.claim(run))
             if retry_failed:
                 store.reset(Status.FAILED, chosen)
-            driver = Driver(store, chosen, observer or (lambda _: None), continuation=config.path == "continuation")
+            is_chain = config.path == "continuation" and collection is None
+            driver = Driver(store, chosen, observer or (lambda _: None), continuation=is_chain)
             if on_plan is not None:
                 on_plan(_plan_runs(experiment, store, chosen, threads_reason, probing=probing))
             if driver.finished < driver.total:
@@ -163,7 +171,7 @@ def plan_sweep(
     *,
     retry_failed: bool = False,
     grow: bool = False,
-    runs: Collection[int] = (),
+    runs: Iterable[int] = (),
 ) -> SweepPlan:
     """Estimate what :func:`run_sweep` with these arguments would take. Nothing is written.
 
@@ -174,14 +182,14 @@ def plan_sweep(
     HesstoreError
         In the same cases as :func:`run_sweep`, and if the store has no room.
     """
-    place = None if location is None else locate(location)
+    place, runs = None if location is None else locate(location), tuple(runs)
     store = None if place is None else open_existing_store(place, config.identity(), grow=grow)
     with computing_on(resolve_device(config.device), config.threads):
         experiment = Experiment.prepare(config, store)
         reason = choose_threads(experiment, store, probing=True)
         if store is None:
             spec = experiment.spec()
-            pending = np.full(len(spec.l2), Status.PENDING, np.int8)
+            pending = np.full(len(spec.grid), Status.PENDING, np.int8)
             statuses = dict.fromkeys(choose_runs(spec.runs, runs, place or "a new store"), pending)
             plan = sweep_plan.plan(experiment, statuses, place=place, threads_reason=reason)
         elif grow:
@@ -236,7 +244,7 @@ def open_existing_store(place: Place, identity: Mapping[str, Any], *, grow: bool
 
 
 def create_or_extend_store(
-    place: Place, existing: SweepStore | None, spec: StoreSpec, runs: Collection[int], *, grow: bool
+    place: Place, existing: SweepStore | None, spec: StoreSpec, runs: Sequence[int], *, grow: bool
 ) -> SweepStore:
     """Create the store, or grow or check the existing one. If another driver creates it first, that one is opened.
 
@@ -251,7 +259,7 @@ def create_or_extend_store(
         return grow_store(existing, spec)
     if existing is None:
         chosen = choose_runs(spec.runs, runs, place)
-        place.check_space(least_bytes(spec, len(spec.l2) * len(chosen)))
+        place.check_space(least_bytes(spec, len(spec.grid) * len(chosen)))
         try:
             return SweepStore.create(place, spec)
         except (StoreError, OSError):
@@ -262,7 +270,7 @@ def create_or_extend_store(
     return store
 
 
-def choose_runs(runs: Sequence[Run], ids: Collection[int], place: Place | str) -> tuple[Run, ...]:
+def choose_runs(runs: Sequence[Run], ids: Sequence[int], place: Place | str) -> tuple[Run, ...]:
     """The runs with the given IDs, or all runs without IDs.
 
     Raises
@@ -301,7 +309,7 @@ def make_executor(experiment: Experiment, store: SweepStore, client: Client | No
     if client is not None:
         from hesstore.engine.dask_executor import DaskExecutor  # noqa: PLC0415 - as above
 
-        return nullcontext(DaskExecutor(client, experiment.config, store.place.address))
+        return nullcontext(DaskExecutor(client, experiment.config, store.place.address, experiment.collection))
     worker = Worker(experiment, store, remember=True)
     return SideBySideExecutor(worker) if experiment.is_side_by_side else nullcontext(LocalExecutor(worker))
 

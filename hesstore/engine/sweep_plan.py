@@ -227,7 +227,7 @@ def plan(
         complete=int((status == Status.COMPLETE).sum()),
         failed=int((status == Status.FAILED).sum()),
         unfinished=unfinished,
-        fits=int((status == Status.PENDING).sum()),
+        fits=_fits(experiment, status),
         analyses=analyses,
         epochs=estimate.epochs,
         products=(estimate.products + geometry_products(experiment.config)) * analyses,
@@ -261,7 +261,7 @@ class _Estimate(NamedTuple):
 def _estimate(experiment: Experiment, statuses: Statuses, effort: Effort, *, probing: bool) -> _Estimate:
     config = experiment.config
     status = np.stack(list(statuses.values()))
-    fits, unfinished = int((status == Status.PENDING).sum()), int((status < Status.COMPLETE).sum())
+    fits, unfinished = _fits(experiment, status), int((status < Status.COMPLETE).sum())
     analyses = unfinished if config.k else 0
     known = len(effort) >= ENOUGH_POINTS
     epochs = _quartiles(effort.epochs) if known else Span(min(config.patience + 1, config.epochs), config.epochs)
@@ -287,6 +287,11 @@ def _estimate(experiment: Experiment, statuses: Statuses, effort: Effort, *, pro
     basis = f"measured here: {', '.join(measured)}"
     counts = f"; counts from {len(effort)} complete grid points" if known else ""
     return _Estimate(epochs, products, seconds, basis + counts)
+
+
+def _fits(experiment: Experiment, status: NDArray[np.int8]) -> int:
+    """The number of fits that are left; reading a checkpoint instead takes no time worth a plan."""
+    return 0 if experiment.collection is not None else int((status == Status.PENDING).sum())
 
 
 def _combined(experiment: Experiment, fits: Span, analyses: Span) -> Span:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 import warnings
 from functools import partial
@@ -13,9 +14,17 @@ import torch
 
 from hesstore.engine.devices import HostCopy
 from hesstore.engine.outcome import Outcome, accuracy_facts
-from hesstore.errors import CorruptStoreError, DeviceError, DeviceWarning, DivergedError, first_line
+from hesstore.errors import (
+    CorruptStoreError,
+    DeviceError,
+    DeviceWarning,
+    DivergedError,
+    ImportFilesError,
+    first_line,
+)
 from hesstore.store.environments import record_environment
 from hesstore.store.schema import LOWEST, OUTERMOST, Status
+from hesstore.training import Fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +39,6 @@ if TYPE_CHECKING:
     from hesstore.measure.metrics import SplitMetrics
     from hesstore.store.schema import PairVariables, Point
     from hesstore.store.writing import SweepStore
-    from hesstore.training import Fit
 
 T = TypeVar("T")
 
@@ -82,6 +90,8 @@ class Worker:
         DeviceError
             If the device has too little memory for one fit.
         """
+        if self.experiment.collection is not None:
+            return self._within_memory(self._read_together, points)
         return self._within_memory(partial(self._fit_together, on_epoch), list(zip(points, starts, strict=True)))
 
     def _fit_together(
@@ -101,6 +111,24 @@ class Worker:
             Outcome.failed(point, str(fit)) if isinstance(fit, DivergedError) else outcomes[point]
             for point, fit in zip(points, fits, strict=True)
         ]
+
+    def _read_together(self, points: Sequence[Point]) -> list[Outcome]:
+        """Read checkpoints instead of training, and measure the networks in them."""
+        began, collection, model = time.perf_counter(), self.experiment.collection, self.experiment.model
+        assert collection is not None  # noqa: S101 - fit() has checked it
+        like = self.experiment.data.train.x
+        read: dict[Point, Fit] = {}
+        failures: dict[Point, Outcome] = {}
+        for point in points:
+            try:
+                weights = torch.from_numpy(collection.read(point, model))
+            except (ImportFilesError, OSError) as error:
+                failures[point] = Outcome.failed(point, first_line(error))
+            else:
+                read[point] = Fit(weights.to(like.device, like.dtype), loss=math.nan, epochs=0)
+        seconds = (time.perf_counter() - began) / len(points)
+        outcomes = {outcome.point: outcome for outcome in self._measure(list(read.items()), None, seconds)}
+        return [failures.get(point) or outcomes[point] for point in points]
 
     @property
     def _polishes(self) -> bool:
@@ -124,7 +152,7 @@ class Worker:
             self._keep(point, theta)
             if not config.k:
                 self.release(point)  # no analysis needs them
-            scale, center = config.penalty_scale * point.l2, self.experiment.center
+            scale, center = config.penalty_scale * self.experiment.l2_at(point), self.experiment.center
             values = {
                 **fitted_values(HostCopy(weights), theta, (train, test), scale, center),
                 **({} if polished is None else self._polish_values(point, fit, theta, polished[index])),
@@ -137,7 +165,7 @@ class Worker:
 
     def _polish_values(self, point: Point, fit: Fit, theta: Tensor, polished: Polished) -> dict[str, Any]:
         """The values to record about polishing, at the weights ``theta`` (P,) as they are stored."""
-        stationarity = self.experiment.stationarity(theta, point.l2)
+        stationarity = self.experiment.stationarity(theta, point)
         return {
             "polish_distance": float(torch.linalg.vector_norm(theta.to(torch.float64) - fit.theta)),
             "polish_stationarity": stationarity,
@@ -240,7 +268,7 @@ class Worker:
             return self._fitted[point]
         weights = torch.from_numpy(self.store.read("weights", point.run, point.index))
         if not bool(torch.isfinite(weights).all()):
-            where = f"run {point.run.id} at λ = {point.l2:.10g}"
+            where = f"run {point.run.id} at {point.text}"
             raise CorruptStoreError(
                 f"{self.store.path}: the weights of {where} are missing or damaged: "
                 f"`hesstore verify {self.store.path}` lists all damage"

@@ -12,9 +12,9 @@ import numpy as np
 
 from hesstore.dataset.networks import named_statistics, named_weights
 from hesstore.errors import ExportError
-from hesstore.exporting.file_names import l2_texts
+from hesstore.exporting.file_names import value_texts
 from hesstore.exporting.output_folder import File
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def weight_files(selection: PointSelection, format: str) -> Iterator[File]:  # n
     """
     if format == "safetensors" and importlib.util.find_spec("safetensors") is None:
         raise ExportError('format: safetensors needs the package safetensors: pip install "hesstore[files]"')
-    texts = l2_texts(selection.ds[AXIS].values)
+    texts = value_texts(selection.ds[axis_of(selection.ds)])
     write = {"pth": _write_pth, "safetensors": _write_safetensors}[format]
     for point in selection.points_with("weights"):
         yield File(
@@ -70,7 +70,7 @@ def _write_safetensors(selection: PointSelection, point: Point, path: Path) -> N
 
     facts = {
         "run": str(point.run.id),
-        "l2": repr(point.l2),
+        point.axis: repr(point.value),
         "fingerprint": selection.ds.attrs["fingerprint"],
     }
     named = {name: np.ascontiguousarray(values) for name, values in _values(selection, point).items()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from hesstore.analysis.selection import ANALYSE, has_analyses
+from hesstore.analysis.selection import analysing_advice, has_analyses
 from hesstore.config.suggestions import did_you_mean
 from hesstore.dataset.point_selection import PointSelection
 from hesstore.errors import ExportError, ModelWarning
@@ -152,7 +152,7 @@ def export(
     kinds = [kind for kind in only or kinds_of(format, style) if vectors or kind not in VECTOR_KINDS]
     files = list(_files(selection, format, style, kinds, compress, reg_loss))
     if not files:
-        lacks = "" if has_analyses(ds) else f"; the store was made without analyses (k = 0): {ANALYSE}"
+        lacks = "" if has_analyses(ds) else f"; the store was made without analyses (k = 0): {analysing_advice(ds)}"
         raise ExportError(
             f"there is nothing to export: the chosen grid points have no files of the chosen kinds{lacks}"
         )

@@ -18,7 +18,7 @@ from hesstore.exporting.output_folder import check_room
 from hesstore.exporting.snapshot import Snapshot
 from hesstore.store import open as open_store
 from hesstore.store.places.location import expand_home
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     import os
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _LEAST_SHARE = 0.6
 """A lower limit of the size of compressed values, relative to their uncompressed size."""
 _GZIP = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
-_COMPARED = ("run", AXIS, "status", "digest", "entries_digest")
+_COMPARED = ("status", "digest", "entries_digest")
 """Variables that show whether two files of the same config have the same contents."""
 
 
@@ -90,7 +90,7 @@ def export_netcdf(
     if file.suffix != ".nc":
         raise ExportError(f"{file}: is not the name of a netCDF file: give one that ends in .nc")
     ds = store if isinstance(store, xr.Dataset) else open_store(store, chunked=False)
-    chosen = ds.sel(run=chosen_runs(ds, runs)).isel({AXIS: chosen_l2(ds, l2)})
+    chosen = ds.sel(run=chosen_runs(ds, runs)).isel({axis_of(ds): chosen_l2(ds, l2)})
     snapshot = Snapshot.take(chosen if vectors else chosen.drop_dims("param", errors="ignore"))
     parts = {file: snapshot}
     if split_runs:
@@ -124,13 +124,14 @@ def _exists(path: Path, ds: xr.Dataset) -> bool:
         return False
     if path.is_dir():
         raise ExportError(f"{path}: is a folder: give a file with -o")
+    compared = ("run", axis_of(ds), *_COMPARED)
     try:
         with xr.open_dataset(path, engine="h5netcdf") as existing:
             is_same = (
                 existing.attrs.get("fingerprint") == ds.attrs.get("fingerprint")
                 and existing.variables.keys() == ds.variables.keys()
                 and existing.sizes == ds.sizes
-                and all(np.array_equal(existing[name], ds[name]) for name in _COMPARED if name in ds)
+                and all(np.array_equal(existing[name], ds[name]) for name in compared if name in ds)
             )
     except (OSError, RuntimeError, ValueError, KeyError):
         is_same = False

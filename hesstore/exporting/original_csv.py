@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from hesstore.config.l2_grid import AXIS
 from hesstore.dataset.networks import parameter_slices
 from hesstore.dataset.point_selection import read
 from hesstore.exporting.checkpoints import weight_files
 from hesstore.exporting.compression import open_for_writing, suffix
-from hesstore.exporting.file_names import l2_texts
+from hesstore.exporting.file_names import value_texts
 from hesstore.exporting.number_text import number_text
 from hesstore.exporting.output_folder import File
 from hesstore.exporting.percentages import percent
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -64,7 +65,7 @@ def classic_files(
         "eigenvectors": ("eigenvectors", _eigenvector_lines),
         "gradients": ("gradient", _gradient_lines),
     }
-    texts = l2_texts(selection.ds[AXIS].values)
+    texts = value_texts(selection.ds[axis_of(selection.ds)])
     for kind, (variable, lines) in contents.items():
         points = selection.points_with(kind) if kind in kinds and variable in selection.ds else ()
         size = _estimate(selection, variable, points[0], compress) if points else 0
@@ -112,14 +113,15 @@ def _accuracy_files(selection: PointSelection, compress: str | None, reg_loss: s
 
 
 def _accuracy_table(selection: PointSelection, run: int, points: Sequence[Point], reg_loss: str) -> Iterator[bytes]:
-    part = selection.ds.sel(run=run).isel({AXIS: [point.index for point in points]})
+    axis = axis_of(selection.ds)
+    part = selection.ds.sel(run=run).isel({axis: [point.index for point in points]})
     loss, penalty, accuracy, class_accuracy = (
         read(part[name], gaps=selection.is_import) for name in ("loss", "penalty", "accuracy", "class_accuracy")
     )
     # The penalty is c·λ‖θ‖² with c = 1/2 or 1, so that the division has no rounding error.
     added = penalty / part.attrs["penalty_scale"] if reg_loss == "full" else penalty
     columns: dict[str, NDArray[np.float64]] = {
-        "L2_strength": part[AXIS].values,
+        ("L2_strength" if axis == AXIS else axis): part[axis].values,
         **dict(zip(LOSSES, (loss[:, 0], loss[:, 0] + added, loss[:, 1]), strict=True)),
         "Test_Accuracy": percent(accuracy[:, 1]),
     }

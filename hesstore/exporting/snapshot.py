@@ -17,7 +17,7 @@ from hesstore.store.decoding import decoding
 from hesstore.store.digest import digest
 from hesstore.store.identity import identity_of
 from hesstore.store.import_origin import origin_of
-from hesstore.store.schema import AXIS, BY_NAME, Point, Run, Status, promised_large
+from hesstore.store.schema import BY_NAME, Point, Run, Status, axis_of, promised_large
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,9 +51,10 @@ class Snapshot:
         CorruptStoreError
             If a small variable is damaged.
         """
-        if any(name not in ds for name in _NEEDED) or ds["status"].dims != ("run", AXIS):
+        axis = axis_of(ds)
+        if any(name not in ds for name in _NEEDED) or ds["status"].dims != ("run", axis):
             raise ExportError(
-                f"{', '.join(_NEEDED)} are missing, or status does not have the dimensions run and {AXIS}: give a "
+                f"{', '.join(_NEEDED)} are missing, or status does not have the dimensions run and {axis}: give a "
                 "store, or the whole Dataset of one"
             )
         ds, large = ds.copy(), set(_large(ds))
@@ -79,11 +80,12 @@ class Snapshot:
 
     def points(self) -> Iterator[tuple[int, Point, Status]]:
         """All grid points: the position of the run in the Dataset, the grid point, and its status."""
-        grid = self.ds[AXIS].values.tolist()
+        axis = axis_of(self.ds)
+        grid = self.ds[axis].values.tolist()
         columns = (self.ds[name].values.tolist() for name in ("run", "seed", "direction"))
         runs = [Run(*values) for values in zip(*columns, strict=True)]
         for (row, index), status in np.ndenumerate(self.ds["status"].values):
-            point = Point(runs[row], index, grid[index])
+            point = Point(runs[row], index, grid[index], axis)
             with decoding(f"status {_where(point)}"):
                 yield row, point, Status(int(status))
 
@@ -123,7 +125,7 @@ class Snapshot:
         # At a fitted grid point, the digest may already be that of the analysis: it is written before the status.
         is_covered = status == Status.COMPLETE and arrays.keys() == set(self._promised(status))
         if is_covered and "digest" in self.ds.variables:
-            return int(self.ds["digest"].values[row, point.index]) == digest(point.run, point.l2, arrays)
+            return int(self.ds["digest"].values[row, point.index]) == digest(point.run, point.value, arrays)
         if origin_of(self.ds.attrs).is_import:  # the files may have lacked them
             return True
         return all(np.isfinite(arrays[name]).all() for name in ("weights", "gradient") if name in arrays)
@@ -136,4 +138,4 @@ def _large(ds: xr.Dataset) -> list[str]:
 
 
 def _where(point: Point) -> str:
-    return f"of run {point.run.id} at λ = {point.l2:.10g}"
+    return f"of run {point.run.id} at {point.text}"

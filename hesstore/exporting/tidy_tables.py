@@ -16,9 +16,9 @@ import polars as pl
 
 from hesstore.dataset.point_selection import read
 from hesstore.exporting.compression import open_for_writing, suffix
-from hesstore.exporting.file_names import l2_texts
+from hesstore.exporting.file_names import value_texts
 from hesstore.exporting.output_folder import File
-from hesstore.store.schema import AXIS, BY_NAME, VARIABLES
+from hesstore.store.schema import BY_NAME, VARIABLES, axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,7 +84,7 @@ def tidy_files(selection: PointSelection, kinds: Sequence[str], format: str, com
                 estimate=float(rows * len(names) * _BYTES_PER_NUMBER[format]),
                 write=partial(_write_small, selection, TABLES[kind], names, format, compress),
             )
-    texts = l2_texts(selection.ds[AXIS].values)
+    texts = value_texts(selection.ds[axis_of(selection.ds)])
     for kind in (kind for kind in LARGE if kind in kinds and LARGE[kind] in selection.ds):
         for point in selection.points_with(kind):
             size = selection.array(LARGE[kind], point).size
@@ -125,10 +125,11 @@ def _small_table(selection: PointSelection, dims: tuple[str, ...], names: Sequen
     """A table with the columns run, λ, ``dims`` and the variables ``names``; missing values are null."""
     ds, points = selection.ds, selection.points
     runs = np.array([point.run.id for point in points], np.int32)
-    l2 = ds[AXIS].values[[point.index for point in points]]
+    axis = axis_of(ds)
+    values = ds[axis].values[[point.index for point in points]]
     shape = tuple(ds.sizes[dim] for dim in dims)
     each = int(np.prod(shape, dtype=np.int64))
-    columns: dict[str, pl.Series] = {"run": pl.Series(np.repeat(runs, each)), "l2": pl.Series(np.repeat(l2, each))}
+    columns: dict[str, pl.Series] = {"run": pl.Series(np.repeat(runs, each)), axis: pl.Series(np.repeat(values, each))}
     if not dims:
         seeds, directions = (
             dict(zip(ds["run"].values, ds[name].values, strict=True)) for name in ("seed", "direction")
@@ -195,7 +196,7 @@ def _large_parts(selection: PointSelection, name: str, point: Point) -> Iterator
     labels = pl.DataFrame({label: _parameter_label(ds, label) for label in _LABELS})
     known: dict[str, pl.Expr] = {
         "run": pl.lit(point.run.id, pl.Int32),
-        "l2": pl.lit(point.l2, pl.Float64),
+        point.axis: pl.lit(point.value, pl.Float64),
     }
     dim = next((str(dim) for dim in array.dims if dim != "param"), "")
     modes = [int(mode) for mode in ds[dim].values] if dim else []

@@ -1,4 +1,4 @@
-"""Make a store from exported files or from checkpoints. May import ``engine``, ``exporting`` and below."""
+"""Make a store from exported files, or analyse checkpoints. May import ``engine``, ``exporting`` and below."""
 
 from hesstore.importing.differences import Difference
 from hesstore.importing.importer import ImportSummary, import_files

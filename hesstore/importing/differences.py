@@ -66,7 +66,7 @@ def _summary(what: tuple[str, str], values: list[tuple[float, Point]]) -> Differ
     numbers = [value for value, _ in values]
     largest = int(np.argmax(numbers))
     point = values[largest][1]
-    return Difference(*what, len(numbers), float(np.median(numbers)), numbers[largest], point.run.id, point.l2)
+    return Difference(*what, len(numbers), float(np.median(numbers)), numbers[largest], point.run.id, point.value)
 
 
 def _point_differences(

@@ -1,7 +1,8 @@
-"""The grammar of λ and run in the names of files.
+"""The grammar of λ, or of another quantity such as the training step, and of the run in the names of files.
 
-A label such as ``l2`` or ``wd`` begins at a word boundary, its number follows, and the number ends at a separator. A
-name that a reader could understand in two ways is an error that lists the candidates: a wrong λ is worse than none.
+A label such as ``l2``, ``wd`` or ``step`` begins at a word boundary, its number follows, and the number ends at a
+separator. A name that a reader could understand in two ways is an error that lists the candidates: a wrong value is
+worse than none.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from hesstore.config.l2_grid import AXIS
 from hesstore.errors import ImportFilesError
 
 if TYPE_CHECKING:
@@ -31,7 +33,12 @@ _END = r"(?=$|[-_\s=()\[\];]|,(?![0-9])|\.(?![0-9]))"
 _JOIN = r"[-_=:(\s]?"
 _L2_LABEL = r"l2(?:[-_]?(?:strength|lambda|penalty|reg))?|lambda|lmbda|lam|λ|weight[-_]?decay|wd|regulari[sz]ation|reg"
 _RUN_LABEL = r"seed|run"
-_LABELLED_L2 = re.compile(rf"{_START}({_L2_LABEL})({_JOIN})(?=[+-]?\.?[0-9])", re.IGNORECASE)
+_LABELS = {
+    AXIS: _L2_LABEL,
+    "step": r"(?:global[-_]?)?steps?|iterations?|iters?|it",
+    "epoch": r"epochs?|ep",
+}
+"""The labels of a quantity in names; another one has its own name as its label."""
 _LABELLED_RUN = re.compile(rf"{_START}({_RUN_LABEL})({_JOIN})(?=[+-]?\.?[0-9])", re.IGNORECASE)
 _SERIES = r"(?:-(\[[^\]]*\]))?"  # the published files of a path between two minima end so
 _CLASSIC = re.compile(rf"({'|'.join(KINDS_OF)})-([0-9]+)-({_NUMBER}){_SERIES}")
@@ -47,14 +54,15 @@ _OTHER_QUANTITY = re.compile(
     r"|momentum|dropout|top|fold|layers?|width|hidden|k|v|version|temp|gamma|beta|sigma|noise)[-_\s]$",
     re.IGNORECASE,
 )
+_L2_BEFORE = re.compile(rf"{_START}(?:{_L2_LABEL})[-_=:\s]$", re.IGNORECASE)
 _CHUNK = re.compile(r"[^_\s]+")
 
 
 class NameParts(NamedTuple):
-    """Run and λ in the name of a file; λ as it is written there."""
+    """The run in the name of a file, and the value on the grid as it is written there."""
 
     run: int
-    l2: str
+    value: str
 
 
 class ClassicName(NamedTuple):
@@ -122,33 +130,39 @@ def is_text_table(path: Path) -> bool:
     return bool(_TEXT.search(path.name))
 
 
-def parse_name(path: Path) -> NameParts:
-    """Return the run and λ in the name of a checkpoint.
+def parse_name(path: Path, axis: str = AXIS) -> NameParts:
+    """Return the run in the name of a checkpoint and its value of the quantity ``axis``: λ, a step or another one.
 
-    λ is the number after a label such as ``l2``, ``lambda`` or ``wd``, or else the only number that stands alone. The
-    run is the whole number after ``run`` or ``seed``, or else 0. Names such as ``model_weights-ID-L2.pth`` have both.
+    It is the number after a label of that quantity, such as ``l2`` or ``wd``, ``step`` or ``epoch``, or else the only
+    number that stands alone. The run is the whole number after ``run`` or ``seed``, or else 0. Names such as
+    ``model_weights-ID-L2.pth`` have both.
 
     Raises
     ------
     ImportFilesError
         If the name has no such number, several of them, or one that cannot be read.
     """
-    if classic := parse_classic_name(path):
+    if axis == AXIS and (classic := parse_classic_name(path)):
         return NameParts(classic.run, classic.l2)
     run, rest = _read_run(path, stem_of(path))
-    labelled = [(match, _read_after(path, rest, match, _REAL)) for match in _LABELLED_L2.finditer(rest)]
+    label = _LABELS.get(axis, re.escape(axis))
+    matches = re.finditer(rf"{_START}({label})({_JOIN})(?=[+-]?\.?[0-9])", rest, re.IGNORECASE)
+    labelled = [(match, _read_after(path, rest, match, _REAL)) for match in matches]
     # The whole number in l20 or reg2 may also be part of the word.
-    weak = [text for match, text in labelled if not match[2] and text.isdigit()]
-    strong = [text for match, text in labelled if match[2] or not text.isdigit()]
-    candidates = strong or [*weak, *_numbers_alone(rest)]
+    weak = [text for match, text in labelled if axis == AXIS and not match[2] and text.isdigit()]
+    strong = [text for match, text in labelled if axis != AXIS or match[2] or not text.isdigit()]
+    candidates = strong or [*weak, *_numbers_alone(rest, axis)]
+    what = "λ" if axis == AXIS else f"the {axis}"
     if len({float(each) for each in candidates}) > 1:
         raise ImportFilesError(
-            f"{path}: the name has several numbers that could be λ: {', '.join(candidates)}: "
-            "write l2_ before the right one, or pass --l2 A,B,…"
+            f"{path}: the name has several numbers that could be {what}: {', '.join(candidates)}: "
+            f"write {axis}_ before the right one, or pass --values A,B,…"
         )
     if not candidates:
+        example = f"{axis}_{'0.001' if axis == AXIS else '100'}.pth"
         raise ImportFilesError(
-            f"{path}: the name has no number that could be λ: rename the file, as in l2_0.001.pth, or pass --l2 A,B,…"
+            f"{path}: the name has no number that could be {what}: rename the file, as in {example}, or pass "
+            "--values A,B,…"
         )
     return NameParts(run, candidates[0])
 
@@ -198,10 +212,13 @@ def _read_after(path: Path, stem: str, label: re.Match[str], number: re.Pattern[
     raise ImportFilesError(f"{path}: {text!r} after {label[1]!r} in the name is not {what}: rename the file")
 
 
-def _numbers_alone(stem: str) -> list[str]:
+def _numbers_alone(stem: str, axis: str) -> list[str]:
     """The numbers between separators, except those after the name of another quantity."""
+    numbers = ((match[1], stem[: match.start()]) for match in _ALONE.finditer(stem))
     return [
-        match[1]
-        for match in _ALONE.finditer(stem)
-        if not stem[: match.start()].endswith("=") and not _OTHER_QUANTITY.search(stem[: match.start()])
+        number
+        for number, before in numbers
+        if not before.endswith("=")
+        and not _OTHER_QUANTITY.search(before)
+        and not (axis != AXIS and _L2_BEFORE.search(before))
     ]

@@ -84,11 +84,11 @@ class ImportPlan:
 
     def path(self, kind: str, point: Point) -> Path | None:
         """The file of one kind (any but ``accuracy``) of a grid point, if it has one."""
-        return self.index.paths[kind].get((point.run.id, point.l2))
+        return self.index.paths[kind].get((point.run.id, point.value))
 
     def row(self, point: Point) -> AccuracyRow | None:
         """The losses and accuracies of a grid point, if a table has them."""
-        return self.index.rows.get((point.run.id, point.l2))
+        return self.index.rows.get((point.run.id, point.value))
 
     def is_recomputed(self, point: Point) -> bool:
         """Whether the results of a grid point are computed again from its weights."""
@@ -266,12 +266,12 @@ class ImportPlan:
         missing: dict[str, dict[str, list[float]]] = {}
         for kind in KINDS:
             for point in self.points:
-                has_file = self.index.has(kind, (point.run.id, point.l2))
+                has_file = self.index.has(kind, (point.run.id, point.value))
                 if not has_file and not self.is_recomputed(point):
-                    missing.setdefault(kind, {}).setdefault(str(point.run.id), []).append(point.l2)
+                    missing.setdefault(kind, {}).setdefault(str(point.run.id), []).append(point.value)
         sources = self.index.sources
         return Origin(
-            files=sources.style,
+            files="classic",
             source=sources.digest(),
             recompute=self.recompute,
             missing=missing,
@@ -285,7 +285,7 @@ class ImportPlan:
         parameters = [[name, list(shape)] for name, shape in self.shapes.items()]
         origin = self.origin()
         return StoreSpec(
-            l2=config.l2,
+            grid=config.l2,
             runs=self.runs,
             k=config.k,
             num_classes=self.num_classes,

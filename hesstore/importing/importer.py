@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from zarr.storage import LocalStore
 
-from hesstore.config.l2_grid import parse_l2
 from hesstore.errors import ConfigMismatchError, ImportFilesError, StoreError
 from hesstore.exporting.original_csv import REG_LOSSES
 from hesstore.importing.differences import Difference, compare_with_files
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from hesstore.engine.events import SweepEvent
     from hesstore.importing.account import Account
     from hesstore.importing.recompute import Recomputer
-    from hesstore.importing.sources import Sources
     from hesstore.store.schema import Point, Run, StoreSpec
 
 LEAST_SHARE = 0.6
@@ -83,14 +81,15 @@ def import_files(
     *,
     settings: Mapping[str, Any] | None = None,
     recompute: bool = False,
-    l2_from_name: bool = False,
     reg_loss: str | None = None,
     dry_run: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
     observer: Callable[[SweepEvent], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> ImportSummary:
-    """Make a store from files that hesstore or the original scripts wrote, or from checkpoints.
+    """Make a store from files that hesstore or the original scripts wrote.
+
+    For checkpoints with any names, see :func:`hesstore.analyse`.
 
     Values are stored unchanged, in the order and with the signs of the store; values that no file has are NaN. A grid
     point with at least one file is complete.
@@ -98,8 +97,7 @@ def import_files(
     Parameters
     ----------
     sources : path or sequence of paths
-        Folders with ``Model-ID….csv``, ``Hessian-eigenvalues-ID-L2.csv`` and so on, or such files; or checkpoints,
-        with ``l2_from_name`` or ``settings["l2"]``.
+        Folders with ``Model-ID….csv``, ``Hessian-eigenvalues-ID-L2.csv`` and so on, or such files.
     store : path
         Where to create the store. If the same import was interrupted there, it continues.
     settings : mapping, optional
@@ -108,8 +106,6 @@ def import_files(
     recompute : bool
         Whether to compute metrics, gradient, spectrum and class geometry from the weights at every grid point that has
         weights, and to store these results in place of the numbers in the files.
-    l2_from_name : bool
-        Whether the files are checkpoints whose names contain λ.
     reg_loss : str, optional
         What ``Train_Reg_Loss`` adds to ``Train_Loss`` in all tables: ``full`` for λ‖θ‖², or ``objective`` for the
         penalty of the objective. By default the manifest or the norms in the files show it; if they do not, it is
@@ -132,7 +128,9 @@ def import_files(
     settings = dict(settings or {})
     if reg_loss not in {None, *REG_LOSSES}:
         raise ImportFilesError(f"reg_loss: {reg_loss!r} is not one of {', '.join(REG_LOSSES)}")
-    index = FileIndex(_find_sources(sources, settings, l2_from_name=l2_from_name))
+    if "l2" in settings:
+        raise ImportFilesError("l2: the names of the files give λ: leave it out")
+    index = FileIndex(find_sources([sources] if isinstance(sources, (str, os.PathLike)) else list(sources)))
     plan = ImportPlan(index, settings, recompute, reg_loss)
     if not dry_run:
         place = _check_place(store, plan)
@@ -155,22 +153,6 @@ def import_files(
             recomputer.compute(writer, observer, stop)
     statuses = [Status(int(writer.status(point.run)[point.index])) for point in plan.points]
     return _summary(plan, statuses, compare_with_files(plan, writer) if recompute else ())
-
-
-def _find_sources(
-    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    settings: Mapping[str, Any],
-    *,
-    l2_from_name: bool,
-) -> Sources:
-    given = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
-    if l2_from_name or settings.get("l2") is None:
-        return find_sources(given, l2_from_name=l2_from_name)
-    try:
-        l2 = parse_l2(settings["l2"])
-    except ValueError as error:
-        raise ImportFilesError(f"l2: {error}") from None
-    return find_sources(given, l2=l2)
 
 
 def _check_place(store: str | os.PathLike[str], plan: ImportPlan) -> FolderPlace:
@@ -268,7 +250,7 @@ def _values(plan: ImportPlan, point: Point, recomputer: Recomputer | None) -> di
         return values
     distance = {"distance": values["distance"]} if "distance" in values else {}
     theta = read_flat_weights(weights, plan.shapes, plan.statistics)
-    return {**distance, **recomputer.measure(theta, point.l2)}
+    return {**distance, **recomputer.measure(theta, point)}
 
 
 def _bytes(plan: ImportPlan, point: Point) -> int:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from hesstore.engine.events import SweepEvent
     from hesstore.importing.import_plan import ImportPlan
-    from hesstore.store.schema import StoreSpec
+    from hesstore.store.schema import Point, StoreSpec
     from hesstore.store.writing import SweepStore
 
 
@@ -69,21 +69,21 @@ class Recomputer:
         spec = plan.spec(facts, json.loads(known.attrs["environment"]))
         return replace(spec, references=known.references)
 
-    def measure(self, weights: NDArray[np.float32], l2: float) -> dict[str, Any]:
+    def measure(self, weights: NDArray[np.float32], point: Point) -> dict[str, Any]:
         """Evaluate the metrics that are recorded at a fitted grid point; there was no training, so it took no time."""
         data = self.experiment.data.train.x
         stored = torch.from_numpy(weights)
         theta = stored.to(data.device, data.dtype)
         (splits,) = self.experiment.measure([theta])
-        scale, center = self.experiment.config.penalty_scale * l2, self.experiment.center
+        scale, center = self.experiment.config.penalty_scale * point.value, self.experiment.center
         values = fitted_values(weights, theta, splits, scale, center)
-        return {**values, **self._without_polishing(theta, l2), "epochs": 0, "fit_seconds": 0.0}
+        return {**values, **self._without_polishing(theta, point), "epochs": 0, "fit_seconds": 0.0}
 
-    def _without_polishing(self, theta: torch.Tensor, l2: float) -> dict[str, Any]:
+    def _without_polishing(self, theta: torch.Tensor, point: Point) -> dict[str, Any]:
         """The values about polishing of weights (P,) that were not polished here."""
         if not self.experiment.config.polish:
             return {}
-        stationarity = self.experiment.stationarity(theta, l2)
+        stationarity = self.experiment.stationarity(theta, point)
         return {"polish_distance": 0.0, "polish_stationarity": stationarity, "polish_evaluations": 0}
 
     def compute(self, store: SweepStore, observer: Callable[[SweepEvent], None], stop: Callable[[], bool]) -> None:

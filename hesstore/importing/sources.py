@@ -6,22 +6,18 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hesstore.config.l2_grid import L2_DECIMALS
 from hesstore.errors import ImportFilesError
 from hesstore.exporting.manifest import NAME as MANIFEST
 from hesstore.exporting.manifest import read_header
 from hesstore.importing.accuracy_tables import is_accuracy_table
 from hesstore.importing.file_names import (
-    CHECKPOINTS,
     KINDS_OF,
     TableName,
     is_checkpoint,
     is_text_table,
     parse_classic_name,
-    parse_name,
     parse_other_table_name,
     parse_table_name,
-    run_in_name,
 )
 from hesstore.importing.table_runs import assign_runs
 from hesstore.store.places.location import expand_home
@@ -44,8 +40,6 @@ class Sources:
 
     Attributes
     ----------
-    style : str
-        ``classic`` or ``checkpoints``.
     tables : dict of int to Path
         For each run ID, the file with losses and accuracies at all λ.
     files : dict of str to dict of (int, str) to Path
@@ -60,7 +54,6 @@ class Sources:
         The first line of the manifest: facts about the store that the files were exported from.
     """
 
-    style: str = "classic"
     tables: dict[int, Path] = field(default_factory=dict)
     files: dict[str, dict[tuple[int, str], Path]] = field(
         default_factory=lambda: {kind: {} for kind in KINDS_OF.values()}
@@ -91,19 +84,13 @@ class Sources:
         return hashlib.blake2b(repr(facts).encode(), digest_size=16).hexdigest()
 
 
-def find_sources(
-    given: Sequence[str | os.PathLike[str]], *, l2_from_name: bool = False, l2: Sequence[float] | None = None
-) -> Sources:
+def find_sources(given: Sequence[str | os.PathLike[str]]) -> Sources:
     """Find the files to import in folders and among files.
 
     Parameters
     ----------
     given : sequence of path
-        Folders of CSV and weight files, single files of these kinds, or checkpoints.
-    l2_from_name : bool
-        Whether the files are checkpoints whose names contain λ.
-    l2 : sequence of float, optional
-        λ of the checkpoints, in the order in which they are given.
+        Folders of CSV and weight files, or single files of these kinds.
 
     Raises
     ------
@@ -114,12 +101,10 @@ def find_sources(
     for path in paths:
         if not path.exists():
             raise ImportFilesError(f"{path}: no such file or folder")
-    if l2_from_name or l2 is not None:
-        return _find_checkpoints(paths, l2)
     sources = Sources()
     series: dict[str, Path] = {}
     others: dict[Path, OtherTableName] = {}
-    for path in _list_files(paths):
+    for path in list_files(paths):
         _add(path, sources, series, others)
     _add_other_tables(others, sources)
     if not sources.all:
@@ -131,7 +116,8 @@ def find_sources(
     return sources
 
 
-def _list_files(paths: Iterable[Path]) -> list[Path]:
+def list_files(paths: Iterable[Path]) -> list[Path]:
+    """The files that are given, and those in the folders that are given, in the order of their names."""
     listed: list[Path] = []
     for path in paths:
         listed += sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
@@ -192,8 +178,8 @@ def _nothing_to_import(paths: Sequence[Path], sources: Sources) -> str:
     checkpoints = [path for path in sources.ignored if is_checkpoint(path)]
     if checkpoints:
         return (
-            f"{checkpoints[0]}: the name does not have the form model_weights-ID-L2.pth: pass --l2-from-name, "
-            "or --l2 A,B,…"
+            f"{checkpoints[0]}: the name does not have the form model_weights-ID-L2.pth: compute everything from "
+            "checkpoints with other names with `hesstore analyse`"
         )
     return (
         f"{', '.join(map(str, paths))}: nothing to import: expected files such as Hessian-eigenvalues-0-0.00100.csv "
@@ -208,33 +194,3 @@ def _check_runs(sources: Sources) -> None:
             f"run ID {largest} is above the limit of {MOST_RUNS - 1}: rename the files, because a store has room for "
             "every run from 0 up to the largest ID"
         )
-
-
-# -- checkpoints ------------------------------------------------------------------------------------------
-
-
-def _find_checkpoints(paths: Sequence[Path], l2: Sequence[float] | None) -> Sources:
-    endings = ", ".join(CHECKPOINTS)
-    files = _list_files(paths)
-    listed = [path for path in files if is_checkpoint(path)]
-    wrong = [path for path in paths if path.is_file() and not is_checkpoint(path)]
-    if wrong:
-        raise ImportFilesError(f"{wrong[0]}: not a checkpoint: the name must end in one of {endings}")
-    if not listed:
-        raise ImportFilesError(f"{', '.join(map(str, paths))}: contains no checkpoints, files that end in {endings}")
-    if l2 is not None and len(l2) != len(listed):
-        raise ImportFilesError(
-            f"l2: {len(l2)} values for {len(listed)} files: give one value per file, in the order of the files"
-        )
-    sources = Sources("checkpoints", ignored=[path for path in files if not is_checkpoint(path)])
-    for position, path in enumerate(listed):
-        run, value = (run_in_name(path), l2[position]) if l2 is not None else _parse_name(path)
-        _add_unique(sources.files["weights"], (run, repr(round(value, L2_DECIMALS) + 0.0)), path)
-    _check_runs(sources)
-    return sources
-
-
-def _parse_name(path: Path) -> tuple[int, float]:
-    """The run and λ in the name of a checkpoint."""
-    name = parse_name(path)
-    return name.run, float(name.l2)

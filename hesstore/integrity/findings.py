@@ -6,10 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hesstore.config.l2_grid import AXIS, value_text
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hesstore.store.schema import Status
+    from hesstore.store.schema import Point, Status
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,8 @@ class Problem:
     ----------
     what : str
         A description of the problem.
-    run, index, l2 : int, int, float or None
-        The grid point that is bad because of it, if it concerns one.
+    run, index, value : int, int, float or None
+        The grid point that is bad because of it, if it concerns one, and the value of the grid there.
     file : str or None
         The damaged file, by its path within the store.
     repairable : bool
@@ -31,13 +33,19 @@ class Problem:
     what: str
     run: int | None = None
     index: int | None = None
-    l2: float | None = None
+    value: float | None = None
     file: str | None = None
     repairable: bool = True
+    axis: str = AXIS
+
+    @classmethod
+    def at(cls, point: Point, what: str, file: str | None = None) -> Problem:
+        """A problem of a grid point."""
+        return cls(what, point.run.id, point.index, point.value, file, axis=point.axis)
 
     def __str__(self) -> str:
-        if self.l2 is not None:
-            return f"run {self.run}  λ = {self.l2:.10g}  {self.what}"
+        if self.value is not None:
+            return f"run {self.run}  {value_text(self.axis, self.value)}  {self.what}"
         return f"{self.file}: {self.what}" if self.file else self.what
 
 

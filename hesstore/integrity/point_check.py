@@ -13,7 +13,7 @@ from hesstore.integrity.value_rules import contradictions
 from hesstore.store.chunk_files import chunk_file, damage
 from hesstore.store.digest import digest, entries_digest
 from hesstore.store.import_origin import origin_of
-from hesstore.store.schema import Point, Status, promised_large, promised_small
+from hesstore.store.schema import Point, Status, l2_at, promised_large, promised_small
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -114,7 +114,7 @@ class PointCheck:
                 self._check_values(status)
 
     def _problem(self, what: str, file: str | None = None) -> Problem:
-        return Problem(what, self.point.run.id, self.point.index, self.point.l2, file)
+        return Problem.at(self.point, what, file)
 
     def _report(self, what: str, file: str | None = None) -> None:
         self.problems.append(self._problem(what, file))
@@ -147,7 +147,7 @@ class PointCheck:
         try:
             size = path.stat().st_size
         except FileNotFoundError:
-            if self.store.origin.lacks(name, run.id, self.point.l2):
+            if self.store.origin.lacks(name, run.id, self.point.value):
                 array = self.store.array(name)
                 self._large[name] = np.full(array.shape[2:], array.fill_value, array.dtype)
             elif is_promised:
@@ -183,7 +183,7 @@ class PointCheck:
         if not promised or any(name not in self._large for name in promised):
             return False
         arrays = {name: self._large[name] for name in promised}
-        return int(self.small["digest"]) == digest(self.point.run, self.point.l2, arrays)
+        return int(self.small["digest"]) == digest(self.point.run, self.point.value, arrays)
 
     def _check_entries_digest(self, status: Status) -> None:
         damaged = [name for name in self._promised_small(status) if name not in self.small]
@@ -207,16 +207,17 @@ class PointCheck:
         if any(name not in self.small for name in promised):
             return False
         entries = {name: self.small[name] for name in promised}
-        return int(self.small["entries_digest"]) == entries_digest(self.point.run, self.point.l2, status, entries)
+        return int(self.small["entries_digest"]) == entries_digest(self.point.run, self.point.value, status, entries)
 
     def _check_values(self, status: Status) -> None:
         spec, point = self.store.spec, self.point
-        if self.store.origin.is_as_imported(point.run.id, point.l2):
+        if self.store.origin.is_as_imported(point.run.id, point.value):
             return  # these are the values of the files, with their gaps and rounding
         if self.store.left_out:
             return
         values = {**self._large, **self.small}
-        for what in contradictions(status, values, point.l2, spec.identity, spec.attrs, self.store.center):
+        l2 = l2_at(point, spec.identity)
+        for what in contradictions(status, values, l2, spec.identity, spec.attrs, self.store.center):
             self._report(what)
         self.class_rows = np.asarray(self.small["confusion"]).sum(axis=-1).tobytes()
 

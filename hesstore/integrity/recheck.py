@@ -14,6 +14,7 @@ import torch
 
 from hesstore.analysis.selection import evenly_spaced
 from hesstore.config import SweepConfig
+from hesstore.config.l2_grid import AXIS
 from hesstore.curvature import gradient
 from hesstore.dataset.completeness import SpectrumSettings
 from hesstore.engine.devices import computing_on, resolve_device
@@ -79,7 +80,7 @@ class Recheck:
     problems : list of Problem
         The results that do not follow from the weights and the data.
     checked : list of (int, float)
-        The (run ID, λ) of the grid points that were computed again.
+        The run ID and the value on the grid (λ in a sweep) of the grid points that were computed again.
     modes : int
         The number of eigenpairs whose residual norms were checked at each of them.
     spectra : list of Completeness
@@ -87,6 +88,8 @@ class Recheck:
         grid point with wrong residual norms is not searched.
     settings : SpectrumSettings, optional
         The settings of the store's spectra.
+    axis : str
+        The name of the grid's dimension.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -94,6 +97,7 @@ class Recheck:
     modes: int = 0
     spectra: list[Completeness] = field(default_factory=list)
     settings: SpectrumSettings | None = None
+    axis: str = AXIS
 
     @property
     def summary(self) -> SpectraSummary | None:
@@ -178,19 +182,19 @@ def _recheck_sample(
                 f"{_short(own)} now): check the --data-dir of its config, {config.data_dir!r}, or your custom code"
             )
     imported = {
-        (run.id, index) for run, index in _complete(store, ()) if origin.is_as_imported(run.id, store.l2[index])
+        (run.id, index) for run, index in _complete(store, ()) if origin.is_as_imported(run.id, store.grid[index])
     }
     complete = _complete(store, {*avoid, *imported})
     chosen = [complete[index] for index in evenly_spaced(len(complete), sample)]
     settings = SpectrumSettings(config.k, config.which, config.slack, config.dtype)
     modes = min(MODES, config.k) + min(MODES, config.lowest) if config.k else 0
-    found = Recheck(modes=modes, settings=settings)
+    found = Recheck(modes=modes, settings=settings, axis=store.axis)
     for done, (run, index) in enumerate(chosen, start=1):
-        l2 = float(store.l2[index])
-        check = _Recalculation(experiment, settings, store, Point(run, index, l2))
-        found.problems += [Problem(what, run.id, index, l2) for what in check.differences()]
+        point = store.point(run, index)
+        check = _Recalculation(experiment, settings, store, point)
+        found.problems += [Problem.at(point, what) for what in check.differences()]
         found.spectra += [check.spectrum] if check.spectrum else []
-        found.checked.append((run.id, l2))
+        found.checked.append((run.id, point.value))
         if progress is not None:
             progress(done, len(chosen))
     return found
@@ -267,7 +271,7 @@ class _Recalculation:
             yield f"confusion: {split} has {moved} of {rows} rows in other cells when computed again"
 
     def _of_polishing(self) -> Iterator[str]:
-        again = self.experiment.stationarity(self.theta, self.point.l2)
+        again = self.experiment.stationarity(self.theta, self.point)
         stored = float(self.store.read("polish_stationarity", self.run, self.index))
         if not np.isclose(stored, again, rtol=STATIONARITY, atol=STATIONARITY, equal_nan=True):
             yield f"polish_stationarity: is {stored:.3g}, computed again {again:.3g}"
@@ -320,7 +324,7 @@ class _Recalculation:
             which=which,
             tol=config.tol,
             max_matvecs=config.k + FURTHER,
-            generator=generator("recheck", run.seed, run.direction, self.point.l2),
+            generator=generator("recheck", run.seed, run.direction, self.point.value),
             eta=config.eta,
             slack=self._slack(eigenvalues, bound),
             known=vectors,

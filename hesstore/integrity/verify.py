@@ -28,7 +28,7 @@ from hesstore.store.places.folder import leftover_folders
 from hesstore.store.places.links import refuse_outward_links
 from hesstore.store.places.location import local_path
 from hesstore.store.places.zip_file import LEFT_OUT
-from hesstore.store.schema import BY_NAME, REFERENCES, Point, Run, StoreSpec, coordinate_names
+from hesstore.store.schema import BY_NAME, REFERENCES, Point, Run, StoreSpec, coordinate_names, grid_axis
 from hesstore.store.template import coordinates
 from hesstore.store.writing import PROMISES
 
@@ -140,7 +140,7 @@ class Verifier:
                 if self._reference(name) is None:
                     what = "values are damaged or missing, or not those of the digest in the identity"
                     findings.problems.append(Problem(what, file=f"{name}/c/0", repairable=False))
-            done, total = 0, len(self.spec.runs) * len(self.spec.l2)
+            done, total = 0, len(self.spec.runs) * len(self.spec.grid)
             for run in self.spec.runs:
                 for _ in self._check_run(run):
                     done += 1
@@ -180,7 +180,7 @@ class Verifier:
         known |= {name for name in files if CLAIM.fullmatch(name) or is_record(name)}
         for variable in self.store.variables:
             for run in self.spec.runs:
-                known |= {*chunk_files(variable, run.id, len(self.spec.l2))}
+                known |= {*chunk_files(variable, run.id, len(self.spec.grid))}
         return known | {f"{name}/c/0" for name in self._labels()}
 
     def _labels(self) -> list[str]:
@@ -250,12 +250,12 @@ class Verifier:
         small = [variable.name for variable in self.store.variables if not variable.is_large]
         names = dict.fromkeys([*PROMISES, *small])
         outdated: list[Problem] = []
-        for block in blocks(len(self.spec.l2)):
+        for block in blocks(len(self.spec.grid)):
             read = {name: self._read_block(name, run, block) for name in names}
             rows = {name: values for name, values in read.items() if values is not None}
             for offset, index in enumerate(range(block.start, block.stop)):
                 at = {name: values[offset] for name, values in rows.items()}
-                check = PointCheck(self.store, Point(run, index, self.spec.l2[index]), at)
+                check = PointCheck(self.store, self._point(run, index), at)
                 check.run()
                 self._take(check)
                 if check.outdated_status is not None:
@@ -268,6 +268,9 @@ class Verifier:
             )
         else:
             self.findings.problems += outdated
+
+    def _point(self, run: Run, index: int) -> Point:
+        return Point(run, index, self.spec.grid[index], grid_axis(self.spec.identity))
 
     def _take(self, check: PointCheck) -> None:
         self.findings.problems += check.problems
@@ -293,4 +296,4 @@ class Verifier:
         for (run, index), rows in self._class_rows.items():
             if rows != usual:
                 what = "confusion: the numbers of rows of the classes differ from those of other grid points"
-                self.findings.problems.append(Problem(what, run, index, self.spec.l2[index]))
+                self.findings.problems.append(Problem.at(self._point(self.spec.runs[run], index), what))

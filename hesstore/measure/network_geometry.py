@@ -20,13 +20,15 @@ from hesstore.errors import AnalysisError, DataError
 from hesstore.problem import training_data
 from hesstore.problem.models import FlatModel
 from hesstore.store.identity import identity_of
-from hesstore.store.schema import AXIS, SIGNS
+from hesstore.store.schema import SIGNS, axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor, nn
+
+    from hesstore.analysis.eigenvectors import EigenvectorReader
 
 
 def network_geometry(
@@ -91,8 +93,8 @@ def network_geometry(
     require_all_rows(ds)
     vectors = eigenvector_reader(ds, run)
     k = vectors.checked_k(default_k(ds) if k is None else k)
-    indices = _indices(vectors.l2, l2, run)
-    data, dtype = _data(ds, trust=trust)
+    indices = _indices(vectors, l2, run)
+    data, dtype = load_data(ds, trust=trust)
     x, y = data.train.x.to(dtype), data.train.y
     points = []
     own = None if module is None else copy.deepcopy(module)  # the user's module keeps its weights and its precision
@@ -103,7 +105,7 @@ def network_geometry(
         points.append(_at(model, x, y, rows, k, radius))
         if progress:
             progress(done + 1, len(indices))
-    return _as_dataset(points, vectors.part.isel({AXIS: indices}), ds, k, radius)
+    return _as_dataset(points, vectors.part.isel({axis_of(ds): indices}), ds, k, radius)
 
 
 class _Geometry(NamedTuple):
@@ -132,20 +134,24 @@ def _at(model: FlatModel, x: Tensor, y: Tensor, vectors: Tensor, k: int, radius:
     return _Geometry(curvatures, np.square(components).sum(0), cosines, rises)
 
 
-def _indices(known: NDArray[np.float64], l2: float | Sequence[float] | None, run: int) -> list[int]:
+def _indices(vectors: EigenvectorReader, l2: float | Sequence[float] | None, run: int) -> list[int]:
+    known, axis = vectors.l2, axis_of(vectors.part)
     if l2 is None:
         return list(range(known.size))
-    return sorted({l2_position(known, float(each), run) for each in np.atleast_1d(np.asarray(l2, dtype=np.float64))})
+    wanted = np.atleast_1d(np.asarray(l2, dtype=np.float64))
+    return sorted({l2_position(known, float(each), run, axis) for each in wanted})
 
 
-def _data(ds: xr.Dataset, *, trust: bool) -> tuple[training_data.ClassificationData, torch.dtype]:
+def load_data(ds: xr.Dataset, *, trust: bool) -> tuple[training_data.ClassificationData, torch.dtype]:
     """Return the data of the store and the precision of its computation, after a check of the data's digest."""
     config, identity = json.loads(str(ds.attrs.get("config", "{}"))), identity_of(ds.attrs)
     name = config.get("dataset")
     if not name or "data_digest" not in identity:
         raise AnalysisError("the store does not name its data, because it was imported: import it with --recompute")
     if ":" in name and not trust:
-        raise AnalysisError(f"the store's config names code, {name!r}, that loads the data: pass trust=True to run it")
+        raise AnalysisError(
+            f"the store's config names code, {name!r}, that loads the data: pass trust=True (--trust) to run it"
+        )
     data = training_data.load(name, config.get("data_dir", ""))
     if data.digest != identity["data_digest"]:
         raise DataError(f"dataset: {name!r} has changed since the store was made: restore the data of the sweep")
@@ -153,6 +159,7 @@ def _data(ds: xr.Dataset, *, trust: bool) -> tuple[training_data.ClassificationD
 
 
 def _as_dataset(points: list[_Geometry], part: xr.Dataset, ds: xr.Dataset, k: int, radius: float) -> xr.Dataset:
+    axis = axis_of(ds)
     count = min(k, ds.sizes["label"])
     gauss_newton, share = (np.stack([getattr(each, name) for each in points]) for name in ("gauss_newton", "share"))
     cosines = np.stack(
@@ -160,32 +167,32 @@ def _as_dataset(points: list[_Geometry], part: xr.Dataset, ds: xr.Dataset, k: in
     )
     rises = np.stack([each.rises.ravel() for each in points])
     best = np.where(np.isfinite(rises), rises, -np.inf).argmax(1)
-    mu = part["eigenvalues"].transpose(AXIS, "mode").values
+    mu = part["eigenvalues"].transpose(axis, "mode").values
     spans = f"the spans of the first {k} eigenvectors and of the gradients of the mean logits"
     of_share = f"share of the mean logit's gradient within the span of the first {k} eigenvectors"
     values: dict[str, tuple[tuple[str, ...], Any, str, str | None]] = {
-        "gauss_newton": ((AXIS, "mode"), gauss_newton, "Gauss-Newton part of the eigenvalue", "nat"),
-        "residual": ((AXIS, "mode"), mu - gauss_newton, "part of the eigenvalue beyond Gauss-Newton", "nat"),
-        "share": ((AXIS, "label"), share, of_share, None),
-        "principal_angle": ((AXIS, "angle"), np.arccos(cosines), f"principal angle between {spans}", "rad"),
+        "gauss_newton": ((axis, "mode"), gauss_newton, "Gauss-Newton part of the eigenvalue", "nat"),
+        "residual": ((axis, "mode"), mu - gauss_newton, "part of the eigenvalue beyond Gauss-Newton", "nat"),
+        "share": ((axis, "label"), share, of_share, None),
+        "principal_angle": ((axis, "angle"), np.arccos(cosines), f"principal angle between {spans}", "rad"),
         "overlap": (
-            (AXIS,),
+            (axis,),
             mean_square(cosines),
             f"mean squared cosine of the principal angles between {spans}",
             None,
         ),
         "sharpness": (
-            (AXIS,),
+            (axis,),
             np.fmax.reduce(rises, axis=1),
             f"measured rise of the training loss at {radius:g} |weights|",
             "nat",
         ),
-        "sharpest_mode": ((AXIS,), best // len(SIGNS), "mode of the largest rise", None),
-        "sharpest_sign": ((AXIS,), np.array(SIGNS)[best % len(SIGNS)], "sign of the step with the largest rise", None),
+        "sharpest_mode": ((axis,), best // len(SIGNS), "mode of the largest rise", None),
+        "sharpest_sign": ((axis,), np.array(SIGNS)[best % len(SIGNS)], "sign of the step with the largest rise", None),
     }
     coords = {
         **scalar_coordinates(part),
-        AXIS: part[AXIS].variable,
+        axis: part[axis].variable,
         "mode": part["mode"].variable,
         "label": ds["label"].variable,
         "angle": np.arange(count),

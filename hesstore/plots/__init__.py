@@ -23,6 +23,7 @@ from hesstore.plots.eigenvectors import overlap, tracks
 from hesstore.plots.gradients import gradient
 from hesstore.plots.hysteresis_loops import hysteresis
 from hesstore.plots.loss_curves import losses
+from hesstore.plots.loss_slices import loss_slice
 from hesstore.plots.spectra import density, spectrum
 from hesstore.plots.spectral_series import alignment, index, measures
 from hesstore.plots.style import COLOURS, MARKERS, save
@@ -45,6 +46,7 @@ __all__ = [
     "gradient",
     "hysteresis",
     "index",
+    "loss_slice",
     "losses",
     "measures",
     "overlap",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hesstore.config.l2_grid import axis_symbol
 from hesstore.plots import style
 from hesstore.plots.lost_classes import draw_lost_classes
 from hesstore.plots.run_data import class_names, run_losses, run_name, run_series, runs_of_seed, skill_series
 from hesstore.plots.transition_marks import mark_transitions
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,7 +25,7 @@ def accuracy(ds: xr.Dataset, run: int = 0, split: str = "test", *, skill: bool =
     If the seed also has a run in the other direction, that run has its own axes. The way up is solid with filled
     markers, the way down dashed with open markers. Grey bands are transitions (:func:`hesstore.analysis.transitions`).
     The lowest axes show where each class is lost, with its 95 % interval (:func:`hesstore.analysis.lost_classes`);
-    an interval without a marker belongs to a class that is never lost, or lost before the first λ.
+    an interval without a marker belongs to a class that is never lost, or lost before the first grid point.
 
     Parameters
     ----------
@@ -52,19 +53,18 @@ def accuracy(ds: xr.Dataset, run: int = 0, split: str = "test", *, skill: bool =
         axes.set_xlabel("")
         style.write_heading(axes, f"{split} split, {run_name(ds, each)}")
     losses = {direction: run_losses(ds, each, split) for direction, each in runs.items()}
-    draw_lost_classes(
-        style.set_up_l2_axes(lowest), class_names(ds), {name: loss for name, loss in losses.items() if loss is not None}
-    )
+    known = {name: loss for name, loss in losses.items() if loss is not None}
+    draw_lost_classes(style.set_up_grid_axes(lowest, ds), class_names(ds), known, axis_of(ds))
     lowest.set_ylabel("class")
     if len(runs) > 1:
         style.draw_legend(lowest, None, [_direction_handle(direction) for direction in runs])
-    style.write_heading(lowest, "λ at which the class is lost, and its 95 % interval")
+    style.write_heading(lowest, f"{axis_symbol(axis_of(ds))} at which the class is lost, and its 95 % interval")
     return figure
 
 
 def draw_accuracies(axes: Axes, ds: xr.Dataset, run: int, direction: str, split: str, *, skill: bool) -> None:
     """Draw the axes of :func:`accuracy` for one run."""
-    style.set_up_l2_axes(axes)
+    style.set_up_grid_axes(axes, ds)
     if skill:
         _draw_classes(axes, skill_series(ds, run, split), direction)
     else:
@@ -82,7 +82,7 @@ def draw_accuracies(axes: Axes, ds: xr.Dataset, run: int, direction: str, split:
 
 
 def _draw_classes(axes: Axes, curves: xr.DataArray, direction: str) -> None:
-    is_up, l2 = direction == "up", curves[AXIS].values
+    is_up, l2 = direction == "up", curves[axis_of(curves)].values
     labels = [str(label) for label in curves["label"].values]
     for index, label in enumerate(labels):
         values = curves.isel(label=index).values
@@ -103,7 +103,7 @@ def _draw_classes(axes: Axes, curves: xr.DataArray, direction: str) -> None:
 
 def _draw_overall(axes: Axes, values: xr.DataArray, direction: str) -> None:
     axes.plot(
-        values[AXIS].values,
+        values[axis_of(values)].values,
         values.values,
         color="0.35",
         linewidth=4,

@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 
 from hesstore.analysis import sensitivity
 from hesstore.analysis.selection import mode_count
+from hesstore.config.l2_grid import value_text
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
-from hesstore.plots.run_data import class_names, complete_point, default_l2, mode_label, run_name
-from hesstore.store.schema import AXIS
+from hesstore.plots.run_data import class_names, complete_point, default_l2, mode_label, point_name
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,19 +70,22 @@ def classes(ds: xr.Dataset, run: int = 0, l2: float | None = None, split: str = 
     figure = style.new_figure(*_size(ds, 1))
     axes = figure.subplots()
     draw_classes(axes, ds, run, where, split)
-    figure.suptitle(f"λ = {where:g}, {run_name(ds, run)}, {split} split", fontsize=9, x=0.01, ha="left")
+    figure.suptitle(f"{point_name(ds, run, where)}, {split} split", fontsize=9, x=0.01, ha="left")
     return figure
 
 
 def draw_classes(axes: Axes, ds: xr.Dataset, run: int, l2: float, split: str) -> None:
     """Draw the axes of :func:`classes` and their colour bar."""
+    axis = axis_of(ds)
     point = complete_point(ds, run, l2, *_NAMES)
-    found = sensitivity(point, run, split).isel({AXIS: 0}).transpose("label", "mode")
+    found = sensitivity(point, run, split).isel({axis: 0}).transpose("label", "mode")
     shares, parts = found["curvature_share"].values, found["curvature"].values
-    _require_some(shares, l2, run, "shares of the curvature: sweep with data that has rows of every class")
+    _require_some(
+        shares, value_text(axis, l2), run, "shares of the curvature: sweep with data that has rows of every class"
+    )
     _draw_map(axes, ds, shares)
     cancelled = np.abs(np.nansum(parts, 0)) < CANCELLED * np.nansum(np.abs(parts), 0)
-    _name_modes(axes, point["eigenvalues"].isel({"run": 0, AXIS: 0}).values, cancelled)
+    _name_modes(axes, point["eigenvalues"].isel({"run": 0, axis: 0}).values, cancelled)
     _draw_colour_bar(axes, "share of the curvature\nalong the mode", shares)
 
 
@@ -108,9 +112,9 @@ def response(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
         If the run or grid point does not exist or is not complete, or has no responses.
     """
     where = default_l2(ds, run) if l2 is None else l2
-    point = complete_point(ds, run, where, "class_response", "eigenvalues").isel({"run": 0, AXIS: 0})
+    point = complete_point(ds, run, where, "class_response", "eigenvalues").isel({"run": 0, axis_of(ds): 0})
     changes = point["class_response"].transpose("sign", "label", "mode")
-    _require_some(changes.values, where, run, _NO_RESPONSES)
+    _require_some(changes.values, value_text(axis_of(ds), where), run, _NO_RESPONSES)
     figure = style.new_figure(*_size(ds, 2))
     panels = figure.subplots(2, 1, sharex=True)
     for axes, sign, values in zip(panels, ("−", "+"), changes.values, strict=True):
@@ -120,18 +124,19 @@ def response(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
     panels[0].set_xlabel("")
     _name_modes(panels[0], point["eigenvalues"].values)
     _draw_colour_bar(panels, "change of the class's test accuracy", changes.values)
-    figure.suptitle(f"λ = {where:g}, {run_name(ds, run)}", fontsize=9, x=0.01, ha="left")
+    figure.suptitle(point_name(ds, run, where), fontsize=9, x=0.01, ha="left")
     return figure
 
 
 def draw_response(axes: Axes, ds: xr.Dataset, run: int, l2: float) -> None:
     """Draw the mean response over both signs of each mode, and its colour bar; crosses as in :func:`response`."""
+    axis = axis_of(ds)
     point = complete_point(ds, run, l2, *_NAMES, "class_response")
-    changes = sensitivity(point, run)["response"].isel({AXIS: 0}).transpose("label", "mode").values
-    _require_some(changes, l2, run, _NO_RESPONSES)
+    changes = sensitivity(point, run)["response"].isel({axis: 0}).transpose("label", "mode").values
+    _require_some(changes, value_text(axis, l2), run, _NO_RESPONSES)
     _draw_map(axes, ds, changes)
-    _mark_unreached(axes, changes, point["eigenvalues"].isel({"run": 0, AXIS: 0}).values)
-    _name_modes(axes, point["eigenvalues"].isel({"run": 0, AXIS: 0}).values)
+    _mark_unreached(axes, changes, point["eigenvalues"].isel({"run": 0, axis: 0}).values)
+    _name_modes(axes, point["eigenvalues"].isel({"run": 0, axis: 0}).values)
     _draw_colour_bar(axes, "change of test accuracy,\nmean over steps along ±v", changes)
 
 
@@ -141,9 +146,9 @@ def _size(ds: xr.Dataset, panels: int) -> tuple[float, float]:
     return min(width, _MAX_SIZE), min(height, _MAX_SIZE)
 
 
-def _require_some(values: NDArray[np.float64], l2: float, run: int, what: str) -> None:
+def _require_some(values: NDArray[np.float64], where: str, run: int, what: str) -> None:
     if not np.isfinite(values).any():
-        raise AnalysisError(f"λ = {l2:g} of run {run} has no {what}")
+        raise AnalysisError(f"{where} of run {run} has no {what}")
 
 
 def _mark_unreached(axes: Axes, values: NDArray[np.float64], eigenvalues: NDArray[np.float64]) -> None:

@@ -13,7 +13,7 @@ from hesstore import analysis
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
 from hesstore.plots.run_data import run_name
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,12 +47,12 @@ def clusters(
         If the run does not exist, has fewer than two complete grid points, or k is out of range.
     """
     found = analysis.clusters(ds, run, k, progress=progress)
-    if found.sizes[AXIS] < 2:
+    if found.sizes[axis_of(ds)] < 2:
         raise AnalysisError(
             f"run {run} has only one complete grid point, but this figure needs two: run the sweep further"
         )
     figure = style.new_figure(7.2, 4.6)
-    axes = style.set_up_l2_axes(figure.subplots())
+    axes = style.set_up_grid_axes(figure.subplots(), ds)
     _draw_links(axes, list(_links(found)))
     _draw_bars(axes, found)
     axes.autoscale_view()
@@ -63,8 +63,9 @@ def clusters(
 
 def _groups(found: xr.Dataset) -> Iterator[tuple[int, float, float, float, int, float]]:
     """Yield the track, λ, the smallest and the largest magnitude, the size and the overlap of each cluster."""
-    for at, l2 in enumerate(found[AXIS].values):
-        row = found.isel({AXIS: at})
+    axis = axis_of(found)
+    for at, l2 in enumerate(found[axis].values):
+        row = found.isel({axis: at})
         tracks = row["track"].values
         for number in np.unique(tracks[tracks >= 0]):
             members = tracks == number

@@ -10,13 +10,14 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap
 
 from hesstore.analysis import overlap_map, track
-from hesstore.analysis.attributes import OTHER_AXIS
+from hesstore.analysis.attributes import other_axis
 from hesstore.analysis.selection import require_variables
+from hesstore.config.l2_grid import axis_symbol
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
 from hesstore.plots.lost_classes import mark_lost_classes
 from hesstore.plots.run_data import class_names, default_k, lost_at, run_name, with_gaps
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,18 +66,19 @@ def draw_overlap(
     axes: Axes, ds: xr.Dataset, run: int, k: int | None, progress: Callable[[int, int], None] | None
 ) -> None:
     """Draw the axes of :func:`overlap` and their colour bar."""
+    axis = axis_of(ds)
     _require_vectors(ds)
     k = default_k(ds) if k is None else k
     overlaps = overlap_map(ds, k, run, progress)
     _require_two_points(overlaps, run)
     chance = float(overlaps["chance"])
     overlaps = with_gaps(overlaps, ds)
-    overlaps = overlaps.reindex({OTHER_AXIS: overlaps[AXIS].values})
-    sides = _edges(overlaps[AXIS].values)
+    overlaps = overlaps.reindex({other_axis(axis): overlaps[axis].values})
+    sides = _edges(overlaps[axis].values)
     values = np.ma.masked_invalid(overlaps["overlap"].values)
     colours = colormaps[style.SEQUENTIAL].with_extremes(bad=style.MISSING)
     mesh = axes.pcolormesh(sides, sides, values, cmap=colours, vmin=0, vmax=1, rasterized=True)
-    axes.set(xlabel=style.L2_LABEL, ylabel="other λ")
+    axes.set(xlabel=style.grid_label(ds), ylabel=f"other {axis_symbol(axis)}")
     axes.tick_params(labelsize=8)
     label = f"overlap of the spans of the\nfirst {k} eigenvectors (chance {chance:.1g})"
     bar = axes.figure.colorbar(mesh, ax=axes, label=label, pad=0.02, fraction=0.046)
@@ -112,7 +114,7 @@ def tracks(
     found = track(ds, run, k, progress)
     _require_two_points(found, run)
     figure = style.new_figure(7.2, 4.6)
-    axes = style.set_up_l2_axes(figure.subplots())
+    axes = style.set_up_grid_axes(figure.subplots(), ds)
     _draw_links(axes, found)
     axes.set(ylabel="|eigenvalue| of the Hessian\nof the mean training loss (nat)", yscale="log")
     room = mark_lost_classes(axes, class_names(ds), lost_at(ds, run))
@@ -122,9 +124,10 @@ def tracks(
 
 
 def _draw_links(axes: Axes, found: xr.Dataset) -> None:
-    values = found["eigenvalue"].transpose(AXIS, "track").values
-    confidence = found["confidence"].transpose(AXIS, "track").values[1:].ravel()
-    x = np.broadcast_to(found[AXIS].values[:, None], values.shape)
+    axis = axis_of(found)
+    values = found["eigenvalue"].transpose(axis, "track").values
+    confidence = found["confidence"].transpose(axis, "track").values[1:].ravel()
+    x = np.broadcast_to(found[axis].values[:, None], values.shape)
     points = np.stack([x, np.abs(values)], axis=-1)
     segments = np.stack([points[:-1], points[1:]], axis=2).reshape(-1, 2, 2)
     is_link = np.isfinite(confidence) & np.isfinite(segments).all((1, 2))
@@ -166,7 +169,7 @@ def _require_vectors(ds: xr.Dataset) -> None:
 
 
 def _require_two_points(result: xr.Dataset, run: int) -> None:
-    if result.sizes[AXIS] < 2:
+    if result.sizes[axis_of(result)] < 2:
         raise AnalysisError(
             f"run {run} has only one complete grid point, but this figure needs two: run the sweep further"
         )

@@ -9,7 +9,7 @@ from hesstore.plots import style
 from hesstore.plots.lost_classes import mark_lost_classes
 from hesstore.plots.run_data import class_names, lost_at, run_name, run_series, stationarity_label
 from hesstore.plots.transition_marks import mark_transitions
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,9 +46,9 @@ def gradient(ds: xr.Dataset, run: int = 0, split: str = "train") -> Figure:
     part = run_series(ds, run, *_NAMES).sel(split=split)
     figure = style.new_figure(7.2, 7.2)
     upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 1.4))
-    _draw_norms(style.set_up_l2_axes(upper), part, split)
+    _draw_norms(style.set_up_grid_axes(upper, ds), part, split)
     draw_shares(middle, ds, run, split)
-    _draw_stationarity(style.set_up_l2_axes(lower), part)
+    _draw_stationarity(style.set_up_grid_axes(lower, ds), part)
     for axes in (upper, lower):
         mark_transitions(axes, ds, run)
     for axes in (upper, middle):
@@ -60,7 +60,7 @@ def gradient(ds: xr.Dataset, run: int = 0, split: str = "train") -> Figure:
 
 def _draw_norms(axes: Axes, part: xr.Dataset, split: str) -> None:
     labels = class_names(part)
-    l2 = part[AXIS].values
+    l2 = part[axis_of(part)].values
     for index, label in enumerate(labels):
         values = part["class_gradient_norm"].isel(label=index).values
         axes.plot(
@@ -80,7 +80,7 @@ def _draw_norms(axes: Axes, part: xr.Dataset, split: str) -> None:
 def draw_shares(axes: Axes, ds: xr.Dataset, run: int, split: str) -> None:
     """Draw the shares of gradient and weights in the span of the stored eigenvectors."""
     part = run_series(ds, run, "gradient_share", "weights_share").sel(split=split)
-    style.set_up_l2_axes(axes)
+    style.set_up_grid_axes(axes, ds)
     for name, label, colour, dashes, marker in (
         ("gradient_share", f"{split} gradient", style.COLOURS[0], "-", "o"),
         ("weights_share", "weights θ", style.COLOURS[4], "--", "s"),
@@ -99,4 +99,4 @@ def _draw_stationarity(axes: Axes, part: xr.Dataset) -> None:
 
 def _draw_series(axes: Axes, part: xr.Dataset, name: str, **line_style: Any) -> None:
     values: NDArray[np.float64] = part[name].values
-    axes.plot(part[AXIS].values, values, markersize=4, markevery=style.marker_positions(values), **line_style)
+    axes.plot(part[axis_of(part)].values, values, markersize=4, markevery=style.marker_positions(values), **line_style)

@@ -12,7 +12,7 @@ from hesstore import analysis
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
 from hesstore.plots.run_data import class_names, run_name, run_names, runs_of_seed, skill_series, without_parameters
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,19 +70,20 @@ def _draw_small_multiples(
         style.set_up_axes(axes).set_ylim(lowest, 1.03)
         _draw_loop(axes, {direction: curve.isel(label=index) for direction, curve in curves.items()}, index)
         style.write_heading(axes, f"{labels[index]}:  {areas[index]:.2g}")
-    figure.supxlabel(style.L2_LABEL, fontsize=9)
+    figure.supxlabel(style.grid_label(curves["up"]), fontsize=9)
     figure.supylabel("skill of the class", fontsize=9)
     figure.legend(handles=_handles(), title=title, loc="outside upper left", alignment="left", ncols=3)
     return figure
 
 
 def _draw_loop(axes: Axes, curves: dict[str, xr.DataArray], index: int) -> None:
+    axis = axis_of(curves["up"])
     colour = style.class_colour(index)
-    up, down = xr.align(curves["up"].dropna(AXIS), curves["down"].dropna(AXIS))  # as for the area
-    axes.fill_between(up[AXIS].values, up.values, down.values, color=colour, alpha=0.25, linewidth=0, label="_area")
+    up, down = xr.align(curves["up"].dropna(axis), curves["down"].dropna(axis))  # as for the area
+    axes.fill_between(up[axis].values, up.values, down.values, color=colour, alpha=0.25, linewidth=0, label="_area")
     for direction, curve in curves.items():
         dashes = style.DASHES[direction]
-        axes.plot(curve[AXIS].values, curve.values, color=colour, linestyle=dashes, linewidth=1.3, label=direction)
+        axes.plot(curve[axis].values, curve.values, color=colour, linestyle=dashes, linewidth=1.3, label=direction)
 
 
 def _handles() -> list[Line2D | Patch]:

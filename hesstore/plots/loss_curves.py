@@ -9,7 +9,7 @@ import numpy as np
 from hesstore.plots import style
 from hesstore.plots.run_data import run_name, run_series
 from hesstore.plots.transition_marks import mark_transitions
-from hesstore.store.schema import AXIS, SPLITS
+from hesstore.store.schema import SPLITS, axis_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,13 +45,13 @@ def losses(ds: xr.Dataset, run: int = 0) -> Figure:
     """
     name, label = ("distance", "‖θ − θ_ref‖") if "distance" in ds else ("weights_norm", "‖θ‖")
     part = run_series(ds, run, "loss", "accuracy", name)
-    l2, r = part[AXIS].values, part[name].values
+    l2, r = part[axis_of(ds)].values, part[name].values
     figure = style.new_figure(9.6, 7.2)
     grid = figure.subplots(3, 2, sharex="col")
     for quantity, (against_l2, against_r) in zip(("loss", "accuracy"), grid, strict=False):
         for split in SPLITS:
             values = part[quantity].sel(split=split).values
-            _draw(style.set_up_l2_axes(against_l2), l2, values, split)
+            _draw(style.set_up_grid_axes(against_l2, ds), l2, values, split)
             _draw(style.set_up_axes(against_r), r, values, split)
         for axes in (against_l2, against_r):
             axes.set(ylabel="mean cross-entropy (nat)" if quantity == "loss" else "accuracy", xlabel="")
@@ -59,7 +59,7 @@ def losses(ds: xr.Dataset, run: int = 0) -> Figure:
                 axes.set_yscale("log")
     style.draw_legend(grid[0, 1])
     lowest, empty = grid[2]
-    _draw(style.set_up_l2_axes(lowest), l2, r, "train")
+    _draw(style.set_up_grid_axes(lowest, ds), l2, r, "train")
     lowest.set_ylabel(label)
     empty.set_visible(False)
     grid[1, 1].set_xlabel(label)

@@ -84,16 +84,17 @@ def _width(labels: list[str], members: list[int]) -> float:
     return _CHARACTER * sum(len(labels[index]) + 1 for index in members)
 
 
-def draw_lost_classes(axes: Axes, labels: list[str], losses: dict[str, xr.Dataset]) -> None:
-    """Draw one row per class with the λ at which it is lost in each direction, up filled and down open, joined.
+def draw_lost_classes(axes: Axes, labels: list[str], losses: dict[str, xr.Dataset], axis: str) -> None:
+    """Draw one row per class with the value of ``axis`` at which it is lost in each direction, up filled and down open.
 
-    Lines through the markers are the intervals (:func:`hesstore.analysis.lost_classes`); open ones reach the edge.
+    The two are joined. Lines through the markers are the intervals (:func:`hesstore.analysis.lost_classes`); open ones
+    reach the edge.
     """
     left, right = axes.get_xlim()
     for row, label in enumerate(labels):
         colour = class_colour(row)
         rows = {direction: loss.isel(label=row) for direction, loss in losses.items()}
-        places = [float(loss["lost_l2"]) for loss in rows.values()]
+        places = [float(loss[f"lost_{axis}"]) for loss in rows.values()]
         overlap = len(places) > 1 and not abs(places[0] - places[1]) >= 0.015 * (right - left)
         heights = [row - 0.2, row + 0.2] if overlap else [float(row)] * len(places)
         axes.plot(places, heights, color=colour, linewidth=0.9, linestyle=":", label=f"_joined {label}")

@@ -17,7 +17,8 @@ from hesstore.analysis.selection import (
     solver_order,
 )
 from hesstore.analysis.transitions import QUANTITIES
-from hesstore.store.schema import AXIS, Status
+from hesstore.config.l2_grid import value_text
+from hesstore.store.schema import Status, axis_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,8 +32,9 @@ def run_series(ds: xr.Dataset, run: int, *names: str) -> xr.Dataset:
 
 def with_gaps(part: xr.Dataset, ds: xr.Dataset) -> xr.Dataset:
     """Return ``part`` at all grid points of ``ds`` from its first to its last one, NaN where it has no value."""
-    l2, complete_l2 = ds[AXIS].values, part[AXIS].values
-    return part.reindex({AXIS: l2[(l2 >= complete_l2[0]) & (l2 <= complete_l2[-1])]})
+    axis = axis_of(ds)
+    l2, complete_l2 = ds[axis].values, part[axis].values
+    return part.reindex({axis: l2[(l2 >= complete_l2[0]) & (l2 <= complete_l2[-1])]})
 
 
 def complete_point(ds: xr.Dataset, run: int, l2: float, *names: str) -> xr.Dataset:
@@ -43,11 +45,12 @@ def complete_point(ds: xr.Dataset, run: int, l2: float, *names: str) -> xr.Datas
     AnalysisError
         If the run has no complete grid point at ``l2``; the message names the nearest one.
     """
+    axis = axis_of(ds)
     require_variables(ds, *names, "status")
     selected = ds[[*names, "status"]]
-    complete_l2 = complete(selected, run)[AXIS].values
-    position = l2_position(complete_l2, l2, run)
-    return selected.sel({"run": [run], AXIS: complete_l2[[position]]}).load()
+    complete_l2 = complete(selected, run)[axis].values
+    position = l2_position(complete_l2, l2, run, axis)
+    return selected.sel({"run": [run], axis: complete_l2[[position]]}).load()
 
 
 def runs_of_seed(ds: xr.Dataset, run: int) -> dict[str, int]:
@@ -56,9 +59,14 @@ def runs_of_seed(ds: xr.Dataset, run: int) -> dict[str, int]:
     complete(ds[["status"]], run)
     seeds, directions = ds["seed"].values, ds["direction"].values
     seed = seeds[ds["run"].values == run][0]
-    chosen = (ds["status"].transpose("run", AXIS).values == Status.COMPLETE).any(1) & (seeds == seed)
+    chosen = (ds["status"].transpose("run", axis_of(ds)).values == Status.COMPLETE).any(1) & (seeds == seed)
     runs = {str(directions[at]): int(ds["run"].values[at]) for at in np.flatnonzero(chosen)}
     return {name: runs[name] for name in ("up", "down") if name in runs}
+
+
+def point_name(ds: xr.Dataset, run: int, l2: float) -> str:
+    """Return the name of a grid point, such as "λ = 0.006, run 0 (seed 0, up)"."""
+    return f"{value_text(axis_of(ds), l2)}, {run_name(ds, run)}"
 
 
 def run_name(ds: xr.Dataset, run: int) -> str:
@@ -120,7 +128,9 @@ def run_losses(ds: xr.Dataset, run: int, split: str = "test") -> xr.Dataset | No
 def lost_at(ds: xr.Dataset, run: int, split: str = "test") -> NDArray[np.float64]:
     """Return the λ at which each class is lost (label,); NaN for classes for which it is unknown."""
     losses = run_losses(ds, run, split)
-    l2: NDArray[np.float64] = np.full(ds.sizes["label"], np.nan) if losses is None else losses["lost_l2"].values
+    l2: NDArray[np.float64] = (
+        np.full(ds.sizes["label"], np.nan) if losses is None else losses[f"lost_{axis_of(ds)}"].values
+    )
     return l2
 
 
@@ -130,22 +140,24 @@ def run_transitions(ds: xr.Dataset, run: int) -> NDArray[np.float64]:
     if not names:
         return np.empty((0, 2))
     found = transitions(ds[[*names, "status"]], names)
-    ends = np.stack([found["l2_from"].values, found["l2_to"].values], axis=1)
+    axis = axis_of(ds)
+    ends = np.stack([found[f"{axis}_from"].values, found[f"{axis}_to"].values], axis=1)
     of_run: NDArray[np.float64] = ends[found["run"].values == run]
     return of_run
 
 
 def skill_series(ds: xr.Dataset, run: int, split: str) -> xr.DataArray:
     """Return the skill of the classes of ``run`` (l2, label), with NaN at grid points that are not complete."""
+    axis = axis_of(ds)
     require_variables(ds, "confusion")
-    complete_l2 = complete(ds[["status"]], run)[AXIS].values
-    skill = class_skill(without_parameters(ds).sel(run=[run]), split).isel(run=0).sel({AXIS: complete_l2})
-    return with_gaps(skill, ds)["class_skill"].transpose(AXIS, "label")
+    complete_l2 = complete(ds[["status"]], run)[axis].values
+    skill = class_skill(without_parameters(ds).sel(run=[run]), split).isel(run=0).sel({axis: complete_l2})
+    return with_gaps(skill, ds)["class_skill"].transpose(axis, "label")
 
 
 def default_l2(ds: xr.Dataset, run: int) -> float:
     """Return the last complete λ before the first class is lost, or the first λ if no class is ever known."""
-    l2 = complete(ds[["status"]], run)[AXIS].values
+    l2 = complete(ds[["status"]], run)[axis_of(ds)].values
     losses = run_losses(ds, run)
     if losses is None:
         return float(l2[0])

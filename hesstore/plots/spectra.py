@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from matplotlib import colormaps
 
-from hesstore.analysis.selection import complete_variables, evenly_spaced, l2_position, penalty_shift
+from hesstore.analysis.selection import complete_variables, evenly_spaced, growing_advice, l2_position, penalty_shift
+from hesstore.config.l2_grid import axis_symbol, value_text
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
 from hesstore.plots.lost_classes import mark_lost_classes
 from hesstore.plots.run_data import class_names, lost_at, run_name, stationarity_note
 from hesstore.plots.transition_marks import mark_transitions
-from hesstore.store.schema import AXIS, DENSITY_SCALE, LOWEST
+from hesstore.store.schema import DENSITY_SCALE, LOWEST, axis_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -62,17 +63,19 @@ def spectrum(ds: xr.Dataset, run: int = 0, *, shift: bool = False) -> Figure:
 
 def draw_spectrum(axes: Axes, ds: xr.Dataset, run: int, *, shift: bool) -> None:
     """Draw the axes of :func:`spectrum`."""
+    axis = axis_of(ds)
     lowest = [LOWEST.eigenvalues] if LOWEST.eigenvalues in ds else []
     part = complete_variables(ds, run, "eigenvalues", *lowest).load()
-    l2, penalty = part[AXIS].values, penalty_shift(part).values
+    l2, penalty = part[axis].values, penalty_shift(part).values
     raised = penalty[:, None] if shift else np.zeros((len(l2), 1))
-    values = part["eigenvalues"].transpose(AXIS, "mode").values + raised
+    values = part["eigenvalues"].transpose(axis, "mode").values + raised
     _draw_signs(axes, np.broadcast_to(l2[:, None], values.shape), values, _ALL)
     if lowest:
-        smallest = (part[LOWEST.eigenvalues].transpose(AXIS, "lowest").values + raised)[:, 0]
+        smallest = (part[LOWEST.eigenvalues].transpose(axis, "lowest").values + raised)[:, 0]
         _draw_signs(axes, l2, smallest, _SMALLEST)
-    axes.plot(l2, np.where(penalty > 0, penalty, np.nan), color=style.INK, linestyle="--", label="penalty, 2cλ")
-    style.set_up_l2_axes(axes)
+    if (penalty > 0).any():
+        axes.plot(l2, np.where(penalty > 0, penalty, np.nan), color=style.INK, linestyle="--", label="penalty, 2cλ")
+    style.set_up_grid_axes(axes, ds)
     name = "objective" if shift else "mean training loss"
     axes.set(ylabel=f"|eigenvalue| of the Hessian\nof the {name} (nat)", yscale="log")
     style.draw_legend(axes)
@@ -134,28 +137,28 @@ def density(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
     AnalysisError
         If the run or grid point does not exist, is not complete, or has no density.
     """
+    axis = axis_of(ds)
     part = complete_variables(ds, run, "density", "eigenvalues").load()
-    has_density = np.isfinite(part["density"].transpose(AXIS, "mu").values).all(1)
+    has_density = np.isfinite(part["density"].transpose(axis, "mu").values).all(1)
     if l2 is None:
         candidates = np.flatnonzero(has_density)
         chosen = candidates[evenly_spaced(candidates.size, _MAX_CURVES)]
     else:
-        chosen = np.array([l2_position(part[AXIS].values, l2, run)])
+        chosen = np.array([l2_position(part[axis].values, l2, run, axis)])
     if not has_density[chosen].any():
-        where = f"run {run}" if l2 is None else f"λ = {l2:g} of run {run}"
-        raise AnalysisError(
-            f"{where} has no spectral density: record it with `hesstore sweep STORE … --density --grow`"
-        )
-    return _draw_densities(part.isel({AXIS: chosen}), run_name(ds, run))
+        where = f"run {run}" if l2 is None else f"{value_text(axis, l2)} of run {run}"
+        raise AnalysisError(f"{where} has no spectral density: record it with {growing_advice(part, '--density')}")
+    return _draw_densities(part.isel({axis: chosen}), run_name(ds, run))
 
 
 def _draw_densities(part: xr.Dataset, title: str) -> Figure:
+    axis = axis_of(part)
     figure = style.new_figure(7.2, 4.2)
     axes = style.set_up_axes(figure.subplots())
-    values = part["density"].transpose(AXIS, "mu").values
+    values = part["density"].transpose(axis, "mu").values
     mu, floor = part["mu"].values, _LOWEST * values.max()
     colours = colormaps[style.SEQUENTIAL](np.linspace(0, 0.85, len(values)))
-    for index, (row, l2) in enumerate(zip(values, part[AXIS].values, strict=True)):
+    for index, (row, l2) in enumerate(zip(values, part[axis].values, strict=True)):
         shown = np.where(row > floor, row, np.nan)
         axes.plot(mu, shown, color=colours[index], linestyle=_DASHES[index % len(_DASHES)], label=f"{l2:g}")
     if len(values) == 1:
@@ -166,7 +169,7 @@ def _draw_densities(part: xr.Dataset, title: str) -> Figure:
     axes.set(xlim=(mu[first], mu[last]), yscale="log", ylim=(floor, None))
     axes.set(xlabel="eigenvalue μ of the Hessian of the mean training loss (nat)", ylabel="spectral density (nat⁻¹)")
     style.write_heading(axes, title)
-    style.draw_legend(axes, "λ")
+    style.draw_legend(axes, axis_symbol(axis))
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from hesstore import analysis
 from hesstore.plots import style
 from hesstore.plots.run_data import class_names, run_name, run_series, stationarity_label, with_gaps
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -55,13 +55,13 @@ def alignment(
     for index, label in enumerate(labels):
         values = found["share"].isel(label=index).values
         look: dict[str, Any] = {"color": style.class_colour(index), "marker": style.class_marker(index)}
-        _draw_series(style.set_up_l2_axes(upper), found, values, index / len(labels), label=label, **look)
+        _draw_series(style.set_up_grid_axes(upper, ds), found, values, index / len(labels), label=label, **look)
     upper.axhline(float(found["chance"]), color=style.INK, linestyle=":", label="chance")
     k = ds.sizes["label"] - 1 if k is None else k
     upper.set(ylabel=f"share of the {split} gradient of the\nclass in the first {k} eigenvectors", ylim=(-0.03, 1.03))
     upper.set_xlabel("")
     style.draw_legend(upper, "class")
-    style.set_up_l2_axes(lower)
+    style.set_up_grid_axes(lower, ds)
     _draw_series(lower, found, found["overlap"].values, label="gradients", color=style.COLOURS[0], marker="o")
     if logits is not None:
         look = {"color": style.COLOURS[4], "marker": "s", "linestyle": "--"}
@@ -106,7 +106,7 @@ def measures(ds: xr.Dataset, run: int = 0, radius: float = 0.01) -> Figure:
         (panels[2], found, "outlier_gap", f"|μ| of number {classes - 1}\nover number {classes}", style.COLOURS[2]),
         (panels[3], sharp, "sharpness", f"modelled rise of the loss\nat {radius:g} ‖θ‖ (nat)", style.INK),
     ):
-        _draw_series(style.set_up_l2_axes(axes), part, part[name].values, color=colour, marker="o")
+        _draw_series(style.set_up_grid_axes(axes, ds), part, part[name].values, color=colour, marker="o")
         axes.set(ylabel=text)
         if axes is not panels[3]:
             axes.set_xlabel("")
@@ -143,20 +143,24 @@ def index(ds: xr.Dataset, run: int = 0) -> Figure:
     figure = style.new_figure(7.2, 6.0)
     upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 2))
     _draw_series(
-        style.set_up_l2_axes(upper), found, found["smallest_eigenvalue"].values, color=style.COLOURS[0], marker="o"
+        style.set_up_grid_axes(upper, ds),
+        found,
+        found["smallest_eigenvalue"].values,
+        color=style.COLOURS[0],
+        marker="o",
     )
     upper.axhline(0, color=style.INK, linewidth=0.8)
     upper.set(ylabel="smallest eigenvalue of the\nobjective's Hessian (nat)", xlabel="")
-    _draw_index(style.set_up_l2_axes(middle), found)
+    _draw_index(style.set_up_grid_axes(middle, ds), found)
     part = run_series(ds, run, "stationarity")
-    _draw_series(style.set_up_l2_axes(lower), part, part["stationarity"].values, color=style.INK, marker="o")
+    _draw_series(style.set_up_grid_axes(lower, ds), part, part["stationarity"].values, color=style.INK, marker="o")
     lower.set(ylabel=stationarity_label(ds), ylim=(0, None))
     style.write_heading(upper, run_name(ds, run))
     return figure
 
 
 def _draw_index(axes: Axes, found: xr.Dataset) -> None:
-    l2, count = found[AXIS].values, found["index"].values
+    l2, count = found[axis_of(found)].values, found["index"].values
     is_complete = found["index_complete"].values == 1  # NaN in a gap
     for chosen, label, marker, face in (
         (is_complete, "all", "o", style.COLOURS[2]),
@@ -173,4 +177,6 @@ def _draw_index(axes: Axes, found: xr.Dataset) -> None:
 
 def _draw_series(axes: Axes, part: xr.Dataset, values: NDArray[np.float64], offset: float = 0.0, **look: Any) -> None:
     """Draw ``values`` along the λ of ``part``."""
-    axes.plot(part[AXIS].values, values, markersize=4, markevery=style.marker_positions(values, offset), **look)
+    axes.plot(
+        part[axis_of(part)].values, values, markersize=4, markevery=style.marker_positions(values, offset), **look
+    )

@@ -17,11 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hesstore.analysis.selection import evenly_spaced
+from hesstore.store.schema import axis_attrs, axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.legend import Legend
     from numpy.typing import ArrayLike, NDArray
@@ -47,9 +49,6 @@ SEQUENTIAL = "cividis"
 DIVERGING = "PuOr"
 MISSING = "0.8"
 """Colour of cells without a value."""
-
-L2_LABEL = "L2 regularisation strength λ"
-"""Label of an axis along λ."""
 
 DENSE_GRID = 40
 """Number of grid points above which lines have markers only at some of them."""
@@ -113,9 +112,14 @@ def set_up_axes(axes: Axes) -> Axes:
     return axes
 
 
-def set_up_l2_axes(axes: Axes) -> Axes:
-    """Call :func:`set_up_axes` for ``axes`` whose horizontal axis is λ; return them."""
-    set_up_axes(axes).set_xlabel(L2_LABEL)
+def grid_label(data: xr.Dataset | xr.DataArray) -> str:
+    """Return the label of an axis along the grid of ``data``, such as ``L2 regularisation strength λ``."""
+    return str(axis_attrs(axis_of(data))["long_name"])
+
+
+def set_up_grid_axes(axes: Axes, data: xr.Dataset | xr.DataArray) -> Axes:
+    """Call :func:`set_up_axes` for ``axes`` whose horizontal axis is the grid of ``data``; return them."""
+    set_up_axes(axes).set_xlabel(grid_label(data))
     axes.margins(x=0.015)
     return axes
 

@@ -13,7 +13,7 @@ from hesstore.plots.class_maps import draw_classes, draw_response
 from hesstore.plots.eigenvectors import draw_overlap
 from hesstore.plots.gradients import draw_shares
 from hesstore.plots.lost_classes import mark_lost_classes
-from hesstore.plots.run_data import class_names, complete_point, default_l2, lost_at, run_name
+from hesstore.plots.run_data import class_names, complete_point, default_l2, lost_at, point_name, run_name
 from hesstore.plots.spectra import draw_spectrum
 
 if TYPE_CHECKING:
@@ -64,13 +64,13 @@ def summary(
     halves: Any = figure.subfigures(1, 2, width_ratios=(1.1, 1))
     left, right = halves[0].subplots(3, 1, sharex=True), halves[1].subplots(3, 1)
     name = run_name(ds, run)
-    point_name = f"λ = {where:g}, {name}"
+    at_point = point_name(ds, run, where)
     for axes, draw, text in (
         (left[0], partial(draw_accuracies, ds=ds, run=run, direction=direction, split="test", skill=True), name),
         (left[1], partial(draw_spectrum, ds=ds, run=run, shift=False), name),
         (left[2], partial(draw_shares, ds=ds, run=run, split="train"), name),
-        (right[0], partial(draw_classes, ds=ds, run=run, l2=where, split="train"), point_name),
-        (right[1], partial(draw_response, ds=ds, run=run, l2=where), point_name),
+        (right[0], partial(draw_classes, ds=ds, run=run, l2=where, split="train"), at_point),
+        (right[1], partial(draw_response, ds=ds, run=run, l2=where), at_point),
         (right[2], partial(draw_overlap, ds=ds, run=run, k=k, progress=progress), name),
     ):
         _draw_or_explain(axes, draw)

@@ -1,7 +1,8 @@
 // The data of the page: facts about the whole store, and one packed block per run, which is unpacked when it is chosen.
 
 const facts = JSON.parse(document.getElementById("facts").textContent);
-const GRID = facts.l2; // the λ of the grid points, in ascending order
+const GRID = facts.grid; // the values of the grid, λ in a sweep, in ascending order
+const AXIS = facts.axis; // the name, symbol and label of the grid's values
 const STATES = ["pending", "fitted", "complete", "failed"];
 const TRAIN = 0,
   TEST = 1;

@@ -70,7 +70,7 @@ function l2Layout(height, yaxis, index) {
   const first = GRID[0],
     last = GRID.at(-1);
   const room = 0.03 * (last - first) || 0.5 * Math.abs(first) || 1; // for a single grid point: half of its λ
-  const xaxis = { title: { text: "L2 regularisation strength λ" }, range: [first - room, last + room] };
+  const xaxis = { title: { text: AXIS.label }, range: [first - room, last + room] };
   return plotLayout(height, xaxis, yaxis, { shapes: cursor(index) });
 }
 
@@ -105,7 +105,7 @@ function classesFigure(run, other, quantity, split, index) {
         size: 6,
         maxdisplayed: GRID.length > DENSE_GRID && !hasGaps(values) ? 20 : 0,
       },
-      hovertemplate: `class ${escapeTags(label)}${dashed ? ", dashed run" : ""}<br>λ = %{x:.10~g}<br>${name} %{y:.4f}<extra></extra>`,
+      hovertemplate: `class ${escapeTags(label)}${dashed ? ", dashed run" : ""}<br>${AXIS.symbol} = %{x:.10~g}<br>${name} %{y:.4f}<extra></extra>`,
     }));
   const data = [...(other && other[quantity] ? lines(other, true) : []), ...lines(run, false)];
   const lowest = Math.min(0, ...data.flatMap((line) => line.y));
@@ -127,7 +127,7 @@ function spectrumFigure(run, scale, index) {
         columns.customdata.push([mode, mu]);
       }),
     );
-    const hovertemplate = "mode %{customdata[0]}<br>λ = %{x:.10~g}<br>μ = %{customdata[1]:.5g} nat<extra></extra>";
+    const hovertemplate = `mode %{customdata[0]}<br>${AXIS.symbol} = %{x:.10~g}<br>μ = %{customdata[1]:.5g} nat<extra></extra>`;
     return {
       type: "scatter",
       mode: "markers",
@@ -153,7 +153,7 @@ function spectrumFigure(run, scale, index) {
 }
 
 function penaltyLine(log) {
-  const curvature = GRID.map((l2) => 2 * facts.penalty_scale * l2);
+  const curvature = GRID.map((value) => 2 * facts.penalty_scale * (facts.l2 ?? value));
   return {
     type: "scatter",
     mode: "lines",

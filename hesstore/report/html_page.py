@@ -23,7 +23,7 @@ from hesstore.errors import AnalysisError
 from hesstore.plots import style
 from hesstore.report.page_data import run_data, store_data
 from hesstore.report.provenance import provenance
-from hesstore.store.schema import AXIS
+from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,7 @@ def page(ds: xr.Dataset, title: str, progress: Callable[[int, int], None] | None
     facts = store_data(ds)
     program = '"use strict";\n' + "".join(_asset(name) for name in SCRIPTS)
     runs = [run["id"] for run in facts["runs"]]
-    count = len(facts[AXIS])
+    count = len(facts["grid"])
     blocks = []
     for at, run in enumerate(runs):
         run_progress = None if progress is None else _shift(progress, at * count, count * len(runs))
@@ -69,6 +69,7 @@ def page(ds: xr.Dataset, title: str, progress: Callable[[int, int], None] | None
         policy=" ".join(_digest(text) for text in (program, library)),
         style=_asset("page.css"),
         summary=escape(_summary(ds)),
+        symbol=escape(facts["axis"]["symbol"]),
         runs="".join(f"<li>{escape(_run_summary(run))}</li>" for run in facts["runs"]),
         provenance=_sections(provenance(ds)),
         version=escape(metadata.version("hesstore")),
@@ -118,11 +119,12 @@ def _look() -> dict[str, Any]:
 
 
 def _summary(ds: xr.Dataset) -> str:
+    axis = axis_of(ds)
     sizes = ds.sizes
     runs = (
-        f"1 run with {sizes[AXIS]} grid points"
+        f"1 run with {sizes[axis]} grid points"
         if sizes["run"] == 1
-        else (f"{sizes['run']} runs with {sizes[AXIS]} grid points each")
+        else (f"{sizes['run']} runs with {sizes[axis]} grid points each")
     )
     parameters = f"{sizes['param']:,} parameters, " if "param" in sizes else ""
     pairs = f"{sizes['mode']} eigenpairs per grid point" if "mode" in sizes else "no spectra (k = 0)"

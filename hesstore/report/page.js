@@ -7,14 +7,14 @@ let drawing; // a promise of everything that is drawn so far
 const latestFigures = new Map(); // the last figure that was requested for each plot
 
 function makeHash(id, index) {
-  return `#run=${id}&l2=${GRID[index]}`;
+  return `#run=${id}&${AXIS.name}=${GRID[index]}`;
 }
 
 /** The run and grid point that the end of an address names, as {id, index}; index is null if it names no λ. */
 function parseHash(hash) {
   const words = new URLSearchParams(hash.slice(1));
   const run = facts.runs.find((one) => String(one.id) === words.get("run"));
-  const l2 = words.has("l2") ? Number(words.get("l2")) : NaN;
+  const l2 = words.has(AXIS.name) ? Number(words.get(AXIS.name)) : NaN;
   const first = facts.runs.find((one) => one.counts.complete) ?? facts.runs[0];
   return { id: (run ?? first).id, index: Number.isFinite(l2) ? nearestIndex(l2) : null };
 }
@@ -91,7 +91,7 @@ function drawClasses() {
   const lost = state.run.lost?.[split] ?? [];
   const words = lost.map((text, at) => `${facts.labels[at]}: ${text}`);
   $("lost").textContent = lost.length
-    ? `λ at which each class is lost, by its ${facts.splits[split]} skill, with 95 % intervals: ${words.join("; ")}.`
+    ? `${AXIS.symbol} at which each class is lost, by its ${facts.splits[split]} skill, with 95 % intervals: ${words.join("; ")}.`
     : "";
 }
 
@@ -121,11 +121,11 @@ function showGridPoint() {
   const l2 = GRID[index];
   const status = STATES[run.status[index]];
   $("l2").value = String(index);
-  $("l2").setAttribute("aria-valuetext", `λ = ${l2}, ${status}`);
-  $("shown").textContent = `λ = ${l2}`;
+  $("l2").setAttribute("aria-valuetext", `${AXIS.symbol} = ${l2}, ${status}`);
+  $("shown").textContent = `${AXIS.symbol} = ${l2}`;
   $("previous").disabled = index === 0;
   $("next").disabled = index === GRID.length - 1;
-  $("at").textContent = `At λ = ${l2}, ${runName(facts.runs.find((one) => one.id === id))}`;
+  $("at").textContent = `At ${AXIS.symbol} = ${l2}, ${runName(facts.runs.find((one) => one.id === id))}`;
   rows.forEach((row, at) =>
     at === index ? row.setAttribute("aria-current", "true") : row.removeAttribute("aria-current"),
   );

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hesstore.analysis import class_skill, sensitivity
-from hesstore.analysis.selection import require_variables
+from hesstore.analysis.selection import require_variables, setting
+from hesstore.config.l2_grid import AXIS, axis_symbol
 from hesstore.dataset.completeness import ROUNDING, SpectrumSettings
 from hesstore.errors import AnalysisError
 from hesstore.plots.run_data import class_names, default_l2, mode_label, run_losses, without_parameters
 from hesstore.report.rounding import json_list, round_to_digits, round_to_thousandths
 from hesstore.store.decoding import decoding
 from hesstore.store.import_origin import origin_of
-from hesstore.store.schema import AXIS, BY_NAME, SPLITS, Status
+from hesstore.store.schema import BY_NAME, SPLITS, Status, axis_attrs, axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -50,9 +51,10 @@ def store_data(ds: xr.Dataset) -> dict[str, Any]:
     AnalysisError
         If ``ds`` is not a whole store, or has no complete grid point.
     """
+    axis = axis_of(ds)
     require_variables(ds, "status", "confusion")
     with decoding("status"):
-        status = ds["status"].transpose("run", AXIS).values
+        status = ds["status"].transpose("run", axis).values
     if not (status == Status.COMPLETE).any():
         raise AnalysisError("no grid point of the store is complete: run the sweep first")
     seeds, directions = ds["seed"].values, ds["direction"].values
@@ -62,7 +64,9 @@ def store_data(ds: xr.Dataset) -> dict[str, Any]:
         "splits": list(SPLITS),
         "modes": ds.sizes.get("mode", 0),
         "mode_label": mode_label(ds),
-        AXIS: ds[AXIS].values.tolist(),
+        "axis": {"name": axis, "symbol": axis_symbol(axis), "label": axis_attrs(axis)["long_name"]},
+        "l2": None if axis == AXIS else float(setting(ds, "l2")[0]),  # of all grid points
+        "grid": ds[axis].values.tolist(),
         "penalty_scale": float(ds.attrs["penalty_scale"]) if "penalty_scale" in ds.attrs else None,
         "runs": [
             {
@@ -110,13 +114,14 @@ def run_data(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | No
         A variable that has no number in the whole run is None. In addition ``start``, the index of the grid point to
         show first, and ``lost`` (split, label), the λ at which each class is lost, with its interval, in words.
     """
+    axis = axis_of(ds)
     part = _load_run(ds, run, progress)
     data: dict[str, Any] = {"status": part["status"].isel(run=0).values.tolist()}
     data |= {name: [_text(text) for text in part[name].values[0].tolist()] for name in TEXTS if name in part}
     if not (part["status"] == Status.COMPLETE).any():
         return {**data, **dict.fromkeys(SERIES), "start": 0, "lost": None}
     series = _variables(part)
-    spectra: list[Completeness | None] = [None] * part.sizes[AXIS]
+    spectra: list[Completeness | None] = [None] * part.sizes[axis]
     if "eigenvalues" in series:
         series["tolerance"] = _tolerance(part, series["eigenvalues"])
         spectra = _spectra(part, series["eigenvalues"])
@@ -128,7 +133,7 @@ def run_data(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | No
     return {
         **data,
         **{name: _json_series(series.get(name)) for name in SERIES},
-        "start": int(np.flatnonzero(part[AXIS].values == default_l2(part, run))[0]),
+        "start": int(np.flatnonzero(part[axis].values == default_l2(part, run))[0]),
         "lost": [_losses(part, run, split) for split in SPLITS],
     }
 
@@ -138,11 +143,11 @@ def _losses(part: xr.Dataset, run: int, split: str) -> list[str]:
     losses = run_losses(part, run, split)
     if losses is None:
         return []
-    texts = []
+    texts, axis = [], axis_of(part)
     for label in range(part.sizes["label"]):
         loss = losses.isel(label=label)
         low, high = (f"{float(end):g}" if np.isfinite(end) else "…" for end in (loss["low"], loss["high"]))
-        texts.append(str(loss["censored"].values) or f"{float(loss['lost_l2']):g} ({low} to {high})")
+        texts.append(str(loss["censored"].values) or f"{float(loss[f'lost_{axis}']):g} ({low} to {high})")
     return texts
 
 
@@ -157,13 +162,14 @@ def _text(value: object) -> str:
 
 def _load_run(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | None) -> xr.Dataset:
     """Load the variables of ``run`` that a report shows; the dimension run is kept."""
+    axis = axis_of(ds)
     names = [name for name in (*EXACT, *ROUNDED, *TEXTS, *_OF_MODES, "class_response", *_OTHERS) if name in ds]
     part = without_parameters(ds[names].sel(run=[run]))
     large = [name for name in names if BY_NAME[name].by_l2]
-    count = part.sizes[AXIS]
+    count = part.sizes[axis]
     blocks = []
     for first in range(0, count, _BLOCK):
-        blocks.append(_load(part[[*large, "status"]].isel({AXIS: slice(first, first + _BLOCK)})))
+        blocks.append(_load(part[[*large, "status"]].isel({axis: slice(first, first + _BLOCK)})))
         if progress is not None:
             progress(min(first + _BLOCK, count), count)
     small = _load(part.drop_vars(large))
@@ -172,7 +178,7 @@ def _load_run(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | N
 
 def _concatenate(blocks: list[xr.DataArray]) -> tuple[tuple[Hashable, ...], NDArray[np.float64]]:
     dims = blocks[0].dims
-    return dims, np.concatenate([block.values for block in blocks], axis=dims.index(AXIS))
+    return dims, np.concatenate([block.values for block in blocks], axis=dims.index(axis_of(blocks[0])))
 
 
 def _load(part: xr.Dataset) -> xr.Dataset:
@@ -190,7 +196,7 @@ def _variables(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:
     for name in (*EXACT, *ROUNDED):
         if name in part:
             array = part[name].astype(np.float64).where(complete).isel(run=0)
-            values[name] = array.transpose(AXIS, *BY_NAME[name].dims[2:]).values
+            values[name] = array.transpose(axis_of(part), *BY_NAME[name].dims[2:]).values
     for name in {"confusion", "converged", "epochs", "matvecs"} & values.keys():
         values[name][values[name] < 0] = np.nan  # −1: an import without this number
     if {"converged", "residual_norm"} <= values.keys():
@@ -201,21 +207,25 @@ def _variables(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:
 def _skills(part: xr.Dataset, run: int) -> dict[str, NDArray[np.float64]]:
     if not bool((part["confusion"] >= 0).any()):  # an import without counts
         return {}
-    skills = [class_skill(part, split)["class_skill"].sel(run=run).transpose(AXIS, "label").values for split in SPLITS]
+    skills = [
+        class_skill(part, split)["class_skill"].sel(run=run).transpose(axis_of(part), "label").values
+        for split in SPLITS
+    ]
     return {"class_skill": round_to_digits(np.stack(skills, axis=1), DIGITS)}
 
 
 def _maps(part: xr.Dataset, run: int) -> dict[str, NDArray[np.float64]]:
     """Return the maps of class × mode, (l2, split or sign, label, mode) each, rounded."""
+    axis = axis_of(part)
     if any(name not in part for name in _OF_MODES):
         return {}
-    l2 = part[AXIS].values
-    by_split = [sensitivity(part, run, split).reindex({AXIS: l2}).transpose(AXIS, "label", "mode") for split in SPLITS]
+    l2 = part[axis].values
+    by_split = [sensitivity(part, run, split).reindex({axis: l2}).transpose(axis, "label", "mode") for split in SPLITS]
     shares, slopes = (np.stack([one[name].values for one in by_split], axis=1) for name in ("curvature_share", "slope"))
     maps = {"curvature_share": shares.round(DECIMALS) + 0.0, "slope": round_to_thousandths(slopes)}
     if "class_response" in part:
         response = part["class_response"].where(part["status"] == Status.COMPLETE).isel(run=0)
-        maps["response"] = response.transpose(AXIS, "sign", "label", "mode").values.round(DECIMALS) + 0.0
+        maps["response"] = response.transpose(axis, "sign", "label", "mode").values.round(DECIMALS) + 0.0
     return maps
 
 
@@ -241,7 +251,7 @@ def _tolerance(part: xr.Dataset, eigenvalues: NDArray[np.float64]) -> NDArray[np
     scale = np.fmax.reduce(magnitudes, axis=1, keepdims=True)
     tolerances = np.maximum(tol * magnitudes, max(tol * eps ** (2 / 3), ROUNDING * eps) * scale)
     run = int(part["run"].values[0])
-    as_imported = [origin.is_as_imported(run, l2) for l2 in part[AXIS].values.tolist()]
+    as_imported = [origin.is_as_imported(run, l2) for l2 in part[axis_of(part)].values.tolist()]
     return round_to_digits(np.where(np.array(as_imported)[:, None], np.nan, tolerances), DIGITS)
 
 

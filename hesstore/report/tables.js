@@ -122,7 +122,7 @@ function traceText(trace, error) {
 
 /** Columns of the table of all grid points: heading, value to sort by (null comes last), text. */
 const COLUMNS = [
-  ["λ", (run, index) => GRID[index], (value) => String(value)],
+  [AXIS.symbol, (run, index) => GRID[index], (value) => String(value)],
   ["status", (run, index) => STATES[run.status[index]], (value) => value],
   ["test acc.", (run, index) => valueAt(run, "accuracy", index)?.[TEST], (value) => fixed(value, 4)],
   ["train acc.", (run, index) => valueAt(run, "accuracy", index)?.[TRAIN], (value) => fixed(value, 4)],

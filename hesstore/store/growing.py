@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hesstore.config.l2_grid import value_text
 from hesstore.durable_files import sync_folder
 from hesstore.errors import ConfigMismatchError, StoreError
 from hesstore.store.digest import digest
@@ -58,7 +59,7 @@ def check_growing(store: SweepStore, wanted: Mapping[str, Any]) -> None:
     StoreError
         If the store was imported.
     """
-    store.require_swept()
+    store.require_same_kind(wanted)
     path, stored = store.path, store.identity
     others = differences(stored, wanted, [key for key in wanted if key not in GRID_SETTINGS | SPECTRUM_SETTINGS])
     if others:
@@ -113,7 +114,7 @@ def statuses_after_growth(old: SweepStore, spec: StoreSpec) -> dict[Run, NDArray
     reanalyse = _changes_spectra(old, spec)
     statuses = {}
     for run in wanted.runs:
-        statuses[run] = np.full(len(spec.l2), Status.PENDING, np.int8)
+        statuses[run] = np.full(len(spec.grid), Status.PENDING, np.int8)
         if run in old.runs:
             statuses[run][places] = _status(old, run, reanalyse=reanalyse)
     return statuses
@@ -187,15 +188,15 @@ def _with_runs_of(old: SweepStore, spec: StoreSpec) -> StoreSpec:
 
 def _places(old: SweepStore, spec: StoreSpec) -> list[int]:
     """Return the index on the new grid of each grid point of the old store."""
-    position = {value: index for index, value in enumerate(spec.l2)}
-    missing = [float(value) for value in old.l2 if float(value) not in position]
+    position = {value: index for index, value in enumerate(spec.grid)}
+    missing = [float(value) for value in old.grid if float(value) not in position]
     if missing:
         raise ConfigMismatchError(
-            f"{old.path}: has λ = {missing[0]:.10g}, which the config does not have: growing keeps all grid points; "
-            "add it",
-            {"l2": (str(old.l2.tolist()), str(list(spec.l2)))},
+            f"{old.path}: has {value_text(old.axis, missing[0])}, which the config does not have: growing keeps "
+            "all grid points; add it",
+            {old.axis: (str(old.grid.tolist()), str(list(spec.grid)))},
         )
-    return [position[float(value)] for value in old.l2]
+    return [position[float(value)] for value in old.grid]
 
 
 def _copy_entries(old: SweepStore, new: SweepStore, run: Run, places: list[int], kept: list[Variable]) -> None:
@@ -209,7 +210,7 @@ def _withdraw_analyses(old: SweepStore, new: SweepStore, run: Run, places: list[
     """Set the status and the digests of a run to those of its fits."""
     status, digests = new.status(run), new.entries("digest", run)
     status[places] = _status(old, run, reanalyse=True)
-    digests[places] = [_digest_of_weights(old, run, index) for index in range(len(old.l2))]
+    digests[places] = [_digest_of_weights(old, run, index) for index in range(len(old.grid))]
     new.put_all("status", run, status)
     new.put_all("digest", run, digests)
     new.seal_entries(run)
@@ -218,7 +219,7 @@ def _withdraw_analyses(old: SweepStore, new: SweepStore, run: Run, places: list[
 def _digest_of_weights(old: SweepStore, run: Run, index: int) -> int:
     if old.status(run)[index] not in {Status.FITTED, Status.COMPLETE}:
         return 0
-    return digest(run, float(old.l2[index]), {"weights": old.read("weights", run, index)})
+    return digest(run, float(old.grid[index]), {"weights": old.read("weights", run, index)})
 
 
 def _link_arrays(old: SweepStore, new: SweepStore, places: list[int], kept: list[Variable]) -> None:

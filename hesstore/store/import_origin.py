@@ -29,7 +29,7 @@ class Origin:
     Attributes
     ----------
     files : str
-        ``classic`` or ``checkpoints``; empty for a store that a sweep made.
+        ``classic``; empty for a store that a sweep made.
     source : str
         The digest of the files' names and sizes.
     recompute : bool

@@ -20,7 +20,15 @@ from hesstore.store.import_origin import ORIGIN
 from hesstore.store.parameter_coordinates import parameter_coordinates
 from hesstore.store.places.zip_file import LEFT_OUT
 from hesstore.store.root_group import check_version
-from hesstore.store.schema import REFERENCES, SCHEMA_VERSION, Run, StoreSpec, coordinate_names, variables
+from hesstore.store.schema import (
+    COLLECTION,
+    REFERENCES,
+    SCHEMA_VERSION,
+    Run,
+    StoreSpec,
+    coordinate_names,
+    variables,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -192,6 +200,7 @@ def rebuild_spec(found: Metadata) -> StoreSpec:
     try:
         identity = json.loads(attributes["identity"])
         config = SweepConfig.from_mapping(json.loads(attributes["config"]))
+        grid = tuple(float(value) for value in identity.get("values", config.l2))
         parameters = [(name, tuple(shape)) for name, shape in identity["parameters"]]
         environment, data_digest = json.loads(attributes["environment"]), identity["data_digest"]
         runs = [(seed, direction) for seed, direction in json.loads(attributes["runs"])]
@@ -205,7 +214,7 @@ def rebuild_spec(found: Metadata) -> StoreSpec:
     if sorted(runs) != sorted(config.runs()):
         raise StoreError(f"runs are {runs}, but those of the config are {list(config.runs())}")
     differing = [key for key in identity.keys() & of_config.keys() if identity[key] != of_config[key]]
-    further = {"data_digest", "parameters", "buffers", "imported", "distance", *REFERENCES}
+    further = {"data_digest", "parameters", "buffers", "imported", "distance", *COLLECTION, *REFERENCES}
     unknown = identity.keys() - of_config.keys() - further
     if differing or unknown:
         raise StoreError(f"identity and config disagree about {', '.join(sorted({*differing, *unknown}))}")
@@ -218,7 +227,7 @@ def rebuild_spec(found: Metadata) -> StoreSpec:
     if not isinstance(environment, dict) or not isinstance(data_digest, str):
         raise StoreError("environment or the data digest has a wrong type")
     return StoreSpec(
-        l2=config.l2,
+        grid=grid,
         runs=tuple(Run(index, *run) for index, run in enumerate(runs)),
         k=config.k,
         num_classes=classes,

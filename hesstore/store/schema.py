@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hesstore.config.l2_grid import AXIS, value_text
 from hesstore.store.variable import BOOKKEEPING, TEXT, Variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
+    import xarray as xr
     from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
@@ -21,8 +24,11 @@ SCHEMA_VERSION = 1
 It must be raised by any change that an older hesstore would misread, or would leave half done when it writes.
 """
 
-AXIS = "l2"
-"""The name of the grid's dimension and coordinate. The rest of the library uses this constant."""
+AXIS_ROLE = "grid"
+"""The attribute ``role`` of the coordinate along which a collection of checkpoints lies."""
+
+_AXIS_NAMES = {"step": "training step", "epoch": "epoch", "checkpoint": "number of the checkpoint"}
+_AXIS_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 SPLITS = ("train", "test")
 SIGNS = (-1, 1)
@@ -80,11 +86,49 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """A grid point: a run, the index of λ on the grid, and λ itself."""
+    """A grid point: a run, its index on the grid, and the value there, which is λ in a sweep."""
 
     run: Run
     index: int
-    l2: float
+    value: float
+    axis: str = AXIS
+
+    @property
+    def text(self) -> str:
+        """The value, as in ``λ = 0.001`` or ``step = 1000``."""
+        return value_text(self.axis, self.value)
+
+
+def grid_axis(identity: Mapping[str, Any]) -> str:
+    """Return the name of the grid's dimension in a store with this identity."""
+    return str(identity.get("axis", AXIS))
+
+
+def l2_at(point: Point, identity: Mapping[str, Any]) -> float:
+    """Return λ at a grid point: its value in a sweep, and one λ for all checkpoints of a collection."""
+    return point.value if point.axis == AXIS else float(identity["l2"][0])
+
+
+def axis_of(data: xr.Dataset | xr.DataArray) -> str:
+    """Return the name of the grid's dimension in a Dataset, or in one of its arrays.
+
+    It is the name of the coordinate whose attribute ``role`` says so; without one, the data are those of a sweep.
+    """
+    roles = ((str(name), coord.attrs.get("role")) for name, coord in data.coords.items())
+    return next((name for name, role in roles if role == AXIS_ROLE), AXIS)
+
+
+def axis_attrs(axis: str) -> dict[str, Any]:
+    """Return the attributes of the grid's coordinate."""
+    if axis == AXIS:
+        return dict(COORDINATE_ATTRS[AXIS])
+    return {"long_name": _AXIS_NAMES.get(axis, axis.replace("_", " ")), "role": AXIS_ROLE}
+
+
+def is_axis_name(name: str) -> bool:
+    """Whether a grid's dimension can have this name: that of no dimension, coordinate or variable, of results too."""
+    taken = {*BY_NAME, *COORDINATE_ATTRS, *_RESULTS} - {AXIS}
+    return bool(_AXIS_NAME.fullmatch(name)) and name not in taken
 
 
 class PairVariables(NamedTuple):
@@ -351,8 +395,32 @@ COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
     "start": {"long_name": "weights before the first grid point of each run"},
 }
 
-GRID_SETTINGS = frozenset({"l2", "seeds", "direction"})
-"""The settings along which a store can grow: more grid points, more runs."""
+GRID_SETTINGS = frozenset({"l2", "seeds", "direction", "values", "source"})
+"""The settings along which a store can grow: more grid points, more runs. The last two are those of a collection."""
+
+_RESULTS = frozenset(
+    {
+        *("angle", "track", "measure", "quantity", "transition", "change"),
+        *("strength", "strengths", "hysteresis", "low", "high", "count"),
+        *("crossings", "censored", "chance", "index", "index_complete", "rank"),
+        *("overlap", "principal_angle", "sharpness", "step_length", "cluster", "size"),
+        *("share", "eigenvalue", "smallest_eigenvalue", "confidence", "runner_up", "participation_ratio"),
+        *("layer_mass", "class_skill", "slope", "slope_share", "curvature", "curvature_share"),
+        *(
+            "response",
+            "identity_error",
+            "effective_dimension",
+            "effective_dimension_bound",
+            "spectral_entropy",
+            "outliers",
+        ),
+        *("outlier_gap", "from", "to"),
+    }
+)
+"""Names of dimensions and variables in the results of analyses."""
+
+COLLECTION = ("axis", "values", "source")
+"""What the identity of a collection of checkpoints has in addition: its axis, its grid, and a digest of its files."""
 
 SPECTRUM_SETTINGS = frozenset(
     {
@@ -365,7 +433,8 @@ SPECTRUM_SETTINGS = frozenset(
 
 def variables(identity: Mapping[str, Any]) -> tuple[Variable, ...]:
     """Return the variables of a store with this identity: optional results only where its settings ask for them."""
-    return tuple(variable for variable in VARIABLES if _is_recorded(variable, identity))
+    axis = grid_axis(identity)
+    return tuple(variable.along(axis) for variable in VARIABLES if _is_recorded(variable, identity))
 
 
 def required_settings(variable: Variable) -> tuple[str, ...]:
@@ -382,9 +451,10 @@ def _is_recorded(variable: Variable, identity: Mapping[str, Any]) -> bool:
 def coordinate_names(identity: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the coordinates of such a store: those of its variables' dimensions, and their labels."""
     unused = {dim for variable in VARIABLES for dim in variable.dims}
-    unused -= {dim for variable in variables(identity) for dim in variable.dims}
+    unused -= {dim for variable in VARIABLES if _is_recorded(variable, identity) for dim in variable.dims}
     unused |= {name for name in REFERENCES if not identity.get(name)}
-    return tuple(name for name in COORDINATE_ATTRS if name not in unused)
+    names = (grid_axis(identity) if name == AXIS else name for name in COORDINATE_ATTRS)
+    return tuple(name for name in names if name not in unused)
 
 
 def promised_large(identity: Mapping[str, Any], status: Status) -> tuple[str, ...]:
@@ -407,8 +477,8 @@ class StoreSpec:
 
     Parameters
     ----------
-    l2 : tuple of float
-        The grid, ascending.
+    grid : tuple of float
+        The values of the grid, ascending: λ in a sweep.
     runs : tuple of Run
         The runs, by ID.
     k, num_classes : int
@@ -426,7 +496,7 @@ class StoreSpec:
         store has none of them.
     """
 
-    l2: tuple[float, ...]
+    grid: tuple[float, ...]
     runs: tuple[Run, ...]
     k: int
     num_classes: int
@@ -446,7 +516,7 @@ class StoreSpec:
         """The length of each dimension."""
         return {
             "run": len(self.runs),
-            AXIS: len(self.l2),
+            grid_axis(self.identity): len(self.grid),
             "mode": self.k,
             "lowest": int(self.identity.get("lowest", 0)),
             "param": len(self.param_coords["layer"]),

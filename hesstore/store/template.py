@@ -12,21 +12,23 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.errors import ZarrUserWarning
 
 from hesstore.config import fingerprint
+from hesstore.config.l2_grid import AXIS
 from hesstore.store.metadata import document, seal
 from hesstore.store.schema import (
-    AXIS,
     COORDINATE_ATTRS,
     REFERENCES,
     SCHEMA_VERSION,
     SIGNS,
     SPLITS,
     StoreSpec,
+    axis_attrs,
     coordinate_names,
     density_grid,
+    grid_axis,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
     from zarr.abc.store import Store
@@ -38,7 +40,7 @@ def write_template(store: Store, spec: StoreSpec) -> None:
     root.attrs.update(
         {
             "schema_version": SCHEMA_VERSION,
-            "title": "hesstore: Hessian spectra along an L2 sweep",
+            "title": _title(spec.identity),
             "fingerprint": fingerprint(spec.identity),
             "identity": json.dumps(spec.identity),
             "runs": json.dumps([[run.seed, run.direction] for run in spec.runs]),
@@ -62,6 +64,7 @@ def write_template(store: Store, spec: StoreSpec) -> None:
                 "coordinates": on_dims,
             },
         )
+    axis = grid_axis(spec.identity)
     references = {name: (("param",), values) for name, values in spec.references.items()}
     for name, (dims, values) in {**coordinates(spec), **references}.items():
         is_text = values.dtype == object
@@ -73,7 +76,7 @@ def write_template(store: Store, spec: StoreSpec) -> None:
             fill_value="" if is_text else None,
             dimension_names=dims,
             compressors=_codecs(),
-            attributes=COORDINATE_ATTRS[name],
+            attributes=axis_attrs(axis) if name == axis else COORDINATE_ATTRS[name],
         )
         array[...] = values
     documents = {name: document(array) for name, array in root.arrays()}
@@ -81,6 +84,12 @@ def write_template(store: Store, spec: StoreSpec) -> None:
     with warnings.catch_warnings():  # other readers may not know consolidated metadata; they read those of each array
         warnings.simplefilter("ignore", ZarrUserWarning)
         zarr.consolidate_metadata(store, zarr_format=3)
+
+
+def _title(identity: Mapping[str, Any]) -> str:
+    axis = grid_axis(identity)
+    along = "an L2 sweep" if axis == AXIS else f"checkpoints by {axis}"
+    return f"hesstore: Hessian spectra along {along}"
 
 
 def _codecs() -> tuple[BloscCodec, Crc32cCodec]:
@@ -97,10 +106,10 @@ def _auxiliary(dims: tuple[str, ...], references: Iterable[str]) -> list[str]:
 
 def coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any]]]:
     """Return the dimensions and values of every coordinate that follows from the config: all except references."""
-    classes = np.arange(spec.num_classes, dtype=np.int32)
+    classes, axis = np.arange(spec.num_classes, dtype=np.int32), grid_axis(spec.identity)
     known: dict[str, tuple[tuple[str, ...], NDArray[Any]]] = {
         "run": (("run",), np.array([run.id for run in spec.runs], dtype=np.int32)),
-        AXIS: ((AXIS,), np.array(spec.l2, dtype=np.float64)),
+        axis: ((axis,), np.array(spec.grid, dtype=np.float64)),
         "mode": (("mode",), np.arange(spec.k, dtype=np.int32)),
         "lowest": (("lowest",), np.arange(spec.sizes["lowest"], dtype=np.int32)),
         "split": (("split",), np.array(SPLITS, dtype=object)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Variable:
     name : str
         The name of the variable.
     dims : tuple of str
-        Its dimensions; the first two are always run and l2.
+        Its dimensions; the first two are always run and the grid's axis, which is l2 in a sweep.
     dtype : str
         A NumPy dtype, or ``string``.
     fill : object
@@ -58,6 +58,11 @@ class Variable:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     setting: str = ""
     by_l2: bool = False
+
+    def along(self, axis: str) -> Variable:
+        """Return the same variable in a store whose grid has this axis."""
+        run, current, *others = self.dims
+        return self if current == axis else replace(self, dims=(run, axis, *others))
 
     @property
     def is_large(self) -> bool:

@@ -23,13 +23,14 @@ from hesstore.store.import_origin import origin_of
 from hesstore.store.places.location import local_path, locate
 from hesstore.store.root_group import open_group
 from hesstore.store.schema import (
-    AXIS,
     BY_NAME,
     GRID_SETTINGS,
     SPECTRUM_SETTINGS,
+    Point,
     Run,
     Status,
     StoreSpec,
+    grid_axis,
     promised_large,
     promised_small,
     variables,
@@ -67,16 +68,18 @@ class SweepStore:
         Its root group.
     identity : dict
         Its identity.
-    l2 : ndarray
-        The grid, (L,).
+    grid : ndarray
+        The values of the grid, (L,).
     runs : tuple of Run
         Its runs.
     """
 
-    def __init__(self, place: Place, group: zarr.Group, arrays: Arrays, l2: NDArray[np.float64], runs: tuple[Run, ...]):
+    def __init__(
+        self, place: Place, group: zarr.Group, arrays: Arrays, grid: NDArray[np.float64], runs: tuple[Run, ...]
+    ):
         self.place, self.path, self.group = place, place.location, group
         self.identity = identity_of(group.attrs)
-        self.l2, self.runs = l2, runs
+        self.grid, self.runs = grid, runs
         self._arrays = arrays
 
     @classmethod
@@ -94,10 +97,11 @@ class SweepStore:
         group = open_group(place, writable=True)
         arrays = Arrays(group, str(place))
         with decoding(f"{place}: a coordinate", f"`hesstore verify {place} --repair` restores it"):
-            l2, seeds, directions = (np.asarray(arrays[name][:]) for name in (AXIS, "seed", "direction"))
+            axis = grid_axis(identity_of(group.attrs))
+            grid, seeds, directions = (np.asarray(arrays[name][:]) for name in (axis, "seed", "direction"))
         pairs = zip(seeds, directions, strict=True)
         runs = tuple(Run(index, int(seed), str(direction)) for index, (seed, direction) in enumerate(pairs))
-        return cls(place, group, arrays, l2, runs)
+        return cls(place, group, arrays, grid, runs)
 
     @classmethod
     def create(cls, location: Location, spec: StoreSpec) -> SweepStore:
@@ -130,7 +134,7 @@ class SweepStore:
         StoreError
             If the store was imported, or cannot be written.
         """
-        self.require_swept()
+        self.require_same_kind(identity)
         self.place.check_writable()
         found = differences(self.identity, identity, identity if partly else {**self.identity, **identity})
         if found:
@@ -142,12 +146,18 @@ class SweepStore:
                 found,
             )
 
-    def require_swept(self) -> None:
-        """Raise :class:`StoreError` for a store that was imported, which no sweep can continue."""
+    def require_same_kind(self, identity: Mapping[str, Any]) -> None:
+        """Raise :class:`StoreError` for a store that was imported, or made by the other of sweep and analyse."""
         if origin_of(self.group.attrs).is_import:
             raise StoreError(
                 f"{self.place}: was imported from files: give another path to the sweep, which makes a store of its "
                 "own; `hesstore import --recompute` computes what the files do not contain"
+            )
+        if ("axis" in self.identity) != ("axis" in identity):
+            by, other = ("analyse", "sweep") if "axis" in self.identity else ("sweep", "analyse")
+            raise StoreError(
+                f"{self.place}: was made by `hesstore {by}`, which can continue it: give another path to "
+                f"`hesstore {other}`"
             )
 
     @contextmanager
@@ -165,6 +175,15 @@ class SweepStore:
         attributes = json.loads(self.place.fetch("zarr.json"))["attributes"]
         if attributes.get("fingerprint") != self.group.attrs["fingerprint"]:
             raise StoreError(f"{self.place}: was changed by another process meanwhile: run the same command again")
+
+    @property
+    def axis(self) -> str:
+        """The name of the grid's dimension."""
+        return grid_axis(self.identity)
+
+    def point(self, run: Run, index: int) -> Point:
+        """Return a grid point of the store."""
+        return Point(run, index, float(self.grid[index]), self.axis)
 
     def status(self, run: Run) -> NDArray[np.int8]:
         """Return the status of each grid point of a run, (L,)."""
@@ -232,7 +251,7 @@ class SweepStore:
             Its status once everything is written. Large variables that this status promises and ``values`` does not
             contain must be in the store already.
         values : mapping of str to array or scalar
-            The results by variable, without the run and l2 axes, in the dtypes of the schema.
+            The results by variable, without the axes of runs and of the grid, in the dtypes of the schema.
 
         Raises
         ------
@@ -271,7 +290,7 @@ class SweepStore:
             given |= conforming.keys() - arrays.keys()
             rows["status"][index] = status
             if covered := {name: arrays.get(name, self._fill(name)) for name in promised_large(self.identity, status)}:
-                rows["digest"][index] = digest(run, float(self.l2[index]), covered)
+                rows["digest"][index] = digest(run, float(self.grid[index]), covered)
             rows["entries_digest"][index] = self._digest_of_entries(
                 run, index, status, {name: row[index] for name, row in rows.items()}
             )
@@ -306,7 +325,7 @@ class SweepStore:
         if not promised:
             return None
         covered = {name: conforming[name] if name in conforming else self.read(name, run, index) for name in promised}
-        return digest(run, float(self.l2[index]), covered)
+        return digest(run, float(self.grid[index]), covered)
 
     def put_entries(
         self, run: Run, index: int, status: Status, entries: Mapping[str, Any], arrays_digest: int | None
@@ -329,7 +348,7 @@ class SweepStore:
             name: known[name] if name in known else self.read(name, run, index)
             for name in promised_small(self.identity, status)
         }
-        return np.uint64(entries_digest(run, float(self.l2[index]), status, covered) if covered else 0)
+        return np.uint64(entries_digest(run, float(self.grid[index]), status, covered) if covered else 0)
 
     def seal_entries(self, run: Run) -> None:
         """Write the digests of the small variables of a run as they are now."""
@@ -343,7 +362,7 @@ class SweepStore:
         Only the driver of the run may do so. Their other variables stay until then. A damaged chunk of a status or a
         digest is replaced by one that promises nothing.
         """
-        chosen = np.zeros(len(self.l2), bool)
+        chosen = np.zeros(len(self.grid), bool)
         chosen[list(indices)] = True
         for name in PROMISES:
             self._arrays.clear(name, run.id, chosen)

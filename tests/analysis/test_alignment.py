@@ -67,8 +67,8 @@ def test_sharpness_does_not_change_with_the_scale_of_the_weights(classes: Classe
         eigenvalues=ds["eigenvalues"] / s**2,
     )
     one, other = sharpness(ds, radius=0.2), sharpness(scaled, radius=0.2)
-    xr.testing.assert_allclose(one.drop_vars("step"), other.drop_vars("step"))
-    np.testing.assert_allclose(other["step"], s * one["step"])
+    xr.testing.assert_allclose(one.drop_vars("step_length"), other.drop_vars("step_length"))
+    np.testing.assert_allclose(other["step_length"], s * one["step_length"])
     gradient = np.einsum("c,lcp->lp", classes.shares[0], classes.gradients[:, 0])
     for at in range(5):
         steps = np.concatenate([-classes.vectors[at], classes.vectors[at]]) * 0.2 * WEIGHTS

@@ -32,7 +32,7 @@ def test_a_curve_made_by_hand() -> None:
     np.testing.assert_allclose(found["lost_from"], [0.01, NAN, NAN])
     np.testing.assert_allclose(found["lost_to"], [0.03, NAN, NAN])
     assert found["crossings"].values.tolist() == [1, 0, 0]
-    assert found["censored"].values.tolist() == ["", "never lost", "lost before the first λ"]
+    assert found["censored"].values.tolist() == ["", "never lost", "lost before the first grid point"]
     assert lost_classes(ds, margin=0.5)["lost_from"].values[0, 0] == 0  # 0.8 is not more than 0.833
     assert (lost_classes(ds, split="train")["censored"] == "never lost").all()
     assert found["lost_l2"].attrs["long_name"]

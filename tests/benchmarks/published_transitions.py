@@ -19,7 +19,8 @@ import xarray as xr
 
 from hesstore import analysis
 from hesstore.analysis.change_points import THRESHOLD
-from hesstore.store.schema import AXIS, SPLITS, Status
+from hesstore.config.l2_grid import AXIS
+from hesstore.store.schema import SPLITS, Status
 from hesstore_cli.commands.transitions import lines
 
 CLASSES = 10

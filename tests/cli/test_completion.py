@@ -131,7 +131,7 @@ def test_values_that_are_offered(offered: Callable[[str], list[str]]) -> None:
     assert offered("sweep x --set k=") == []
     assert offered("export x --only gradients,") == [f"gradients,{kind}" for kind in original_csv.KINDS]
     assert offered("export x --format n") == ["netcdf"]
-    assert offered("plot s") == ["spectrum", "summary"]
+    assert offered("plot s") == ["spectrum", "slice", "summary"]
     assert offered("info ") == ["packed.zarr.zip", "results/", "run.zarr"]
     assert offered("config --of ") == ["packed.zarr.zip", "results/", "run.zarr"]
     assert offered("sweep x --config ") == ["my.toml", "results/", "run.zarr/"]

@@ -71,7 +71,7 @@ def test_every_command_has_a_group_and_a_whole_summary(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     found = sections(page(run_hesstore))
-    groups = ("Run a sweep", "Look at results", "Exchange files", "Maintenance")
+    groups = ("Run a sweep", "Analyse checkpoints", "Look at results", "Exchange files", "Maintenance")
     lines = [line for group in groups for line in found[group].strip().split("\n\n")[0].splitlines()]
     assert sorted(line.split()[0] for line in lines) == sorted(cli.commands)
     assert all(line.endswith(".") for line in lines)

@@ -54,7 +54,7 @@ def test_verify_repair_and_sweep(run_hesstore: RunHesstore, toy_arguments: list[
     repaired = run_hesstore("verify", "s.zarr", "--repair")
     assert repaired.returncode == 0
     assert repaired.stdout == shown.stdout
-    assert "1 grid point marked pending: run the same hesstore sweep again" in repaired.stderr
+    assert "1 grid point marked pending: run the same hesstore sweep or analyse again" in repaired.stderr
     assert "grid points: 1 pending, 3 complete" in repaired.stderr
     assert run_hesstore("sweep", "s.zarr", *toy_arguments).returncode == 0
     facts = json.loads(run_hesstore("verify", "s.zarr", "--json").stdout)

@@ -89,7 +89,7 @@ def test_the_largest_difference_and_its_grid_point() -> None:
     assert not found.same_results
     assert found.identical == 4
     weights = by_name(found)["weights"]
-    assert (weights.differing, weights.run, weights.l2) == (2, 1, 0.05)
+    assert (weights.differing, weights.run, weights.value) == (2, 1, 0.05)
     assert weights.absolute == pytest.approx(1.0, rel=1e-4)
     assert weights.relative == pytest.approx(1 / 38.05, rel=1e-4)
     assert by_name(found)["confusion"] == Difference("confusion", 1, None, None, 0, 0.01)
@@ -155,7 +155,7 @@ def test_values_that_an_import_lacks_are_left_out() -> None:
 
 def test_a_number_in_only_one_store_is_a_difference() -> None:
     loss = by_name(compare(store(), changed(store(), "loss", (0, 2, 0), math.nan)))["loss"]
-    assert (loss.differing, loss.l2) == (1, 0.05)
+    assert (loss.differing, loss.value) == (1, 0.05)
     assert math.isnan(loss.absolute or 0.0)
 
 

@@ -54,7 +54,7 @@ def test_a_run_in_progress_and_one_that_waits() -> None:
     assert (first.current, first.phase, first.seconds_each) == (0.01, "analysing", 9.0)
     assert first.seconds_left == pytest.approx(9 + 9 - 2)  # the fit of one grid point is done
     assert first.last is not None
-    assert (first.last.l2, first.last.worst_class, first.last.eigenvalue) == (0.03, 1, 2.5)
+    assert (first.last.value, first.last.worst_class, first.last.eigenvalue) == (0.03, 1, 2.5)
     assert first.last.test_accuracy == pytest.approx(0.1 * 1.75 / 3)
     assert first.last.worst_class_accuracy == pytest.approx(0.025)
     assert (second.current, second.phase, second.last) == (0.0, "fitting", None)
@@ -107,12 +107,12 @@ def test_progress_agrees_with_the_events_of_a_sweep(toy_config: MakeConfig, tmp_
             ends.append((progress_of(hesstore.open(path)), event))
 
     run_sweep(toy_config(direction="down", epochs=1, l2="0,0.01"), path, observer=observe)
-    assert [event.l2 for _, event in ends] == [0.01, 0.0]
+    assert [event.value for _, event in ends] == [0.01, 0.0]
     for far, event in ends:
         assert far.complete >= event.finished
         if far.complete == event.finished:
             assert far.last is not None
-            assert far.last.l2 == event.l2
+            assert far.last.value == event.value
             assert far.last.test_accuracy == event.facts["test_accuracy"]
             assert far.last.worst_class == event.facts["worst_class"]
             assert far.last.eigenvalue == event.facts["eigenvalue"]

@@ -410,7 +410,7 @@ def test_events_come_in_order_and_only_when_results_are_on_disk(toy_config: Make
     def observe(event: SweepEvent) -> None:
         events.append(event)
         if event.phase == "complete":
-            point = hesstore.open(tmp_path / "s.zarr").sel(run=event.run.id, l2=event.l2)
+            point = hesstore.open(tmp_path / "s.zarr").sel(run=event.run.id, l2=event.value)
             assert int(point["status"]) == Status.COMPLETE
             assert event.facts["test_accuracy"] == float(point["accuracy"].sel(split="test"))
 
@@ -419,7 +419,7 @@ def test_events_come_in_order_and_only_when_results_are_on_disk(toy_config: Make
     assert [event.finished for event in events if event.phase == "complete"] == list(range(1, 9))
     for run in range(2):
         for l2 in toy_config().l2:
-            phases = [event.phase for event in events[1:] if (event.run.id, event.l2) == (run, l2)]
+            phases = [event.phase for event in events[1:] if (event.run.id, event.value) == (run, l2)]
             assert phases == ["fitting"] * 3 + ["analysing", "complete"]
 
 

@@ -22,7 +22,7 @@ from hesstore.config import SweepConfig
 from hesstore.engine.sweep import run_sweep
 from hesstore.errors import CorruptStoreError, ExportError
 from hesstore.exporting import export
-from hesstore.exporting.file_names import l2_decimals
+from hesstore.exporting.file_names import value_decimals
 from hesstore.exporting.number_text import number_text
 from hesstore.problem.models import MLP
 from hesstore.store import Status, SweepStore
@@ -228,10 +228,10 @@ def test_only_complete_grid_points_are_exported(store: Path, tmp_path: Path) -> 
 
 
 def test_names_have_as_many_decimals_as_the_grid_needs() -> None:
-    assert l2_decimals(np.array([0.0, 0.0002])) == 5
-    assert l2_decimals(np.array([0.0, 0.000001])) == 6
-    assert l2_decimals(np.array([0.0, 1e-10])) == 10
-    assert l2_decimals(np.array([0.123456789, 0.123456788])) == 9
+    assert value_decimals(np.array([0.0, 0.0002]), "l2") == 5
+    assert value_decimals(np.array([0.0, 0.000001]), "l2") == 6
+    assert value_decimals(np.array([0.0, 1e-10]), "l2") == 10
+    assert value_decimals(np.array([0.123456789, 0.123456788]), "l2") == 9
 
 
 @given(hnp.arrays(np.float32, st.integers(1, 30), elements=st.floats(width=32, allow_nan=True)))

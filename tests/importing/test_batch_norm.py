@@ -25,7 +25,6 @@ SETTINGS = {
     "probes": 0,
     "hessian_samples": 100,
     "device": "cpu",
-    "l2": "0.01",
 }
 X, Y = (torch.from_numpy(part) for part in toy.digits()[:2])
 
@@ -62,7 +61,7 @@ def outputs(module: nn.Module) -> Tensor:
 
 def test_the_spectrum_is_that_of_the_trained_network(module: nn.Module, checkpoint: Path, tmp_path: Path) -> None:
     store = tmp_path / "s.zarr"
-    import_files(checkpoint, store, settings=SETTINGS, recompute=True)
+    hesstore.analyse(checkpoint, store, axis="l2", values=[0.01], settings=SETTINGS)
     with hesstore.open(store) as opened:
         ds = opened.load()
     accuracy = float((outputs(module).argmax(1) == Y).double().mean())
@@ -92,21 +91,20 @@ def test_weights_without_their_statistics_are_refused(module: nn.Module, tmp_pat
     path = tmp_path / "w.pth"
     torch.save(dict(module.named_parameters()), path)
     with pytest.raises(hesstore.HesstoreError, match=r"'1.running_mean'.* save all of model.state_dict"):
-        import_files(path, tmp_path / "s.zarr", settings=SETTINGS, recompute=True)
+        hesstore.analyse(path, tmp_path / "s.zarr", settings=SETTINGS)
 
 
 def test_checkpoints_that_differ_in_their_statistics_are_refused(module: nn.Module, tmp_path: Path) -> None:
-    for l2, each in ((0.01, module), (0.02, trained(1))):
-        torch.save(each.state_dict(), tmp_path / f"l2_{l2}.pth")
-    settings = {key: value for key, value in SETTINGS.items() if key != "l2"}
-    files = sorted(tmp_path.glob("*.pth"))
-    with pytest.raises(ImportFilesError, match=r"l2_0.02.pth: its running statistic '1.running_mean' of batch norm"):
-        import_files(files, tmp_path / "s.zarr", settings=settings, recompute=True, l2_from_name=True)
+    for step, each in ((1, module), (2, trained(1))):
+        torch.save(each.state_dict(), tmp_path / f"step_{step}.pth")
+    with pytest.raises(ImportFilesError, match=r"step_2.pth: its running statistic '1.running_mean' of batch norm"):
+        hesstore.analyse(tmp_path, tmp_path / "s.zarr", axis="step", from_name=True, settings=SETTINGS)
     assert not (tmp_path / "s.zarr").exists()
 
 
-def test_without_an_analysis_the_statistics_are_stored_too(module: nn.Module, checkpoint: Path, tmp_path: Path) -> None:
-    import_files(checkpoint, tmp_path / "s.zarr", settings=SETTINGS)
+def test_an_import_stores_the_statistics_too(module: nn.Module, tmp_path: Path) -> None:
+    torch.save(module.state_dict(), tmp_path / "model_weights-0-0.01000.pth")
+    import_files(tmp_path, tmp_path / "s.zarr", settings={"k": 4})
     with hesstore.open(tmp_path / "s.zarr") as ds:
         loaded = hesstore.load_model(ds, l2=0.01, module=toy.with_batch_norm((64,), 10))
         torch.testing.assert_close(outputs(loaded), outputs(module))

@@ -26,13 +26,13 @@ def test_a_labelled_number_is_l2(
 ) -> None:
     name = "_".join([*before, f"{label}{number}", *after, f"seed{run}"]) + ending
     found = parse_name(Path(name))
-    assert (found.run, Decimal(found.l2)) == (run, Decimal(number))
+    assert (found.run, Decimal(found.value)) == (run, Decimal(number))
     assert run_in_name(Path(name)) == run
 
 
 @given(st.lists(WORDS, max_size=2), NUMBERS, st.sampled_from(["_", "-", " "]), ENDINGS)
 def test_a_number_that_stands_alone_is_l2(words: list[str], number: str, separator: str, ending: str) -> None:
-    assert Decimal(parse_name(Path("_".join([*words, f"net{separator}{number}"]) + ending)).l2) == Decimal(number)
+    assert Decimal(parse_name(Path("_".join([*words, f"net{separator}{number}"]) + ending)).value) == Decimal(number)
 
 
 @given(st.text("l2wdrun013.e-_= ^,em", max_size=14))
@@ -45,9 +45,9 @@ def test_any_other_name_is_an_error(stem: str) -> None:
     except ImportFilesError as error:
         assert f"x_{stem}.pth: " in str(error)  # noqa: PT017 - most texts are errors, but not all
         return
-    number = re.escape(found.l2)
+    number = re.escape(found.value)
     assert re.search(rf"(^|[-_= ]|l2|wd|(?<![a-z])\.){number}($|[-_= ]|,(?![0-9])|\.(?![0-9]))", f"x_{stem}")
-    assert float(found.l2) == float(Decimal(found.l2)) >= 0
+    assert float(found.value) == float(Decimal(found.value)) >= 0
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,10 @@ def test_names_as_people_write_them(name: str, run: int, l2: str) -> None:
         ("lr=0.01.pth", "the name has no number that could be λ"),
         ("lr_0.01.pth", "the name has no number that could be λ"),
         ("model.0.001.pth", "the name has no number that could be λ"),
-        ("best.pth.tar", "the name has no number that could be λ: rename the file, as in l2_0.001.pth, or pass --l2"),
+        (
+            "best.pth.tar",
+            "the name has no number that could be λ: rename the file, as in l2_0.001.pth, or",
+        ),
     ],
 )
 def test_names_that_can_be_understood_in_two_ways(name: str, message: str) -> None:

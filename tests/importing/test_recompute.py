@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 
 import hesstore
@@ -147,41 +146,6 @@ def test_another_network_or_data(files: Path, tmp_path: Path, settings: dict[str
     with pytest.raises(ImportFilesError, match=message):
         import_files(files, tmp_path / "t.zarr", settings={**CODE, **settings}, recompute=True)
     assert not (tmp_path / "t.zarr").exists()
-
-
-@pytest.mark.slow
-def test_checkpoints_with_any_names(store: Path, files: Path, tmp_path: Path, run_hesstore: RunHesstore) -> None:
-    folder = tmp_path / "models"
-    folder.mkdir()
-    for position, l2 in enumerate(("0.00000", "0.01000")):
-        state = torch.load(files / f"model_weights-0-{l2}.pth", weights_only=True)
-        wrapped = {"epoch": 3, "state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}
-        torch.save(wrapped, folder / f"mymodel_wd{float(l2)}_epoch{position}.pt")
-    options = [
-        "--dataset",
-        "tests.support.toy:digits",
-        "--hidden",
-        "6,5",
-        "--k",
-        "4",
-        "--chunk-rows",
-        "128",
-        "--device",
-        "cpu",
-    ]
-    done = run_hesstore("import", *sorted(folder.iterdir()), "m.zarr", "--l2-from-name", "--recompute", *options)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""  # there are no numbers to compare with
-    assert "2 files imported into m.zarr, 2 grid points" in done.stderr.splitlines()[-1]
-    there, again = opened(store).sel(run=0), opened(tmp_path / "m.zarr").sel(run=0)
-    assert again.sizes["mode"] == 4
-    xr.testing.assert_equal(again["confusion"], there["confusion"])
-    assert np.allclose(again["eigenvalues"], there["eigenvalues"][:, :4], rtol=1e-3)
-    plain = run_hesstore("import", folder, "plain.zarr", "--l2-from-name")
-    assert plain.returncode == 0
-    assert opened(tmp_path / "plain.zarr")["eigenvectors"].isnull().all()
-    table = run_hesstore("import", files, "t.zarr", "--recompute", "--l2-from-name")
-    assert table.returncode == 2
 
 
 def test_code_that_only_a_manifest_names_is_not_run(files: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_files_by_their_names(tmp_path: Path) -> None:
     [
         ([], "nothing to import"),
         (["a.txt"], "nothing to import"),
-        (["best.pth"], "best.pth: the name does not have the form model_weights-ID-L2.pth: pass --l2-from-name"),
+        (["best.pth"], "best.pth: the name does not have the form model_weights-ID-L2.pth: compute"),
         (["gradients-0-0.1.csv", "gradients-0-0.1.csv.gz"], "has the same run and λ as"),
         (["Model-0.csv", "Model-0.csv.gz"], "has the same run and λ as"),
         (["Model-5000.csv"], "run ID 5000 is above the limit of 999"),
@@ -101,24 +101,3 @@ def test_files_of_a_path_between_minima(tmp_path: Path) -> None:
     touch(tmp_path, "gradients-0-0.00040.csv")
     with pytest.raises(ImportFilesError, match="belongs to another series than"):
         find_sources([tmp_path])
-
-
-def test_checkpoints(tmp_path: Path) -> None:
-    paths = touch(tmp_path, "seed1_0.01.pth", "seed1_0.02.pth.tar", "seed0_0.01.ckpt", "log.txt")
-    found = find_sources([tmp_path], l2_from_name=True)
-    assert found.style == "checkpoints"
-    assert sorted(found.files["weights"]) == [(0, "0.01"), (1, "0.01"), (1, "0.02")]
-    by_order = find_sources(paths[:2], l2=[0.5, 0.25])
-    assert sorted(by_order.files["weights"]) == [(1, "0.25"), (1, "0.5")]
-    with pytest.raises(ImportFilesError, match="l2: 1 values for 2 files"):
-        find_sources(paths[:2], l2=[0.5])
-    assert [path.name for path in found.ignored] == ["log.txt"]
-    with pytest.raises(ImportFilesError, match="not a checkpoint"):
-        find_sources(paths, l2_from_name=True)
-    with pytest.raises(ImportFilesError, match="the name has no number that could be λ"):
-        find_sources(touch(tmp_path, "best.pth"), l2_from_name=True)
-    with pytest.raises(ImportFilesError, match="has the same run and λ as"):
-        find_sources(touch(tmp_path, "a_0.1.pth", "b_0.1.pth"), l2_from_name=True)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ImportFilesError, match=r"contains no checkpoints, files that end in \.pth"):
-        find_sources([tmp_path / "empty"], l2_from_name=True)

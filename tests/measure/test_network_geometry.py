@@ -131,7 +131,7 @@ def test_sharpness_modelled_and_measured(
     best = max(modelled, key=lambda key: modelled[key])
     assert float(at["sharpness"]) == pytest.approx(modelled[best], rel=1e-5)
     assert (int(at["mode"]), int(at["sign"])) == best
-    assert float(at["step"]) == pytest.approx(r, rel=1e-9)
+    assert float(at["step_length"]) == pytest.approx(r, rel=1e-9)
 
 
 def test_grid_points_are_chosen_and_results_label_themselves(ds: xr.Dataset, found: xr.Dataset) -> None:

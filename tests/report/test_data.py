@@ -36,7 +36,8 @@ def numbers(values: Any) -> NDArray[np.float64]:
 def test_store_data(half: Path) -> None:
     facts = store_data(hesstore.open(half))
     assert facts["mode_label"] == "mode, by |eigenvalue|"
-    assert facts["l2"] == list(HALF_L2)
+    assert facts["grid"] == list(HALF_L2)
+    assert facts["axis"] == {"name": "l2", "symbol": "λ", "label": "L2 regularisation strength λ"}
     assert facts["labels"] == ["0", "1", "2"]
     assert facts["modes"] == 4
     assert [(run["seed"], run["direction"]) for run in facts["runs"]] == [

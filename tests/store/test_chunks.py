@@ -128,7 +128,7 @@ def test_a_grid_that_grows_over_chunks(path: Path) -> None:
     config = SweepConfig.from_mapping({"l2": l2, "seeds": [3], "k": 3})
     identity = {**spec.identity, **config.identity()}
     attrs = {**spec.attrs, "config": json.dumps(config.to_mapping())}
-    grown = grow_store(SweepStore.open(path), replace(spec, l2=config.l2, identity=identity, attrs=attrs))
+    grown = grow_store(SweepStore.open(path), replace(spec, grid=config.l2, identity=identity, attrs=attrs))
     (run,) = grown.runs
     assert grown.status(run).tolist() == [Status.FAILED, Status.PENDING] * COUNT
     assert str(grown.read("failure", run, 2 * 599)) == "reason 599"

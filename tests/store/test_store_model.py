@@ -31,7 +31,7 @@ class Killed(BaseException):
 def spec(l2: tuple[float, ...], seeds: tuple[int, ...]) -> StoreSpec:
     names = np.array(["a"] * P, dtype=object)
     return StoreSpec(
-        l2=l2,
+        grid=l2,
         runs=tuple(Run(index, seed, "up") for index, seed in enumerate(seeds)),
         k=K,
         num_classes=CLASSES,
@@ -85,7 +85,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.status: dict[Cell, Status] = {}
 
     def cell(self, run: Run, index: int) -> Cell:
-        return run.seed, run.direction, float(self.store.l2[index])
+        return run.seed, run.direction, float(self.store.grid[index])
 
     @rule(data=st.data(), seed=st.integers(0, 1000))
     def record(self, data: st.DataObject, seed: int) -> None:
@@ -100,7 +100,7 @@ class StoreMachine(RuleBasedStateMachine):
         unfinished = [
             (run, index)
             for run in self.store.runs
-            for index in range(len(self.store.l2))
+            for index in range(len(self.store.grid))
             if self.status.get(self.cell(run, index), Status.PENDING) < Status.COMPLETE
         ]
         if not unfinished:

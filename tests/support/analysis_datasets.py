@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from hesstore.store.schema import AXIS, BY_NAME, COORDINATE_ATTRS, SIGNS, SPLITS, Status
+from hesstore.config.l2_grid import AXIS
+from hesstore.store.schema import BY_NAME, COORDINATE_ATTRS, SIGNS, SPLITS, Status
 
 Runs = Sequence[tuple[int, str]]
 """Seed and direction of each run."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hesstore.engine.dask_executor import compute
 
 if TYPE_CHECKING:
+    from hesstore.engine.collection import Collection
     from hesstore.engine.dask_executor import Kind
     from hesstore.engine.outcome import Outcome
     from hesstore.store.schema import Point
@@ -16,16 +17,18 @@ tried: list[tuple[Kind, float]] = []
 
 
 def out_of_memory_at_one_grid_point(
-    location: str, config: str, kind: Kind, point: Point, start: Point | None
+    location: str, config: str, collection: Collection | None, kind: Kind, point: Point, start: Point | None
 ) -> Outcome:
-    if kind == "analysis" and point.l2 == 0.001:
-        tried.append((kind, point.l2))
+    if kind == "analysis" and point.value == 0.001:
+        tried.append((kind, point.value))
         raise MemoryError("not enough of it")
-    return compute(location, config, kind, point, start)
+    return compute(location, config, collection, kind, point, start)
 
 
-def breaking_once(location: str, config: str, kind: Kind, point: Point, start: Point | None) -> Outcome:
-    if (kind, point.l2) not in tried:
-        tried.append((kind, point.l2))
+def breaking_once(
+    location: str, config: str, collection: Collection | None, kind: Kind, point: Point, start: Point | None
+) -> Outcome:
+    if (kind, point.value) not in tried:
+        tried.append((kind, point.value))
         raise OSError("once")
-    return compute(location, config, kind, point, start)
+    return compute(location, config, collection, kind, point, start)

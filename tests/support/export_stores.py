@@ -47,7 +47,7 @@ def make_store(
     references = {"center": np.ones(size_of(shapes), np.float32)} if has_center else {}
     digests = {name: reference_digest(weights) for name, weights in references.items()}
     spec = StoreSpec(
-        l2=config.l2,
+        grid=config.l2,
         runs=tuple(Run(index, *run) for index, run in enumerate(config.runs())),
         k=k,
         num_classes=classes,
@@ -64,7 +64,7 @@ def make_store(
     rng = np.random.default_rng(seed)
     for run in store.runs:
         with store.claim(run):
-            for index, l2_value in enumerate(spec.l2):
+            for index, l2_value in enumerate(spec.grid):
                 status = (statuses or {}).get((run.id, index), Status.COMPLETE)
                 if status != Status.PENDING:
                     store.record(run, index, status, {**consistent_values(spec, rng, l2_value), **(values or {})})

@@ -116,7 +116,7 @@ def spec(length: int, parameters: int, k: int = 30, classes: int = 10) -> StoreS
     names = np.array(["x"] * parameters, dtype=object)
     indices = np.arange(parameters, dtype=np.int32)
     return StoreSpec(
-        l2=tuple(np.arange(length) / length),
+        grid=tuple(np.arange(length) / length),
         runs=(Run(0, 0, "up"),),
         k=k,
         num_classes=classes,

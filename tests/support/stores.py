@@ -25,7 +25,7 @@ def spec(**changes: Any) -> StoreSpec:
         "in_index": np.arange(P, dtype=np.int32),
     }
     values: dict[str, Any] = {
-        "l2": (0.0, 0.0006, 0.01),
+        "grid": (0.0, 0.0006, 0.01),
         "runs": (Run(0, 4, "up"), Run(1, 4, "down")),
         "k": K,
         "num_classes": 2,

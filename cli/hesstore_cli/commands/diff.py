@@ -144,7 +144,7 @@ def _result_lines(found: Comparison) -> Iterator[str]:
             f"{each.differing} of {found.common}",
             _amount(each.absolute),
             _amount(each.relative),
-            point_text(each.run, each.l2),
+            point_text(each.run, each.value, each.axis),
         )
         for each in found.differences
         if each.differing

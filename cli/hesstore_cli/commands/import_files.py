@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     help="Compute metrics, gradient, spectrum and class geometry from the weights, and print how much the files "
     "differ from them.",
 )
-@click.option("--l2-from-name", is_flag=True, help="SOURCEs are checkpoints with λ in their names.")
 @click.option(
     "--reg-loss",
     type=Choice(["full", "objective"]),
@@ -54,14 +53,13 @@ def import_(
     settings: dict[str, Any],
     *,
     recompute: bool,
-    l2_from_name: bool,
     reg_loss: str | None,
     dry_run: bool,
 ) -> int:
-    """Create STORE from exported files or checkpoints.
+    """Create STORE from files of an export or the original scripts.
 
-    SOURCE is a folder with files that hesstore or the original scripts wrote, or such a file, or a checkpoint. The
-    numbers are stored unchanged. If no manifest describes how the files were made, give the settings as options.
+    SOURCE is a folder with such files, or such a file. The numbers are stored unchanged. If no manifest describes how
+    the files were made, give the settings as options. `hesstore analyse` computes everything from other checkpoints.
 
     \b
     Files in the folder (any of them may be missing):
@@ -75,7 +73,6 @@ def import_(
       hesstore import test_data/ imported.zarr --dry-run
       hesstore import "lr=0.0015_1.csv" eigenvalues/ published.zarr
       hesstore import test_data/ again.zarr --recompute --dataset mnist-5k
-      hesstore import models/*.pth mine.zarr --l2-from-name --recompute --model mynet:build
     """
     from hesstore.importing import import_files
     from hesstore_cli.terminal.bars import ByteBar
@@ -88,7 +85,6 @@ def import_(
             store,
             settings=settings,
             recompute=recompute,
-            l2_from_name=l2_from_name,
             reg_loss=reg_loss,
             dry_run=dry_run,
             progress=bar.advance,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hesstore.config.l2_grid import axis_symbol, value_text
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import store_argument
 from hesstore_cli.terminal.amounts import counted, size
@@ -76,6 +77,7 @@ def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
     from hesstore.store.decoding import decoding
     from hesstore.store.environments import environments
     from hesstore.store.import_origin import origin_of
+    from hesstore.store.schema import axis_of
 
     known, config = environments(place, ds.attrs), json.loads(ds.attrs["config"])
     sizes = {str(name): int(length) for name, length in ds.sizes.items()}
@@ -92,6 +94,7 @@ def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
         "data_digest": json.loads(ds.attrs["identity"])["data_digest"],
         "environment": known[0],
         "environments": known,
+        "axis": axis_of(ds),
         "sizes": sizes,
         "runs": [_run_facts(small.isel(run=position)) for position in range(sizes["run"])],
     }
@@ -103,9 +106,9 @@ def _run_facts(run: xr.Dataset) -> dict[str, Any]:
 
     from hesstore.analysis.selection import evenly_spaced
     from hesstore.dataset.completeness import SpectrumSettings
-    from hesstore.store.schema import AXIS, Status
+    from hesstore.store.schema import Status, axis_of
 
-    settings = SpectrumSettings.of(run.attrs)
+    axis, settings = axis_of(run), SpectrumSettings.of(run.attrs)
     summary = settings.summary(settings.spectra(run)) if settings else None
     status = run["status"].values
     complete = np.flatnonzero(status == Status.COMPLETE)
@@ -115,12 +118,12 @@ def _run_facts(run: xr.Dataset) -> dict[str, Any]:
         "direction": str(run["direction"].values),
         **{each.name.lower(): int((status == each).sum()) for each in Status},
         "failures": {
-            f"{float(run[AXIS][index]):.10g}": str(run["failure"].values[index])
+            f"{float(run[axis][index]):.10g}": str(run["failure"].values[index])
             for index in np.flatnonzero(status == Status.FAILED)
         },
         "spectra": summary.facts() if summary else None,
         "results": [
-            _result(run.isel({AXIS: int(index)}), settings) for index in complete[evenly_spaced(len(complete), ROWS)]
+            _result(run.isel({axis: int(index)}), settings) for index in complete[evenly_spaced(len(complete), ROWS)]
         ],
     }
 
@@ -128,11 +131,12 @@ def _run_facts(run: xr.Dataset) -> dict[str, Any]:
 def _result(point: xr.Dataset, settings: SpectrumSettings | None) -> dict[str, Any]:
     """Return the results at a complete grid point; an import may lack some of them."""
     from hesstore.dataset.progress import worst_class
-    from hesstore.store.schema import AXIS
+    from hesstore.store.schema import axis_of
 
+    axis = axis_of(point)
     label, accuracy = worst_class(point["class_accuracy"].sel(split="test").values) or (None, None)
     return {
-        "l2": float(point[AXIS]),
+        axis: float(point[axis]),
         "test_accuracy": _finite(float(point["accuracy"].sel(split="test"))),
         "worst_class": label,
         "worst_class_accuracy": accuracy,
@@ -162,7 +166,7 @@ def _finite(value: float) -> float | None:
 def as_text(facts: dict[str, Any]) -> str:
     """Return the facts as ``hesstore info`` prints them."""
     sizes = facts["sizes"]
-    shape = f"{counted(sizes['run'], 'run')} × {counted(sizes['l2'], 'grid point')}"
+    shape = f"{counted(sizes['run'], 'run')} × {counted(sizes[facts['axis']], 'grid point')}"
     modes = sizes.get("mode", 0)
     contents = [f"{sizes['param']:,} parameters"] if "param" in sizes else []  # a pack may lack them
     pairs = " of ".join([f"{modes} eigenpairs", *contents] if modes else contents or ["without vectors"])
@@ -174,35 +178,44 @@ def as_text(facts: dict[str, Any]) -> str:
     if facts["imported"]:
         lines.append(f"imported from {facts['imported']} files")
     for run in facts["runs"]:
-        lines += ["", *_run_lines(run, modes)]
+        lines += ["", *_run_lines(run, facts["axis"], modes)]
     if not modes:
         lines += ["", "no spectra: made without analyses (k = 0); `hesstore sweep … --k 30 --grow` adds them"]
     return "\n".join(lines)
 
 
-def _run_lines(run: dict[str, Any], modes: int) -> Iterator[str]:
+def _run_lines(run: dict[str, Any], axis: str, modes: int) -> Iterator[str]:
     states = ", ".join(f"{run[name]} {name}" for name in ("complete", "fitted", "pending", "failed") if run[name])
     yield f"run {run['run']} (seed {run['seed']}, {run['direction']}): {states}"
-    for l2, reason in run["failures"].items():
-        yield f"  λ = {l2} failed: {reason}"
+    for value, reason in run["failures"].items():
+        yield f"  {value_text(axis, float(value))} failed: {reason}"
     if not run["results"]:
         return
     if run["spectra"]:
         yield f"  {run['spectra']['text']}"
     if len(run["results"]) < run["complete"]:
         yield f"  {len(run['results'])} of {run['complete']} complete grid points:"
-    headings = ("λ", "test accuracy", "worst class", "μ₁ (nat)", "converged", "epochs", "products", "spectrum")
+    headings = (
+        axis_symbol(axis),
+        "test accuracy",
+        "worst class",
+        "μ₁ (nat)",
+        "converged",
+        "epochs",
+        "products",
+        "spectrum",
+    )
     shown = range(len(headings)) if modes else OF_FITS
-    rows = [[_row(result, modes)[column] for column in shown] for result in run["results"]]
+    rows = [[_row(result, axis, modes)[column] for column in shown] for result in run["results"]]
     align = "".join(">><>>>><"[column] for column in shown)
     for line in table([headings[column] for column in shown], rows, align=align):
         yield f"  {line}"
 
 
-def _row(result: dict[str, Any], modes: int) -> tuple[str, ...]:
+def _row(result: dict[str, Any], axis: str, modes: int) -> tuple[str, ...]:
     label = result["worst_class"]
     return (
-        f"{result['l2']:.10g}",
+        f"{result[axis]:.10g}",
         _text(result["test_accuracy"], ".3f"),
         "–" if label is None else f"{label}: {result['worst_class_accuracy']:.3f}",
         _text(result.get("top_eigenvalue"), ".4g"),

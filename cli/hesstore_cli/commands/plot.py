@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hesstore.errors import first_line
 from hesstore_cli import completion_values
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import Choice, output_file, store_argument
@@ -14,9 +16,12 @@ from hesstore_cli.options import Choice, output_file, store_argument
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import xarray as xr
+    from matplotlib.figure import Figure
+
 KINDS = (
     *("accuracy", "losses", "spectrum", "classes", "overlap", "tracks", "clusters", "alignment", "measures", "index"),
-    *("density", "gradient", "hysteresis", "response", "summary"),
+    *("density", "gradient", "hysteresis", "response", "slice", "summary"),
 )
 ENDINGS = (".png", ".svg", ".pdf")
 
@@ -81,6 +86,8 @@ def plot(kind: str, store: str, output: str, run: int, **options: object) -> Non
       classes     curvature by class  [--l2, --split]
       response    effect of steps on classes  [--l2]
       density     spectral density  [--l2]
+    From a file of `hesstore slice`, in place of STORE:
+      slice       losses along eigenvectors  [--split]
     Several figures on one page:
       summary     the most important ones  [--l2, --k]
 
@@ -95,6 +102,10 @@ def plot(kind: str, store: str, output: str, run: int, **options: object) -> Non
 
     path = output_file(output, *ENDINGS)
     given = {name: value for name, value in options.items() if value is not None}
+    if kind == "slice":
+        plots.save(_slice_figure(store, given), path)
+        click.echo(f"slice written to {output}", err=True)
+        return
     _check_options(kind, given, plots.KINDS)
     with Bar("reading eigenvectors") as bar:
         if "progress" in _parameters(plots.KINDS[kind]):
@@ -102,6 +113,33 @@ def plot(kind: str, store: str, output: str, run: int, **options: object) -> Non
         figure = plots.KINDS[kind](hesstore.open(store), run, **given)
     plots.save(figure, path)
     click.echo(f"{kind} of run {run} written to {output}", err=True)
+
+
+def _slice_figure(file: str, given: Mapping[str, Any]) -> Figure:
+    """Return the figure of a slice in a netCDF file."""
+    from hesstore import plots
+
+    _check_options("slice", given, {**plots.KINDS, "slice": plots.loss_slice})
+    return plots.loss_slice(_read_slice(file), **given)
+
+
+def _read_slice(file: str) -> xr.Dataset:
+    """Read a slice from a netCDF file.
+
+    Raises
+    ------
+    click.UsageError
+        If the file does not exist or is not a netCDF file.
+    """
+    import xarray as xr
+
+    if not Path(file).is_file():
+        raise click.UsageError(f"{file}: no such file: give one that `hesstore slice` has written")
+    try:
+        found: xr.Dataset = xr.load_dataset(file, engine="h5netcdf")
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"{file}: is not a file of `hesstore slice` ({first_line(error)})") from None
+    return found
 
 
 def _check_options(kind: str, given: Mapping[str, object], figures: Mapping[str, Callable[..., Any]]) -> None:

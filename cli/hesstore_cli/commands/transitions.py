@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hesstore.config.l2_grid import axis_symbol
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import Choice, store_argument
 from hesstore_cli.terminal.amounts import counted
@@ -57,6 +58,10 @@ def transitions(store: str, quantities: tuple[str, ...], split: str, threshold: 
 
 def lines(ds: xr.Dataset, found: xr.Dataset, losses: xr.Dataset | None, limit: float) -> Iterator[str]:
     """Yield the tables of each run of ``ds`` as text."""
+    from hesstore.store.schema import axis_of
+
+    axis = axis_of(ds)
+    symbol = axis_symbol(axis)
     for at, run in enumerate(ds["run"].values):
         if at:
             yield ""
@@ -65,23 +70,23 @@ def lines(ds: xr.Dataset, found: xr.Dataset, losses: xr.Dataset | None, limit: f
         count = counted(part.sizes["transition"], "transition")
         yield f"run {run} (seed {seed}, {direction}): {count} above {limit:g}, alone or combined"
         if part.sizes["transition"]:
-            headings = ("λ", "strength", "combined", "quantity", "change", "runs", "up − down")
-            for line in table(headings, _rows(part), align="<>><<>>"):
+            headings = (symbol, "strength", "combined", "quantity", "change", "runs", "up − down")
+            for line in table(headings, _rows(part, axis), align="<>><<>>"):
                 yield f"  {line}"
         if losses is not None:
             rows = _class_rows(losses.isel(run=at))
-            for line in table(("class", "lost at λ", "95 % interval", "crossings"), rows, align="<<<>"):
+            for line in table(("class", f"lost at {symbol}", "95 % interval", "crossings"), rows, align="<<<>"):
                 yield f"  {line}"
 
 
-def _rows(part: xr.Dataset) -> list[tuple[str, ...]]:
+def _rows(part: xr.Dataset, axis: str) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for index in range(part.sizes["transition"]):
         one = part.isel(transition=index)
         hysteresis = float(one["hysteresis"])
         rows.append(
             (
-                f"{float(one['l2_from']):g} to {float(one['l2_to']):g}",
+                f"{float(one[f'{axis}_from']):g} to {float(one[f'{axis}_to']):g}",
                 f"{float(one['strength']):.1f}",
                 f"{float(one['combined_strength']):.1f}",
                 str(one["quantity_name"].values),

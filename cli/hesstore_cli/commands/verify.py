@@ -116,7 +116,7 @@ def _remarks(report: Findings, repair: Repair | None) -> Iterator[str]:
             yield f"{what}: {file}"
     if repair.withdrawn:
         points = counted(len(repair.withdrawn), "grid point")
-        yield f"{points} marked pending: run the same hesstore sweep again to compute them"
+        yield f"{points} marked pending: run the same hesstore sweep or analyse again to compute them"
 
 
 def _summary_line(store: str, report: Findings, deep_report: Recheck | None, repair: Repair | None) -> str:
@@ -157,7 +157,7 @@ def _facts(report: Findings, deep_report: Recheck | None, repair: Repair | None)
     }
     if deep_report is not None:
         facts["deep"] = {
-            "checked": [{"run": run, "l2": l2} for run, l2 in deep_report.checked],
+            "checked": [{"run": run, deep_report.axis: value} for run, value in deep_report.checked],
             "modes": deep_report.modes,
             "spectra": deep_report.summary.facts() if deep_report.summary else None,
         }
@@ -172,4 +172,4 @@ def _facts(report: Findings, deep_report: Recheck | None, repair: Repair | None)
 
 
 def _problem(problem: Problem) -> dict[str, Any]:
-    return {"run": problem.run, "l2": problem.l2, "what": problem.what, "file": problem.file}
+    return {"run": problem.run, problem.axis: problem.value, "what": problem.what, "file": problem.file}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hesstore.config.l2_grid import AXIS, value_text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -11,14 +13,9 @@ PHASES = {"fitting": "fit", "analysing": "analysis: spectrum and class geometry"
 """The phases of a grid point, as they are shown."""
 
 
-def l2_text(l2: float) -> str:
-    """Return ``λ = 0.006``."""
-    return f"λ = {l2:.10g}"
-
-
-def point_text(run: int, l2: float) -> str:
+def point_text(run: int, value: float, axis: str = AXIS) -> str:
     """Return ``run 0, λ = 0.006``."""
-    return f"run {run}, {l2_text(l2)}"
+    return f"run {run}, {value_text(axis, value)}"
 
 
 def result_pieces(facts: Mapping[str, Any]) -> list[str]:

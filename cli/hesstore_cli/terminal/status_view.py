@@ -6,13 +6,14 @@ import datetime as dt
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from hesstore.config.l2_grid import value_text
 from hesstore_cli.terminal.amounts import duration
-from hesstore_cli.terminal.point_text import PHASES, l2_text, result_pieces
+from hesstore_cli.terminal.point_text import PHASES, result_pieces
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from hesstore.dataset.progress import Progress, RunProgress
+    from hesstore.dataset.progress import Progress, Result, RunProgress
     from hesstore.store.places.claims import Holder
     from hesstore.store.places.place import Place
     from hesstore_cli.terminal.live_block import BlockContent
@@ -84,6 +85,7 @@ class StatusView:
         runs = [
             {
                 **asdict(run),
+                "last": _result_facts(run.last) if run.last else None,
                 "spectra": run.spectra.facts() if run.spectra else None,
                 "holder": _holder_facts(self.holders.get(run.run)),
             }
@@ -111,7 +113,7 @@ class StatusView:
         left = self.seconds_left if left is None else left
         doing: tuple[str, ...] = ()
         if run.current is not None and run.phase is not None:
-            where = f"run {run.run}  {l2_text(run.current)}"
+            where = f"run {run.run}  {value_text(run.axis, run.current)}"
             doing = (where if self.is_driven else f"next: {where}", PHASES[run.phase])
         last = run.last or progress.last
         word = "left" if self.is_driven else "of work left"
@@ -120,7 +122,7 @@ class StatusView:
             failed=progress.failed,
             total=progress.total,
             doing=doing,
-            last=(l2_text(last.l2), *result_pieces(asdict(last))) if last else (),
+            last=(value_text(last.axis, last.value), *result_pieces(asdict(last))) if last else (),
             left=f"about {duration(left)} {word}" if left else "",
             notes=self.notes(),
         )
@@ -135,7 +137,7 @@ class StatusView:
             which = "" if len(self.progress.runs) == 1 else f" (run {', '.join(map(str, runs))})"
             notes.append(holder_text(self.holders[runs[0]]) + which)
         if not self.is_driven and not self.progress.is_over:
-            notes.append("no process computes this sweep: run the same hesstore sweep again to continue")
+            notes.append("no process computes this sweep: run the same hesstore sweep or analyse again to continue")
         if self.newest is not None and not self.progress.is_over:
             notes.append(f"newest result recorded {_ago(self.newest)}")
         return notes
@@ -207,11 +209,11 @@ class StoreWatcher:
     def _view(self, ds: xr.Dataset) -> StatusView:
         from hesstore.dataset.progress import progress_of
         from hesstore.store.chunk_files import chunk_files
-        from hesstore.store.schema import AXIS, BY_NAME
+        from hesstore.store.schema import BY_NAME, axis_of
 
         found = progress_of(ds)
         holders = {run.run: self._place.holder(run.run) for run in found.runs}
-        count = ds.sizes[AXIS]
+        count = ds.sizes[axis_of(ds)]
         files = [file for run in found.runs for file in chunk_files(BY_NAME["status"], run.run, count)]
         written = [self._place.last_modified(file) for file in files]
         return StatusView(
@@ -256,6 +258,12 @@ def _run_text(run: RunProgress) -> str:
 
 def _ago(when: dt.datetime) -> str:
     return f"{duration(max(0.0, (dt.datetime.now(dt.UTC) - when).total_seconds()))} ago"
+
+
+def _result_facts(result: Result) -> dict[str, Any]:
+    """Return a result with its value on the grid under the name of the axis."""
+    facts = asdict(result)
+    return {facts.pop("axis"): facts.pop("value"), **facts}
 
 
 def _holder_facts(holder: Holder | None) -> dict[str, Any] | None:

@@ -6,10 +6,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Self
 
+from hesstore.config.l2_grid import value_text
 from hesstore_cli.stop_request import StopRequest
 from hesstore_cli.terminal.amounts import duration
 from hesstore_cli.terminal.pace import Pace
-from hesstore_cli.terminal.point_text import PHASES, l2_text, result_pieces
+from hesstore_cli.terminal.point_text import PHASES, result_pieces
 from hesstore_cli.terminal.streams import is_live, write_line
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ class SweepReporter:
         if self._content is not None:
             self._update(self._content, event)
         if "warning" in event.facts and self.quiet < 2:
-            self.write(f"hesstore: warning: {l2_text(event.l2)} of run {event.run.id}: {event.facts['warning']}")
+            where = f"{value_text(event.axis, event.value)} of run {event.run.id}"
+            self.write(f"hesstore: warning: {where}: {event.facts['warning']}")
         if event.phase == "failed" and self.quiet < 2:
             self._write_event(event)
         elif not self.quiet and (self.verbose or self._block is None):
@@ -125,9 +127,9 @@ class SweepReporter:
         """Put an event into the block."""
         content.done, content.total, content.failed = event.finished, event.total, self._failed
         if event.phase == "complete":
-            content.last = (l2_text(event.l2), *result_pieces(event.facts))
+            content.last = (value_text(event.axis, event.value), *result_pieces(event.facts))
         elif event.phase != "failed":
-            content.doing = (f"run {event.run.id}  {l2_text(event.l2)}", _phase_text(event))
+            content.doing = (f"run {event.run.id}  {value_text(event.axis, event.value)}", _phase_text(event))
 
     def _write_if_due(self, event: SweepEvent) -> None:
         """Write the first and the last grid point and one every few seconds; in verbose mode, write all of them."""
@@ -147,7 +149,7 @@ class SweepReporter:
 
     def _line(self, event: SweepEvent) -> str:
         left = self.pace.left(event.total)
-        pieces = [f"{event.finished}/{event.total}", f"run {event.run.id}", l2_text(event.l2)]
+        pieces = [f"{event.finished}/{event.total}", f"run {event.run.id}", value_text(event.axis, event.value)]
         if event.phase == "complete":
             pieces += result_pieces(event.facts)
         elif event.phase == "failed":

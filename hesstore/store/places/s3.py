@@ -28,7 +28,6 @@ from hesstore.store.places.claims import parse_holder
 from hesstore.store.places.lease import Lease, process_space
 from hesstore.store.places.place import Place
 from hesstore.store.places.s3_errors import endpoint, translating_errors, url_of
-from hesstore.store.schema import BY_NAME, COORDINATE_ATTRS
 
 if TYPE_CHECKING:
     import builtins
@@ -46,7 +45,7 @@ ROOT = "zarr.json"
 UNFINISHED = ".hesstore-unfinished"
 """An object that exists while a template is written: the objects next to it are ours, and not a store yet."""
 _TEMPLATE_CLAIM = ".claim-template.json"
-_OF_A_TEMPLATE = re.compile(rf"({'|'.join([*BY_NAME, *COORDINATE_ATTRS])})/(zarr\.json|c/0)")
+_OF_A_TEMPLATE = re.compile(r"([A-Za-z]\w*)/(zarr\.json|c/0)")
 
 _LISTED = 1000
 """Number of keys that one request lists; a template has fewer."""
