@@ -20,6 +20,7 @@ from hesstore.importing.file_index import FileIndex
 from hesstore.importing.import_plan import ImportPlan
 from hesstore.importing.point_values import read_flat_weights, read_values
 from hesstore.importing.sources import find_sources
+from hesstore.problem.state_dicts import buffer_entry
 from hesstore.store import identity
 from hesstore.store.import_origin import origin_of
 from hesstore.store.places.folder import FolderPlace
@@ -190,9 +191,13 @@ def _check_same_settings(place: FolderPlace, spec: StoreSpec) -> None:
         )
 
 
-def _known_identity(plan: ImportPlan) -> dict[str, str]:
+def _known_identity(plan: ImportPlan) -> dict[str, Any]:
     header = plan.index.sources.header or {}
-    return {"data_digest": str(header.get("identity", {}).get("data_digest", ""))}
+    buffers = [buffer_entry(name, values, with_values=True) for name, values in plan.statistics.items()]
+    return {
+        "data_digest": str(header.get("identity", {}).get("data_digest", "")),
+        **({"buffers": buffers} if buffers else {}),
+    }
 
 
 def _prepare_recomputer(plan: ImportPlan, device_settings: ExitStack) -> Recomputer:
@@ -244,7 +249,8 @@ def _values(plan: ImportPlan, point: Point, recomputer: Recomputer | None) -> di
     if recomputer is None or weights is None:
         return values
     distance = {"distance": values["distance"]} if "distance" in values else {}
-    return {**distance, **recomputer.measure(read_flat_weights(weights, plan.shapes), point)}
+    theta = read_flat_weights(weights, plan.shapes, plan.statistics)
+    return {**distance, **recomputer.measure(theta, point)}
 
 
 def _bytes(plan: ImportPlan, point: Point) -> int:
