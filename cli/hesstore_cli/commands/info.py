@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hesstore.config.l2_grid import axis_symbol, value_text
+from hesstore.config.l2_grid import AXIS, axis_symbol, value_text
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import store_argument
 from hesstore_cli.terminal.amounts import counted, size
@@ -180,7 +180,8 @@ def as_text(facts: dict[str, Any]) -> str:
     for run in facts["runs"]:
         lines += ["", *_run_lines(run, facts["axis"], modes)]
     if not modes:
-        lines += ["", "no spectra: made without analyses (k = 0); `hesstore sweep … --k 30 --grow` adds them"]
+        command = "sweep" if facts["axis"] == AXIS else "analyse"
+        lines += ["", f"no spectra: made without analyses (k = 0); `hesstore {command} … --k 30 --grow` adds them"]
     return "\n".join(lines)
 
 
