@@ -28,7 +28,7 @@ from hesstore.plots.loss_slices import loss_slice
 from hesstore.plots.seed_bands import bands
 from hesstore.plots.spectra import density, spectrum
 from hesstore.plots.spectral_series import alignment, index, measures
-from hesstore.plots.style import COLOURS, MARKERS, save
+from hesstore.plots.style import COLOURS, MARKERS, paper, save
 from hesstore.plots.summary_figure import summary
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ __all__ = [
     "losses",
     "measures",
     "overlap",
+    "paper",
     "response",
     "save",
     "spectrum",

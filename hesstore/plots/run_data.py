@@ -157,11 +157,14 @@ def skill_series(ds: xr.Dataset, run: int, split: str) -> xr.DataArray:
 
 
 def default_l2(ds: xr.Dataset, run: int) -> float:
-    """Return the last complete λ before the first class is lost, or the first λ if no class is ever known."""
+    """Return the last complete λ before the first class is lost, or the first λ if no class is ever known.
+
+    For an import without counts, which does not show when classes are lost, it is the middle one.
+    """
     l2 = complete(ds[["status"]], run)[axis_of(ds)].values
     losses = run_losses(ds, run)
     if losses is None:
-        return float(l2[0])
+        return float(l2[l2.size // 2])
     ends = {NEVER_LOST: l2[-1], LOST_BEFORE: np.nan}
     pairs = zip(losses["censored"].values.tolist(), losses["lost_from"].values, strict=True)
     known_to = np.array([ends.get(reason, value) for reason, value in pairs])

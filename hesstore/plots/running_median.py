@@ -35,6 +35,8 @@ def running_median(values: NDArray[np.float64], window: int) -> NDArray[np.float
     ndarray
         (n,)
     """
+    if window <= 1:
+        return values
     half = window // 2
     padded = np.pad(values, half, constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, window)

@@ -68,7 +68,7 @@ def test_overwriting(run_hesstore: RunHesstore, toy_arguments: list[str], tmp_pa
     done = run_hesstore("sweep", path, "--dataset", fits[1], "--seeds", "7", "--overwrite", "--yes")
     assert done.returncode == 0, done.stderr
     store = SweepStore.open(path)
-    assert ([run.seed for run in store.runs], len(store.l2), complete(path)) == ([7], 4, 4)
+    assert ([run.seed for run in store.runs], len(store.grid), complete(path)) == ([7], 4, 4)
     assert [entry.name for entry in tmp_path.iterdir()] == ["s.zarr"]
     (path / "zarr.json").write_text((path / "zarr.json").read_text().replace('"config"', '"konfig"'))
     (tmp_path / "mine").mkdir()

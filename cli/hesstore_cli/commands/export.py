@@ -26,7 +26,7 @@ NAMED = 8
 @click.option(
     "--format",
     "format_",
-    type=Choice(["csv", "parquet", "pth", "safetensors", "netcdf", "zip"]),
+    type=Choice(["csv", "parquet", "pth", "safetensors", "netcdf", "zip", "hub"]),
     default="csv",
     metavar="FORMAT",
     show_default=True,
@@ -66,6 +66,9 @@ NAMED = 8
     help="What Train_Reg_Loss adds to Train_Loss: full is λ‖θ‖², as in the published tables; objective is the penalty "
     "of the objective.",
 )
+@click.option(
+    "--licence", "--license", metavar="ID", help="Licence of the data for the card of a hub, such as cc-by-4.0."
+)
 @click.option("--force", is_flag=True, help="Write all files again and replace existing ones.")
 def export(
     *,
@@ -80,6 +83,7 @@ def export(
     no_vectors: bool,
     split_runs: bool,
     reg_loss: str,
+    licence: str | None,
     force: bool,
 ) -> int:
     """Export complete grid points to files for other programs.
@@ -95,12 +99,15 @@ def export(
       netcdf   one netCDF-4/HDF5 file
       zip      the whole store in one file, which hesstore
                and zarr open directly
+      hub      a folder for a data set hub: card, figure,
+               Parquet tables and the packed store
 
     \b
     Examples:
       hesstore export quickstart.zarr --format csv
       hesstore export quickstart.zarr -o out --l2 0,0.006 --only eigenvalues,gradients
       hesstore export quickstart.zarr --format netcdf --no-vectors -o small.nc
+      hesstore export quickstart.zarr --format hub --licence cc-by-4.0
     """
     from hesstore.config.l2_grid import parse_l2
     from hesstore.exporting import export as export_files
@@ -125,6 +132,7 @@ def export(
                 vectors=not no_vectors,
                 split_runs=split_runs,
                 reg_loss=reg_loss,
+                licence=licence,
                 force=force,
                 progress=bar.advance,
             )

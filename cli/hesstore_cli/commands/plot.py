@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from hesstore_cli.terminal.streams import write_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     import xarray as xr
     from matplotlib.figure import Figure
@@ -25,6 +27,8 @@ KINDS = (
     *("density", "gradient", "hysteresis", "response", "slice", "bands", "summary"),
 )
 ENDINGS = (".png", ".svg", ".pdf")
+ENDING_OF = {"screen": ".png", "paper": ".pdf"}
+"""The ending of a file without a given name, by style."""
 
 
 @click.command(cls=Command)
@@ -41,7 +45,7 @@ ENDINGS = (".png", ".svg", ".pdf")
     "-o",
     "--output",
     metavar="FILE",
-    help="Output file: .png, .svg or .pdf.  [default: .png, from the names of STORE and KIND]",
+    help="Output file: .png, .svg or .pdf.  [default: .png, or .pdf for a paper, from the names of STORE and KIND]",
     shell_complete=completion_values.files,
 )
 @open_option
@@ -74,7 +78,29 @@ ENDINGS = (".png", ".svg", ".pdf")
 @click.option(
     "--shift", is_flag=True, default=None, help="Draw the eigenvalues of the objective, which includes the penalty."
 )
-def plot(kind: str, stores: tuple[str, ...], output: str | None, *, opening: bool, **options: object) -> None:
+@click.option(
+    "--style",
+    type=Choice(["screen", "paper"]),
+    default="screen",
+    show_default=True,
+    help="paper: a vector file with a width in mm, small texts and embedded fonts.",
+)
+@click.option(
+    "--width",
+    type=click.FloatRange(60, 400),
+    metavar="MM",
+    help="Width of a figure for a paper: 89 for one column of most journals.  [default: 183]",
+)
+def plot(
+    kind: str,
+    stores: tuple[str, ...],
+    output: str | None,
+    *,
+    opening: bool,
+    style: str,
+    width: float | None,
+    **options: object,
+) -> None:
     """Draw a figure of one or several stores.
 
     The runs of several stores are numbered anew, in the order of the stores.
@@ -105,18 +131,21 @@ def plot(kind: str, stores: tuple[str, ...], output: str | None, *, opening: boo
     \b
     Examples:
       hesstore plot summary quickstart.zarr --open
-      hesstore plot classes quickstart.zarr --l2 0.006 -o classes.pdf
+      hesstore plot classes quickstart.zarr --l2 0.006 --style paper --width 89
     """
     import hesstore
     from hesstore import plots
     from hesstore_cli.terminal.bars import Bar
 
-    path = output_file(output or default_output(stores[0], f"-{kind}.png"), *ENDINGS)
+    path = output_file(output or default_output(stores[0], f"-{kind}{ENDING_OF[style]}"), *ENDINGS)
+    look = _look(style, width, path)
     given = {name: value for name, value in options.items() if value is not None}
     if kind == "slice":
         if len(stores) > 1:
             raise click.UsageError(f"slice draws one file of `hesstore slice`, not {len(stores)}")
-        plots.save(_slice_figure(stores[0], given), path)
+        with look:
+            figure = _slice_figure(stores[0], given)
+        plots.save(figure, path)
         write_line(f"slice written to {path}")
         if opening:
             open_in_browser(path)
@@ -125,12 +154,26 @@ def plot(kind: str, stores: tuple[str, ...], output: str | None, *, opening: boo
     with Bar("reading eigenvectors") as bar:
         if "progress" in _parameters(plots.KINDS[kind]):
             given["progress"] = bar.advance
-        figure = plots.KINDS[kind](hesstore.open(stores[0] if len(stores) == 1 else stores), **given)
+        with look:
+            figure = plots.KINDS[kind](hesstore.open(stores[0] if len(stores) == 1 else stores), **given)
     plots.save(figure, path)
     of_run = f" of run {given.get('run', 0)}" if "run" in _parameters(plots.KINDS[kind]) else ""
     write_line(f"{kind}{of_run} written to {path}")
     if opening:
         open_in_browser(path)
+
+
+def _look(style: str, width: float | None, path: Path) -> AbstractContextManager[None]:
+    """Return the context in which the figure is drawn."""
+    from hesstore import plots
+
+    if style != "paper":
+        if width is not None:
+            raise click.UsageError("--width applies to --style paper only")
+        return nullcontext()
+    if path.suffix.lower() == ".png":
+        raise click.UsageError(f"--style paper writes a vector file: name it .pdf or .svg, not {path.name!r}")
+    return plots.paper() if width is None else plots.paper(width)
 
 
 def _slice_figure(file: str, given: Mapping[str, Any]) -> Figure:
