@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hesstore.config.l2_grid import axis_symbol
 from hesstore.plots import style
@@ -29,11 +29,12 @@ def accuracy(ds: xr.Dataset, run: int = 0, split: str = "test", *, skill: bool =
     If the seed also has a run in the other direction, that run has its own axes. The way up is solid with filled
     markers, the way down dashed with open markers. Grey bands are transitions (:func:`hesstore.analysis.transitions`).
     The lowest axes show where each class is lost, with its 95 % interval (:func:`hesstore.analysis.lost_classes`);
-    an interval without a marker belongs to a class that is never lost, or lost before the first grid point.
+    an interval without a marker belongs to a class that is never lost, or lost before the first grid point. With
+    ``ax``, only the accuracies of this run are drawn.
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
@@ -42,6 +43,8 @@ def accuracy(ds: xr.Dataset, run: int = 0, split: str = "test", *, skill: bool =
     skill : bool
         Draw the skill of each class (:func:`hesstore.analysis.class_skill`) instead of its accuracy. A network that
         predicts the same class for every row has accuracy 1 for that class, but skill 0 for all classes.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -49,6 +52,10 @@ def accuracy(ds: xr.Dataset, run: int = 0, split: str = "test", *, skill: bool =
         If the run does not exist or has no complete grid point.
     """
     runs = runs_of_seed(ds, run)
+    if (only := style.given_axes()) is not None:
+        draw_accuracies(only, ds, run, str(ds["direction"].sel(run=run).values), split, skill=skill)
+        style.write_heading(only, f"{split} split, {run_name(ds, run)}")
+        return cast("Figure", only.figure)
     rows = 0.4 + 0.13 * ds.sizes["label"]
     figure = style.new_figure(7.2, 0.3 + 3.4 * len(runs) + rows)
     *panels, lowest = figure.subplots(1 + len(runs), 1, sharex=True, height_ratios=(*[3.4] * len(runs), rows))

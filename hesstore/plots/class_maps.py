@@ -52,7 +52,7 @@ def classes(ds: xr.Dataset, run: int = 0, l2: float | None = None, split: str = 
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
@@ -60,6 +60,8 @@ def classes(ds: xr.Dataset, run: int = 0, l2: float | None = None, split: str = 
         λ of a complete grid point; by default the last one before the first class is lost.
     split : str
         ``"train"`` or ``"test"``: the rows whose loss is used.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -99,12 +101,14 @@ def response(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
     l2 : float, optional
         λ of a complete grid point; by default the last one before the first class is lost.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------

@@ -38,6 +38,8 @@ def clusters(
     ----------
     ds, run, k, progress
         See :func:`hesstore.analysis.clusters`.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------

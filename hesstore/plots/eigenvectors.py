@@ -42,7 +42,7 @@ def overlap(
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
@@ -51,6 +51,8 @@ def overlap(
         are fewer.
     progress : callable, optional
         Called with (pairs done, all pairs).
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -127,6 +129,8 @@ def tracks(
     ----------
     ds, run, k, progress
         See :func:`hesstore.analysis.track`.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------

@@ -31,12 +31,14 @@ def hysteresis(ds: xr.Dataset, run: int = 0, split: str = "test") -> Figure:
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID; either of the two runs of the seed.
     split : str
         ``"train"`` or ``"test"``.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------

@@ -33,10 +33,12 @@ def losses(ds: xr.Dataset, run: int = 0) -> Figure:
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store. No eigenpairs are needed.
     run : int
         Run ID.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------

@@ -42,12 +42,14 @@ def spectrum(ds: xr.Dataset, run: int = 0, *, shift: bool = False) -> Figure:
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
     shift : bool
         Draw the eigenvalues of the objective's Hessian, μ + 2cλ, instead of those of the mean training loss, μ.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -125,13 +127,15 @@ def density(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
     l2 : float, optional
         λ of one grid point, whose stored eigenvalues are drawn as ticks at the lower edge; by default up to five grid
         points that have a density.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------

@@ -7,13 +7,15 @@ diverging maps show a minus sign.
 
 from __future__ import annotations
 
+import inspect
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
+import xarray as xr
 from matplotlib import colormaps, rc_context
 from matplotlib.collections import Collection, PathCollection
 from matplotlib.colors import ListedColormap
@@ -22,16 +24,18 @@ from matplotlib.lines import Line2D
 
 from hesstore.analysis.selection import evenly_spaced
 from hesstore.errors import AnalysisError
+from hesstore.store import open as open_store
 from hesstore.store.schema import axis_attrs, axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.legend import Legend
     from numpy.typing import ArrayLike, NDArray
+
+    from hesstore.store.places.location import Location
 
 COLOURS = (
     "#3f90da",
@@ -83,7 +87,13 @@ _STYLE: Any = {
     "lines.linewidth": 1.1,
 }
 
-_P = ParamSpec("_P")
+
+class Drawing(Protocol):
+    """A function that draws a figure of a store; its signature shows its further options."""
+
+    def __call__(self, ds: xr.Dataset | Location, *args: Any, ax: Axes | None = None, **options: Any) -> Figure:
+        """Draw the figure, or draw it in the place of ``ax``."""
+
 
 MM_PER_INCH = 25.4
 TEXT_WIDTH = 183.0
@@ -147,19 +157,71 @@ def points(size: float) -> float:
     return size * _look.get().text
 
 
-def in_style(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
-    """Decorate a function so that it draws its figure in this style, whatever the user's settings are."""
+def in_style(draw: Callable[..., Figure]) -> Drawing:
+    """Decorate a function so that it draws its figure in this style, whatever the user's settings are.
+
+    The store may also be a path or URL. With ``ax``, the figure is drawn there: one panel into ``ax`` itself, several
+    panels in its place in the figure. The function then returns the figure that ``ax`` belongs to.
+    """
 
     @wraps(draw)
-    def draw_in_style(*args: _P.args, **kwargs: _P.kwargs) -> Figure:
+    def draw_in_style(ds: xr.Dataset | Location, *args: Any, ax: Axes | None = None, **options: Any) -> Figure:
+        whole = None if ax is None else ax.figure
+        opened = ds if isinstance(ds, xr.Dataset) else open_store(ds)
         sizes = {name: points(value) for name, value in _STYLE.items() if name.endswith("size")}
-        with rc_context({**_STYLE, **sizes}):
-            figure = draw(*args, **kwargs)
+        before = _target.set(ax)
+        try:
+            with rc_context({**_STYLE, **sizes}):
+                figure = draw(opened, *args, **options)
+        finally:
+            _target.reset(before)
+        if whole is not None:
+            return cast("Figure", whole)
         if _look.get().text != 1:
             _scale_lines(figure, _look.get().text)
         return figure
 
+    signature = inspect.signature(draw)
+    axes = inspect.Parameter("ax", inspect.Parameter.KEYWORD_ONLY, default=None)
+    draw_in_style.__signature__ = signature.replace(parameters=[*signature.parameters.values(), axes])  # type: ignore[attr-defined]
     return draw_in_style
+
+
+_target: ContextVar[Axes | None] = ContextVar("target", default=None)
+"""The axes in which the current figure is to be drawn, instead of a new figure."""
+
+
+def given_axes() -> Axes | None:
+    """Return the axes in which the user wants the current figure, or None for a figure of its own."""
+    return _target.get()
+
+
+class _PlaceOfAxes:
+    """What a function that draws a figure receives instead of one: the place of the user's axes in their figure."""
+
+    def __init__(self, axes: Axes) -> None:
+        self._axes = axes
+
+    def subplots(self, rows: int = 1, columns: int = 1, **options: Any) -> Any:
+        """Return the axes themselves, or several axes in their place.
+
+        Raises
+        ------
+        AnalysisError
+            If several axes are needed and the place is not a cell of a grid.
+        """
+        if rows == columns == 1:
+            return self._axes
+        cell = self._axes.get_subplotspec()
+        if cell is None:
+            raise AnalysisError("this figure has several panels: give an ax that plt.subplots made")
+        part = self._axes.figure.add_subfigure(cell)
+        self._axes.remove()
+        self._part = part
+        return part.subplots(rows, columns, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__.get("_part") or self._axes.figure, name)
 
 
 def _scale_lines(figure: Figure, factor: float) -> None:
@@ -186,13 +248,17 @@ class NotebookFigure(Figure):
 
 
 def new_figure(width: float, height: float, least: float = 0.0) -> Figure:
-    """Return an empty figure; sizes are in inches, and those of a figure for a paper follow from its width.
+    """Return an empty figure, or the place of the axes that the user gave; sizes are in inches.
+
+    The size of a figure for a paper follows from its width.
 
     Raises
     ------
     AnalysisError
         If the width of figures for a paper is below ``least``, in mm, which this figure needs.
     """
+    if (axes := given_axes()) is not None:
+        return cast("Figure", _PlaceOfAxes(axes))
     look = _look.get()
     if look.width is not None and look.width * MM_PER_INCH < least - 1e-6:
         raise AnalysisError(

@@ -62,7 +62,7 @@ def summary(
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
@@ -72,6 +72,8 @@ def summary(
         Number of eigenvectors of the spans in the overlap map; by default classes − 1.
     progress : callable, optional
         Called with (pairs done, all pairs) of the overlap map.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------

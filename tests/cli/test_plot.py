@@ -33,7 +33,7 @@ def test_every_kind(run_hesstore: RunHesstore, swept: Path, tmp_path: Path, kind
     done = run_hesstore("plot", kind, swept, "-o", f"{kind}.svg")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    assert done.stderr == f"{kind} of run 0 written to {kind}.svg\n"
+    assert done.stderr == f"{kind}{'' if kind == 'bands' else ' of run 0'} written to {kind}.svg\n"
     assert "<svg" in (tmp_path / f"{kind}.svg").read_text()
 
 
@@ -99,12 +99,13 @@ def test_bad_input_is_one_line_and_exit_status_2(
 
 def test_the_command_knows_every_figure_and_option(run_hesstore: RunHesstore) -> None:
     assert sorted(plot.KINDS) == sorted([*plots.KINDS, "slice"])  # a slice is drawn from a file of its own
-    options = {parameter.name for parameter in plot.plot.params} - {"kind", "store", "output", "style", "width"}
+    own = {"kind", "stores", "output", "opening", "style", "width"}
+    options = {parameter.name for parameter in plot.plot.params} - own
     known = {name for figure in plots.KINDS.values() for name in inspect.signature(figure).parameters}
-    assert known - options == {"ds", "progress", "logits"}
+    assert known - options == {"ds", "progress", "logits", "ax"}
     assert options <= known
     shown = run_hesstore("plot", "--help").stdout
     for kind, figure in plots.KINDS.items():
         (line,) = [text for text in shown.splitlines() if text.startswith(f"    {kind} ")]
-        for name in set(inspect.signature(figure).parameters) - {"ds", "run", "progress", "logits"}:
+        for name in set(inspect.signature(figure).parameters) - {"ds", "run", "progress", "logits", "ax"}:
             assert f"--{name}" in line, (kind, name)

@@ -31,7 +31,6 @@ def test_a_page(run_hesstore: RunHesstore, swept: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing option '-o'"),
         (["-o", "a.pdf"], "'a.pdf' does not end in .html"),
         (["-o", "no/a.html"], "the folder of 'no/a.html' does not exist"),
         (["-o", "folder.html"], "'folder.html' is a folder"),

@@ -32,7 +32,7 @@ NOT_HERE = {
     "plan": "needs MNIST, which would be downloaded",
     "my.zarr": "made by a command that trains for minutes",
     "s3://": "needs a bucket; tests/store/test_s3.py uses one",
-    "models/": "needs checkpoints; tests/importing/test_recompute.py uses some",
+    "models/": "needs checkpoints; tests/importing/test_checkpoints.py uses some",
 }
 """Why some commands of the README are not run, by a word in them. The README has no ``not run`` comments."""
 

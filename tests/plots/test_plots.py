@@ -26,6 +26,7 @@ from hesstore.plots import eigenvectors
 from hesstore.plots.running_median import median_window
 from hesstore.plots.style import RASTERISE_ABOVE
 from hesstore.store.schema import Status
+from tests.support.export_stores import make_store
 from tests.support.plot_datasets import CLASSES, store, with_holes, without_options
 
 LABELS = [str(label) for label in range(CLASSES)]
@@ -84,7 +85,8 @@ def test_every_figure_has_labels(ds: xr.Dataset, kind: str) -> None:
     plain = [axes for axes in figure.get_axes() if axes.get_visible()]
     words = text_of(figure)
     assert "λ" in words
-    assert "run 0 (seed 0, up)" in words or "runs 0 and 1 (seed 0, up and down)" in words
+    headings = ("run 0 (seed 0, up)", "runs 0 and 1 (seed 0, up and down)", "mean over seeds")
+    assert any(heading in words for heading in headings)
     for axes in plain:
         shared = figure.get_supxlabel() or axes.get_shared_x_axes().get_siblings(axes)[1:]
         assert shared or axes.get_xlabel() or axes.get_label() == "<colorbar>", axes
@@ -119,7 +121,7 @@ def test_formats(ds: xr.Dataset, tmp_path: Path, ending: str) -> None:
     assert content == (tmp_path / f"b.{ending}").read_bytes()
 
 
-@pytest.mark.parametrize("kind", plots.KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in plots.KINDS if kind != "bands"])
 def test_missing_runs(ds: xr.Dataset, kind: str) -> None:
     with pytest.raises(AnalysisError, match="run 7 is not in the store: choose from 0, 1"):
         plots.KINDS[kind](ds, 7)
@@ -174,7 +176,7 @@ def test_figures_have_a_run_and_documented_options() -> None:
     assert list(plots.KINDS)[-1] == "summary"
     for name, draw in plots.KINDS.items():
         parameters = list(inspect.signature(draw).parameters)
-        assert parameters[:2] == ["ds", "run"]
+        assert parameters[:2] == (["ds", "split"] if name == "bands" else ["ds", "run"])
         section = (inspect.getdoc(draw) or "").split("Parameters\n----------\n")[1].split("\n\n")[0]
         entries = [line.partition(" : ")[0] for line in section.splitlines() if not line.startswith(" ")]
         assert ", ".join(entries).split(", ") == parameters, name
@@ -635,3 +637,53 @@ def test_a_figure_for_a_paper(ds: xr.Dataset, tmp_path: Path, width: float) -> N
 def test_colours() -> None:
     assert len(set(plots.COLOURS)) == len(set(plots.MARKERS)) == 10
     assert [to_hex(colour) for colour in plots.COLOURS] == list(plots.COLOURS)
+
+
+# -- axes of the user's, paths, and bands -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", plots.KINDS)
+def test_figures_are_drawn_where_the_user_wants_them(ds: xr.Dataset, kind: str) -> None:
+    """A figure of several panels, and one of one panel, next to axes that stay as they are."""
+    whole = Figure(layout="constrained")
+    place, other = whole.subplots(1, 2)
+    other.plot([0, 1])
+    assert plots.KINDS[kind](ds, ax=place) is whole
+    render(whole)
+    assert len(other.lines) == 1
+    assert place in whole.axes or len(whole.subfigs) == 1
+    drawn = [axes for axes in whole.get_axes() if axes is not other]
+    if kind in {"accuracy", "spectrum", "overlap", "density"}:
+        assert drawn[0] is place
+    assert any(axes.has_data() for axes in drawn)
+
+
+def test_several_panels_need_a_cell_of_a_grid(ds: xr.Dataset) -> None:
+    place = Figure().add_axes((0.1, 0.1, 0.8, 0.8))
+    assert plots.accuracy(ds, ax=place) is place.figure  # one panel
+    with pytest.raises(AnalysisError, match="several panels: give an ax that"):
+        plots.losses(ds, ax=place)
+
+
+def test_a_path_is_a_store(tmp_path: Path) -> None:
+    make_store(tmp_path / "s.zarr", seeds=(0, 1), k=2)
+    assert len(plots.bands(tmp_path / "s.zarr").get_axes()) == 3
+    assert plots.accuracy(str(tmp_path / "s.zarr"), 1).get_axes()
+
+
+def test_bands_are_the_range_of_the_seeds() -> None:
+    ds = store(5, runs=((0, "up"), (1, "up"), (2, "down")), with_density=False)
+    ds["accuracy"].values[:] = np.array([0.2, 0.6, 0.9])[:, None, None]
+    holes = with_holes(ds, {1: [4]})
+    axes = plots.bands(holes, "train").get_axes()[0]
+    up, down = (line for line in axes.lines if not str(line.get_label()).startswith("_"))
+    assert (up.get_label(), down.get_label()) == ("λ up (2 seeds)", "λ down (1 seed)")
+    np.testing.assert_allclose(np.asarray(up.get_ydata(), float), [0.4, 0.4, 0.4, 0.4, 0.2])
+    np.testing.assert_allclose(np.asarray(down.get_ydata(), float), 0.9)
+    band, empty = axes.collections
+    heights = np.asarray(band.get_paths()[0].vertices)
+    np.testing.assert_allclose([heights[:, 1].min(), heights[:, 1].max()], [0.2, 0.6])
+    assert heights[:, 0].max() == ds["l2"].values[3]  # the last λ has one seed
+    assert not empty.get_paths()
+    with pytest.raises(AnalysisError, match="no grid point is complete"):
+        plots.bands(with_holes(ds, {run: list(range(5)) for run in range(3)}))

@@ -12,6 +12,7 @@ from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import Choice, runs_option, store_argument
 from hesstore_cli.terminal.amounts import counted, size
+from hesstore_cli.terminal.streams import write_line
 
 if TYPE_CHECKING:
     from hesstore.exporting import ExportSummary
@@ -27,8 +28,9 @@ NAMED = 8
     "format_",
     type=Choice(["csv", "parquet", "pth", "safetensors", "netcdf", "zip", "hub"]),
     default="csv",
+    metavar="FORMAT",
     show_default=True,
-    help="Format of the files.",
+    help="Format of the files; see below.",
 )
 @click.option(
     "--style",
@@ -135,9 +137,9 @@ def export(
                 progress=bar.advance,
             )
     except KeyboardInterrupt:
-        click.echo("hesstore: stopped; existing files are complete: run the same command again to continue", err=True)
+        write_line("hesstore: stopped; existing files are complete: run the same command again to continue")
         return ExitStatus.INTERRUPTED
-    click.echo(_summary_text(summary, store, is_one_file=format_ in {"netcdf", "zip"}), err=True)
+    write_line(_summary_text(summary, store, is_one_file=format_ in {"netcdf", "zip"}))
     return ExitStatus.DONE
 
 
