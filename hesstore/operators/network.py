@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from hesstore.operators.rows import Rows
 
 
+ROWS = 16
+"""Maximum number of rows on which a network is checked."""
+
+
 def copy_network(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     """Return a copy of ``module`` in eval mode and in one precision, whose parameters need no gradient.
 
@@ -174,7 +178,7 @@ def make_model(
 
 def _check(model: FlatModel, name: str, rows: Rows) -> None:
     """Check the network on a few rows, and warn if it returns probabilities."""
-    check = ModelCheck(model, name, rows.inputs, rows.y, is_classifier=False)
+    check = ModelCheck(model, name, rows.inputs, rows.y, is_classifier=False, most=ROWS)
     try:
         with torch.no_grad():
             one = model.logits(model.theta(), first_rows(rows.inputs, 1))

@@ -9,7 +9,9 @@ from typing import Any
 import curvlinops
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, TensorDataset
 
 import hesstore
@@ -395,3 +397,43 @@ def test_products_agree_with_curvlinops(name: str) -> None:
     block = curvlinops.GGNLinearOperator(module, loss, last, data, check_deterministic=False) @ parts[-2:]
     ggn = hessian.gauss_newton().restricted_to(names)
     torch.testing.assert_close(ggn @ flat(parts[-2:]), flat(block), rtol=1e-9, atol=1e-11)
+
+
+def double_backward(module: nn.Module, x: Tensor, y: Tensor, v: dict[str, Tensor]) -> Tensor:
+    """H v by ∇(∇E · v) on all rows together."""
+    module.eval()
+    parameters = list(module.parameters())
+    with sdpa_kernel(SDPBackend.MATH):
+        slopes = torch.autograd.grad(nn.functional.cross_entropy(module(x), y), parameters, create_graph=True)
+        return flat(list(torch.autograd.grad(slopes, parameters, list(v.values()))))
+
+
+@pytest.mark.slow
+def test_a_resnet() -> None:
+    """ResNet-18 on images with 32 × 32 pixels, whose values do not all fit into the cache; 11 million parameters."""
+    torch.manual_seed(0)
+    module = torchvision.models.resnet18(num_classes=10)
+    x, y = torch.randn(32, 3, 32, 32), torch.arange(32) % 10
+    with torch.no_grad():
+        module(2 * x + 1)  # statistics of batch norm that are not the initial ones
+    hessian = hesstore.Hessian(module, x, y, memory_gib=0.1)
+    v = torch.randn(hessian.size, generator=torch.Generator().manual_seed(1))
+    expected = double_backward(module, x, y, hessian.split(v))
+    assert float((hessian @ v - expected).norm() / expected.norm()) < 1e-5
+
+
+@pytest.mark.slow
+def test_a_transformer() -> None:
+    """Two layers of width 64 on sequences of 32 tokens; top eigenpairs, too."""
+    torch.manual_seed(0)
+    module = networks.TransformerNetwork(vocabulary=100, width=64, layers=2, classes=10)
+    x, y = torch.randint(1, 100, (128, 32)), torch.arange(128) % 10
+    hessian = hesstore.Hessian(module, x, y)
+    v = torch.randn(hessian.size, generator=torch.Generator().manual_seed(1))
+    expected = double_backward(module, x, y, hessian.split(v))
+    assert float((hessian @ v - expected).norm() / expected.norm()) < 1e-5
+    pairs = hessian.top_eigenpairs(k=3)
+    assert bool(pairs.converged.all())
+    for mu, u in zip(pairs.eigenvalues, pairs.eigenvectors, strict=True):
+        product = double_backward(module, x, y, hessian.split(u))
+        assert float((product - mu * u).norm()) < 2e-3 * float(mu.abs())
