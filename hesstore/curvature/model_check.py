@@ -218,7 +218,10 @@ class ModelCheck:
                 out: Any = self.model.logits(self._theta if theta is None else theta, x)
         except Exception as error:
             reason = first_line(error)
-            if "dtype" in reason or "device" in reason:
+            parts = x if isinstance(x, tuple) else (x,)
+            if "dtype" in reason and not any(part.is_floating_point() for part in parts):
+                reason += ": integers stay integers: pass x.float() if they are values"
+            elif "dtype" in reason or "device" in reason:
                 reason += ": make its other tensors buffers, so that they get this precision and device too"
             raise self._error(f"fails on inputs {shape} in {dtype}: {reason}") from error
         rows = len(x[0] if isinstance(x, tuple) else x)

@@ -168,8 +168,6 @@ def make_model(
     theta = model.theta()
     rows = rows.to(theta.device, theta.dtype)
     y = loss.prepare(rows.y, theta.dtype)
-    if not loss.weight(y):
-        raise DataError("y: all targets are ignored by the loss, so that its mean is not defined")
     rows = type(rows)(rows.inputs, rows.keywords, y)
     with torch.random.fork_rng(devices=[]):
         _check(model, name, rows)
@@ -188,6 +186,8 @@ def _check(model: FlatModel, name: str, rows: Rows) -> None:
         one = None
     if isinstance(one, Tensor) and one.dim() and (why := model.loss.check((len(rows.y), *one.shape[1:]), rows.y)):
         raise DataError(f"model: {name!r} {why}")
+    if isinstance(one, Tensor) and not model.loss.weight(rows.y):
+        raise DataError("y: all targets are ignored by the loss, so that its mean is not defined")
     outputs = check.check()
     is_logits = isinstance(model.loss, CrossEntropy) and outputs.dim() == 2
     if is_logits and (warning := probability_warning(outputs)):

@@ -360,6 +360,30 @@ def test_losses_that_are_refused(loss: Any, message: str) -> None:
         hesstore.Hessian(nn.Linear(4, 3), rows(4), LABELS, loss=loss)
 
 
+def test_targets_that_are_refused() -> None:
+    module = nn.Linear(4, 3)
+    pairs: list[tuple[Any, Any, str]] = [
+        (LABELS.float(), "cross_entropy", "pass integers for class indices"),
+        (LABELS + 1, "cross_entropy", "3 classes, but y has the target 3"),
+        (LABELS * 0 - 100, "cross_entropy", "all targets are ignored"),
+        (LABELS, nn.CrossEntropyLoss(weight=torch.ones(2)), "3 classes, but the loss has 2 class weights"),
+        (rows(1), "mse", r"returns \(12, 3\), but the targets y are \(12, 1\)"),
+    ]
+    for y, loss, message in pairs:
+        with pytest.raises(hesstore.HesstoreError, match=message):
+            hesstore.Hessian(module, rows(4), y, loss=loss)
+    with pytest.raises(hesstore.HesstoreError, match="integers stay integers: pass x.float"):
+        hesstore.Hessian(module, tokens(4, high=255), LABELS)
+    with pytest.raises(hesstore.HesstoreError, match="may be axis 1 or the last axis"):
+        hesstore.Hessian(networks.TiedTokens(), tokens(5, high=5), tokens(5, high=5))
+
+
+def test_an_if_on_values_is_refused() -> None:
+    hessian = hesstore.Hessian(Function(lambda h: 2 * h if bool(h.sum() > 0) else h), rows(4), LABELS)
+    with pytest.raises(ModelError, match="can't be traced"):
+        hessian @ torch.ones(15)
+
+
 def test_an_output_that_the_user_selects() -> None:
     module = Function(lambda h: (2 * h, h))
     torch.manual_seed(0)
