@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from hesstore.config import SweepConfig
     from hesstore.engine.collection import Collection
     from hesstore.engine.environment import Environment
+    from hesstore.engine.speed_probe import Rates
     from hesstore.engine.work_sizes import Sizes
     from hesstore.errors import DivergedError
     from hesstore.measure.class_geometry import Values
@@ -96,6 +97,7 @@ class Experiment:
     sizes: Sizes
     references: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     collection: Collection | None = None
+    rates: dict[tuple[int, int, int], Rates] = field(default_factory=dict, init=False, repr=False, compare=False)
     _trainers: dict[int, Trainer] = field(default_factory=dict, init=False, repr=False, compare=False)
     _full_hessian: FlatHessian | None = field(default=None, init=False, repr=False, compare=False)
 

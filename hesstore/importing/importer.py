@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from zarr.storage import LocalStore
 
+from hesstore.config.l2_grid import AXIS
 from hesstore.errors import ConfigMismatchError, ImportFilesError, StoreError
 from hesstore.exporting.original_csv import REG_LOSSES
 from hesstore.importing.differences import Difference, compare_with_files
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from hesstore.engine.events import SweepEvent
     from hesstore.importing.account import Account
     from hesstore.importing.recompute import Recomputer
+    from hesstore.importing.sources import Sources
     from hesstore.store.schema import Point, Run, StoreSpec
 
 LEAST_SHARE = 0.6
@@ -130,7 +132,7 @@ def import_files(
         raise ImportFilesError(f"reg_loss: {reg_loss!r} is not one of {', '.join(REG_LOSSES)}")
     if "l2" in settings:
         raise ImportFilesError("l2: the names of the files give λ: leave it out")
-    index = FileIndex(find_sources([sources] if isinstance(sources, (str, os.PathLike)) else list(sources)))
+    index = _index(find_sources([sources] if isinstance(sources, (str, os.PathLike)) else list(sources)))
     plan = ImportPlan(index, settings, recompute, reg_loss)
     if not dry_run:
         place = _check_place(store, plan)
@@ -153,6 +155,17 @@ def import_files(
             recomputer.compute(writer, observer, stop)
     statuses = [Status(int(writer.status(point.run)[point.index])) for point in plan.points]
     return _summary(plan, statuses, compare_with_files(plan, writer) if recompute else ())
+
+
+def _index(sources: Sources) -> FileIndex:
+    """Return the files by run and λ, unless their manifest says that they are those of a collection of checkpoints."""
+    axis = str((sources.header or {}).get("identity", {}).get("axis", AXIS))
+    if axis != AXIS:
+        raise ImportFilesError(
+            f"the manifest says that the files lie along {axis}, not along λ: analyse their weights with "
+            "`hesstore analyse`"
+        )
+    return FileIndex(sources)
 
 
 def _check_place(store: str | os.PathLike[str], plan: ImportPlan) -> FolderPlace:
