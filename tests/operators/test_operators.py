@@ -372,7 +372,7 @@ def test_targets_that_are_refused() -> None:
     for y, loss, message in pairs:
         with pytest.raises(hesstore.HesstoreError, match=message):
             hesstore.Hessian(module, rows(4), y, loss=loss)
-    with pytest.raises(hesstore.HesstoreError, match="integers stay integers: pass x.float"):
+    with pytest.raises(hesstore.HesstoreError, match="integers stay integers"):
         hesstore.Hessian(module, tokens(4, high=255), LABELS)
     with pytest.raises(hesstore.HesstoreError, match="may be axis 1 or the last axis"):
         hesstore.Hessian(networks.TiedTokens(), tokens(5, high=5), tokens(5, high=5))
