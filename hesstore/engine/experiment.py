@@ -108,6 +108,7 @@ class Experiment:
         store: SweepStore | None = None,
         *,
         reread: bool = True,
+        read_statistics: Callable[[FlatModel], Mapping[str, Any]] | None = None,
         collection: Collection | None = None,
     ) -> Experiment:
         """Load the data and build the network on the config's device, and check that they can be used.
@@ -120,6 +121,9 @@ class Experiment:
             The store of the experiment, if it exists: it keeps copies of the references.
         reread : bool
             Whether references that still exist are read again, so that a change of them is noticed.
+        read_statistics : callable, optional
+            Returns the running statistics of batch norm for the network, if its weights come from checkpoints. Those
+            of a store are used again.
         collection : Collection, optional
             The checkpoints from which the weights come, instead of from training.
 
@@ -133,6 +137,7 @@ class Experiment:
         preparation.check_device(config, device)
         data = training_data.load(config.dataset, config.data_dir)
         model = preparation.build_network(config, data, device, dtype)
+        preparation.set_statistics(model, store, collection.read_statistics if collection else read_statistics)
         data, rows = preparation.move_data(config, data, device, dtype)
         references = load_references(config, model.layout, store, reread=reread)
         model.module.to(device, dtype)

@@ -134,7 +134,7 @@ def run_sweep(
     ):
         experiment = Experiment.prepare(config, existing, collection=collection)
         if collection is not None:
-            collection.check(experiment.model.layout, existing)
+            collection.check(experiment.model, existing)
         probing = on_plan is not None and not stop() and not workers and not scheduler
         threads_reason = "" if workers or scheduler else choose_threads(experiment, existing, probing=probing)
         spec = experiment.spec()

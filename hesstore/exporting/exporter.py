@@ -189,8 +189,8 @@ def kinds_of(format: str, style: str = "classic") -> tuple[str, ...]:  # noqa: A
 
 
 def _warn_of_buffers(buffers: Sequence[Sequence[Any]]) -> None:
-    if buffers:
-        names = ", ".join(name for name, *_ in buffers)
+    names = ", ".join(name for name, _, _, *values in buffers if not values)
+    if names:
         warnings.warn(
             f"the weight files lack the network's buffers ({names}), which are constants: load them with "
             "load_state_dict(…, strict=False) into a module from the factory, or use hesstore.load_model",

@@ -10,6 +10,7 @@ from hesstore.plots.lost_classes import draw_lost_classes
 from hesstore.plots.run_data import class_names, run_losses, run_name, run_series, runs_of_seed, skill_series
 from hesstore.plots.running_median import median_window, running_median
 from hesstore.plots.transition_marks import mark_transitions
+from hesstore.plots.user_axes import given_axes
 from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def accuracy(ds: xr.Dataset, run: int = 0, split: str = "test", *, skill: bool =
         If the run does not exist or has no complete grid point.
     """
     runs = runs_of_seed(ds, run)
-    if (only := style.given_axes()) is not None:
+    if (only := given_axes()) is not None:
         draw_accuracies(only, ds, run, str(ds["direction"].sel(run=run).values), split, skill=skill)
         style.write_heading(only, f"{split} split, {run_name(ds, run)}")
         return cast("Figure", only.figure)

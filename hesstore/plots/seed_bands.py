@@ -56,13 +56,13 @@ def bands(ds: xr.Dataset, split: str = "test") -> Figure:
     figure = style.new_figure(7.2, 7.6)
     panels = figure.subplots(len(_LABELS), 1, sharex=True)
     for axes, (name, label) in zip(panels, _LABELS.items(), strict=True):
-        style.set_up_grid_axes(axes, ds)
+        style.set_up_grid_axes(axes, small)
         array = small[name].sel(split=split) if "split" in small[name].dims else small[name]
         values = np.where(is_complete, array.transpose("run", axis).values, np.nan)
         for index, (text, rows) in enumerate(groups.items()):
             _draw_band(axes, small[axis].values, values[rows], style.COLOURS[index % len(style.COLOURS)], text)
         axes.set(ylabel=f"{split} {label}" if "split" in small[name].dims else label, xlabel="")
-    panels[-1].set_xlabel(style.grid_label(ds))
+    panels[-1].set_xlabel(style.grid_label(small))
     style.draw_legend(panels[0])
     style.write_heading(panels[0], "mean over seeds, and the range from the lowest to the highest seed")
     return figure

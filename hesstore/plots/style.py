@@ -24,6 +24,7 @@ from matplotlib.lines import Line2D
 
 from hesstore.analysis.selection import evenly_spaced
 from hesstore.errors import AnalysisError
+from hesstore.plots.user_axes import TARGET, PlaceOfAxes, given_axes
 from hesstore.store import open as open_store
 from hesstore.store.schema import axis_attrs, axis_of
 
@@ -169,12 +170,12 @@ def in_style(draw: Callable[..., Figure]) -> Drawing:
         whole = None if ax is None else ax.figure
         opened = ds if isinstance(ds, xr.Dataset) else open_store(ds)
         sizes = {name: points(value) for name, value in _STYLE.items() if name.endswith("size")}
-        before = _target.set(ax)
+        before = TARGET.set(ax)
         try:
             with rc_context({**_STYLE, **sizes}):
                 figure = draw(opened, *args, **options)
         finally:
-            _target.reset(before)
+            TARGET.reset(before)
         if whole is not None:
             return cast("Figure", whole)
         if _look.get().text != 1:
@@ -185,43 +186,6 @@ def in_style(draw: Callable[..., Figure]) -> Drawing:
     axes = inspect.Parameter("ax", inspect.Parameter.KEYWORD_ONLY, default=None)
     draw_in_style.__signature__ = signature.replace(parameters=[*signature.parameters.values(), axes])  # type: ignore[attr-defined]
     return draw_in_style
-
-
-_target: ContextVar[Axes | None] = ContextVar("target", default=None)
-"""The axes in which the current figure is to be drawn, instead of a new figure."""
-
-
-def given_axes() -> Axes | None:
-    """Return the axes in which the user wants the current figure, or None for a figure of its own."""
-    return _target.get()
-
-
-class _PlaceOfAxes:
-    """What a function that draws a figure receives instead of one: the place of the user's axes in their figure."""
-
-    def __init__(self, axes: Axes) -> None:
-        self._axes = axes
-
-    def subplots(self, rows: int = 1, columns: int = 1, **options: Any) -> Any:
-        """Return the axes themselves, or several axes in their place.
-
-        Raises
-        ------
-        AnalysisError
-            If several axes are needed and the place is not a cell of a grid.
-        """
-        if rows == columns == 1:
-            return self._axes
-        cell = self._axes.get_subplotspec()
-        if cell is None:
-            raise AnalysisError("this figure has several panels: give an ax that plt.subplots made")
-        part = self._axes.figure.add_subfigure(cell)
-        self._axes.remove()
-        self._part = part
-        return part.subplots(rows, columns, **options)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__.get("_part") or self._axes.figure, name)
 
 
 def _scale_lines(figure: Figure, factor: float) -> None:
@@ -248,9 +212,9 @@ class NotebookFigure(Figure):
 
 
 def new_figure(width: float, height: float, least: float = 0.0) -> Figure:
-    """Return an empty figure, or the place of the axes that the user gave; sizes are in inches.
+    """Return an empty figure, or the place of the axes that the user gave.
 
-    The size of a figure for a paper follows from its width.
+    Sizes are in inches, and those of a figure for a paper follow from its width.
 
     Raises
     ------
@@ -258,7 +222,7 @@ def new_figure(width: float, height: float, least: float = 0.0) -> Figure:
         If the width of figures for a paper is below ``least``, in mm, which this figure needs.
     """
     if (axes := given_axes()) is not None:
-        return cast("Figure", _PlaceOfAxes(axes))
+        return cast("Figure", PlaceOfAxes(axes))
     look = _look.get()
     if look.width is not None and look.width * MM_PER_INCH < least - 1e-6:
         raise AnalysisError(

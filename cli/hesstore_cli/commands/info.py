@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hesstore.config.l2_grid import axis_symbol, value_text
+from hesstore.config.l2_grid import AXIS, axis_symbol, value_text
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import store_argument
 from hesstore_cli.terminal.amounts import counted, size
@@ -187,8 +187,9 @@ def lines_of(facts: dict[str, Any], columns: int) -> Iterator[str]:
         yield ""
         yield from _run_lines(run, facts["axis"], modes, columns)
     if not modes:
+        command = f"sweep {facts['path']}" if facts["axis"] == AXIS else f"analyse … -o {facts['path']}"
         yield ""
-        yield f"no spectra: made without analyses (k = 0); `hesstore sweep {facts['path']} --k 30 --grow` adds them"
+        yield f"no spectra: made without analyses (k = 0); `hesstore {command} --k 30 --grow` adds them"
 
 
 def _run_lines(run: dict[str, Any], axis: str, modes: int, columns: int) -> Iterator[str]:

@@ -27,6 +27,8 @@ KINDS = (
     *("density", "gradient", "hysteresis", "response", "slice", "bands", "summary"),
 )
 ENDINGS = (".png", ".svg", ".pdf")
+ENDING_OF = {"screen": ".png", "paper": ".pdf"}
+"""The ending of a file without a given name, by style."""
 
 
 @click.command(cls=Command)
@@ -43,7 +45,7 @@ ENDINGS = (".png", ".svg", ".pdf")
     "-o",
     "--output",
     metavar="FILE",
-    help="Output file: .png, .svg or .pdf.  [default: .png, from the names of STORE and KIND]",
+    help="Output file: .png, .svg or .pdf.  [default: .png, or .pdf for a paper, from the names of STORE and KIND]",
     shell_complete=completion_values.files,
 )
 @open_option
@@ -129,13 +131,13 @@ def plot(
     \b
     Examples:
       hesstore plot summary quickstart.zarr --open
-      hesstore plot classes quickstart.zarr --l2 0.006 --style paper --width 89 -o classes.pdf
+      hesstore plot classes quickstart.zarr --l2 0.006 --style paper --width 89
     """
     import hesstore
     from hesstore import plots
     from hesstore_cli.terminal.bars import Bar
 
-    path = output_file(output or default_output(stores[0], f"-{kind}.{'pdf' if style == 'paper' else 'png'}"), *ENDINGS)
+    path = output_file(output or default_output(stores[0], f"-{kind}{ENDING_OF[style]}"), *ENDINGS)
     look = _look(style, width, path)
     given = {name: value for name, value in options.items() if value is not None}
     if kind == "slice":

@@ -59,7 +59,7 @@ def local_path(location: str | os.PathLike[str]) -> Path:
         raise StoreError(f"{text}: this works only on local folders: give a path")
     if "://" in text:
         raise StoreError(
-            f"{text}: a store is a local folder, on S3, or on a web server: give a path, s3://BUCKET/NAME or http(s)://…"
+            f"{text}: a store is a local folder, on S3, or on a web server: give a path, s3://BUCKET/NAME or https://SERVER/NAME"
         )
     if isinstance(location, Path) and re.match(r"(s3|file|https?):/", text):
         raise StoreError(f"{text}: is a URL that was turned into a Path, which drops a slash: give it as text")
