@@ -10,6 +10,7 @@ import xarray as xr
 
 from hesstore.analysis import accessor  # noqa: F401 - registers ds.hess
 from hesstore.config.l2_grid import AXIS, axis_symbol, value_text
+from hesstore.config.networks import is_custom
 from hesstore.dataset.completeness import SpectrumSettings
 from hesstore.store import Status
 from hesstore.store import open as open_plain
@@ -113,7 +114,7 @@ def _source(attributes: Mapping[Any, Any]) -> str:
     if identity["data_digest"]:  # without a digest, the name is only the default of the config
         data.append(identity["dataset"])
     model = identity["model"]
-    if model == "mlp":
+    if not is_custom(model):
         weights = [shape for _, shape in identity["parameters"] if len(shape) == 2]
         model += " " + "→".join(str(width) for width in (weights[0][1], *(rows for rows, _ in weights)))
     return ", ".join([*data, model])

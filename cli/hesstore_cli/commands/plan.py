@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from hesstore.config import SweepConfig
+from hesstore.config.networks import named_code
 from hesstore.config.sources import merge
 from hesstore_cli import completion_values
 from hesstore_cli.help_pages import Command
@@ -73,10 +74,9 @@ def _gives_settings(context: click.Context, layers: list[Layer]) -> bool:
 def _trusted_layer(store: str) -> Layer:
     """Return the config of a store, unless it names code, which this command must not run without the user's word."""
     layer = stored_layer(store)
-    for key in ("dataset", "model"):
-        if ":" in str(layer.values.get(key, "")):
-            raise click.UsageError(
-                f"the config of {store} names code, {key} = {layer.values[key]}, which is not run without your "
-                f"consent: give the settings as options (`hesstore config --of {store}` prints them)"
-            )
+    for key, code in named_code(*(str(layer.values.get(each, "")) for each in ("dataset", "model"))).items():
+        raise click.UsageError(
+            f"the config of {store} names code, {key} = {code}, which is not run without your "
+            f"consent: give the settings as options (`hesstore config --of {store}` prints them)"
+        )
     return layer
