@@ -17,6 +17,7 @@ from hesstore_cli.commands.diff import diff
 from hesstore_cli.commands.export import export
 from hesstore_cli.commands.import_files import import_
 from hesstore_cli.commands.info import info
+from hesstore_cli.commands.list_stores import list_
 from hesstore_cli.commands.plan import plan
 from hesstore_cli.commands.plot import plot
 from hesstore_cli.commands.refine import refine
@@ -28,6 +29,7 @@ from hesstore_cli.commands.transitions import transitions
 from hesstore_cli.commands.verify import verify
 from hesstore_cli.exit_status import EPILOG, ExitStatus
 from hesstore_cli.help_pages import CommandGroup
+from hesstore_cli.terminal.streams import write_line
 from hesstore_cli.terminal.warning_lines import one_line_warnings
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 def cli() -> None:
     """Record Hessian spectra, gradients, weights and class accuracies along an L2 sweep in one Zarr store.
 
-    STORE is a folder, a .zip file or an s3:// URL.
+    STORE is a folder, a .zip file or an s3:// URL; stores can also be read from http(s):// URLs.
 
     \b
     A first example, which takes about two minutes:
@@ -51,7 +53,7 @@ def cli() -> None:
 
 cli.add_section("Run a sweep", config, plan, sweep, refine, status)
 cli.add_section("Analyse checkpoints", analyse)
-cli.add_section("Look at results", info, transitions, plot, slice_, report, diff)
+cli.add_section("Look at results", list_, info, transitions, plot, slice_, report, diff)
 cli.add_section("Exchange files", export, import_)
 cli.add_section("Maintenance", verify, completion)
 
@@ -71,6 +73,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(error.format_message(), error.exit_code)
     except HesstoreError as error:
         return _fail(str(error), ExitStatus.of(error))
+    except (KeyboardInterrupt, click.Abort):  # Abort is a RuntimeError
+        return _fail("interrupted", ExitStatus.INTERRUPTED)
     except (ValueError, RuntimeError) as error:
         if not _is_decoding_error(error):
             raise
@@ -80,9 +84,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return ExitStatus.FAILED
     except OSError as error:
         return _fail(f"{error.filename or 'I/O'}: {error.strerror or error}", ExitStatus.FAILED)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted", ExitStatus.INTERRUPTED)
     return ended if isinstance(ended, int) else ExitStatus.DONE
+
+
+_WITHOUT_DASK = (["info"], ["status"], ["list"])
+"""Commands that read a few small variables, where the import of Dask by xarray would take a third of the time."""
 
 
 def main() -> NoReturn:
@@ -90,6 +96,8 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # an encoding such as latin-1 has no λ
+    if sys.argv[1:2] in _WITHOUT_DASK:
+        sys.modules["dask"] = None  # type: ignore[assignment]  # Python then refuses to import it, and xarray works without
     sys.exit(run())
 
 
@@ -106,5 +114,5 @@ def _is_decoding_error(error: Exception) -> bool:
 
 
 def _fail(message: str, status: int) -> int:
-    click.echo(f"hesstore: {' '.join(message.split())}", err=True)
+    write_line(f"hesstore: {' '.join(message.split())}")
     return status

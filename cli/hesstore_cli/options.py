@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hesstore.config import PRESETS, SweepConfig, settings, sources
+from hesstore.config import PRESETS, settings, sources
 from hesstore.config.l2_grid import format_l2
 from hesstore.config.setting_types import FOLDER, REFERENCE
 from hesstore.config.suggestions import did_you_mean
@@ -39,6 +40,8 @@ runs_option = click.option(
     help="Only this run; can be repeated.  [default: all]",
 )
 
+open_option = click.option("--open", "opening", is_flag=True, help="Then show the file in the web browser.")
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 
 
@@ -50,13 +53,8 @@ class Choice(click.Choice[str]):
         return super().get_invalid_choice_message(value, ctx).removesuffix(".") + did_you_mean(value, self.choices)
 
 
-def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a config to ``command``, which receives the resulting ``config``."""
-    return _with_options(command, lambda layers: {"config": SweepConfig.from_mapping(sources.merge(layers))})
-
-
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the same options to ``command``, which receives the given ``settings`` without the defaults of others."""
+    """Add the options of a config to ``command``, which receives the given ``settings``, without defaults."""
     return _with_options(command, lambda layers: {"settings": sources.merge(layers)})
 
 
@@ -83,6 +81,30 @@ def output_file(output: str, *endings: str) -> Path:
     if path.is_dir():
         raise click.BadParameter(f"{output!r} is a folder", param_hint="--output")
     return path
+
+
+def default_output(store: str, ending: str) -> str:
+    """Return the name of an output file in the current folder, after the name of the store.
+
+    Examples
+    --------
+    >>> default_output("s3://bucket/run.zarr", "-accuracy.png")
+    'run-accuracy.png'
+    """
+    name = store.rstrip("/").rpartition("/")[2].removesuffix(".zip").removesuffix(".zarr")
+    return f"{name or 'store'}{ending}"
+
+
+def open_in_browser(path: Path) -> None:
+    """Show a file in the web browser.
+
+    Raises
+    ------
+    click.ClickException
+        If no browser is found.
+    """
+    if not webbrowser.open(path.absolute().as_uri()):
+        raise click.ClickException(f"--open: no web browser was found: open {path} yourself")
 
 
 def _with_options(command: Callable[..., Any], argument: Callable[[list[Layer]], dict[str, Any]]) -> Callable[..., Any]:

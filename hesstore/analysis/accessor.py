@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from functools import wraps
-from typing import TYPE_CHECKING, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import xarray as xr
 
@@ -15,6 +15,7 @@ from hesstore.analysis.correlations import rank_correlations
 from hesstore.analysis.hysteresis import hysteresis
 from hesstore.analysis.localisation import layer_mass, participation_ratio
 from hesstore.analysis.lost_classes import lost_classes
+from hesstore.analysis.results import results, table
 from hesstore.analysis.saddles import objective_index
 from hesstore.analysis.selection import complete
 from hesstore.analysis.sensitivity import sensitivity
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
-def _method(function: Callable[Concatenate[xr.Dataset, _P], xr.Dataset]) -> Callable[Concatenate[Hess, _P], xr.Dataset]:
+def _method(function: Callable[Concatenate[xr.Dataset, _P], _R]) -> Callable[Concatenate[Hess, _P], _R]:
     """Return ``function`` as a method whose first argument is the accessor's Dataset."""
 
     @wraps(function)
-    def method(self: Hess, /, *args: _P.args, **kwargs: _P.kwargs) -> xr.Dataset:
+    def method(self: Hess, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         return function(self.dataset, *args, **kwargs)
 
     signature = inspect.signature(function)
@@ -57,6 +59,8 @@ class Hess:
         self.dataset = dataset
 
     complete = _method(complete)
+    results = _method(results)
+    table = _method(table)
     overlap = _method(overlap)
     principal_angles = _method(principal_angles)
     overlap_map = _method(overlap_map)

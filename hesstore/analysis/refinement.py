@@ -10,7 +10,7 @@ import numpy as np
 
 from hesstore.analysis.change_points import THRESHOLD
 from hesstore.analysis.transitions import LOGARITHMIC, QUANTITIES, searched_series, transitions
-from hesstore.config.l2_grid import L2_DECIMALS
+from hesstore.config.l2_grid import AXIS, L2_DECIMALS
 from hesstore.errors import AnalysisError
 from hesstore.store.schema import axis_of
 
@@ -37,7 +37,7 @@ def refined_l2(ds: xr.Dataset, points: int, threshold: float = THRESHOLD) -> tup
     """
     if points < 1:
         raise AnalysisError(f"points is {points}: it must be at least 1")
-    l2 = ds[axis_of(ds)].values
+    l2 = _l2_of(ds)
     found = transitions(ds, threshold=threshold)
     grid = set(l2.tolist())
     for first, last in zip(found["l2_from"].values, found["l2_to"].values, strict=True):
@@ -111,8 +111,7 @@ def strongest_brackets(
     if count is not None and count < 1:
         raise AnalysisError(f"count is {count}: it must be at least 1, or None for all transitions")
     chosen = _of_runs(ds, runs)
-    axis = axis_of(ds)
-    coarse = ds.isel({axis: typical_positions(ds[axis].values)})  # of all runs, which combine their strengths
+    coarse = ds.isel({AXIS: typical_positions(_l2_of(ds))})  # of all runs, which combine their strengths
     found = transitions(coarse, quantities, threshold=threshold)
     strength = np.maximum(found["strength"].values, found["combined_strength"].values)
     brackets = []
@@ -135,7 +134,7 @@ def brackets_at(
     AnalysisError
         If a value lies outside the grid, or a run does not exist or has no complete grid points around it.
     """
-    grid, chosen = ds[axis_of(ds)].values, _of_runs(ds, runs)
+    grid, chosen = _l2_of(ds), _of_runs(ds, runs)
     typical = grid[typical_positions(grid)]
     brackets = []
     for value, run in itertools.product(l2, chosen["run"].values):
@@ -151,6 +150,18 @@ def brackets_at(
             )
         brackets += found
     return brackets
+
+
+def _l2_of(ds: xr.Dataset) -> NDArray[np.float64]:
+    """Return the grid of λ."""
+    axis = axis_of(ds)
+    if axis != AXIS:
+        raise AnalysisError(
+            f"the store has checkpoints along {axis}, between which no network can be trained: add other checkpoints "
+            "with `hesstore analyse --grow`"
+        )
+    l2: NDArray[np.float64] = ds[AXIS].values
+    return l2
 
 
 def typical_positions(l2: NDArray[np.float64]) -> list[int]:

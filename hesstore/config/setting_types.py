@@ -6,6 +6,8 @@ A value comes from text (the command line), from TOML or from Python; one parser
 from __future__ import annotations
 
 import math
+import os
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -44,6 +46,24 @@ def _parse_text(value: object) -> str:
     return value
 
 
+def _parse_path(value: object) -> str:
+    """Parse a path, as text or as an object such as ``pathlib.Path``."""
+    return _parse_text(os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+
+def _parse_name(value: object) -> str:
+    """Parse a name; a function at the top level of a module stands for ``module:function``."""
+    if not callable(value):
+        return _parse_text(value)
+    module, attribute = getattr(value, "__module__", ""), getattr(value, "__qualname__", "")
+    if getattr(sys.modules.get(module), attribute, None) is not value:
+        raise ValueError(
+            f"{value!r} can't be found by a name, which a store and other processes need: "
+            "give a function (or class) at the top level of a module"
+        )
+    return f"{module}:{attribute}"
+
+
 def choice(*choices: str) -> SettingType[str]:
     """A setting that is one of ``choices``."""
 
@@ -57,7 +77,7 @@ def choice(*choices: str) -> SettingType[str]:
 
 def name(*known: str) -> SettingType[str]:
     """A setting that is a name: one of those known, or that of custom code, which is looked up later."""
-    return SettingType(_parse_text, "NAME", known)
+    return SettingType(_parse_name, "NAME", known)
 
 
 _LARGEST = 2**63 - 1  # integers have 64 bits in a store
@@ -166,8 +186,8 @@ def _parse_network(value: object) -> str:
 
 NETWORK = SettingType(_parse_network, "NAME", ("mlp", "linear:2", "linear:3"))
 """The name of a network; that of custom code is looked up later."""
-FOLDER = SettingType(_parse_text, "DIR")
-REFERENCE = SettingType(_parse_text, "FILE.pth|STORE#run,l2")
+FOLDER = SettingType(_parse_path, "DIR")
+REFERENCE = SettingType(_parse_path, "FILE.pth|STORE#run,l2")
 """Weights: those in a checkpoint, or those at a grid point of a store."""
 FLAG = SettingType(_parse_flag, "", ("true", "false"))
 """A switch on the command line: --name or --no-name."""

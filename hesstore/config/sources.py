@@ -6,19 +6,22 @@
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import tomli_w
 
-from hesstore.config import PRESETS, check_keys, settings
+from hesstore.config import PRESETS, SweepConfig, check_keys, settings
 from hesstore.config.suggestions import did_you_mean
 from hesstore.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
+    import os
+    from collections.abc import Iterable, Sequence
 
-    from hesstore.config import SweepConfig
+ConfigLike: TypeAlias = "SweepConfig | Mapping[str, object] | str | os.PathLike[str]"
+"""A config, a mapping of settings, the path of a TOML file, or the name of a preset."""
 
 DEFAULT = "default"
 _WIDTH = 100
@@ -66,6 +69,32 @@ def layers(
     found += [Layer("--set", _assigned(text)) for text in assignments]
     found += [Layer(f"--{key.replace('_', '-')}", {key: value}) for key, value in (options or {}).items()]
     return found
+
+
+def as_config(value: ConfigLike) -> SweepConfig:
+    """Return a config from a config, a mapping of settings, the path of a TOML file, or the name of a preset.
+
+    A mapping may also name a ``preset`` to start from.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, a value is malformed or out of range, or the file can't be read.
+
+    Examples
+    --------
+    >>> as_config({"preset": "quickstart", "k": 10}).dataset
+    'mnist-5k'
+    """
+    if isinstance(value, SweepConfig):
+        return value
+    if isinstance(value, Mapping):
+        values = dict(value)
+        preset = str(values.pop("preset", "paper"))
+        return SweepConfig.from_mapping(merge([*layers(preset), Layer("config", values)]))
+    if isinstance(value, str) and (value in PRESETS or not value.endswith(".toml")):
+        return SweepConfig.from_mapping(merge(layers(value)))
+    return SweepConfig.from_mapping(read_toml(Path(value)))
 
 
 def merge(found: Sequence[Layer]) -> dict[str, object]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -149,6 +148,8 @@ def _clones(layer: HiddenLayer, groups: list[Tensor], device: torch.device) -> _
 
 def _groups(weights: Tensor) -> list[list[Tensor]]:
     """For each tolerance, the groups of clones among units with these ``weights`` (units, …)."""
+    from scipy.cluster.hierarchy import fcluster, linkage  # noqa: PLC0415 - a plan needs no groups
+
     tree = linkage(torch.nn.functional.pdist(weights).numpy(), "complete")  # distance: the diameter of a group
     largest = float(torch.linalg.vector_norm(weights, dim=1).max())
     found = []

@@ -82,8 +82,12 @@ def dropout_warning(module: nn.Module) -> str:
 
 
 def batch_norm_warning(module: nn.Module) -> str:
-    """A warning that batch norm does not normalise, if the module has such layers."""
-    names = [repr(name) for name, part in module.named_modules() if isinstance(part, _BatchNorm)]
+    """A warning that batch norm does not normalise, if the module has such layers with initial statistics."""
+    names = [
+        repr(name)
+        for name, part in module.named_modules()
+        if isinstance(part, _BatchNorm) and not _has_statistics(part)
+    ]
     if not names:
         return ""
     return (
@@ -91,6 +95,12 @@ def batch_norm_warning(module: nn.Module) -> str:
         "values, mean 0 and variance 1 unless the factory sets others, because with the statistics of a batch E(θ) "
         "would not be a mean over rows: use LayerNorm or GroupNorm"
     )
+
+
+def _has_statistics(layer: _BatchNorm) -> bool:
+    """Whether the running statistics of a layer with batch norm are not the initial ones."""
+    mean, variance = layer.running_mean, layer.running_var
+    return mean is not None and variance is not None and not bool((mean == 0).all() and (variance == 1).all())
 
 
 def probability_warning(logits: Tensor) -> str:

@@ -42,6 +42,12 @@ def named_weights(selection: PointSelection, point: Point) -> dict[str, NDArray[
     return {name: weights[part].reshape(shape) for name, shape, part in parameter_slices(selection.ds.attrs)}
 
 
+def named_statistics(attributes: Mapping[Any, Any]) -> dict[str, NDArray[np.float32]]:
+    """The running means and variances of batch norm in a store with these root attributes, by name."""
+    buffers = json.loads(attributes["identity"]).get("buffers", [])
+    return {name: np.array(values[0], np.float32) for name, _, _, *values in buffers if values}
+
+
 def to_state_dict(ds: xr.Dataset, *, run: int = 0, l2: float) -> dict[str, torch.Tensor]:
     """Return the weights of a complete grid point as a ``state_dict``: float32 tensors on the CPU.
 
@@ -61,17 +67,17 @@ def to_state_dict(ds: xr.Dataset, *, run: int = 0, l2: float) -> dict[str, torch
 
     Notes
     -----
-    The ``state_dict`` contains each parameter once, and no buffers. Use ``load_state_dict(…, strict=False)`` for a
-    module that has buffers, which keep the values that they have in the module, or shared parameters.
+    The ``state_dict`` contains each parameter once, the running means and variances of batch norm, and no other
+    buffers. Use ``load_state_dict(…, strict=False)`` for a module that has others, which keep the values that they have
+    in the module, or shared parameters.
     """
     import torch  # noqa: PLC0415 - opening a store needs no torch
 
     selection = PointSelection.of(ds, [run], [l2])
     if not selection.points_with("weights"):
         raise ExportError(f"λ = {l2:g} of run {run} was imported without weights")
-    return {
-        name: torch.from_numpy(values.copy()) for name, values in named_weights(selection, selection.points[0]).items()
-    }
+    values = {**named_weights(selection, selection.points[0]), **named_statistics(ds.attrs)}
+    return {name: torch.from_numpy(each.copy()) for name, each in values.items()}
 
 
 def load_model(
@@ -109,12 +115,21 @@ def load_model(
                 raise ExportError(f"the parameters {', '.join(state)} are not those of the model {name}: pass module=")
             *hidden, classes = (len(each) for each in weights)
             module = network(weights[0].shape[1], hidden, classes)
-    _check_module(module, state, json.loads(ds.attrs["identity"]))
-    module.load_state_dict(state, strict=False)  # buffers are not in the state, and shared parameters are there once
+    statistics = named_statistics(ds.attrs)
+    weights_alone = {name: value for name, value in state.items() if name not in statistics}
+    _check_module(module, weights_alone, statistics, json.loads(ds.attrs["identity"]))
+    # Other buffers are not in the state, and shared parameters are there once.
+    module.load_state_dict(state, strict=False)
     return module.train(mode=False)
 
 
-def _check_module(module: torch.nn.Module, state: Mapping[str, torch.Tensor], identity: Mapping[str, Any]) -> None:
+def _check_module(
+    module: torch.nn.Module,
+    state: Mapping[str, torch.Tensor],
+    statistics: Mapping[str, NDArray[np.float32]],
+    identity: Mapping[str, Any],
+) -> None:
+    """Raise :class:`ExportError` unless a module has the parameters of a store, and its constant buffers."""
     from hesstore.problem.models import buffer_digests  # noqa: PLC0415 - needs torch
 
     name = type(module).__name__
@@ -127,14 +142,16 @@ def _check_module(module: torch.nn.Module, state: Mapping[str, torch.Tensor], id
             f"module: {name} has other parameters than the store ({differing} is {shape} in the store, {other} in the "
             "module)"
         )
-    if "imported" in identity and "buffers" not in identity:
-        return  # the imported files contained no buffers
-    expected = {buffer: facts for buffer, *facts in identity.get("buffers", [])}
-    found = {buffer: facts for buffer, *facts in buffer_digests(module)}
+    expected, found = (
+        {buffer: [facts[0]] if buffer in statistics else facts for buffer, *facts in buffers}
+        for buffers in (identity.get("buffers", []), buffer_digests(module))
+    )
+    if "imported" in identity and expected.keys() <= statistics.keys():
+        found = {name: facts for name, facts in found.items() if name in expected}  # files contain no other buffers
     if expected != found:
-        differing = next(buffer for buffer in expected | found if expected.get(buffer) != found.get(buffer))
+        buffer = next(each for each in {**expected, **found} if expected.get(each) != found.get(each))
         raise ExportError(
-            f"module: {name} has another buffer {differing!r} than the network of the sweep: build it the same way"
+            f"module: {name} has another buffer {buffer!r} than the network of the sweep: build it the same way"
         )
 
 

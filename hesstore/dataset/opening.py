@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -12,9 +14,12 @@ from hesstore.analysis import accessor  # noqa: F401 - registers ds.hess
 from hesstore.config.l2_grid import AXIS, axis_symbol, value_text
 from hesstore.config.networks import is_custom
 from hesstore.dataset.completeness import SpectrumSettings
+from hesstore.dataset.several import SETTING, combine, store_names
+from hesstore.errors import AnalysisError
 from hesstore.store import Status
 from hesstore.store import open as open_plain
 from hesstore.store.import_origin import origin_of
+from hesstore.store.places.location import locate
 from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
@@ -49,15 +54,23 @@ class SweepDataset(xr.Dataset):
         return f"<div class='xr-wrap' style='display:none'><pre>{html.escape(chr(10).join(lines))}</pre></div>{shown}"
 
 
-def open(location: Location, *, chunked: bool = True) -> SweepDataset:  # noqa: A001 - as in xarray and zarr
+def open(  # noqa: A001 - as in xarray and zarr
+    location: Location | Sequence[Location], *, chunked: bool = True
+) -> SweepDataset:
     """Open a store as a labelled, lazy Dataset: that of ``xr.open_zarr(location)``, after a check of its metadata.
+
+    Several stores become one Dataset with all their runs, on the union of their grids; their seeds, grids and settings
+    may differ. The runs are numbered anew: the coordinates ``store`` and ``store_run`` name the store of each run and
+    its number there, and coordinates such as ``config_lr`` have the settings that differ. A grid point that a store
+    does not have is pending. Variables with one value per parameter are left out if the networks differ, or without
+    Dask, because xarray would read all of them.
 
     Its repr starts with a description of the sweep, its progress, and how complete its spectra are, which are read
     whenever the Dataset is shown. The analyses of :mod:`hesstore.analysis` are methods of ``ds.hess``.
 
     Parameters
     ----------
-    location : path, ``file://`` URL or ``s3://`` URL
+    location : path, ``file://``, ``s3://`` or ``http(s)://`` URL, or a sequence of them
         The store, or a ``.zip`` file into which a store was packed.
     chunked : bool
         Whether the arrays are Dask arrays, if Dask is installed. Reading one grid point after the other is four times
@@ -75,7 +88,23 @@ def open(location: Location, *, chunked: bool = True) -> SweepDataset:  # noqa: 
     StoreError
         If it is not a store, or has a newer schema.
     """
-    plain = open_plain(location, chunked=chunked)
+    if isinstance(location, Sequence) and not isinstance(location, str):
+        return _open_several(location, chunked=chunked)
+    return _described(open_plain(location, chunked=chunked))
+
+
+def _open_several(locations: Sequence[Location], *, chunked: bool) -> SweepDataset:
+    if not locations:
+        raise AnalysisError("no store is given: give one or more")
+    places = [locate(each) for each in locations]
+    names = store_names([str(place) for place in places])
+    has_dask = chunked and find_spec("dask") is not None
+    stores = [open_plain(place, chunked=chunked) for place in places]
+    return _described(combine(stores, names, with_large=has_dask))
+
+
+def _described(plain: xr.Dataset) -> SweepDataset:
+    """Return the Dataset as one whose repr describes the sweep."""
     # Made from all variables at once, a Dataset keeps their order; from data variables and coordinates it would not.
     ds = SweepDataset(plain.variables, attrs=plain.attrs).set_coords(plain.coords)
     ds.encoding = plain.encoding
@@ -90,6 +119,8 @@ def headline(ds: xr.Dataset) -> list[str]:
     computed one has not. Only ``status``, ``eigenvalues`` and ``eigenvalue_bound`` are read.
     """
     status = ds.variables.get("status")
+    if status is not None and "store" in ds.coords and "run" in ds.sizes:
+        return _headline_of_several(ds)
     if status is None or "chunks" not in status.encoding or not {*status.dims} <= {"run", axis_of(ds)}:
         return []
     if not {*status.dims} <= {*ds.indexes} or not all(ds.indexes[dim].is_unique for dim in status.dims):
@@ -101,6 +132,13 @@ def headline(ds: xr.Dataset) -> list[str]:
     sizes = ", ".join(f"{ds.sizes[dim]:,} {noun}" for dim, noun in _COUNTED.items() if dim in ds.sizes)
     lines = ["; ".join(filter(None, (sizes, _progress(status)))), _spectra(ds)]
     return [f"hesstore: {', '.join(first)}", *(_INDENT + line for line in lines if line)]
+
+
+def _headline_of_several(ds: xr.Dataset) -> list[str]:
+    stores = list(dict.fromkeys(map(str, ds["store"].values)))
+    differing = [str(name).removeprefix(SETTING) for name in ds.coords if str(name).startswith(SETTING)]
+    lines = [f"hesstore: {len(stores)} stores, {', '.join(_runs_and_grid(ds))}: {', '.join(stores)}"]
+    return lines + ([f"{_INDENT}they differ in {', '.join(differing)}"] if differing else [])
 
 
 _COUNTED = {"mode": "eigenpairs", "param": "parameters"}

@@ -215,10 +215,9 @@ def progress_of(ds: xr.Dataset) -> Progress:
         raise AnalysisError(f"this is not the Dataset of a whole store{lacks}: give the one that hesstore.open returns")
     small = ds[["status", *names]].copy()  # a Dataset caches what it has read; a copy reads again
     with decoding("a small variable"):
-        status = small["status"].values
-        small = small[[*names]].load()
+        status = small["status"].load().values
+        small = small.load()
     overall = _median(_seconds(small)[status == Status.COMPLETE])
-    small["status"] = (("run", axis), status)
     settings = SpectrumSettings.of(ds.attrs)
     runs = tuple(_run_progress(small.isel(run=row), settings, overall) for row in range(len(status)))
     return Progress(runs, _spectra(small, settings))

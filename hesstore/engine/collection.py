@@ -14,7 +14,8 @@ import numpy as np
 
 from hesstore.config import settings
 from hesstore.errors import ImportFilesError
-from hesstore.problem.state_dicts import read_weights
+from hesstore.problem.models import stored_statistics
+from hesstore.problem.state_dicts import read_state_dict, read_weights
 from hesstore.store.schema import Point, Status
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hesstore.config import SweepConfig
-    from hesstore.problem.models import ParameterLayout
+    from hesstore.problem.models import FlatModel
     from hesstore.store.writing import SweepStore
 
 
@@ -51,7 +52,11 @@ class Collection:
         source = hashlib.blake2b(repr(facts).encode(), digest_size=16).hexdigest()
         return {"axis": self.axis, "values": list(self.values), "source": source}
 
-    def read(self, point: Point, layout: ParameterLayout) -> NDArray[np.float32]:
+    def read_statistics(self, model: FlatModel) -> dict[str, NDArray[np.float32]]:
+        """The running statistics of batch norm in the first checkpoint, which all others must have too."""
+        return read_state_dict(Path(self.files[0][2]), model.layout.names).statistics
+
+    def read(self, point: Point, model: FlatModel) -> NDArray[np.float32]:
         """Read the weights (P,) of a grid point.
 
         Raises
@@ -62,9 +67,9 @@ class Collection:
         path = next((path for run, index, path in self.files if (run, index) == (point.run.id, point.index)), None)
         if path is None:
             raise ImportFilesError(f"run {point.run.id} has no checkpoint with {point.text}")
-        return _read(path, layout)
+        return _read(path, model)
 
-    def check(self, layout: ParameterLayout, store: SweepStore | None) -> None:
+    def check(self, model: FlatModel, store: SweepStore | None) -> None:
         """Check that each checkpoint that is still to be read fits the network.
 
         Raises
@@ -79,11 +84,12 @@ class Collection:
                 done |= {(run.id, float(value)) for value in kept}
         for run_id, index, path in self.files:
             if (run_id, self.values[index]) not in done:
-                _read(path, layout)
+                _read(path, model)
 
 
-def _read(path: str, layout: ParameterLayout) -> NDArray[np.float32]:
-    weights = read_weights(Path(path), dict(zip(layout.names, layout.shapes, strict=True)))
+def _read(path: str, model: FlatModel) -> NDArray[np.float32]:
+    layout, statistics = model.layout, stored_statistics(model.buffers())
+    weights = read_weights(Path(path), dict(zip(layout.names, layout.shapes, strict=True)), statistics)
     return np.concatenate([array.reshape(-1) for array in weights.values()])
 
 

@@ -1,16 +1,24 @@
-"""The events that a running sweep reports to its observer."""
+"""The events that a running sweep reports to its observers, and the log of them.
+
+The logger ``hesstore`` receives a line for each finished grid point (level INFO), and for each failure and warning
+(level WARNING). Without a handler of the user's, nothing is written.
+"""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from hesstore.config.l2_grid import AXIS
+from hesstore.config.l2_grid import AXIS, value_text
 
 if TYPE_CHECKING:
     from hesstore.store.schema import Run
 
 Phase = Literal["opened", "fitting", "analysing", "complete", "failed"]
+
+LOGGER = logging.getLogger("hesstore")
+LOGGER.addHandler(logging.NullHandler())  # otherwise Python itself would write the warnings to stderr
 
 Facts = dict[str, float | str]
 """Numbers and sentences about a grid point that an observer can show, by name."""
@@ -44,3 +52,14 @@ class SweepEvent:
     value: float
     facts: Facts
     axis: str = AXIS
+
+
+def log_event(event: SweepEvent) -> None:
+    """Log what has happened to a grid point, without its progress within a fit."""
+    where = f"run {event.run.id}, {value_text(event.axis, event.value)}"
+    if event.phase == "complete":
+        LOGGER.info("%s: complete, %d of %d grid points finished", where, event.finished, event.total)
+    elif event.phase == "failed":
+        LOGGER.warning("%s: failed: %s", where, event.facts["reason"])
+    if "warning" in event.facts:
+        LOGGER.warning("%s: %s", where, event.facts["warning"])

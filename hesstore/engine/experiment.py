@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from hesstore.config import SweepConfig
     from hesstore.engine.collection import Collection
     from hesstore.engine.environment import Environment
+    from hesstore.engine.speed_probe import Rates
     from hesstore.engine.work_sizes import Sizes
     from hesstore.errors import DivergedError
     from hesstore.measure.class_geometry import Values
@@ -96,6 +97,7 @@ class Experiment:
     sizes: Sizes
     references: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     collection: Collection | None = None
+    rates: dict[tuple[int, int, int], Rates] = field(default_factory=dict, init=False, repr=False, compare=False)
     _trainers: dict[int, Trainer] = field(default_factory=dict, init=False, repr=False, compare=False)
     _full_hessian: FlatHessian | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -106,6 +108,7 @@ class Experiment:
         store: SweepStore | None = None,
         *,
         reread: bool = True,
+        read_statistics: Callable[[FlatModel], Mapping[str, Any]] | None = None,
         collection: Collection | None = None,
     ) -> Experiment:
         """Load the data and build the network on the config's device, and check that they can be used.
@@ -118,6 +121,9 @@ class Experiment:
             The store of the experiment, if it exists: it keeps copies of the references.
         reread : bool
             Whether references that still exist are read again, so that a change of them is noticed.
+        read_statistics : callable, optional
+            Returns the running statistics of batch norm for the network, if its weights come from checkpoints. Those
+            of a store are used again.
         collection : Collection, optional
             The checkpoints from which the weights come, instead of from training.
 
@@ -131,6 +137,7 @@ class Experiment:
         preparation.check_device(config, device)
         data = training_data.load(config.dataset, config.data_dir)
         model = preparation.build_network(config, data, device, dtype)
+        preparation.set_statistics(model, store, collection.read_statistics if collection else read_statistics)
         data, rows = preparation.move_data(config, data, device, dtype)
         references = load_references(config, model.layout, store, reread=reread)
         model.module.to(device, dtype)

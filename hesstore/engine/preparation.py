@@ -21,12 +21,16 @@ from hesstore.problem import models, training_data
 from hesstore.problem.seeds import derived_seed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
     import torch
     from torch import Tensor
 
     from hesstore.config import SweepConfig
     from hesstore.engine.work_sizes import Sizes
     from hesstore.problem.models import FlatModel
+    from hesstore.store.writing import SweepStore
 
     Rows = tuple[Tensor, Tensor]
 
@@ -78,6 +82,25 @@ def build_network(
     if config.lowest > model.layout.size:
         raise ConfigError(f"lowest: {config.lowest} must not exceed the number of parameters, {model.layout.size}")
     return model
+
+
+def set_statistics(
+    model: FlatModel, store: SweepStore | None, read: Callable[[FlatModel], Mapping[str, Any]] | None
+) -> None:
+    """Set the running statistics of batch norm to those of the store, or of the checkpoints that become a new one.
+
+    Raises
+    ------
+    ModelError
+        If they do not fit the network.
+    """
+    if store is not None:
+        values: Mapping[str, Any] = models.stored_statistics(store.identity.get("buffers", ()))
+    elif read is not None:
+        values = read(model)
+    else:
+        return
+    models.load_statistics(model.module, values)
 
 
 def move_data(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 STEPS_TOGETHER = 50
 """Number of training steps per measurement."""
 
-BUDGET = {"step": 0.4, "product": 0.8, "vector": 0.1}
+BUDGET = {"step": 0.25, "product": 0.5, "vector": 0.05}
 """Seconds for each part of the probe, in addition to one warm-up each. The sweep uses what the warm-up traces."""
 
 BASIS_SIZE = 32
@@ -45,7 +45,8 @@ class Rates:
 def measure_rates(experiment: Experiment, fits: int, analyses: int) -> Rates:
     """Measure the rates at the initial weights, with as many models side by side as the sweep will use.
 
-    No random number is drawn. The programs that are traced stay with the experiment.
+    No random number is drawn. The programs that are traced stay with the experiment, and so do the rates: the choice of
+    the number of threads measures what the plan needs.
 
     Parameters
     ----------
@@ -54,6 +55,13 @@ def measure_rates(experiment: Experiment, fits: int, analyses: int) -> Rates:
     fits, analyses : int
         The number of fits and of analyses side by side. Without fits, ``step`` is 0; without analyses, the others are.
     """
+    key = torch.get_num_threads(), fits, analyses
+    if key not in experiment.rates:
+        experiment.rates[key] = _measure(experiment, fits, analyses)
+    return experiment.rates[key]
+
+
+def _measure(experiment: Experiment, fits: int, analyses: int) -> Rates:
     theta = experiment.model.theta()
     step = 0.0
     if fits:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hesstore.config.sources import as_config
 from hesstore.engine import sweep_plan
 from hesstore.engine.collection import settings_identity
 from hesstore.engine.devices import computing_on, resolve_device
@@ -22,15 +22,18 @@ from hesstore.engine.driver import Driver
 from hesstore.engine.events import SweepEvent
 from hesstore.engine.executor import LocalExecutor
 from hesstore.engine.experiment import Experiment
+from hesstore.engine.progress_display import observing
 from hesstore.engine.side_by_side import SideBySideExecutor
+from hesstore.engine.summary import SweepSummary, choose_runs, summarise
 from hesstore.engine.sweep_plan import LEAST_SHARE, Effort, SweepPlan
 from hesstore.engine.thread_choice import choose_threads
 from hesstore.engine.worker import Worker
-from hesstore.errors import ConfigError, StoreError
+from hesstore.errors import StoreError
 from hesstore.store.environments import record_environment
 from hesstore.store.growing import check_growing, grow_store, recover_store, statuses_after_growth
 from hesstore.store.places.folder import FolderPlace
 from hesstore.store.places.location import locate
+from hesstore.store.removing import check_removable, remove_store
 from hesstore.store.schema import Run, Status, StoreSpec
 from hesstore.store.writing import SweepStore
 
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from hesstore.config import SweepConfig
+    from hesstore.config.sources import ConfigLike
     from hesstore.engine.collection import Collection
     from hesstore.engine.executor import Executor
     from hesstore.store.places.place import Place
@@ -49,36 +52,11 @@ if TYPE_CHECKING:
 __all__ = ["SweepEvent", "SweepPlan", "SweepSummary", "plan_sweep", "run_sweep"]
 
 
-@dataclass(frozen=True)
-class SweepSummary:
-    """The result of a call of :func:`run_sweep`.
-
-    Attributes
-    ----------
-    complete, failed, pending : int
-        The number of grid points of the selected runs that are complete, that failed, and that are not finished.
-    computed : int
-        The number of grid points that this call finished.
-    seconds : float
-        The duration of the call.
-    """
-
-    complete: int
-    failed: int
-    pending: int
-    computed: int
-    seconds: float
-
-    @property
-    def total(self) -> int:
-        """The number of all grid points of the selected runs."""
-        return self.complete + self.failed + self.pending
-
-
 def run_sweep(
-    config: SweepConfig,
+    config: ConfigLike,
     location: str | os.PathLike[str],
     *,
+    progress: bool = False,
     observer: Callable[[SweepEvent], None] | None = None,
     on_plan: Callable[[SweepPlan], None] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -86,6 +64,7 @@ def run_sweep(
     scheduler: str = "",
     retry_failed: bool = False,
     grow: bool = False,
+    overwrite: bool = False,
     runs: Iterable[int] = (),
     collection: Collection | None = None,
 ) -> SweepSummary:
@@ -93,17 +72,20 @@ def run_sweep(
 
     Parameters
     ----------
-    config : SweepConfig
-        The settings. An existing store must have been made with the same settings, except for the location of the data
-        and the device.
+    config : SweepConfig, mapping, path or name
+        The settings: a config, a mapping of settings, the path of a TOML file, or the name of a preset. A mapping may
+        also name a ``preset`` to start from. An existing store must have been made with the same settings, except for
+        the location of the data and the device.
     location : path, ``file://`` URL or ``s3://`` URL
         The location of the store.
+    progress : bool
+        Whether to show the progress: in a notebook as a bar, on a terminal as a line, elsewhere as lines on stderr.
     observer : callable, optional
         Called with each :class:`SweepEvent`.
     on_plan : callable, optional
-        Called with the :class:`SweepPlan` before the first grid point. Measuring the speed takes two seconds, and six
-        if the number of threads is also to be chosen. It is not measured if complete grid points of the store show it,
-        if nothing is left to do, or with workers, whose speed is not that of this process.
+        Called with the :class:`SweepPlan` before the first grid point. Measuring the speed takes about one second, and
+        three if the number of threads is also to be chosen. It is not measured if complete grid points of the store
+        show it, if nothing is left to do, or with workers, whose speed is not that of this process.
     stop : callable, optional
         Called before each grid point. Once it returns True, the grid points that have begun are finished, and no other
         one is begun.
@@ -117,6 +99,9 @@ def run_sweep(
     grow : bool
         Whether an existing store first grows to fit ``config``: with more grid points or runs, or with spectra that are
         computed again from the stored weights because k is larger or another setting of the spectrum differs.
+    overwrite : bool
+        Whether an existing store is deleted and made again. It is deleted when data, network and config have been
+        checked, and before the plan.
     runs : iterable of int
         IDs of the runs to compute and to count in the summary; all by default. Other processes may compute the others.
     collection : Collection, optional
@@ -133,19 +118,30 @@ def run_sweep(
         Before anything is written, if the config can't be carried out or the store was made with another one.
     """
     began, runs = time.perf_counter(), tuple(runs)
+    config = as_config(config)
     stop = stop or (lambda: False)
     place = locate(location)
     if isinstance(place, FolderPlace):
         recover_store(place.path)
-    existing = open_existing_store(place, settings_identity(config, collection), grow=grow)  # before data are loaded
-    with computing_on(resolve_device(config.device), config.threads):
+    if overwrite and not place.is_new():
+        check_removable(place)
+        existing = None
+    else:  # before data are loaded or downloaded
+        existing = open_existing_store(place, settings_identity(config, collection), grow=grow)
+    with (
+        observing(observer, progress=progress) as observe,
+        computing_on(resolve_device(config.device), config.threads),
+    ):
         experiment = Experiment.prepare(config, existing, collection=collection)
         if collection is not None:
-            collection.check(experiment.model.layout, existing)
+            collection.check(experiment.model, existing)
         probing = on_plan is not None and not stop() and not workers and not scheduler
         threads_reason = "" if workers or scheduler else choose_threads(experiment, existing, probing=probing)
         spec = experiment.spec()
         with connect_workers(workers, scheduler, config.threads) as client, ExitStack() as claims:
+            if overwrite and not place.is_new():
+                choose_runs(spec.runs, runs, place)
+                remove_store(place)
             store = create_or_extend_store(place, existing, spec, runs, grow=grow)
             chosen = choose_runs(store.runs, runs, place)
             for run in chosen:
@@ -154,7 +150,7 @@ def run_sweep(
             if retry_failed:
                 store.reset(Status.FAILED, chosen)
             is_chain = config.path == "continuation" and collection is None
-            driver = Driver(store, chosen, observer or (lambda _: None), continuation=is_chain)
+            driver = Driver(store, chosen, observe, continuation=is_chain)
             if on_plan is not None:
                 on_plan(_plan_runs(experiment, store, chosen, threads_reason, probing=probing))
             if driver.finished < driver.total:
@@ -162,11 +158,11 @@ def run_sweep(
                 record_environment(store, experiment.environment)
                 with make_executor(experiment, store, client) as executor:
                     driver.drive(executor, stop)
-    return _summarise(store, chosen, driver.computed, time.perf_counter() - began)
+    return summarise(store, chosen, driver.computed, began)
 
 
 def plan_sweep(
-    config: SweepConfig,
+    config: ConfigLike,
     location: str | os.PathLike[str] | None = None,
     *,
     retry_failed: bool = False,
@@ -182,6 +178,7 @@ def plan_sweep(
     HesstoreError
         In the same cases as :func:`run_sweep`, and if the store has no room.
     """
+    config = as_config(config)
     place, runs = None if location is None else locate(location), tuple(runs)
     store = None if place is None else open_existing_store(place, config.identity(), grow=grow)
     with computing_on(resolve_device(config.device), config.threads):
@@ -270,20 +267,6 @@ def create_or_extend_store(
     return store
 
 
-def choose_runs(runs: Sequence[Run], ids: Sequence[int], place: Place | str) -> tuple[Run, ...]:
-    """The runs with the given IDs, or all runs without IDs.
-
-    Raises
-    ------
-    ConfigError
-        If an ID does not exist; ``place`` is what the message names.
-    """
-    unknown = sorted(set(ids) - {run.id for run in runs})
-    if unknown:
-        raise ConfigError(f"run: {unknown[0]} does not exist: {place} has runs 0 to {len(runs) - 1}")
-    return tuple(run for run in runs if not ids or run.id in ids)
-
-
 def least_bytes(spec: StoreSpec, count: int) -> int:
     """A lower bound on the bytes that ``count`` grid points take on disk."""
     return int(LEAST_SHARE * spec.large_bytes) * count
@@ -314,7 +297,7 @@ def make_executor(experiment: Experiment, store: SweepStore, client: Client | No
     return SideBySideExecutor(worker) if experiment.is_side_by_side else nullcontext(LocalExecutor(worker))
 
 
-# -- before and after -----------------------------------------------------------------------------------------
+# -- the plan --------------------------------------------------------------------------------------------------
 
 
 def _plan_runs(
@@ -337,15 +320,4 @@ def _plan_runs(
         effort=Effort.of(store, runs),
         threads_reason=threads_reason,
         probing=probing,
-    )
-
-
-def _summarise(store: SweepStore, runs: Sequence[Run], computed: int, seconds: float) -> SweepSummary:
-    statuses = np.stack([store.status(run) for run in runs])
-    return SweepSummary(
-        complete=int((statuses == Status.COMPLETE).sum()),
-        failed=int((statuses == Status.FAILED).sum()),
-        pending=int((statuses < Status.COMPLETE).sum()),
-        computed=computed,
-        seconds=seconds,
     )

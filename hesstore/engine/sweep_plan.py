@@ -211,7 +211,7 @@ def plan(
     estimate = _estimate(experiment, statuses, effort or Effort(), probing=probing)
     data, parameters = experiment.data, experiment.model.layout.size
     together = min(experiment.sizes.models, status.size)
-    now = 0 if place is None or place.is_new() else place.size()
+    now = 0 if place is None or place.is_new() else place.size() or 0
     return SweepPlan(
         store=None if place is None else str(place),
         fingerprint=fingerprint(experiment.identity()),

@@ -114,14 +114,14 @@ class Worker:
 
     def _read_together(self, points: Sequence[Point]) -> list[Outcome]:
         """Read checkpoints instead of training, and measure the networks in them."""
-        began, collection, layout = time.perf_counter(), self.experiment.collection, self.experiment.model.layout
+        began, collection, model = time.perf_counter(), self.experiment.collection, self.experiment.model
         assert collection is not None  # noqa: S101 - fit() has checked it
         like = self.experiment.data.train.x
         read: dict[Point, Fit] = {}
         failures: dict[Point, Outcome] = {}
         for point in points:
             try:
-                weights = torch.from_numpy(collection.read(point, layout))
+                weights = torch.from_numpy(collection.read(point, model))
             except (ImportFilesError, OSError) as error:
                 failures[point] = Outcome.failed(point, first_line(error))
             else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hesstore.dataset.networks import named_weights
+from hesstore.dataset.networks import named_statistics, named_weights
 from hesstore.errors import ExportError
 from hesstore.exporting.file_names import value_texts
 from hesstore.exporting.output_folder import File
@@ -19,6 +19,8 @@ from hesstore.store.schema import axis_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from hesstore.dataset.point_selection import PointSelection
     from hesstore.store.schema import Point
@@ -49,10 +51,15 @@ def weight_files(selection: PointSelection, format: str) -> Iterator[File]:  # n
         )
 
 
+def _values(selection: PointSelection, point: Point) -> dict[str, NDArray[np.float32]]:
+    """The weights and the running statistics of batch norm, by name."""
+    return {**named_weights(selection, point), **named_statistics(selection.ds.attrs)}
+
+
 def _write_pth(selection: PointSelection, point: Point, path: Path) -> None:
     import torch  # noqa: PLC0415 - other exports do not need it
 
-    state = {name: torch.from_numpy(values) for name, values in named_weights(selection, point).items()}
+    state = {name: torch.from_numpy(values) for name, values in _values(selection, point).items()}
     buffer = io.BytesIO()  # if it is given a path, PyTorch writes the file name into the file
     torch.save(state, buffer)
     path.write_bytes(buffer.getbuffer())
@@ -66,5 +73,5 @@ def _write_safetensors(selection: PointSelection, point: Point, path: Path) -> N
         point.axis: repr(point.value),
         "fingerprint": selection.ds.attrs["fingerprint"],
     }
-    named = {name: np.ascontiguousarray(values) for name, values in named_weights(selection, point).items()}
+    named = {name: np.ascontiguousarray(values) for name, values in _values(selection, point).items()}
     save_file(named, path, metadata={"hesstore": json.dumps(facts)})  # several keys would be in random order

@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
 
-FORMATS = ("csv", "parquet", "pth", "safetensors", "netcdf", "zip")
+FORMATS = ("csv", "parquet", "pth", "safetensors", "netcdf", "zip", "hub")
 STYLES = ("classic", "tidy")
 FOLDERS = {"csv": "test_data", "parquet": "tables", "pth": "weights", "safetensors": "weights"}
 """Default folders."""
 
 ENDINGS = {"netcdf": ".nc", "zip": ".zarr.zip"}
 """Formats that put everything into one file, and the endings of its name."""
+WHOLE = ("zip", "hub")
+"""Formats that contain the store itself."""
 
 VECTOR_KINDS = frozenset(tidy_tables.LARGE)
 
@@ -74,6 +76,7 @@ def export(
     vectors: bool = True,
     split_runs: bool = False,
     reg_loss: str = "full",
+    licence: str | None = None,
     force: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> ExportSummary:
@@ -85,13 +88,14 @@ def export(
     Parameters
     ----------
     store : Dataset or path
-        An open store, or its path or URL. The format ``zip`` needs the path or URL.
+        An open store, or its path or URL. The formats ``zip`` and ``hub`` need the path or URL.
     out : path, optional
         The folder or the file to write; by default, a folder in :data:`FOLDERS`, or a file with the name of the store
         and another ending.
     format : str
         ``csv``; ``parquet``; ``pth`` or ``safetensors`` (only weights); ``netcdf``: one netCDF-4/HDF5 file; ``zip``:
-        the store itself in one file.
+        the store itself in one file; ``hub``: a folder for a data set hub, with a card, a figure, Parquet tables,
+        RO-Crate metadata and the store in one file.
     style : str
         Style of CSV files: ``classic`` for the files that the original scripts read, or ``tidy`` for tables. Parquet
         files are always tidy.
@@ -108,6 +112,8 @@ def export(
     reg_loss : str
         What ``Train_Reg_Loss`` adds to ``Train_Loss`` in classic CSV files: ``full`` for λ‖θ‖², as in the published
         tables, or ``objective`` for the penalty of the objective, which is half of that with the penalty ``half``.
+    licence : str, optional
+        Identifier of the licence of the data, such as ``cc-by-4.0``, for the card of the format ``hub``.
     force : bool
         Whether to write all files again and overwrite existing ones.
     progress : callable, optional
@@ -124,15 +130,26 @@ def export(
     """
     _check_kinds(format, style, only)
     _check_options(format, compress, l2=l2, runs=runs, vectors=vectors, split_runs=split_runs)
+    if licence is not None and format != "hub":
+        raise ExportError(f"licence: applies to hub only, not to {format}: leave it out")
     _check_reg_loss(format, style, only, reg_loss)
+    if format in WHOLE and isinstance(store, xr.Dataset):
+        raise ExportError(f"{format}: packs the files of a store: give its path, not a Dataset")
     if format == "zip":
-        if isinstance(store, xr.Dataset):
-            raise ExportError("zip: packs the files of a store: give its path, not a Dataset")
         file = expand_home(out) if out else _default_file(str(store), format)
         packed = pack(store, file, vectors=vectors, force=force, progress=progress)
         return _file_summary(file, () if packed is None else (packed,))
     ds = store if isinstance(store, xr.Dataset) else open_store(store, chunked=False)
     selection = PointSelection.of(ds, runs, l2)
+    if format == "hub":
+        from hesstore.exporting.hub import export_hub  # noqa: PLC0415 - matplotlib, for this format only
+
+        name = _stem(str(store))
+        folder = expand_home(out or f"{name}-hub")
+        done = export_hub(
+            store, folder, name, selection, vectors=vectors, licence=licence, force=force, progress=progress
+        )
+        return ExportSummary(folder, done.files, done.bytes, done.present, selection.skipped)
     if format == "netcdf":
         source = ds.encoding.get("source", "store") if isinstance(store, xr.Dataset) else store
         file = expand_home(out) if out else _default_file(str(source), format)
@@ -163,17 +180,17 @@ def export(
 
 
 def kinds_of(format: str, style: str = "classic") -> tuple[str, ...]:  # noqa: A002 - as in export
-    """The kinds of file of a format; empty for the formats that put everything into one file."""
+    """The kinds of file of a format; empty for the formats that contain everything."""
     if format in checkpoints.FORMATS:
         return ("weights",)
-    if format in ENDINGS:
+    if format in ENDINGS or format in WHOLE:
         return ()
     return original_csv.KINDS if (format, style) == ("csv", "classic") else tidy_tables.KINDS
 
 
 def _warn_of_buffers(buffers: Sequence[Sequence[Any]]) -> None:
-    if buffers:
-        names = ", ".join(name for name, *_ in buffers)
+    names = ", ".join(name for name, _, _, *values in buffers if not values)
+    if names:
         warnings.warn(
             f"the weight files lack the network's buffers ({names}), which are constants: load them with "
             "load_state_dict(…, strict=False) into a module from the factory, or use hesstore.load_model",
@@ -217,8 +234,8 @@ def _check_options(
         raise ExportError(f"compress: {format} files are not text: leave it out")
     if format in checkpoints.FORMATS and not vectors:
         raise ExportError(f"vectors: {format} files contain only weights: nothing would be left without them")
-    if format == "zip" and (l2 is not None or runs):
-        raise ExportError("zip: packs the whole store: leave out l2 and runs, or export to netcdf")
+    if format in WHOLE and (l2 is not None or runs):
+        raise ExportError(f"{format}: packs the whole store: leave out l2 and runs, or export to netcdf")
     if split_runs and format != "netcdf":
         raise ExportError(f"split_runs: applies to netcdf only, not to {format}: leave it out")
 
@@ -255,5 +272,9 @@ def _file_summary(path: Path, written: Sequence[Path], skipped: tuple[tuple[int,
 
 def _default_file(source: str, format: str) -> Path:  # noqa: A002
     """A file in the working folder with the name of the store."""
-    name = source.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zip").removesuffix(".zarr")
-    return Path(f"{name}{ENDINGS[format]}")
+    return Path(f"{_stem(source)}{ENDINGS[format]}")
+
+
+def _stem(source: str) -> str:
+    """The name of a store without its ending."""
+    return source.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zip").removesuffix(".zarr")

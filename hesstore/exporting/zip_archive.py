@@ -85,7 +85,7 @@ def pack(
                 f"{file}: exists already, with other contents: pass --force to replace it, or -o for another file"
             )
         return None
-    expected = place.size() if vectors else _nbytes(group, contents.left_out)
+    expected = (place.size() or 0) if vectors else _nbytes(group, contents.left_out)
     check_room(next(each for each in file.absolute().parents if each.is_dir()), expected)
     remove_partial(file)
     try:

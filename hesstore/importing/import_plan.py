@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from hesstore.importing.accuracy_tables import AccuracyRow
     from hesstore.importing.added_terms import AddedTerm
     from hesstore.importing.file_index import FileIndex
@@ -230,6 +233,12 @@ class ImportPlan:
         if files := self.index.paths["eigenvectors"]:
             return {"parameters": (len(next(readers.read_eigenvectors(_first(files)))),)}
         return {"parameters": (1,)}
+
+    @cached_property
+    def statistics(self) -> dict[str, NDArray[np.float32]]:
+        """The running statistics of batch norm that all weights come with, from the first file."""
+        files = self.index.paths["weights"]
+        return read_state_dict(_first(files), self.network).statistics if files else {}
 
     @property
     def size(self) -> int:

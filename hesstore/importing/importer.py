@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from zarr.storage import LocalStore
 
+from hesstore.config.l2_grid import AXIS
 from hesstore.config.networks import named_code
 from hesstore.errors import ConfigMismatchError, ImportFilesError, StoreError
 from hesstore.exporting.original_csv import REG_LOSSES
@@ -21,6 +22,7 @@ from hesstore.importing.file_index import FileIndex
 from hesstore.importing.import_plan import ImportPlan
 from hesstore.importing.point_values import read_flat_weights, read_values
 from hesstore.importing.sources import find_sources
+from hesstore.problem.state_dicts import buffer_entry
 from hesstore.store import identity
 from hesstore.store.import_origin import origin_of
 from hesstore.store.places.folder import FolderPlace
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from hesstore.engine.events import SweepEvent
     from hesstore.importing.account import Account
     from hesstore.importing.recompute import Recomputer
+    from hesstore.importing.sources import Sources
     from hesstore.store.schema import Point, Run, StoreSpec
 
 LEAST_SHARE = 0.6
@@ -130,7 +133,7 @@ def import_files(
         raise ImportFilesError(f"reg_loss: {reg_loss!r} is not one of {', '.join(REG_LOSSES)}")
     if "l2" in settings:
         raise ImportFilesError("l2: the names of the files give λ: leave it out")
-    index = FileIndex(find_sources([sources] if isinstance(sources, (str, os.PathLike)) else list(sources)))
+    index = _index(find_sources([sources] if isinstance(sources, (str, os.PathLike)) else list(sources)))
     plan = ImportPlan(index, settings, recompute, reg_loss)
     if not dry_run:
         place = _check_place(store, plan)
@@ -153,6 +156,17 @@ def import_files(
             recomputer.compute(writer, observer, stop)
     statuses = [Status(int(writer.status(point.run)[point.index])) for point in plan.points]
     return _summary(plan, statuses, compare_with_files(plan, writer) if recompute else ())
+
+
+def _index(sources: Sources) -> FileIndex:
+    """Return the files by run and λ, unless their manifest says that they are those of a collection of checkpoints."""
+    axis = str((sources.header or {}).get("identity", {}).get("axis", AXIS))
+    if axis != AXIS:
+        raise ImportFilesError(
+            f"the manifest says that the files lie along {axis}, not along λ: analyse their weights with "
+            "`hesstore analyse`"
+        )
+    return FileIndex(sources)
 
 
 def _check_place(store: str | os.PathLike[str], plan: ImportPlan) -> FolderPlace:
@@ -191,9 +205,13 @@ def _check_same_settings(place: FolderPlace, spec: StoreSpec) -> None:
         )
 
 
-def _known_identity(plan: ImportPlan) -> dict[str, str]:
+def _known_identity(plan: ImportPlan) -> dict[str, Any]:
     header = plan.index.sources.header or {}
-    return {"data_digest": str(header.get("identity", {}).get("data_digest", ""))}
+    buffers = [buffer_entry(name, values, with_values=True) for name, values in plan.statistics.items()]
+    return {
+        "data_digest": str(header.get("identity", {}).get("data_digest", "")),
+        **({"buffers": buffers} if buffers else {}),
+    }
 
 
 def _prepare_recomputer(plan: ImportPlan, device_settings: ExitStack) -> Recomputer:
@@ -244,7 +262,8 @@ def _values(plan: ImportPlan, point: Point, recomputer: Recomputer | None) -> di
     if recomputer is None or weights is None:
         return values
     distance = {"distance": values["distance"]} if "distance" in values else {}
-    return {**distance, **recomputer.measure(read_flat_weights(weights, plan.shapes), point)}
+    theta = read_flat_weights(weights, plan.shapes, plan.statistics)
+    return {**distance, **recomputer.measure(theta, point)}
 
 
 def _bytes(plan: ImportPlan, point: Point) -> int:

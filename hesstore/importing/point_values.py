@@ -12,6 +12,7 @@ from hesstore.importing import readers
 from hesstore.problem.state_dicts import read_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,7 +35,7 @@ def read_values(plan: ImportPlan, point: Point) -> dict[str, Any]:
     if path := plan.path("gradients", point):
         values["gradient"] = np.concatenate(list(readers.read_gradients(path, plan.shapes).values()))
     if path := plan.path("weights", point):
-        values["weights"] = read_flat_weights(path, plan.shapes)
+        values["weights"] = read_flat_weights(path, plan.shapes, plan.statistics)
     if row := plan.row(point):
         values |= _accuracy_values(row, plan.num_classes, plan.index.sources.tables[point.run.id])
         values["penalty"] = plan.penalty_of(point)
@@ -42,9 +43,9 @@ def read_values(plan: ImportPlan, point: Point) -> dict[str, Any]:
     return values
 
 
-def read_flat_weights(path: Path, shapes: Shapes) -> NDArray[np.float32]:
-    """(P,) the weights in a file."""
-    return np.concatenate([array.reshape(-1) for array in read_weights(path, shapes).values()])
+def read_flat_weights(path: Path, shapes: Shapes, statistics: Mapping[str, Any]) -> NDArray[np.float32]:
+    """(P,) the weights in a file, which must come with the given running statistics of batch norm."""
+    return np.concatenate([array.reshape(-1) for array in read_weights(path, shapes, statistics).values()])
 
 
 def _read_eigenpairs(plan: ImportPlan, point: Point) -> dict[str, NDArray[Any]]:

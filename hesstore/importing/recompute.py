@@ -14,6 +14,7 @@ from hesstore.engine.executor import LocalExecutor
 from hesstore.engine.experiment import Experiment
 from hesstore.engine.worker import Worker, fitted_values
 from hesstore.errors import ImportFilesError
+from hesstore.problem.state_dicts import read_state_dict
 from hesstore.store.environments import record_environment
 from hesstore.store.schema import REFERENCES, Status
 
@@ -54,7 +55,10 @@ class Recomputer:
         """
         if not plan.index.paths["weights"]:
             raise ImportFilesError("recompute: none of the files has weights: leave out --recompute")
-        experiment = Experiment.prepare(plan.config)
+        first = next(iter(plan.index.paths["weights"].values()))
+        experiment = Experiment.prepare(
+            plan.config, read_statistics=lambda model: read_state_dict(first, model.layout.names).statistics
+        )
         _check_layout(replace(plan, network=experiment.model.layout.names), experiment)
         return cls(experiment)
 

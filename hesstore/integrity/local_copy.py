@@ -78,7 +78,7 @@ def _name(place: Place) -> str:
 
 def _fetch(place: Place, folder: Path, progress: Callable[[int, int], None]) -> dict[str, Stamp]:
     keys = [key for key in place.names() if not _is_claim(key)]
-    FolderPlace(Path(tempfile.gettempdir())).check_space(place.size())
+    FolderPlace(Path(tempfile.gettempdir())).check_space(place.size() or 0)
     stamps = {}
     for done, key in enumerate(keys, start=1):
         file = folder / key

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from scipy import stats
+from scipy import special  # scipy.stats takes half a second to import
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,5 +28,5 @@ def half_width(samples: Tensor) -> Tensor:
     It is t · SE, where SE is the standard error and t the quantile of Student's distribution with n − 1 degrees of
     freedom: 3.2 for n = 4, and 2.1 for n = 16.
     """
-    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, max(len(samples) - 1, 1)))
+    quantile = float(special.stdtrit(max(len(samples) - 1, 1), (1 + CONFIDENCE) / 2))
     return quantile * standard_error(samples)

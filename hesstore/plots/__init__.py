@@ -10,6 +10,7 @@ It imports ``analysis``, ``store`` and lower layers; it needs no torch.
     ds = hesstore.open("run.zarr")
     figure = plots.classes(ds, l2=0.006)
     plots.save(figure, Path("classes.svg"))
+    plots.accuracy("run.zarr", ax=ax)  # a path; drawn into the axes of a figure of yours
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from hesstore.plots.gradients import gradient
 from hesstore.plots.hysteresis_loops import hysteresis
 from hesstore.plots.loss_curves import losses
 from hesstore.plots.loss_slices import loss_slice
+from hesstore.plots.seed_bands import bands
 from hesstore.plots.spectra import density, spectrum
 from hesstore.plots.spectral_series import alignment, index, measures
-from hesstore.plots.style import COLOURS, MARKERS, save
+from hesstore.plots.style import COLOURS, MARKERS, paper, save
 from hesstore.plots.summary_figure import summary
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ __all__ = [
     "MARKERS",
     "accuracy",
     "alignment",
+    "bands",
     "classes",
     "clusters",
     "density",
@@ -50,6 +53,7 @@ __all__ = [
     "losses",
     "measures",
     "overlap",
+    "paper",
     "response",
     "save",
     "spectrum",
@@ -72,6 +76,10 @@ KINDS: dict[str, Callable[..., Figure]] = {
     "gradient": gradient,
     "hysteresis": hysteresis,
     "response": response,
+    "bands": bands,
     "summary": summary,
 }
-"""The functions by the name of their figure. Each takes a store, ``run``, and the options in its signature."""
+"""The functions by the name of their figure.
+
+Each takes a store (a Dataset, a path or a URL) and the options in its signature; all but ``bands`` take a ``run``.
+"""

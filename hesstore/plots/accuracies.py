@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hesstore.config.l2_grid import axis_symbol
 from hesstore.plots import style
 from hesstore.plots.lost_classes import draw_lost_classes
 from hesstore.plots.run_data import class_names, run_losses, run_name, run_series, runs_of_seed, skill_series
+from hesstore.plots.running_median import median_window, running_median
 from hesstore.plots.transition_marks import mark_transitions
+from hesstore.plots.user_axes import given_axes
 from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
@@ -22,14 +24,18 @@ if TYPE_CHECKING:
 def accuracy(ds: xr.Dataset, run: int = 0, split: str = "test", *, skill: bool = False) -> Figure:
     """Draw the accuracy of each class against λ, and the λ at which each class is lost.
 
+    On a grid of more than 40 points, the lines are running medians, with the values of the grid points faint behind
+    them, because those of noisy classes would hide each other.
+
     If the seed also has a run in the other direction, that run has its own axes. The way up is solid with filled
     markers, the way down dashed with open markers. Grey bands are transitions (:func:`hesstore.analysis.transitions`).
     The lowest axes show where each class is lost, with its 95 % interval (:func:`hesstore.analysis.lost_classes`);
-    an interval without a marker belongs to a class that is never lost, or lost before the first grid point.
+    an interval without a marker belongs to a class that is never lost, or lost before the first grid point. With
+    ``ax``, only the accuracies of this run are drawn.
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
@@ -38,6 +44,8 @@ def accuracy(ds: xr.Dataset, run: int = 0, split: str = "test", *, skill: bool =
     skill : bool
         Draw the skill of each class (:func:`hesstore.analysis.class_skill`) instead of its accuracy. A network that
         predicts the same class for every row has accuracy 1 for that class, but skill 0 for all classes.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -45,13 +53,17 @@ def accuracy(ds: xr.Dataset, run: int = 0, split: str = "test", *, skill: bool =
         If the run does not exist or has no complete grid point.
     """
     runs = runs_of_seed(ds, run)
+    if (only := given_axes()) is not None:
+        draw_accuracies(only, ds, run, str(ds["direction"].sel(run=run).values), split, skill=skill)
+        style.write_heading(only, f"{split} split, {run_name(ds, run)}")
+        return cast("Figure", only.figure)
     rows = 0.4 + 0.13 * ds.sizes["label"]
     figure = style.new_figure(7.2, 0.3 + 3.4 * len(runs) + rows)
     *panels, lowest = figure.subplots(1 + len(runs), 1, sharex=True, height_ratios=(*[3.4] * len(runs), rows))
     for axes, (direction, each) in zip(panels, runs.items(), strict=True):
         draw_accuracies(axes, ds, each, direction, split, skill=skill)
         axes.set_xlabel("")
-        style.write_heading(axes, f"{split} split, {run_name(ds, each)}")
+        style.write_heading(axes, f"{split} split, {run_name(ds, each)}{median_note(ds)}")
     losses = {direction: run_losses(ds, each, split) for direction, each in runs.items()}
     known = {name: loss for name, loss in losses.items() if loss is not None}
     draw_lost_classes(style.set_up_grid_axes(lowest, ds), class_names(ds), known, axis_of(ds))
@@ -81,21 +93,31 @@ def draw_accuracies(axes: Axes, ds: xr.Dataset, run: int, direction: str, split:
     mark_transitions(axes, ds, run)
 
 
+def median_note(ds: xr.Dataset) -> str:
+    """Return a note for the heading that names the window of the running medians; empty on a coarse grid."""
+    window = median_window(ds.sizes[axis_of(ds)])
+    return f";  lines: running medians of {window} grid points" if window > 1 else ""
+
+
 def _draw_classes(axes: Axes, curves: xr.DataArray, direction: str) -> None:
     is_up, l2 = direction == "up", curves[axis_of(curves)].values
     labels = [str(label) for label in curves["label"].values]
+    window = median_window(l2.size)
     for index, label in enumerate(labels):
-        values = curves.isel(label=index).values
+        colour, values = style.class_colour(index), curves.isel(label=index).values
+        if window > 1:
+            axes.plot(l2, values, ".", color=colour, alpha=0.35, markersize=3, markeredgewidth=0, label=f"_all {label}")
+            values = running_median(values, window)
         axes.plot(
             l2,
             values,
-            color=style.class_colour(index),
+            color=colour,
             linestyle=style.DASHES[direction],
-            linewidth=1.1 if is_up else 0.9,
+            linewidth=(1.1 if is_up else 0.9) + (0.4 if window > 1 else 0),
             marker=style.class_marker(index),
             markersize=4,
             markevery=style.marker_positions(values, (index + (0 if is_up else 0.5)) / len(labels)),
-            markerfacecolor=style.class_colour(index) if is_up else "white",
+            markerfacecolor=colour if is_up else "white",
             markeredgewidth=0.8,
             label=label,
         )
@@ -104,7 +126,7 @@ def _draw_classes(axes: Axes, curves: xr.DataArray, direction: str) -> None:
 def _draw_overall(axes: Axes, values: xr.DataArray, direction: str) -> None:
     axes.plot(
         values[axis_of(values)].values,
-        values.values,
+        running_median(values.values, median_window(values.size)),
         color="0.35",
         linewidth=4,
         alpha=0.3,

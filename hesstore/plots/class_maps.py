@@ -52,7 +52,7 @@ def classes(ds: xr.Dataset, run: int = 0, l2: float | None = None, split: str = 
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
@@ -60,6 +60,8 @@ def classes(ds: xr.Dataset, run: int = 0, l2: float | None = None, split: str = 
         λ of a complete grid point; by default the last one before the first class is lost.
     split : str
         ``"train"`` or ``"test"``: the rows whose loss is used.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -70,7 +72,7 @@ def classes(ds: xr.Dataset, run: int = 0, l2: float | None = None, split: str = 
     figure = style.new_figure(*_size(ds, 1))
     axes = figure.subplots()
     draw_classes(axes, ds, run, where, split)
-    figure.suptitle(f"{point_name(ds, run, where)}, {split} split", fontsize=9, x=0.01, ha="left")
+    figure.suptitle(f"{point_name(ds, run, where)}, {split} split", fontsize=style.points(9), x=0.01, ha="left")
     return figure
 
 
@@ -99,12 +101,14 @@ def response(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
     l2 : float, optional
         λ of a complete grid point; by default the last one before the first class is lost.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -124,7 +128,7 @@ def response(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
     panels[0].set_xlabel("")
     _name_modes(panels[0], point["eigenvalues"].values)
     _draw_colour_bar(panels, "change of the class's test accuracy", changes.values)
-    figure.suptitle(point_name(ds, run, where), fontsize=9, x=0.01, ha="left")
+    figure.suptitle(point_name(ds, run, where), fontsize=style.points(9), x=0.01, ha="left")
     return figure
 
 
@@ -188,13 +192,19 @@ def _draw_map(axes: Axes, ds: xr.Dataset, values: NDArray[np.float64], limit: fl
     )
     for row, mode in np.argwhere(values < -_SIGN_FROM * limit) if len(labels) * _SIGN_HEIGHT <= height else ():
         axes.text(
-            mode + 0.5, row + 0.47, "−", ha="center", va="center", fontsize=7, color=_ink(values[row, mode], limit)
+            mode + 0.5,
+            row + 0.47,
+            "−",
+            ha="center",
+            va="center",
+            fontsize=style.points(7),
+            color=_ink(values[row, mode], limit),
         )
     every = range(0, values.shape[1], _step(values.shape[1], 12))
     axes.set_xticks([mode + 0.5 for mode in every], labels=[str(mode) for mode in every])
     rows = range(0, len(labels), _step(len(labels), height / _LABEL_HEIGHT))
     axes.set_yticks([row + 0.5 for row in rows], labels=[labels[row] for row in rows])
-    axes.tick_params(labelsize=8, length=2)
+    axes.tick_params(labelsize=style.points(8), length=2)
     axes.set(xlabel=mode_label(ds), ylabel="class", ylim=(len(labels), 0))
     axes.spines[:].set_visible(False)
 
@@ -222,8 +232,8 @@ def _name_modes(axes: Axes, eigenvalues: NDArray[np.float64], cancelled: NDArray
     named = [mode for mode in range(0, eigenvalues.size, step) if np.isfinite(eigenvalues[mode])]
     texts = [_short(eigenvalues[mode]) + ("*" if stars[mode] else "") for mode in named]
     above.set_xticks(np.array(named) + 0.5, labels=texts, rotation=90)
-    above.tick_params(labelsize=6.5, length=2)
-    above.set_xlabel("eigenvalue (nat)" + ("; *: the classes cancel" if stars.any() else ""), fontsize=8)
+    above.tick_params(labelsize=style.points(6.5), length=2)
+    above.set_xlabel("eigenvalue (nat)" + ("; *: the classes cancel" if stars.any() else ""), fontsize=style.points(8))
     above.spines[:].set_visible(False)
 
 
@@ -249,5 +259,5 @@ def _draw_colour_bar(axes: Axes | Iterable[Axes], label: str, values: NDArray[np
         aspect=18 * len(panels),
         fraction=0.05,
     )
-    bar.ax.tick_params(labelsize=8)
+    bar.ax.tick_params(labelsize=style.points(8))
     bar.outline.set_visible(False)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.collections import LineCollection
-from matplotlib.colors import ListedColormap
 
 from hesstore import analysis
 from hesstore.errors import AnalysisError
@@ -40,6 +38,8 @@ def clusters(
     ----------
     ds, run, k, progress
         See :func:`hesstore.analysis.clusters`.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -89,14 +89,14 @@ def _draw_links(axes: Axes, links: list[_Link]) -> None:
     lines = LineCollection(
         [link[0] for link in ordered],
         array=np.array([link[1] for link in ordered]),
-        cmap=ListedColormap(colormaps[style.SEQUENTIAL](np.linspace(0.93, 0.0, 256))),
+        cmap=style.link_colours(),
         rasterized=len(ordered) > style.RASTERISE_ABOVE,
     )
     lines.set_clim(0, 1)
     axes.add_collection(lines)
     label = "overlap with the last span of the track"
     bar = axes.figure.colorbar(lines, ax=axes, label=label, pad=0.015, fraction=0.05)
-    bar.ax.tick_params(labelsize=8)
+    bar.ax.tick_params(labelsize=style.points(8))
 
 
 def _draw_bars(axes: Axes, found: xr.Dataset) -> None:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.collections import LineCollection
-from matplotlib.colors import ListedColormap
 
 from hesstore.analysis import overlap_map, track
 from hesstore.analysis.attributes import other_axis
-from hesstore.analysis.selection import require_variables
+from hesstore.analysis.selection import complete, evenly_spaced, require_variables
 from hesstore.config.l2_grid import axis_symbol
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+MAX_POINTS = 151
+"""Maximum number of grid points in an overlap map: every third one of the 451 of the published grid."""
+
 
 @style.in_style
 def overlap(
@@ -34,11 +36,13 @@ def overlap(
 ) -> Figure:
     """Draw the overlap of the spans of the first k eigenvectors at all pairs of grid points.
 
-    Grid points that are not complete are grey.
+    Grid points that are not complete are grey. Of more than 151 grid points, evenly spaced ones are drawn, and the
+    heading says how many: the time grows with the square of their number, and more cells are hardly visible.
+    :func:`hesstore.analysis.overlap_map` computes all of them.
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
@@ -47,6 +51,8 @@ def overlap(
         are fewer.
     progress : callable, optional
         Called with (pairs done, all pairs).
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -58,7 +64,7 @@ def overlap(
     draw_overlap(axes, ds, run, k, progress)
     axes.set_aspect("equal")
     room = mark_lost_classes(axes, class_names(ds), lost_at(ds, run))
-    style.write_heading(axes, run_name(ds, run), room)
+    style.write_heading(axes, run_name(ds, run) + overlap_note(ds, run), room)
     return figure
 
 
@@ -69,6 +75,7 @@ def draw_overlap(
     axis = axis_of(ds)
     _require_vectors(ds)
     k = default_k(ds) if k is None else k
+    ds = ds.isel({axis: _drawn_points(ds, run)})
     overlaps = overlap_map(ds, k, run, progress)
     _require_two_points(overlaps, run)
     chance = float(overlaps["chance"])
@@ -79,10 +86,28 @@ def draw_overlap(
     colours = colormaps[style.SEQUENTIAL].with_extremes(bad=style.MISSING)
     mesh = axes.pcolormesh(sides, sides, values, cmap=colours, vmin=0, vmax=1, rasterized=True)
     axes.set(xlabel=style.grid_label(ds), ylabel=f"other {axis_symbol(axis)}")
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=style.points(8))
     label = f"overlap of the spans of the\nfirst {k} eigenvectors (chance {chance:.1g})"
     bar = axes.figure.colorbar(mesh, ax=axes, label=label, pad=0.02, fraction=0.046)
-    bar.ax.tick_params(labelsize=8)
+    bar.ax.tick_params(labelsize=style.points(8))
+
+
+def overlap_note(ds: xr.Dataset, run: int) -> str:
+    """Return a note for the heading of an overlap map that does not have all grid points; otherwise nothing."""
+    shown, all_points = _drawn_points(ds, run).size, _span(ds, run).size
+    return f";  {shown} of {all_points} grid points" if shown < all_points else ""
+
+
+def _span(ds: xr.Dataset, run: int) -> NDArray[np.intp]:
+    """Return the positions along λ from the first to the last complete grid point of ``run``."""
+    axis = axis_of(ds)
+    shown, values = complete(ds[["status"]], run)[axis].values, ds[axis].values
+    return np.flatnonzero((values >= shown[0]) & (values <= shown[-1]))
+
+
+def _drawn_points(ds: xr.Dataset, run: int) -> NDArray[np.intp]:
+    positions = _span(ds, run)
+    return positions[evenly_spaced(positions.size, MAX_POINTS)]
 
 
 def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -104,6 +129,8 @@ def tracks(
     ----------
     ds, run, k, progress
         See :func:`hesstore.analysis.track`.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -136,7 +163,7 @@ def _draw_links(axes: Axes, found: xr.Dataset) -> None:
     links = LineCollection(
         segments[is_link][order].tolist(),
         array=overlaps,
-        cmap=_link_colours(),
+        cmap=style.link_colours(),
         linewidths=(0.3 + overlaps) * (1.5 if values.size <= style.RASTERISE_ABOVE else 0.8),
         rasterized=bool(is_link.sum() > style.RASTERISE_ABOVE),
     )
@@ -156,12 +183,7 @@ def _draw_links(axes: Axes, found: xr.Dataset) -> None:
     )
     axes.autoscale_view()
     bar = axes.figure.colorbar(links, ax=axes, label="squared overlap of the link", pad=0.015, fraction=0.05)
-    bar.ax.tick_params(labelsize=8)
-
-
-def _link_colours() -> ListedColormap:
-    """Return a colour map that is pale for small overlaps and dark for large ones."""
-    return ListedColormap(colormaps[style.SEQUENTIAL](np.linspace(0.93, 0.0, 256)))
+    bar.ax.tick_params(labelsize=style.points(8))
 
 
 def _require_vectors(ds: xr.Dataset) -> None:

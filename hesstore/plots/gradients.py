@@ -31,12 +31,14 @@ def gradient(ds: xr.Dataset, run: int = 0, split: str = "train") -> Figure:
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
     split : str
         ``"train"`` or ``"test"``: the rows of the gradients.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------

@@ -31,12 +31,14 @@ def hysteresis(ds: xr.Dataset, run: int = 0, split: str = "test") -> Figure:
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID; either of the two runs of the seed.
     split : str
         ``"train"`` or ``"test"``.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -60,7 +62,7 @@ def _draw_small_multiples(
 ) -> Figure:
     columns = min(5, len(labels))
     rows = -(-len(labels) // columns)
-    figure = style.new_figure(1.75 * columns + 0.6, 1.55 * rows + 0.95)
+    figure = style.new_figure(1.75 * columns + 0.6, 1.55 * rows + 0.95, least=28 * columns)
     lowest = min(float(np.nanmin(curve.values)) for curve in curves.values()) - 0.03
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for index, axes in enumerate(panels.flat):
@@ -69,9 +71,9 @@ def _draw_small_multiples(
             continue
         style.set_up_axes(axes).set_ylim(lowest, 1.03)
         _draw_loop(axes, {direction: curve.isel(label=index) for direction, curve in curves.items()}, index)
-        style.write_heading(axes, f"{labels[index]}:  {areas[index]:.2g}")
-    figure.supxlabel(style.grid_label(curves["up"]), fontsize=9)
-    figure.supylabel("skill of the class", fontsize=9)
+        style.write_heading(axes, f"{labels[index]}:  area {areas[index]:.2g}")
+    figure.supxlabel(style.grid_label(curves["up"]), fontsize=style.points(9))
+    figure.supylabel("skill of the class", fontsize=style.points(9))
     figure.legend(handles=_handles(), title=title, loc="outside upper left", alignment="left", ncols=3)
     return figure
 
@@ -91,5 +93,5 @@ def _handles() -> list[Line2D | Patch]:
     return [
         style.legend_handle("λ up", color=style.INK),
         style.legend_handle("λ down", color=style.INK, linestyle=style.DASHES["down"]),
-        Patch(color=style.INK, alpha=0.2, linewidth=0, label="class: area between them, ∫ |Δ skill| dλ"),
+        Patch(color=style.INK, alpha=0.2, linewidth=0, label="area between them, ∫ |Δ skill| dλ"),
     ]

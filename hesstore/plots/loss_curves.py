@@ -33,10 +33,12 @@ def losses(ds: xr.Dataset, run: int = 0) -> Figure:
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store. No eigenpairs are needed.
     run : int
         Run ID.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -46,7 +48,7 @@ def losses(ds: xr.Dataset, run: int = 0) -> Figure:
     name, label = ("distance", "‖θ − θ_ref‖") if "distance" in ds else ("weights_norm", "‖θ‖")
     part = run_series(ds, run, "loss", "accuracy", name)
     l2, r = part[axis_of(ds)].values, part[name].values
-    figure = style.new_figure(9.6, 7.2)
+    figure = style.new_figure(9.6, 7.2, least=120)
     grid = figure.subplots(3, 2, sharex="col")
     for quantity, (against_l2, against_r) in zip(("loss", "accuracy"), grid, strict=False):
         for split in SPLITS:

@@ -95,9 +95,9 @@ def _draw_plane(found: xr.Dataset, split: str) -> Figure:
     axes.contour(t, u, model, levels=levels, colors="white", linestyles="dashed", linewidths=0.8)
     axes.plot([0], [0], marker="+", color="white", markersize=9, label="_theta")
     axes.set(xlabel=found["t"].attrs["long_name"], ylabel=found["u"].attrs["long_name"])
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=style.points(8))
     bar = figure.colorbar(filled, ax=axes, label=f"{split} loss (nat)", pad=0.02)
-    bar.ax.tick_params(labelsize=8)
+    bar.ax.tick_params(labelsize=style.points(8))
     style.write_heading(axes, f"{_name(found)}; dashed: quadratic model of the training loss")
     return figure
 

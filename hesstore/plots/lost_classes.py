@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hesstore.analysis.lost_classes import NO_VALUES
-from hesstore.plots.style import INK, class_colour, class_marker
+from hesstore.plots.style import INK, class_colour, class_marker, points
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-_CHARACTER = 0.013
-"""Width of a character, as a share of the axes."""
+_CHARACTER = 0.0725
+"""Width of a character on a screen, in inches."""
+_FOOT = 0.004
+"""Distance of the feet of lines that would fall on one spot, as a share of the axes."""
 _LEADER = 0.035
 """Height of the lines that lead to the names, as a share of the axes."""
 _HEIGHT = 15.0
@@ -42,9 +44,10 @@ def mark_lost_classes(axes: Axes, labels: list[str], l2: NDArray[np.float64]) ->
     left, right = axes.get_xlim()
     axes.set_xlim(left, right)
     places = (l2 - left) / (right - left)
-    for index, middle in _spread(labels, places).items():
+    feet = _spread(np.full(len(labels), _FOOT), places)
+    for index, middle in _spread(_widths(axes, labels), places).items():
         axes.plot(
-            [places[index], middle],
+            [feet[index], middle],
             [1, 1 + _LEADER],
             color=class_colour(index),
             linewidth=1.3,
@@ -52,36 +55,39 @@ def mark_lost_classes(axes: Axes, labels: list[str], l2: NDArray[np.float64]) ->
             clip_on=False,
             label=f"_lost {labels[index]}",
         )
-        axes.text(middle, 1.005 + _LEADER, labels[index], ha="center", fontsize=7, color=INK, transform=axes.transAxes)
+        axes.text(
+            middle, 1.005 + _LEADER, labels[index], ha="center", fontsize=points(7), color=INK, transform=axes.transAxes
+        )
     return _HEIGHT if np.isfinite(l2).any() else 0.0
 
 
-def _spread(labels: list[str], places: NDArray[np.float64]) -> dict[int, float]:
-    """Return the middle of each name by class, from left to right: near its place, but without overlaps."""
+def _widths(axes: Axes, labels: list[str]) -> NDArray[np.float64]:
+    """Return the widths of names, with a space each, as shares of the axes before the figure is laid out."""
+    character = points(_CHARACTER) * axes.figure.dpi / axes.bbox.width
+    return np.array([character * (len(label) + 1) for label in labels])
+
+
+def _spread(widths: NDArray[np.float64], places: NDArray[np.float64]) -> dict[int, float]:
+    """Return the middle of each thing by class, from left to right: near its place, but without overlaps."""
     clusters: list[list[int]] = []
     for index in np.argsort(places, kind="stable")[: int(np.isfinite(places).sum())]:
         clusters.append([int(index)])
-        while len(clusters) > 1 and _touch(labels, places, clusters[-2], clusters[-1]):
+        while len(clusters) > 1 and _touch(widths, places, clusters[-2], clusters[-1]):
             last = clusters.pop()
             clusters[-1] += last
-    return {index: middle for members in clusters for index, middle in _row(labels, places, members)}
+    return {index: middle for members in clusters for index, middle in _row(widths, places, members)}
 
 
-def _touch(labels: list[str], places: NDArray[np.float64], a: list[int], b: list[int]) -> bool:
-    return bool(places[b].mean() - places[a].mean() < _width(labels, a + b) / 2)
+def _touch(widths: NDArray[np.float64], places: NDArray[np.float64], a: list[int], b: list[int]) -> bool:
+    return bool(places[b].mean() - places[a].mean() < widths[a + b].sum() / 2)
 
 
-def _row(labels: list[str], places: NDArray[np.float64], members: list[int]) -> Iterator[tuple[int, float]]:
-    """Yield the middles of names that stand side by side, centred at the mean of their places."""
-    end = float(places[members].mean()) - _width(labels, members) / 2
+def _row(widths: NDArray[np.float64], places: NDArray[np.float64], members: list[int]) -> Iterator[tuple[int, float]]:
+    """Yield the middles of things that stand side by side, centred at the mean of their places."""
+    end = float(places[members].mean() - widths[members].sum() / 2)
     for index in members:
-        width = _width(labels, [index])
-        yield index, end + width / 2
-        end += width
-
-
-def _width(labels: list[str], members: list[int]) -> float:
-    return _CHARACTER * sum(len(labels[index]) + 1 for index in members)
+        yield index, end + float(widths[index]) / 2
+        end += float(widths[index])
 
 
 def draw_lost_classes(axes: Axes, labels: list[str], losses: dict[str, xr.Dataset], axis: str) -> None:
@@ -109,4 +115,4 @@ def draw_lost_classes(axes: Axes, labels: list[str], losses: dict[str, xr.Datase
             marker: dict[str, Any] = {"marker": class_marker(row), "markersize": 4.5, "markerfacecolor": face}
             axes.plot([place], [height], color=colour, label=f"_{direction} {label}", **marker)
     axes.set(xlim=(left, right), yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.4, -0.6))
-    axes.tick_params(axis="y", labelsize=7)
+    axes.tick_params(axis="y", labelsize=points(7))

@@ -12,6 +12,7 @@ from hesstore.analysis.selection import (
     complete_variables,
     l2_position,
     mode_count,
+    penalty_shift,
     require_variables,
     setting,
     solver_order,
@@ -91,7 +92,7 @@ def class_names(ds: xr.Dataset) -> list[str]:
 
 def stationarity_note(ds: xr.Dataset, run: int) -> str:
     """Return a note for the heading of a spectrum: its range of stationarity, or nothing if it is not known."""
-    if "stationarity" not in ds:
+    if "stationarity" not in ds or not (penalty_shift(ds) > 0).any():  # without a penalty it is 1 everywhere
         return ""
     values = complete_variables(ds, run, "stationarity")["stationarity"].values
     low, high = (reduce(values, initial=np.nan) for reduce in (np.fmin.reduce, np.fmax.reduce))
@@ -156,11 +157,14 @@ def skill_series(ds: xr.Dataset, run: int, split: str) -> xr.DataArray:
 
 
 def default_l2(ds: xr.Dataset, run: int) -> float:
-    """Return the last complete λ before the first class is lost, or the first λ if no class is ever known."""
+    """Return the last complete λ before the first class is lost, or the first λ if no class is ever known.
+
+    For an import without counts, which does not show when classes are lost, it is the middle one.
+    """
     l2 = complete(ds[["status"]], run)[axis_of(ds)].values
     losses = run_losses(ds, run)
     if losses is None:
-        return float(l2[0])
+        return float(l2[l2.size // 2])
     ends = {NEVER_LOST: l2[-1], LOST_BEFORE: np.nan}
     pairs = zip(losses["censored"].values.tolist(), losses["lost_from"].values, strict=True)
     known_to = np.array([ends.get(reason, value) for reason, value in pairs])

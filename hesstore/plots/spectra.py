@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _MAX_CURVES = 5
 """Maximum number of grid points whose densities are drawn in one figure."""
-_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+_WIDTHS = (3.2, 2.5, 1.9, 1.3, 0.8)
+"""Widths of the curves: where several coincide, each is seen next to those drawn after it."""
 _LOWEST = 1e-9
 """The lowest density that is drawn, as a share of the largest: below it are only the tails of single Gaussians."""
 
@@ -41,12 +42,14 @@ def spectrum(ds: xr.Dataset, run: int = 0, *, shift: bool = False) -> Figure:
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
     shift : bool
         Draw the eigenvalues of the objective's Hessian, μ + 2cλ, instead of those of the mean training loss, μ.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -124,13 +127,15 @@ def density(ds: xr.Dataset, run: int = 0, l2: float | None = None) -> Figure:
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
     l2 : float, optional
         λ of one grid point, whose stored eigenvalues are drawn as ticks at the lower edge; by default up to five grid
         points that have a density.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -160,7 +165,7 @@ def _draw_densities(part: xr.Dataset, title: str) -> Figure:
     colours = colormaps[style.SEQUENTIAL](np.linspace(0, 0.85, len(values)))
     for index, (row, l2) in enumerate(zip(values, part[axis].values, strict=True)):
         shown = np.where(row > floor, row, np.nan)
-        axes.plot(mu, shown, color=colours[index], linestyle=_DASHES[index % len(_DASHES)], label=f"{l2:g}")
+        axes.plot(mu, shown, color=colours[index], linewidth=_WIDTHS[-len(values) :][index], label=f"{l2:g}")
     if len(values) == 1:
         _draw_ticks(axes, part["eigenvalues"].values[0])
     visible = np.flatnonzero((values > floor).any(0))

@@ -31,7 +31,7 @@ def alignment(
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
@@ -42,6 +42,8 @@ def alignment(
     logits : Dataset, optional
         The result of :func:`hesstore.network_geometry` for the same run, whose overlap with the gradients of the mean
         logits is drawn as well.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -83,12 +85,14 @@ def measures(ds: xr.Dataset, run: int = 0, radius: float = 0.01) -> Figure:
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store.
     run : int
         Run ID.
     radius : float
         ρ, above 0.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------
@@ -129,10 +133,12 @@ def index(ds: xr.Dataset, run: int = 0) -> Figure:
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, path or URL
         A store that was recorded with ``--lowest`` N of at least 1.
     run : int
         Run ID.
+    ax : Axes, optional
+        Axes to draw in, instead of a new figure; several panels take its place.
 
     Raises
     ------

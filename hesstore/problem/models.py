@@ -7,7 +7,6 @@ mode. Its parameters are θ. Its buffers are constants that are part of E, as th
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import threading
@@ -19,16 +18,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import UninitializedParameter
 
 from hesstore.config.networks import hidden_widths, is_custom
 from hesstore.errors import ModelError, first_line
 from hesstore.problem.custom_code import call_factory, exit_error
 from hesstore.problem.losses import LABEL_LOSSES, CrossEntropy, LabelLoss, LabelSquaredError, Loss
+from hesstore.problem.state_dicts import COUNTER, buffer_entry
 from hesstore.store.parameter_coordinates import parameter_coordinates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -244,16 +245,56 @@ def _without_fast_path() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def buffer_digests(module: nn.Module) -> list[list[object]]:
-    """The name, shape and digest of each buffer.
+def statistics(module: nn.Module) -> dict[str, Tensor]:
+    """The running means and variances of batch norm by name, which are data of a checkpoint as its weights are."""
+    layers = [(name, part) for name, part in module.named_modules() if isinstance(part, _BatchNorm)]
+    return {
+        f"{name}.{kind}".removeprefix("."): part.get_buffer(kind)
+        for name, part in layers
+        for kind in ("running_mean", "running_var")
+        if getattr(part, kind) is not None
+    }
 
-    The digest is the SHA-256 (16 hex digits) of the values; floating-point values are converted to float32 first.
+
+def load_statistics(module: nn.Module, values: Mapping[str, Any]) -> None:
+    """Set the running means and variances of batch norm.
+
+    Raises
+    ------
+    ModelError
+        If the names or shapes are not those of the module.
+    """
+    own = statistics(module)
+    given = {name: torch.as_tensor(value) for name, value in values.items()}
+    shapes, expected = ({name: tuple(each.shape) for name, each in part.items()} for part in (given, own))
+    if shapes != expected:
+        name = min(dict(shapes.items() ^ expected.items()))
+        raise ModelError(
+            f"model: {type(module).__name__!r} has the running statistic {name!r} {expected.get(name, 'missing')}, but "
+            f"the weights come with {shapes.get(name, 'none')}: save all of model.state_dict(), and give its network"
+        )
+    for name, value in given.items():
+        own[name].copy_(value)
+
+
+def stored_statistics(buffers: Iterable[Sequence[Any]]) -> dict[str, list[float]]:
+    """The running statistics among the entries of :func:`buffer_digests`, as flat lists by name."""
+    return {entry[0]: entry[3] for entry in buffers if len(entry) > 3}
+
+
+def buffer_digests(module: nn.Module) -> list[list[object]]:
+    """The name, shape and digest of each buffer; for the running statistics of batch norm also the values.
+
+    Floating-point values are converted to float32 first. The number of batches that batch norm has seen is left out,
+    because it has no effect. See :func:`hesstore.problem.state_dicts.buffer_entry`.
     """
     found: list[list[object]] = []
+    known = statistics(module)
     for name, buffer in module.named_buffers():
+        if name.rpartition(".")[2] == COUNTER:
+            continue
         values = buffer.detach().to("cpu", torch.float32 if buffer.is_floating_point() else buffer.dtype)
-        sha = hashlib.sha256(f"{values.dtype}".encode() + values.contiguous().numpy().tobytes())
-        found.append([name, list(values.shape), sha.hexdigest()[:16]])
+        found.append(buffer_entry(name, values.numpy(), with_values=name in known))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ Shapes = dict[str, tuple[int, ...]]
 
 _PREFIXES = ("_orig_mod.", "module.", "model.")  # of torch.compile, data parallelism and training frameworks
 _COMPILED = "._orig_mod."
+STATISTICS = ("running_mean", "running_var")
+"""The last parts of the names of running statistics of batch norm."""
+COUNTER = "num_batches_tracked"
+"""The last part of the name of batch norm's number of batches."""
 _OPTIMISER = re.compile(r"optim|optimi[sz]er|sched|scaler", re.IGNORECASE)
 _MOST_DEPTH = 8
 _IGNORED = (
@@ -55,21 +60,38 @@ class StateDict:
         The values by parameter, without prefixes; tied parameters once.
     notes : tuple of str
         What was done to obtain them.
+    statistics : dict of str to array
+        The running means and variances of batch norm.
     """
 
     arrays: dict[str, NDArray[np.float32]]
     notes: tuple[str, ...]
+    statistics: dict[str, NDArray[np.float32]]
 
 
-def read_weights(path: Path, shapes: Shapes | None = None) -> dict[str, NDArray[np.float32]]:
+def read_weights(
+    path: Path, shapes: Shapes | None = None, statistics: Mapping[str, Any] | None = None
+) -> dict[str, NDArray[np.float32]]:
     """The parameters by name; if ``shapes`` is given, names and shapes must agree with it, and it gives the order.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    shapes : mapping, optional
+        The shapes of the parameters.
+    statistics : mapping, optional
+        The running statistics of batch norm that the file must have, by name.
 
     Raises
     ------
     ImportFilesError
-        As :func:`read_state_dict`, or if names or shapes differ from ``shapes``.
+        As :func:`read_state_dict`, or if names or shapes differ from ``shapes``, or the statistics from the given ones.
     """
-    found = read_state_dict(path, shapes or ()).arrays
+    read = read_state_dict(path, shapes or ())
+    if statistics is not None:
+        _check_statistics(path, read.statistics, statistics)
+    found = read.arrays
     if shapes is None:
         return found
     unknown, missing = [key for key in found if key not in shapes], [key for key in shapes if key not in found]
@@ -99,12 +121,41 @@ def read_state_dict(path: Path, names: Collection[str] = ()) -> StateDict:
     notes = [f"the state dict is under {where}"] if where else []
     named, prefix = _strip_prefixes(tensors, names)
     notes += [f"the prefix {prefix} was removed"] if prefix else []
+    buffers = {name: named.pop(name) for name in list(named) if name.rpartition(".")[2] in (*STATISTICS, COUNTER)}
+    statistics = {
+        name: _array(tensor, path, name) for name, tensor in buffers.items() if name.rpartition(".")[2] != COUNTER
+    }
+    notes += [f"{len(statistics)} running statistics of batch norm belong to the network"] if statistics else []
     for name, first in _tied(named, path, names):
         del named[name]
         notes.append(f"{name} is the same tensor as {first}, and counted once")
     wide = [name for name, tensor in named.items() if tensor.is_floating_point() and tensor.element_size() > 4]
     notes += [f"{len(wide)} parameters such as {wide[0]} were rounded to float32"] if wide else []
-    return StateDict({name: _array(tensor, path, name) for name, tensor in named.items()}, tuple(notes))
+    arrays = {name: _array(tensor, path, name) for name, tensor in named.items()}
+    return StateDict(arrays, tuple(notes), statistics)
+
+
+def buffer_entry(name: str, values: NDArray[Any], *, with_values: bool) -> list[object]:
+    """The entry of a buffer in the identity of a store: name, shape, digest and, if it is asked for, the values.
+
+    The digest is the SHA-256 (16 hex digits) of the type, in PyTorch's words, and the values.
+    """
+    sha = hashlib.sha256(f"torch.{values.dtype}".encode() + np.ascontiguousarray(values).tobytes())
+    return [name, list(values.shape), sha.hexdigest()[:16], *([values.tolist()] if with_values else [])]
+
+
+def _check_statistics(path: Path, found: Mapping[str, NDArray[np.float32]], expected: Mapping[str, Any]) -> None:
+    """Raise :class:`ImportFilesError` if running statistics are not those of the store's network."""
+    for name in sorted(found.keys() | expected.keys()):
+        if name not in found:
+            raise ImportFilesError(
+                f"{path}: lacks the running statistic {name!r} of batch norm: save all of model.state_dict()"
+            )
+        if name not in expected or not np.array_equal(found[name], np.asarray(expected[name], np.float32)):
+            raise ImportFilesError(
+                f"{path}: its running statistic {name!r} of batch norm is not that of the store's network: the "
+                "checkpoints of a store must agree in them: give each other one a store of its own"
+            )
 
 
 # -- unwrapping -------------------------------------------------------------------------------------------
@@ -155,13 +206,13 @@ def _type_name(value: Any) -> str:
 
 def _strip_prefixes(tensors: Mapping[str, Tensor], names: Collection[str]) -> tuple[dict[str, Tensor], str]:
     found, prefix, wanted = dict(tensors), "", set(names)
-    while found.keys() != wanted:
+    while not (wanted and wanted <= found.keys()):
         shared = next((each for each in _PREFIXES if all(name.startswith(each) for name in found)), None)
         if shared is None or shared in found:
             break
         found = {name.removeprefix(shared): tensor for name, tensor in found.items()}
         prefix += shared
-    if found.keys() != wanted:
+    if not (wanted and wanted <= found.keys()):
         found = {name.replace(_COMPILED, "."): tensor for name, tensor in found.items()}
     return found, prefix
 

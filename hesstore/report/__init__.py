@@ -37,6 +37,7 @@ def report(
     runs: Sequence[int] | None = None,
     title: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    overlap: bool = True,
 ) -> None:
     """Write a page about a store to ``path``; the file appears complete or not at all.
 
@@ -51,7 +52,9 @@ def report(
     title : str, optional
         Title of the page; by default the name of the store.
     progress : callable, optional
-        Called with (grid points read, all grid points).
+        Called with (grid points read, all grid points); with the overlap maps, each grid point counts twice.
+    overlap : bool
+        Whether the page has a map of the overlap of the top spans, for which eigenvectors are read.
 
     Raises
     ------
@@ -64,4 +67,4 @@ def report(
         ds, name = open_store(source, chunked=False), PurePosixPath(str(source)).name
     if runs is not None:
         ds = ds.isel(run=[run_position(ds, run) for run in dict.fromkeys(runs)])
-    write_file(path, page(ds, title or name, progress).encode())
+    write_file(path, page(ds, title or name, progress, overlap=overlap).encode())

@@ -6,7 +6,7 @@ const AXIS = facts.axis; // the name, symbol and label of the grid's values
 const STATES = ["pending", "fitted", "complete", "failed"];
 const TRAIN = 0,
   TEST = 1;
-const MARGIN = 0.25; // the skill above which a class is known
+const MARGIN = facts.margin; // the skill above which a class is known
 const loadedRuns = new Map();
 
 async function unpack(id) {

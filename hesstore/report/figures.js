@@ -13,7 +13,7 @@ const SYMBOLS = [
   "star",
 ];
 const COLOURS = facts.look.classes;
-const DENSE_GRID = 40; // number of grid points above which lines have few markers
+const DENSE_GRID = 40; // number of grid points above which markers are small
 const SIGN_FROM = 0.06; // share of the colour range above which a negative cell shows a minus sign
 
 /** Text for plotly, which interprets some tags. */
@@ -84,33 +84,70 @@ function hasGaps(run) {
   return complete.slice(complete.indexOf(true), complete.lastIndexOf(true) + 1).includes(false);
 }
 
-function classesFigure(run, other, quantity, split, index) {
+/**
+ * The skills or accuracies of the classes: lines through all grid points, or running medians with the values faint
+ * behind them. `others` are the runs whose range is shaded, `dashed` is a run for comparison or null.
+ */
+function classesFigure(run, { dashed, others, window }, quantity, split, index) {
   if (!run[quantity]) {
     const what = quantity === "class_skill" ? "confusion counts, which the skill needs" : "class accuracies";
     return missingText(run, `The store has no ${what}.`);
   }
   const name = quantity === "class_skill" ? "skill" : "accuracy";
-  const lines = (values, dashed) =>
+  const smooth = (values, at) =>
+    runningMedian(
+      values[quantity].map((row) => row[split][at]),
+      window,
+    );
+  const lines = (values, isDashed) =>
     facts.labels.map((label, at) => ({
       type: "scatter",
-      mode: "lines+markers",
+      mode: window > 1 ? "lines" : "lines+markers",
       name: escapeTags(label),
       legendgroup: escapeTags(label),
-      showlegend: !dashed,
+      showlegend: !isDashed,
       x: GRID,
-      y: values[quantity].map((row) => row[split][at]),
-      line: { color: COLOURS[at % COLOURS.length], width: dashed ? 1 : 1.5, dash: dashed ? "dash" : "solid" },
+      y: smooth(values, at),
+      line: { color: COLOURS[at % COLOURS.length], width: isDashed ? 1 : window > 1 ? 2 : 1.5, dash: isDashed ? "dash" : "solid" },
       marker: {
-        symbol: SYMBOLS[(at + Math.floor(at / SYMBOLS.length)) % SYMBOLS.length] + (dashed ? "-open" : ""),
+        symbol: symbolOf(at) + (isDashed ? "-open" : ""),
         size: 6,
         maxdisplayed: GRID.length > DENSE_GRID && !hasGaps(values) ? 20 : 0,
       },
-      hovertemplate: `class ${escapeTags(label)}${dashed ? ", dashed run" : ""}<br>${AXIS.symbol} = %{x:.10~g}<br>${name} %{y:.4f}<extra></extra>`,
+      hovertemplate: `class ${escapeTags(label)}${isDashed ? ", dashed run" : ""}<br>${AXIS.symbol} = %{x:.10~g}<br>${window > 1 ? "median " : ""}${name} %{y:.4f}<extra></extra>`,
     }));
-  const data = [...(other && other[quantity] ? lines(other, true) : []), ...lines(run, false)];
+  const points = facts.labels.map((label, at) => ({
+    type: "scatter",
+    mode: "markers",
+    name: escapeTags(label),
+    legendgroup: escapeTags(label),
+    showlegend: false,
+    x: GRID,
+    y: run[quantity].map((row) => row[split][at]),
+    marker: { color: COLOURS[at % COLOURS.length], symbol: symbolOf(at), size: 4 },
+    opacity: 0.22,
+    hovertemplate: `class ${escapeTags(label)}<br>${AXIS.symbol} = %{x:.10~g}<br>${name} %{y:.4f}<extra></extra>`,
+  }));
+  const bands = facts.labels.flatMap((label, at) =>
+    rangeBand(
+      others.filter((one) => one[quantity]).map((one) => smooth(one, at)),
+      COLOURS[at % COLOURS.length],
+      { legendgroup: escapeTags(label) },
+    ),
+  );
+  const data = [
+    ...bands,
+    ...(window > 1 ? points : []),
+    ...(dashed && dashed[quantity] ? lines(dashed, true) : []),
+    ...lines(run, false),
+  ];
   const lowest = Math.min(0, ...data.flatMap((line) => line.y));
   const words = `${facts.splits[split]} ${name} of the class`;
-  return { data, layout: l2Layout(360, { title: { text: words }, range: [lowest - 0.03, 1.03] }, index) };
+  return { data, layout: l2Layout(380, { title: { text: words }, range: [lowest - 0.03, 1.03] }, index) };
+}
+
+function symbolOf(at) {
+  return SYMBOLS[(at + Math.floor(at / SYMBOLS.length)) % SYMBOLS.length];
 }
 
 function spectrumFigure(run, scale, index) {
@@ -218,6 +255,40 @@ function mapFigure(run, kind, part, index) {
   const yaxis = { title: { text: "class" }, type: "category", autorange: "reversed", showgrid: false, showline: false };
   const layout = plotLayout(height, xaxis, yaxis, { plot_bgcolor: "#cccccc", clickanywhere: false });
   return { data, layout: { ...layout, margin: { ...layout.margin, b: 110 } } };
+}
+
+/** The overlap of the spans at all pairs of some grid points. */
+function overlapFigure(run, index) {
+  if (!run.overlap) return missingText(run, "The page has no overlaps of this run.");
+  const { indices, rows, k } = run.overlap;
+  const l2 = indices.map((at) => GRID[at]);
+  const at = (a, b) => rows[Math.max(a, b)][Math.min(a, b)];
+  const shades = facts.look.sequential;
+  const data = [
+    {
+      type: "heatmap",
+      x: l2,
+      y: l2,
+      z: rows.map((_, a) => rows.map((_, b) => (at(a, b) === null ? null : at(a, b) / 1000))),
+      zmin: 0,
+      zmax: 1,
+      colorscale: shades.map((colour, place) => [place / (shades.length - 1), colour]),
+      hoverongaps: false,
+      hovertemplate: `${AXIS.symbol} = %{x:.10~g}<br>other ${AXIS.symbol} = %{y:.10~g}<br>overlap %{z:.3f}<extra></extra>`,
+      colorbar: {
+        thickness: 10,
+        title: { text: `overlap, first ${k} eigenvectors`, side: "right" },
+      },
+    },
+  ];
+  const axis = { range: [l2[0], l2.at(-1)], showgrid: false };
+  const layout = plotLayout(
+    400,
+    { title: { text: AXIS.label }, ...axis },
+    { title: { text: `other ${AXIS.symbol}` }, ...axis },
+    { plot_bgcolor: "#cccccc", shapes: cursor(index) },
+  );
+  return { data, layout };
 }
 
 function residualsFigure(run, index) {

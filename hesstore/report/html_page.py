@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
+from hesstore.analysis.lost_classes import MARGIN
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
+from hesstore.report.overlaps import overlap_data
 from hesstore.report.page_data import run_data, store_data
 from hesstore.report.provenance import provenance
 from hesstore.store.schema import axis_of
@@ -31,14 +33,20 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-SCRIPTS = ("data.js", "figures.js", "tables.js", "page.js")
+SCRIPTS = ("data.js", "smoothing.js", "figures.js", "curves.js", "tables.js", "downloads.js", "page.js")
 _SERVER = re.compile(r"https?://(?=[A-Za-z0-9])(?!www\.w3\.org/)")
 """The beginning of an address; those of www.w3.org are names of XML namespaces."""
 
 _SHADES = 11
 
 
-def page(ds: xr.Dataset, title: str, progress: Callable[[int, int], None] | None = None) -> str:
+def page(
+    ds: xr.Dataset,
+    title: str,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    overlap: bool = True,
+) -> str:
     """Return the page of a store as HTML; the same store gives the same text.
 
     Parameters
@@ -48,7 +56,9 @@ def page(ds: xr.Dataset, title: str, progress: Callable[[int, int], None] | None
     title : str
         The page's title and heading.
     progress : callable, optional
-        Called with (grid points read, all grid points).
+        Called with (grid points read, all grid points); with the overlap maps, each grid point counts twice.
+    overlap : bool
+        Whether the page has a map of the overlap of the top spans of each run, for which eigenvectors are read.
 
     Raises
     ------
@@ -58,12 +68,12 @@ def page(ds: xr.Dataset, title: str, progress: Callable[[int, int], None] | None
     library = _plotly()
     facts = store_data(ds)
     program = '"use strict";\n' + "".join(_asset(name) for name in SCRIPTS)
-    runs = [run["id"] for run in facts["runs"]]
-    count = len(facts["grid"])
     blocks = []
-    for at, run in enumerate(runs):
-        run_progress = None if progress is None else _shift(progress, at * count, count * len(runs))
-        blocks.append(_block(f"run-{run}", _json(run_data(ds, run, run_progress))))
+    steps = _Steps(progress, len(facts["grid"]), len(facts["runs"]) * (2 if overlap else 1))
+    for run in (run["id"] for run in facts["runs"]):
+        data = run_data(ds, run, steps.next())
+        data["overlap"] = overlap_data(ds, run, steps.next()) if overlap else None
+        blocks.append(_block(f"run-{run}", _json(data)))
     return Template(_asset("page.html")).substitute(
         title=escape(title),
         policy=" ".join(_digest(text) for text in (program, library)),
@@ -75,6 +85,7 @@ def page(ds: xr.Dataset, title: str, progress: Callable[[int, int], None] | None
         version=escape(metadata.version("hesstore")),
         facts=_json({**facts, "look": _look()}).replace("<", "\\u003c"),
         blocks="\n".join([*blocks, _block("library", library)]),
+        margin=f"{MARGIN:g}",
         program=program,
     )
 
@@ -88,9 +99,22 @@ def _plotly() -> str:
     return _SERVER.sub("", get_plotlyjs())
 
 
-def _shift(progress: Callable[[int, int], None], before: int, total: int) -> Callable[[int, int], None]:
-    """Return a callback for one run that reports the progress of all runs."""
-    return lambda done, _: progress(before + done, total)
+class _Steps:
+    """The progress of several readers of all grid points, one after the other, as the progress of the page."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None, points: int, steps: int) -> None:
+        self._progress, self._points, self._total, self._before = progress, points, points * steps, -points
+
+    def next(self) -> Callable[[int, int], None]:
+        """Return the callback of the next reader; when it is called, all readers before it have finished."""
+        self._before += self._points
+        before = self._before
+
+        def report(done: int, total: int) -> None:
+            if self._progress is not None:
+                self._progress(before + self._points * done // total, self._total)
+
+        return report
 
 
 def _asset(name: str) -> str:
@@ -115,7 +139,12 @@ def _block(name: str, text: str) -> str:
 def _look() -> dict[str, Any]:
     """Return the colours of the figures of :mod:`hesstore.plots`."""
     shades = colormaps[style.DIVERGING].reversed().resampled(_SHADES)
-    return {"classes": style.COLOURS, "diverging": [to_hex(shades(index)) for index in range(_SHADES)]}
+    lightness = colormaps[style.SEQUENTIAL].resampled(_SHADES)
+    return {
+        "classes": style.COLOURS,
+        "diverging": [to_hex(shades(index)) for index in range(_SHADES)],
+        "sequential": [to_hex(lightness(index)) for index in range(_SHADES)],
+    }
 
 
 def _summary(ds: xr.Dataset) -> str:
@@ -148,4 +177,5 @@ def _sections(sections: dict[str, dict[str, str]]) -> str:
 
 def _row(entry: tuple[str, str]) -> str:
     name, value = entry
-    return f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
+    breakable = re.sub(r"(?<=[._])", "<wbr>", escape(name))  # long names break after a dot or an underscore
+    return f'<tr><th scope="row">{breakable}</th><td>{escape(value)}</td></tr>'

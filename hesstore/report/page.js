@@ -1,7 +1,7 @@
 // The state of the page, a run and a grid point of it, and the drawing of both.
 
 const $ = (id) => document.getElementById(id);
-const state = { id: null, run: null, other: null, index: 0, turn: 0 };
+const state = { id: null, run: null, other: null, siblings: [], index: 0, turn: 0 };
 let rows = [];
 let drawing; // a promise of everything that is drawn so far
 const latestFigures = new Map(); // the last figure that was requested for each plot
@@ -26,15 +26,112 @@ async function chooseRun(id, index) {
   const otherId = isNewRun ? offerOtherRuns(id) : null;
   const other = isNewRun ? await (otherId === null ? null : loadRun(otherId)) : state.other;
   if (turn !== state.turn) return; // another run was chosen while these were unpacked
-  Object.assign(state, { id, run, other, index: index ?? (isNewRun ? run.start : state.index) });
+  const siblings = isNewRun ? [] : state.siblings;
+  Object.assign(state, { id, run, other, siblings, index: index ?? (isNewRun ? run.start : state.index) });
   if (isNewRun) {
     $("run").value = String(id);
     rows = fillGridPoints($("table"), id, run);
     showGaps();
-    drawClasses();
-    drawSpectrum();
+    hideFigures();
+    offerOptions();
+    drawAlong();
+    loadSiblings(id, turn);
   }
   showGridPoint();
+}
+
+/** Load the runs whose range is shaded, which are the complete ones in the direction of the run, and draw it. */
+async function loadSiblings(id, turn) {
+  const ids = siblingsOf(id);
+  if (ids.length < 2) return;
+  const siblings = await Promise.all(ids.map(loadRun));
+  if (turn !== state.turn) return;
+  state.siblings = siblings;
+  drawAlong();
+}
+
+function siblingsOf(id) {
+  const { direction } = facts.runs.find((run) => run.id === id);
+  return facts.runs.filter((run) => run.direction === direction && run.counts.complete).map((run) => run.id);
+}
+
+/** Enable the options of the curves, or say why they have no effect. */
+function offerOptions() {
+  const { direction } = facts.runs.find((run) => run.id === state.id);
+  const count = siblingsOf(state.id).length;
+  $("range-text").textContent = count > 1 ? `range over the ${count} runs with ${AXIS.symbol} ${direction}` : "range over several runs";
+  explain($("range"), count > 1 ? "" : `only one run with ${AXIS.symbol} ${direction} has complete grid points`);
+  $("smooth-text").textContent = facts.window > 1 ? `running median of ${facts.window} grid points` : "running median";
+  explain($("smooth"), facts.window > 1 ? "" : `the grid has only ${GRID.length} points`);
+  const has = (name) => Boolean(state.run[name]) || !hasComplete(state.run);
+  offer($("quantity"), (value) => (has(value) ? "" : "no confusion counts"));
+  offer($("map"), (value) => (has(value) ? "" : value === "response" ? "not recorded, see --response" : "not recorded"));
+}
+
+/** Disable a control if there is a reason, and write the reason next to it; the empty reason enables it. */
+function explain(control, reason) {
+  control.disabled = Boolean(reason);
+  if (control.type === "checkbox" && reason) control.checked = false;
+  const note = $(`${control.id}-reason`);
+  note.textContent = reason ? `(${reason})` : "";
+}
+
+/** Disable the options of a select that have a reason, write it behind their names, and choose another option. */
+function offer(select, reasonOf) {
+  for (const option of select.options) {
+    option.dataset.name ??= option.textContent;
+    const reason = reasonOf(option.value);
+    option.disabled = Boolean(reason);
+    option.textContent = option.dataset.name + (reason ? ` (${reason})` : "");
+  }
+  if (select.selectedOptions[0]?.disabled) select.value = [...select.options].find((one) => !one.disabled)?.value ?? "";
+}
+
+function hasComplete(run) {
+  return run.status.some((_, index) => isComplete(run, index));
+}
+
+/** Hide the figures for which the whole run has no data, and name them. */
+function hideFigures() {
+  const { run } = state;
+  const missing = [];
+  for (const figure of document.querySelectorAll("figure[data-needs]")) {
+    const shown = !hasComplete(run) || FIGURES[figure.dataset.needs](run);
+    figure.hidden = !shown;
+    if (!shown) missing.push(figure.querySelector("h3").firstChild.textContent.trim().toLowerCase());
+  }
+  $("missing").hidden = !missing.length;
+  $("missing").textContent = `Left out, because the page has no data for them: ${missing.join(", ")}. ${facts.advice}`;
+}
+
+/** Whether a run has the data of the figures that not every store can fill. */
+const FIGURES = {
+  spectrum: (run) => run.eigenvalues,
+  curvature: (run) => hasPanels(run, SPECTRUM_PANELS),
+  overlap: (run) => run.overlap,
+  lost: (run) => run.lost,
+  modes: (run) => run.curvature_share || run.response,
+  residuals: (run) => run.residual_norm,
+};
+
+function drawAlong() {
+  drawClasses();
+  drawSpectrum();
+  const others = $("range").checked ? state.siblings : [];
+  for (const [plot, panels] of [
+    ["training", TRAINING_PANELS],
+    ["curvature", SPECTRUM_PANELS],
+  ]) {
+    draw(plot, curvesFigure(state.run, others, panels, state.index)).then(() => listenToClicks(plot));
+  }
+  draw("overlap", overlapFigure(state.run, state.index)).then(() => listenToClicks("overlap"));
+  const { overlap } = state.run;
+  if (!overlap) return;
+  const { k, chance, indices, complete } = overlap;
+  $("spans").textContent = `The spans are those of the first ${k} eigenvectors; spans at random overlap by ${short(chance)}.`;
+  if (indices.length < complete) {
+    $("spans").textContent += ` The map has ${indices.length} of the ${complete} complete grid points, evenly spaced.`;
+  }
 }
 
 /** Offer the other runs for comparison; return the ID of the default: the same seed in the other direction. */
@@ -47,7 +144,7 @@ function offerOtherRuns(id) {
     ...others.map((run) => element("option", { value: run.id }, runName(run))),
   );
   $("compare").value = other ? String(other.id) : "";
-  $("compare").disabled = !others.length;
+  explain($("compare"), others.length ? "" : "no other run has complete grid points");
   return other && other.id;
 }
 
@@ -85,14 +182,12 @@ function drawSpectrum() {
 
 function drawClasses() {
   const split = Number($("split").value);
-  draw("classes", classesFigure(state.run, state.other, $("quantity").value, split, state.index)).then(() =>
+  const others = $("range").checked ? state.siblings : [];
+  const look = { dashed: state.other, others, window: $("smooth").checked ? facts.window : 1 };
+  draw("classes", classesFigure(state.run, look, $("quantity").value, split, state.index)).then(() =>
     listenToClicks("classes"),
   );
-  const lost = state.run.lost?.[split] ?? [];
-  const words = lost.map((text, at) => `${facts.labels[at]}: ${text}`);
-  $("lost").textContent = lost.length
-    ? `${AXIS.symbol} at which each class is lost, by its ${facts.splits[split]} skill, with 95 % intervals: ${words.join("; ")}.`
-    : "";
+  fillLost($("lost"), state.run, state.other, split);
 }
 
 /** Choose the nearest grid point at a click anywhere in a plot. */
@@ -123,19 +218,24 @@ function showGridPoint() {
   $("l2").value = String(index);
   $("l2").setAttribute("aria-valuetext", `${AXIS.symbol} = ${l2}, ${status}`);
   $("shown").textContent = `${AXIS.symbol} = ${l2}`;
-  $("previous").disabled = index === 0;
-  $("next").disabled = index === GRID.length - 1;
+  disableAtEnd($("previous"), index === 0 && "This is the first grid point.");
+  disableAtEnd($("next"), index === GRID.length - 1 && "This is the last grid point.");
   $("at").textContent = `At ${AXIS.symbol} = ${l2}, ${runName(facts.runs.find((one) => one.id === id))}`;
   rows.forEach((row, at) =>
     at === index ? row.setAttribute("aria-current", "true") : row.removeAttribute("aria-current"),
   );
-  for (const plot of ["classes", "spectrum"]) moveCursor(plot, index);
+  for (const plot of ["classes", "spectrum", "training", "curvature", "overlap"]) moveCursor(plot, index);
   clearTimeout(hashTimer); // a dragged slider would set more addresses than browsers allow
   hashTimer = setTimeout(() => history.replaceState(null, "", makeHash(id, index)), 150);
   $("state").hidden = status === "complete";
   $("details").hidden = status !== "complete";
   if (status === "complete") showDetails();
   else $("state").textContent = statusText(run, status, index);
+}
+
+function disableAtEnd(button, reason) {
+  button.disabled = Boolean(reason);
+  button.title = reason || "";
 }
 
 function statusText(run, status, index) {
@@ -200,6 +300,10 @@ function addListeners() {
   on("previous", "click", () => setIndex(state.index - 1));
   on("next", "click", () => setIndex(state.index + 1));
   for (const id of ["quantity", "split"]) on(id, "change", drawClasses);
+  for (const id of ["smooth", "range"]) on(id, "change", drawAlong);
+  for (const button of document.querySelectorAll("button[data-download]")) {
+    button.addEventListener("click", () => download(button.dataset.download));
+  }
   on("compare", "change", async () => {
     state.other = $("compare").value === "" ? null : await loadRun(Number($("compare").value));
     drawClasses();
@@ -229,7 +333,8 @@ async function start() {
   addListeners();
   drawing = loadPlotly(); // tables need not wait for it
   const { id, index } = parseHash(location.hash);
-  if (!(await loadRun(id)).class_skill) $("quantity").value = "class_accuracy"; // an import may lack counts
+  $("smooth").checked = facts.window > 1;
+  $("range").checked = siblingsOf(id).length > 1;
   await chooseRun(id, index);
   await drawing;
   document.body.dataset.ready = "yes";

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hesstore.analysis import class_skill, sensitivity
-from hesstore.analysis.selection import require_variables, setting
+from hesstore.analysis.lost_classes import MARGIN
+from hesstore.analysis.selection import analysing_advice, has_analyses, require_variables, setting
 from hesstore.config.l2_grid import AXIS, axis_symbol
 from hesstore.dataset.completeness import ROUNDING, SpectrumSettings
 from hesstore.errors import AnalysisError
-from hesstore.plots.run_data import class_names, default_l2, mode_label, run_losses, without_parameters
+from hesstore.plots.run_data import class_names, default_l2, mode_label, without_parameters
+from hesstore.plots.running_median import median_window
+from hesstore.report.losses import losses_of_run, mean_losses
 from hesstore.report.rounding import json_list, round_to_digits, round_to_thousandths
 from hesstore.store.decoding import decoding
 from hesstore.store.import_origin import origin_of
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
     from hesstore.dataset.completeness import Completeness
 
 EXACT = (
-    *("accuracy", "class_accuracy", "confusion", "loss", "penalty", "eigenvalues", "converged"),
+    *("accuracy", "class_accuracy", "confusion", "loss", "penalty", "eigenvalues", "eigenvalue_bound", "converged"),
+    *("lowest_eigenvalues", "lowest_bound"),
     *("epochs", "matvecs", "fit_seconds", "analysis_seconds"),
 )
 """Variables whose values are exactly those of the store, except for the fill values of an import."""
@@ -37,7 +41,7 @@ DIGITS = 4
 DECIMALS = 3
 """Decimals of the maps of class × mode."""
 TEXTS = ("failure", "solver_message")
-_OTHERS = ("status", "eigenvalue_bound")
+_OTHERS = ("status",)
 _OF_MODES = ("class_curvature", "class_slope")
 _BLOCK = 32
 """Number of grid points that are read together from variables with one file per grid point."""
@@ -67,6 +71,10 @@ def store_data(ds: xr.Dataset) -> dict[str, Any]:
         "axis": {"name": axis, "symbol": axis_symbol(axis), "label": axis_attrs(axis)["long_name"]},
         "l2": None if axis == AXIS else float(setting(ds, "l2")[0]),  # of all grid points
         "grid": ds[axis].values.tolist(),
+        "margin": MARGIN,
+        "window": median_window(ds.sizes[axis]),
+        "lost_means": mean_losses(ds),
+        "advice": "" if has_analyses(ds) else _without_analyses(ds),
         "penalty_scale": float(ds.attrs["penalty_scale"]) if "penalty_scale" in ds.attrs else None,
         "runs": [
             {
@@ -79,6 +87,11 @@ def store_data(ds: xr.Dataset) -> dict[str, Any]:
             for at, run in enumerate(ds["run"].values)
         ],
     }
+
+
+def _without_analyses(ds: xr.Dataset) -> str:
+    advice = analysing_advice(ds).replace("`", "")
+    return f"The store was made without analyses (k = 0): {advice}."
 
 
 def _spectra_texts(ds: xr.Dataset) -> list[str]:
@@ -112,7 +125,7 @@ def run_data(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | No
         fraction and in words; ``curvature_share`` and ``slope`` (l2, split, label, mode) of
         :func:`hesstore.analysis.sensitivity`; ``response`` (l2, sign, label, mode), which is ``class_response``.
         A variable that has no number in the whole run is None. In addition ``start``, the index of the grid point to
-        show first, and ``lost`` (split, label), the λ at which each class is lost, with its interval, in words.
+        show first, and ``lost`` (:func:`hesstore.report.losses.losses_of_run`).
     """
     axis = axis_of(ds)
     part = _load_run(ds, run, progress)
@@ -134,21 +147,8 @@ def run_data(ds: xr.Dataset, run: int, progress: Callable[[int, int], None] | No
         **data,
         **{name: _json_series(series.get(name)) for name in SERIES},
         "start": int(np.flatnonzero(part[axis].values == default_l2(part, run))[0]),
-        "lost": [_losses(part, run, split) for split in SPLITS],
+        "lost": losses_of_run(part, run),
     }
-
-
-def _losses(part: xr.Dataset, run: int, split: str) -> list[str]:
-    """Return where each class is lost, in words; empty for an import without counts."""
-    losses = run_losses(part, run, split)
-    if losses is None:
-        return []
-    texts, axis = [], axis_of(part)
-    for label in range(part.sizes["label"]):
-        loss = losses.isel(label=label)
-        low, high = (f"{float(end):g}" if np.isfinite(end) else "…" for end in (loss["low"], loss["high"]))
-        texts.append(str(loss["censored"].values) or f"{float(loss[f'lost_{axis}']):g} ({low} to {high})")
-    return texts
 
 
 SERIES = (*EXACT, *ROUNDED, "tolerance", "complete_to", "class_skill", "curvature_share", "slope", "response")

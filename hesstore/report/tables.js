@@ -37,6 +37,35 @@ function fillMap(table, run, kind, part, index) {
   return fill(table, map.title, ["mode", ...columns], rows);
 }
 
+/** Fill the table of the λ at which each class is lost: of the run, of the run for comparison, and their mean. */
+function fillLost(table, run, other, split) {
+  const { direction } = facts.runs.find((one) => one.id === state.id);
+  const mean = facts.lost_means[direction];
+  const ofRun = (losses, at) => {
+    const [l2, low, high, reason] = losses?.[split][at] ?? [null, null, null, ""];
+    return reason ? [reason, "–"] : [short(l2), intervalText(low, high)];
+  };
+  const rows = facts.labels.map((label, at) => [
+    label,
+    ...ofRun(run.lost, at),
+    ...(other?.lost ? ofRun(other.lost, at) : []),
+    ...(mean ? meanTexts(mean.means[split][at]) : []),
+  ]);
+  const head = ["class", `lost at ${AXIS.symbol}`, "95 % interval"];
+  if (other?.lost) head.push("run for comparison", "95 % interval");
+  if (mean) head.push(`mean of ${mean.runs} runs`, "95 % interval");
+  fill(table, `${facts.splits[split]} skill`, head, rows);
+}
+
+function meanTexts([l2, low, high]) {
+  return isMissing(l2) ? ["–", "–"] : [short(l2), isMissing(low) ? "–" : intervalText(low, high)];
+}
+
+function intervalText(low, high) {
+  const end = (value) => (isMissing(value) ? "…" : short(value));
+  return `${end(low)} to ${end(high)}`;
+}
+
 function fillPairs(table, run, index) {
   const [mu, residual, tolerance, converged] = ["eigenvalues", "residual_norm", "tolerance", "converged"].map((name) =>
     valueAt(run, name, index),
@@ -90,27 +119,29 @@ function fillRecord(table, run, index) {
   const both = (name, write) => facts.splits.map((split, part) => `${split} ${write(of(name)?.[part])}`).join(", ");
   const nat = (value) => withUnit(value, "nat");
   const pairs = countConverged(run, index);
+  const entries = [
+    ["accuracy", both("accuracy", (value) => fixed(value, 4)), run.accuracy],
+    ["loss E", both("loss", nat), run.loss],
+    ["penalty term", nat(of("penalty")), run.penalty],
+    ["epochs", short(of("epochs"), 9), run.epochs],
+    ["fit time", withUnit(of("fit_seconds"), "s"), run.fit_seconds],
+    ["gradient norm", both("gradient_norm", nat), run.gradient_norm],
+    ["stationarity", short(of("stationarity")), run.stationarity],
+    ["norm of the weights", short(of("weights_norm")), run.weights_norm],
+    ["distance to the centre", short(of("distance")), run.distance],
+    ["trace of H", traceText(of("trace"), of("trace_error")), run.trace],
+    ["lowest eigenvalue", nat(of("lowest_eigenvalues")?.[0]), run.lowest_eigenvalues],
+    ["converged pairs", pairs === null ? "–" : `${pairs} of ${facts.modes}`, run.converged],
+    ["spectrum", of("spectrum") || "–", run.spectrum?.some(Boolean)],
+    ["Hessian products", short(of("matvecs"), 9), run.matvecs],
+    ["analysis time", withUnit(of("analysis_seconds"), "s"), run.analysis_seconds],
+    ["solver message", of("solver_message") || "–", run.solver_message?.some(Boolean)],
+  ];
   fill(
     table,
     "",
     [],
-    [
-      ["accuracy", both("accuracy", (value) => fixed(value, 4))],
-      ["loss E", both("loss", nat)],
-      ["penalty term", nat(of("penalty"))],
-      ["epochs", short(of("epochs"), 9)],
-      ["fit time", withUnit(of("fit_seconds"), "s")],
-      ["gradient norm", both("gradient_norm", nat)],
-      ["stationarity", short(of("stationarity"))],
-      ["norm of the weights", short(of("weights_norm"))],
-      ...(run.distance ? [["distance to the centre", short(of("distance"))]] : []),
-      ["trace of H", traceText(of("trace"), of("trace_error"))],
-      ["converged pairs", pairs === null ? "–" : `${pairs} of ${facts.modes}`],
-      ["spectrum", of("spectrum") || "–"],
-      ["Hessian products", short(of("matvecs"), 9)],
-      ["analysis time", withUnit(of("analysis_seconds"), "s")],
-      ["solver message", of("solver_message") || "–"],
-    ],
+    entries.filter(([, , has]) => has).map(([name, text]) => [name, text]),
   );
 }
 
@@ -147,11 +178,17 @@ const COLUMNS = [
   ["analysis (s)", (run, index) => valueAt(run, "analysis_seconds", index), (value) => fixed(value, 1)],
 ];
 
+/** The columns of which a run has at least one value. */
+function shownColumns(run) {
+  return COLUMNS.filter(([, value]) => GRID.some((_, index) => !isMissing(value(run, index))));
+}
+
 /** Fill the table of all grid points of a run, sorted by λ; return its rows in the order of the grid. */
 function fillGridPoints(table, id, run) {
+  const columns = shownColumns(run);
   const rows = GRID.map((_, index) => {
-    const values = COLUMNS.map(([, value]) => value(run, index) ?? null);
-    const [first, ...rest] = COLUMNS.map(([, , text], column) => text(values[column], run, index));
+    const values = columns.map(([, value]) => value(run, index) ?? null);
+    const [first, ...rest] = columns.map(([, , text], column) => text(values[column], run, index));
     const link = element("a", { href: makeHash(id, index) }, first);
     const row = element(
       "tr",
@@ -162,7 +199,7 @@ function fillGridPoints(table, id, run) {
     return { row, values };
   });
   const body = element("tbody", {}, ...rows.map(({ row }) => row));
-  const heads = COLUMNS.map(([name], column) => {
+  const heads = columns.map(([name], column) => {
     const arrow = element("span", { "aria-hidden": "true" }, column === 0 ? " ▲" : "");
     const button = element("button", { type: "button" }, name, arrow);
     const head = element("th", { scope: "col", "aria-sort": column === 0 ? "ascending" : "none" }, button);

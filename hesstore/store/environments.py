@@ -34,12 +34,14 @@ def record_environment(store: SweepStore, environment: Mapping[str, Any]) -> Non
 def environments(place: Place, attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the environments in which a store was filled: first the one in which it was made, then by last use.
 
+    Where files can't be listed, as on a web server, only the first one is known.
+
     Raises
     ------
     CorruptStoreError
         If the file of an environment is damaged.
     """
-    others = [_read(place, key) for key in place.names() if is_record(key)]
+    others = [_read(place, key) for key in (place.names() if place.can_list else ()) if is_record(key)]
     return [json.loads(str(attributes["environment"])), *sorted(others, key=lambda found: str(found.get(TIME)))]
 
 

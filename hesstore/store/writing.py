@@ -140,8 +140,8 @@ class SweepStore:
         if found:
             can_grow = found.keys() <= GRID_SETTINGS | SPECTRUM_SETTINGS
             raise ConfigMismatchError(
-                f"{self.place}: was made with another config: {describe(found)}. Give the same options (`hesstore "
-                f"config --of {self.place}` prints them) or another path"
+                f"{self.place}: was made with another config: {describe(found)}. Leave the options out (`hesstore "
+                f"config --of {self.place}` prints the config) or give another path"
                 f"{', or --grow to extend the store' if can_grow else ''}",
                 found,
             )

@@ -185,7 +185,7 @@ class Trainer:
 
         This does not affect any fit: each starts from its own weights and optimiser state.
         """
-        self._prepare([self.model.theta().to(self._theta)], [0.0])
+        self._prepare([self.model.theta().to(self._theta)], [0.0], whole_epochs=False)
         rows = torch.arange(self._batch_size, device=self.x.device)
         self._take_steps(rows.repeat(self.copies, count))
         self._total.tolist()
@@ -195,10 +195,14 @@ class Trainer:
         """The number of rows in all steps of an epoch but, perhaps, the last."""
         return min(self.settings.batch_size, len(self.y))
 
-    def _prepare(self, starts: Sequence[Tensor], l2: Sequence[float]) -> None:
-        """Make the steps that are missing, and set the weights, λ and optimiser state with which fits start."""
+    def _prepare(self, starts: Sequence[Tensor], l2: Sequence[float], *, whole_epochs: bool = True) -> None:
+        """Make the steps that are missing, and set the weights, λ and optimiser state with which fits start.
+
+        The last step of ``whole_epochs`` may have fewer rows than the others.
+        """
         size = self._batch_size
-        for key in {(self._together, size), (1, size), (1, len(self.y) % size)} - {(1, 0)}:
+        rest = len(self.y) % size if whole_epochs else 0
+        for key in {(self._together, size), (1, size), (1, rest)} - {(1, 0)}:
             if key not in self._steps:  # before the state is set, because recording a CUDA graph takes steps
                 self._steps[key] = self._make_steps(*key)
         self._optimizer.reset()

@@ -88,7 +88,7 @@ def test_config_prints_what_runs(run_hesstore: RunHesstore, toy_arguments: list[
     assert run_hesstore("sweep", "a.zarr", "--config", "c.toml").returncode == 0
     same = run_hesstore("sweep", "a.zarr", *toy_arguments)
     assert same.returncode == 0
-    assert "0 computed now" in same.stderr
+    assert "nothing was left to compute" in same.stderr
     assert "lr = 0.25" in run_hesstore("config", "--config", "c.toml", "--set", "lr=0.25").stdout
     assert "lr = 0.5" in run_hesstore("config", "--config", "c.toml", "--set", "lr=0.25", "--lr", "0.5").stdout
 

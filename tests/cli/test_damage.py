@@ -133,7 +133,7 @@ def test_other_errors_keep_their_traceback(
 ) -> None:
     """They are bugs."""
 
-    def broken(_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ValueError("a bug")
 
     monkeypatch.setattr(library, "open", broken)

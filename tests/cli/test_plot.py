@@ -28,13 +28,19 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", plot.KINDS)
+@pytest.mark.parametrize("kind", plots.KINDS)
 def test_every_kind(run_hesstore: RunHesstore, swept: Path, tmp_path: Path, kind: str) -> None:
     done = run_hesstore("plot", kind, swept, "-o", f"{kind}.svg")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    assert done.stderr == f"{kind} of run 0 written to {kind}.svg\n"
+    assert done.stderr == f"{kind}{'' if kind == 'bands' else ' of run 0'} written to {kind}.svg\n"
     assert "<svg" in (tmp_path / f"{kind}.svg").read_text()
+
+
+def test_a_figure_for_a_paper(run_hesstore: RunHesstore, swept: Path, tmp_path: Path) -> None:
+    done = run_hesstore("plot", "accuracy", swept, "--style", "paper", "--width", "89", "-o", "a.svg")
+    assert done.returncode == 0, done.stderr
+    assert 'width="252.28' in (tmp_path / "a.svg").read_text()  # 89 mm in points
 
 
 @pytest.mark.parametrize(
@@ -72,6 +78,9 @@ def test_options(
         (["accuracy", "--l2", "0.01"], "--l2 is not an option of accuracy, but of classes, density, response, summary"),
         (["classes", "--shift"], "--shift is not an option of classes, but of spectrum"),
         (["gradient", "--split", "all"], "'all' is not one of"),
+        (["spectrum", "--width", "89"], "--width applies to --style paper only"),
+        (["spectrum", "--style", "paper"], "--style paper writes a vector file: name it .pdf or .svg, not 'a.png'"),
+        (["spectrum", "--style", "paper", "--width", "20", "-o", "a.pdf"], "20"),
         (["spectrum", "-o", "a.jpg"], "does not end in .png, .svg or .pdf"),
         (["spectrum", "-o", "no/a.png"], "the folder of 'no/a.png' does not exist"),
     ],
@@ -89,13 +98,14 @@ def test_bad_input_is_one_line_and_exit_status_2(
 
 
 def test_the_command_knows_every_figure_and_option(run_hesstore: RunHesstore) -> None:
-    assert sorted(plot.KINDS) == sorted(plots.KINDS)
-    options = {parameter.name for parameter in plot.plot.params} - {"kind", "store", "output"}
+    assert sorted(plot.KINDS) == sorted([*plots.KINDS, "slice"])  # a slice is drawn from a file of its own
+    own = {"kind", "stores", "output", "opening", "style", "width"}
+    options = {parameter.name for parameter in plot.plot.params} - own
     known = {name for figure in plots.KINDS.values() for name in inspect.signature(figure).parameters}
-    assert known - options == {"ds", "progress", "logits"}
+    assert known - options == {"ds", "progress", "logits", "ax"}
     assert options <= known
     shown = run_hesstore("plot", "--help").stdout
     for kind, figure in plots.KINDS.items():
         (line,) = [text for text in shown.splitlines() if text.startswith(f"    {kind} ")]
-        for name in set(inspect.signature(figure).parameters) - {"ds", "run", "progress", "logits"}:
+        for name in set(inspect.signature(figure).parameters) - {"ds", "run", "progress", "logits", "ax"}:
             assert f"--{name}" in line, (kind, name)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.command_line import RunHesstore
 from tests.support.export_stores import make_store
-from tests.support.report_pages import facts_in
+from tests.support.report_pages import facts_in, run_in
 
 
 @pytest.fixture(scope="module")
@@ -17,11 +17,12 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_page(run_hesstore: RunHesstore, swept: Path, tmp_path: Path) -> None:
-    done = run_hesstore("report", swept, "-o", "report.html", "--title", "Two <seeds>", "--run", "1")
+    done = run_hesstore("report", swept, "-o", "report.html", "--title", "Two <seeds>", "--run", "1", "--no-overlap")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     text = (tmp_path / "report.html").read_text()
     assert "<h1>Two &lt;seeds&gt;</h1>" in text
     assert [run["seed"] for run in facts_in(text)["runs"]] == [1]
+    assert run_in(text, 1)["overlap"] is None
     assert done.stderr == f"report of {swept} written to report.html, 2.0 MB\n"
     assert run_hesstore("report", swept, "-o", "report.html").returncode == 0  # a report is overwritten, as a figure is
     assert [run["seed"] for run in facts_in((tmp_path / "report.html").read_text())["runs"]] == [0, 1]
@@ -30,7 +31,6 @@ def test_a_page(run_hesstore: RunHesstore, swept: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing option '-o'"),
         (["-o", "a.pdf"], "'a.pdf' does not end in .html"),
         (["-o", "no/a.html"], "the folder of 'no/a.html' does not exist"),
         (["-o", "folder.html"], "'folder.html' is a folder"),

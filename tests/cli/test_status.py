@@ -99,7 +99,7 @@ def test_status_shows_the_progress_and_changes_nothing(
     gone = run_hesstore("status", "s.zarr").stdout
     assert "next: run 0  λ = 0.0006" in gone
     assert "of work left" in gone
-    assert "no process computes this sweep: run the same hesstore sweep or analyse again to continue" in gone
+    assert "no process computes this sweep: hesstore sweep s.zarr (or the same hesstore analyse) continues it" in gone
 
 
 def test_the_driver(store: SweepStore, run_hesstore: RunHesstore, tmp_path: Path) -> None:

@@ -24,15 +24,15 @@ BLOCKS = [block for page in pages() for block in blocks(page)]
 COMMANDS = [command for block in BLOCKS if block.language == "sh" for command in block.commands]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 
-ELSEWHERE = "docs/examples/"
-"""The folder whose examples tests/documentation/test_worked_examples.py runs and checks."""
+ELSEWHERE = ("docs/examples/", "docs/gallery/")
+"""The folders whose examples test_worked_examples.py and test_gallery.py run and check."""
 
 NOT_HERE = {
     "sweep": "trains for minutes to days; tests/test_quickstart.py runs one",
     "plan": "needs MNIST, which would be downloaded",
     "my.zarr": "made by a command that trains for minutes",
     "s3://": "needs a bucket; tests/store/test_s3.py uses one",
-    "models/": "needs checkpoints; tests/importing/test_recompute.py uses some",
+    "models/": "needs checkpoints; tests/importing/test_checkpoints.py uses some",
 }
 """Why some commands of the README are not run, by a word in them. The README has no ``not run`` comments."""
 

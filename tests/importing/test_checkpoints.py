@@ -11,6 +11,7 @@ import xarray as xr
 
 import hesstore
 from hesstore import plots
+from hesstore.analysis.refinement import refined_l2
 from hesstore.config import SweepConfig
 from hesstore.engine.sweep import run_sweep
 from hesstore.errors import AnalysisError, ConfigError, ImportFilesError, StoreError
@@ -109,6 +110,8 @@ def test_analyses_follow_the_axis_and_leave_its_name_free(store: Path) -> None:
             assert "lost_step" in result
     assert not [name for name in names - {"step_other"} if is_axis_name(name)]
     assert float(ds.hess.overlap(5, 10)["overlap"]) <= 1
+    with pytest.raises(AnalysisError, match="the store has checkpoints along step, between which no network"):
+        refined_l2(ds, 4)
     with pytest.raises(AnalysisError, match="step = 7 is not one of the 3 complete grid points of run 0: try 5"):
         ds.hess.overlap(7, 10)
 
@@ -123,6 +126,8 @@ def test_figures_and_files_follow_the_axis(store: Path, tmp_path: Path) -> None:
     hesstore.export(store, tmp_path / "csv")
     assert (tmp_path / "csv" / "Hessian-eigenvalues-0-200.csv").is_file()
     assert (tmp_path / "csv" / "Model-0_split_accuracy.csv").read_text().startswith("step,Train_Loss")
+    with pytest.raises(ImportFilesError, match="the files lie along step, not along λ"):
+        hesstore.import_files(tmp_path / "csv", tmp_path / "i.zarr")
     hesstore.export(store, tmp_path / "tables", style="tidy")
     assert (tmp_path / "tables" / "eigenvalues.csv").read_text().startswith("run,step,mode,")
     assert hesstore.compare(ds, ds).identical == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 import hesstore
 from hesstore import analysis
 from hesstore.dataset.completeness import SpectrumSettings
+from hesstore.plots.running_median import running_median
 from hesstore.report import report
 from tests.support.plot_datasets import store
 from tests.support.report_pages import HALF_L2, HOSTILE, hostile
@@ -215,6 +219,91 @@ def test_curves_along_l2(page: Page, ds: xr.Dataset) -> None:
         assert sorted(heights) == sorted(values.sel(run=1).values.ravel().tolist())
 
 
+def test_curves_of_single_quantities_and_overlaps(page: Page, ds: xr.Dataset) -> None:
+    part = ds.sel(run=1)
+    lowest = part["lowest_eigenvalues"].isel(lowest=0)
+    expected = {
+        "training": [part["loss"][:, 0], part["loss"][:, 1], part["accuracy"][:, 0], part["accuracy"][:, 1]],
+        "curvature": [part["trace"], abs(part["eigenvalues"])[:, 0], abs(part["eigenvalues"])[:, -1]],
+    }
+    for plot, curves in expected.items():
+        drawn = [trace for trace in plotted(page, plot) if not trace.get("fill") and trace.get("name") != "−2cλ"]
+        for trace, values in zip(drawn, curves, strict=False):
+            assert np.allclose(trace["y"], values, rtol=5.1e-4), trace["name"]
+    assert np.allclose(drawn[-1]["y"], lowest)
+    assert [trace["yaxis"] for trace in drawn] == ["y", "y2", "y2", "y2", "y3"]
+    (heat,) = plotted(page, "overlap")
+    assert np.allclose(heat["z"], analysis.overlap_map(ds, 2, 1)["overlap"], atol=0.00051)
+    page.mouse.click(*place_of(page, "training", 0.002))
+    until(page, "location.hash === '#run=1&l2=0.002'")
+
+
+def test_medians_and_ranges_are_those_of_numpy(page: Page) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=30)
+    values[[4, 5, 20]] = np.nan
+    listed = [None if np.isnan(value) else float(value) for value in values]
+    found = page.evaluate("([values, window]) => runningMedian(values, window)", [listed, 7])
+    assert np.array_equal(np.array(found, dtype=float), running_median(values, 7), equal_nan=True)
+    curves = rng.normal(size=(3, 6))
+    curves[:2, 3] = curves[1:, 5] = np.nan
+    low, high = page.evaluate(
+        "(curves) => Object.values(rangeOf(curves.map((curve) => curve.map((value) => value ?? null))))",
+        [[None if np.isnan(value) else float(value) for value in curve] for curve in curves],
+    )
+    enough = np.isfinite(curves).sum(0) > 1
+    assert np.array_equal(np.array(low, dtype=float)[enough], np.nanmin(curves[:, enough], axis=0))
+    assert np.array_equal(np.array(high, dtype=float)[enough], np.nanmax(curves[:, enough], axis=0))
+    assert np.isnan(np.array([low, high], dtype=float)[:, ~enough]).all()
+
+
+def test_where_classes_are_lost(page: Page, ds: xr.Dataset) -> None:
+    losses = analysis.lost_classes(ds)
+    for split, name in (("1", "test"), ("0", "train")):
+        page.select_option("#split", split)
+        losses = analysis.lost_classes(ds, split=name)
+        found = cells(page, "lost")
+        for row, label in zip(found, range(3), strict=True):
+            for at, run in ((1, 1), (3, 0)):  # the run, and the run for comparison
+                loss = losses.sel(run=run, label=label)
+                assert row[at] == (str(loss["censored"].values) or f"{float(loss['lost_l2']):.4g}")
+
+
+def test_controls_that_have_no_effect_say_why(page: Page) -> None:
+    for control, reason in (("smooth", "(the grid has only 6 points)"), ("range", "(only one run with λ down")):
+        assert page.locator(f"#{control}").is_disabled()
+        assert page.locator(f"#{control}-reason").inner_text().startswith(reason)
+    go(page, 1, "0.008")
+    assert page.get_attribute("#next", "title") == "This is the last grid point."
+    go(page, 0, "0")
+    assert not page.locator("#range").is_disabled()
+    assert page.locator("#range-text").inner_text() == "range over the 2 runs with λ up"
+    until(page, "state.siblings.length === 2")
+
+
+def test_downloads(page: Page, ds: xr.Dataset, tmp_path: Path) -> None:
+    part = ds.sel(run=1)
+
+    def saved(what: str) -> str:
+        with page.expect_download() as waiting:
+            page.locator(f"[data-download={what}]").click()
+        assert waiting.value.suggested_filename.startswith("half-run-1")
+        path = tmp_path / waiting.value.suggested_filename
+        waiting.value.save_as(path)
+        return path.read_text()
+
+    data = json.loads(saved("run"))
+    assert data["run"]["accuracy"] == part["accuracy"].values.tolist()
+    assert data["grid"] == list(HALF_L2)
+    table = pd.read_csv(io.StringIO(saved("table")))
+    assert np.array_equal(table["test loss"], part["loss"].sel(split="test"))
+    curves = pd.read_csv(io.StringIO(saved("training")))
+    accuracies = curves[(curves["quantity"] == "accuracy") & (curves["curve"] == "test")]
+    assert np.array_equal(accuracies["value"], part["accuracy"].sel(split="test"))
+    assert len(pd.read_csv(io.StringIO(saved("overlap")))) == len(HALF_L2) ** 2
+    assert len(pd.read_csv(io.StringIO(saved("lost")))) == 6
+
+
 def test_grid_points_that_are_not_complete_are_named(page: Page) -> None:
     go(page, 0, "0.001")
     assert page.locator("#gaps").inner_text() == (
@@ -235,7 +324,7 @@ def test_grid_points_that_are_not_complete_are_named(page: Page) -> None:
         assert not page.locator("#details").is_visible()
     page.select_option("#run", "3")
     page.get_by_text("This run has no complete grid point.").first.wait_for()
-    assert page.get_by_text("This run has no complete grid point.").count() == 2
+    assert page.get_by_text("This run has no complete grid point.").count() == 5
     assert "0 of 6 grid points of this run" in page.locator("#gaps").inner_text()
 
 
@@ -330,12 +419,12 @@ def test_stores_that_lack_variables(browser: Browser, tmp_path: Path) -> None:
     for ds, texts in (
         (
             store(3).drop_vars("class_slope"),
-            ("This grid point has no class curvatures.", "The store has no residual norms."),
+            ("data for them: class × mode, residual norms.",),
         ),
         (uncounted, ("This grid point has no confusion counts.",)),
         (
-            store(3).drop_dims(["mode", "lowest"], errors="ignore"),  # a sweep with k = 0
-            ("The store has no eigenvalues.", "This grid point has no class curvatures."),
+            store(3).drop_dims(["mode", "lowest"]).drop_vars("eigenvalue_bound"),  # a sweep with k = 0
+            ("data for them: spectrum, trace and ends of the spectrum, overlap of the top spans, class × mode",),
         ),
     ):
         path = tmp_path / "lacking.html"
@@ -345,11 +434,11 @@ def test_stores_that_lack_variables(browser: Browser, tmp_path: Path) -> None:
                 assert page.get_by_text(words).is_visible(), words
             if ds is uncounted:  # the page starts with a quantity that the store has
                 assert page.input_value("#quantity") == "class_accuracy"
-                page.select_option("#quantity", "class_skill")
-                page.get_by_text("The store has no confusion counts, which the skill needs.").wait_for()
+                assert page.locator("#quantity option").all_inner_texts()[0] == "skill (no confusion counts)"
+                assert page.locator("#quantity option").first.is_disabled()
             assert len(cells(page, "table")) == ds.sizes["l2"]
-            assert set(dict(cells(page, "record"))) >= {"epochs", "solver message"}
-            assert dict(cells(page, "record"))["epochs"] == "–"
+            assert {"accuracy", "loss E"} <= set(dict(cells(page, "record")))
+            assert "epochs" not in dict(cells(page, "record"))
 
 
 @pytest.mark.slow

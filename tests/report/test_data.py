@@ -16,6 +16,8 @@ from hesstore import analysis
 from hesstore.dataset.completeness import SpectrumSettings
 from hesstore.errors import AnalysisError, CorruptStoreError
 from hesstore.linalg.eigenpairs import tolerances
+from hesstore.report import overlaps
+from hesstore.report.losses import mean_losses
 from hesstore.report.page_data import EXACT, ROUNDED, SERIES, run_data, store_data
 from hesstore.report.provenance import flatten
 from hesstore.report.rounding import json_list, round_to_digits, round_to_thousandths
@@ -99,14 +101,42 @@ def test_where_classes_are_lost() -> None:
     ds = with_holes(store(16), {0: [3, 9], 1: []})
     found = run_data(ds, 0)
     losses = analysis.lost_classes(ds).sel(run=0)
-    assert (losses["censored"] == "").all()
-    names = ("lost_l2", "low", "high")
-    places = [[f"{value:g}" for value in losses[name].values] for name in names]
-    assert found["lost"][1] == [
-        f"{l2} ({low} to {high})".replace("nan", "…") for l2, low, high in zip(*places, strict=True)
-    ]
+    rows = numbers([row[:3] for row in found["lost"][1]])
+    for at, name in enumerate(("lost_l2", "low", "high")):
+        assert np.array_equal(rows[:, at], losses[name].values, equal_nan=True)
+    assert [row[3] for row in found["lost"][1]] == losses["censored"].values.tolist() == [""] * 10
     assert len(found["lost"][0]) == 10
     assert ds["l2"].values[found["start"]] == losses["lost_from"].min()
+
+
+def test_mean_losses_are_over_the_finished_runs_of_a_direction() -> None:
+    runs = ((0, "up"), (1, "up"), (2, "up"), (0, "down"))
+    ds = with_holes(store(16, runs=runs), {2: [5]})
+    found = mean_losses(ds)
+    assert [*found] == ["up"]
+    assert found["up"]["runs"] == 2
+    expected = analysis.lost_classes(ds.isel(run=[0, 1]), split="train").sel(direction="up")
+    for at, name in enumerate(("lost_l2_mean", "lost_l2_mean_low", "lost_l2_mean_high")):
+        assert np.array_equal(numbers(found["up"]["means"][0])[:, at], expected[name].values, equal_nan=True)
+    ds["confusion"].values[1] = -1  # an import without counts
+    assert mean_losses(ds) == {}
+
+
+def test_overlaps_are_those_of_some_grid_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlaps, "MAX_POINTS", 5)
+    ds = with_holes(store(12), {0: [3, 4]})
+    ds["eigenvalues"].values[0, 11, 3:] = np.nan
+    calls: list[tuple[int, int]] = []
+    found = overlaps.overlap_data(ds, 0, lambda *done: calls.append(done))
+    assert found is not None
+    assert (found["k"], found["complete"], found["indices"]) == (9, 10, [0, 2, 6, 9, 11])
+    expected = analysis.overlap_map(ds, 9)["overlap"].sel(l2=ds["l2"].values[found["indices"]])
+    for at, row in enumerate(found["rows"]):
+        others = ds["l2"].values[found["indices"][: at + 1]]
+        assert np.allclose(numbers(row) / 1000, expected[at].sel(l2_other=others), atol=0.00051, equal_nan=True)
+    assert calls[-1] == (10, 10)
+    assert overlaps.overlap_data(with_holes(store(2), {0: [0]}), 0) is None
+    assert overlaps.overlap_data(ds.drop_vars("eigenvectors"), 0) is None
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -148,7 +178,7 @@ def test_stores_that_lack_variables() -> None:
     uncounted["confusion"].values[0] = -1
     found = run_data(uncounted, 0)
     assert found["confusion"] is found["class_skill"] is found["curvature_share"] is None
-    assert found["start"] == 0
+    assert found["start"] == 2
     assert numbers(found["response"]).shape == (4, 2, 10, 12)
     assert run_data(uncounted, 1)["class_skill"] is not None
 
@@ -159,6 +189,8 @@ def test_no_large_variable_is_read_and_damage_is_an_error(tmp_path: Path) -> Non
     spoil(path, "eigenvectors")
     spoil(path, "weights")
     assert run_data(hesstore.open(path), 0)["eigenvalues"]
+    with pytest.raises(CorruptStoreError, match="eigenvectors"):
+        overlaps.overlap_data(hesstore.open(path), 0)
     spoil(path, "class_slope")
     with pytest.raises(CorruptStoreError, match="class_slope is damaged"):
         run_data(hesstore.open(path), 0)

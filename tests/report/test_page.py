@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 import hesstore
 from hesstore.errors import AnalysisError
 from hesstore.report import page, report
+from hesstore.report.overlaps import overlap_data
 from hesstore.report.page_data import run_data, store_data
 from tests.support.plot_datasets import store
 from tests.support.report_pages import HOSTILE, facts_in, hostile, library_in, run_in
@@ -45,7 +46,7 @@ def test_a_page_contains_the_data_of_the_store(half: Path, text: str) -> None:
     facts = facts_in(text)
     assert {**facts, "look": None} == {**store_data(ds), "look": None}
     for run in range(4):
-        assert run_in(text, run) == run_data(ds, run)
+        assert run_in(text, run) == {**run_data(ds, run), "overlap": overlap_data(ds, run)}
     library, original = (re.sub("https?://", "", each) for each in (library_in(text), get_plotlyjs()))
     assert library == original
 
@@ -102,10 +103,11 @@ def test_texts_of_a_store_do_not_become_markup() -> None:
 def test_chosen_runs(half: Path, tmp_path: Path) -> None:
     path = tmp_path / "r.html"
     calls: list[tuple[int, int]] = []
-    report(half, path, runs=[2, 0], progress=lambda *done: calls.append(done))
+    report(half, path, runs=[2, 0], progress=lambda *done: calls.append(done), overlap=False)
     text = path.read_text()
     assert [run["id"] for run in facts_in(text)["runs"]] == [2, 0]
     assert run_in(text, 0)["status"][:3] == [2, 2, 3]
+    assert run_in(text, 0)["overlap"] is None
     assert 'id="run-1"' not in text
     assert "<h1>half.zarr</h1>" in text
     assert calls == [(6, 12), (12, 12)]
@@ -122,6 +124,12 @@ def test_nothing_is_written_without_a_whole_page(half: Path, tmp_path: Path, mon
     with pytest.raises(AnalysisError, match=re.escape('a report needs plotly: pip install "hesstore[report]"')):
         report(half, path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_in_the_provenance_break_only_between_words(text: str) -> None:
+    names = re.findall(r'<th scope="row">(.*?)</th>', text)
+    assert "max_<wbr>matvecs" in names
+    assert "versions.<wbr>torch" in names
 
 
 def test_a_long_sweep_is_a_few_megabytes() -> None:

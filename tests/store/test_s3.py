@@ -195,6 +195,21 @@ def test_other_objects_are_not_overwritten(keys: list[str]) -> None:
     assert sorted(contents()) == sorted(keys)
 
 
+def test_a_store_is_removed_for_a_new_one(toy_config: MakeConfig) -> None:
+    """The objects of other stores, and a store whose run is held, stay."""
+    fits = toy_config(k=0, l2="0")
+    run_sweep(fits, URL)
+    run_sweep(fits, f"{URL}2")
+    others = contents(f"{URL}2")
+    store = SweepStore.open(URL)
+    with store.claim(store.runs[0]), pytest.raises(StoreBusyError):
+        run_sweep(toy_config(k=0, l2="0", seeds="7"), URL, overwrite=True)
+    assert SweepStore.open(URL).runs[0].seed == 0
+    assert run_sweep(toy_config(k=0, l2="0,0.01", seeds="7"), URL, overwrite=True).complete == 2
+    assert SweepStore.open(URL).runs[0].seed == 7
+    assert contents(f"{URL}2") == others
+
+
 def test_stores_with_similar_names_do_not_interfere() -> None:
     obstore.put(objects("s3://bucket/runs"), "s.zarr.txt", b"")
     obstore.put(objects("s3://bucket/runs"), "s.zarr", b"")
@@ -238,8 +253,7 @@ def test_a_store_that_appeared_in_the_meantime_is_not_overwritten(monkeypatch: p
         ("s3://key:secret@bucket/x", "does not name a bucket"),
         ("s3://bucket/a//b", "empty part"),
         ("s3://bucket/../b", "empty part"),
-        ("gs://bucket/x", r"local folder or on S3: give a path, or s3://BUCKET/NAME"),
-        ("https://bucket/x", "local folder or on S3"),
+        ("gs://bucket/x", r"local folder, on S3, or on a web server: give a path, s3://BUCKET/NAME or http"),
         (Path("s3://bucket/x"), "give it as text"),
         (URL, "no such store: make one with `hesstore sweep s3://"),
         ("s3://no-such-bucket/x", r"bucket no-such-bucket does not exist at http://127"),

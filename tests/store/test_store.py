@@ -192,7 +192,7 @@ def test_paths_that_are_not_stores(tmp_path: Path, store: SweepStore, path: Path
         (file, "is a file"),
         (folder, "not a Zarr store"),
         (tmp_path / "other.zarr", "not one of hesstore"),
-        ("gs://bucket/x.zarr", "a store is a local folder or on S3"),
+        ("gs://bucket/x.zarr", "a store is a local folder, on S3, or on a web server"),
     ):
         with pytest.raises(StoreError, match=message):
             hesstore.open(location)

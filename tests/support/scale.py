@@ -104,6 +104,9 @@ class CountedPlace(Place):
     def delete(self, key: str) -> None:
         del self.objects[key]
 
+    def remove(self) -> None:
+        self.objects.clear()
+
     def size(self) -> int:
         return sum(map(len, self.objects.values()))
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import click
@@ -16,6 +18,7 @@ from click.shell_completion import CompletionItem, ShellComplete, add_completion
 
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import Choice
+from hesstore_cli.terminal.streams import write_line
 
 VARIABLE = "_HESSTORE_COMPLETE"
 """The environment variable with which ``hesstore`` prints completions instead of running a command."""
@@ -126,27 +129,59 @@ for _shell in SHELLS:
 
 
 @click.command(cls=Command)
-@click.argument("shell", type=Choice([shell.name for shell in SHELLS]), metavar="bash|zsh|fish")
+@click.argument("shell", type=Choice([shell.name for shell in SHELLS]), metavar="[bash|zsh|fish]", required=False)
+@click.option("--install", "installing", is_flag=True, help="Install the script for all new shells of this user.")
 @click.pass_context
-def completion(context: click.Context, shell: str) -> None:
-    """Print a script for tab completion in bash, zsh or fish.
+def completion(context: click.Context, shell: str | None, *, installing: bool) -> None:
+    """Print or install a script for tab completion.
 
     With the script, the Tab key completes commands, options, the values of settings, and the names of stores and TOML
-    files.
+    files in bash, zsh or fish. By default, the shell is that in $SHELL.
+
+    For fish, --install writes the script to fish's folder of completions. For bash and zsh, it writes the script to a
+    folder of hesstore, and adds a line that reads it to ~/.bashrc or ~/.zshrc.
 
     \b
-    Examples (the first one is for the current shell only):
+    Examples (the second is for the current shell only):
+      hesstore completion --install
       eval "$(hesstore completion bash)"
-      hesstore completion bash >> ~/.bashrc
-      hesstore completion zsh > ~/.zfunc/_hesstore
-      hesstore completion fish \\
-        > ~/.config/fish/completions/hesstore.fish
-
-    For zsh, ~/.zshrc must contain the line fpath+=~/.zfunc before the line with compinit.
     """
-    chosen = get_completion_class(shell)
+    name = shell or Path(os.environ.get("SHELL", "")).name
+    if name not in {each.name for each in SHELLS}:
+        raise click.UsageError(f"$SHELL names {name or 'no shell'}, which has no script: give bash, zsh or fish")
+    chosen = get_completion_class(name)
     assert chosen is not None  # noqa: S101 - the choices are the registered ones
-    click.echo(chosen(context.find_root().command, {}, "hesstore", VARIABLE).source(), nl=False)
+    script = chosen(context.find_root().command, {}, "hesstore", VARIABLE).source()
+    if not installing:
+        click.echo(script, nl=False)
+        return
+    for file in install(name, script):
+        write_line(f"completion for {name} written to {file}")
+    write_line(f"start a new {name} to use it")
+
+
+def install(shell: str, script: str) -> list[Path]:
+    """Write the completion script of a shell where all new shells read it; return the files that were changed."""
+    home = Path.home()
+    if shell == "fish":
+        configuration = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+        return [_written(configuration / "fish" / "completions" / "hesstore.fish", script)]
+    data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    file = _written(data / "hesstore" / f"completion.{shell}", script)
+    start = home / ".bashrc" if shell == "bash" else Path(os.environ.get("ZDOTDIR") or home) / ".zshrc"
+    line = f"source {shlex.quote(str(file))}"
+    if shell == "zsh":
+        line = f"(( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit; }}; {line}"
+    before = start.read_text() if start.exists() else ""
+    if line in before.splitlines():
+        return [file]
+    return [file, _written(start, f"{before}{'' if before.endswith(chr(10)) or not before else chr(10)}{line}\n")]
+
+
+def _written(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
 
 
 class Line(NamedTuple):

@@ -15,6 +15,7 @@ from hesstore_cli.help_pages import Command
 from hesstore_cli.options import json_option
 from hesstore_cli.terminal.point_text import point_text
 from hesstore_cli.terminal.tables import table
+from hesstore_cli.terminal.widths import fitted, width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +80,7 @@ def diff(a: str, b: str, *, config_only: bool, as_json: bool) -> int:
         click.echo(json.dumps(_facts(found, config_only=config_only), indent=2, allow_nan=False))
     else:
         for line in _lines(found, config_only=config_only):
-            click.echo(line)
+            click.echo(fitted(line))
     if not found.same_config:
         return ExitStatus.OTHER_CONFIG
     return ExitStatus.DONE if config_only or found.same_results else ExitStatus.FAILED
@@ -105,7 +106,7 @@ def _lines(found: Comparison, *, config_only: bool) -> Iterator[str]:
     ):
         if values:
             rows = [(name, _cut(first), _cut(second)) for name, (first, second) in values.items()]
-            yield from (*table((heading, "A", "B"), rows), "")
+            yield from (*table((heading, "A", "B"), rows, width=width()), "")
     remarks = list(_remarks(found))
     if remarks:
         yield from (*remarks, "")
@@ -155,7 +156,7 @@ def _result_lines(found: Comparison) -> Iterator[str]:
         yield same if found.differences else "no variable has values that can be compared"
         return
     yield ""
-    yield from table(("results", "grid points", "largest difference", "relative", "at"), rows)
+    yield from table(("results", "grid points", "largest difference", "relative", "at"), rows, width=width())
     if any(each.differing and each.variable in BY_VECTOR for each in found.differences):
         yield "* from single eigenvectors, which are arbitrary where eigenvalues are nearly equal"
     same_names = [each.variable for each in found.differences if not each.differing]

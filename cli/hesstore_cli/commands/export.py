@@ -12,6 +12,7 @@ from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import Choice, runs_option, store_argument
 from hesstore_cli.terminal.amounts import counted, size
+from hesstore_cli.terminal.streams import write_line
 
 if TYPE_CHECKING:
     from hesstore.exporting import ExportSummary
@@ -25,10 +26,11 @@ NAMED = 8
 @click.option(
     "--format",
     "format_",
-    type=Choice(["csv", "parquet", "pth", "safetensors", "netcdf", "zip"]),
+    type=Choice(["csv", "parquet", "pth", "safetensors", "netcdf", "zip", "hub"]),
     default="csv",
+    metavar="FORMAT",
     show_default=True,
-    help="Format of the files.",
+    help="Format of the files; see below.",
 )
 @click.option(
     "--style",
@@ -64,6 +66,9 @@ NAMED = 8
     help="What Train_Reg_Loss adds to Train_Loss: full is λ‖θ‖², as in the published tables; objective is the penalty "
     "of the objective.",
 )
+@click.option(
+    "--licence", "--license", metavar="ID", help="Licence of the data for the card of a hub, such as cc-by-4.0."
+)
 @click.option("--force", is_flag=True, help="Write all files again and replace existing ones.")
 def export(
     *,
@@ -78,6 +83,7 @@ def export(
     no_vectors: bool,
     split_runs: bool,
     reg_loss: str,
+    licence: str | None,
     force: bool,
 ) -> int:
     """Export complete grid points to files for other programs.
@@ -93,12 +99,15 @@ def export(
       netcdf   one netCDF-4/HDF5 file
       zip      the whole store in one file, which hesstore
                and zarr open directly
+      hub      a folder for a data set hub: card, figure,
+               Parquet tables and the packed store
 
     \b
     Examples:
       hesstore export quickstart.zarr --format csv
       hesstore export quickstart.zarr -o out --l2 0,0.006 --only eigenvalues,gradients
       hesstore export quickstart.zarr --format netcdf --no-vectors -o small.nc
+      hesstore export quickstart.zarr --format hub --licence cc-by-4.0
     """
     from hesstore.config.l2_grid import parse_l2
     from hesstore.exporting import export as export_files
@@ -123,13 +132,14 @@ def export(
                 vectors=not no_vectors,
                 split_runs=split_runs,
                 reg_loss=reg_loss,
+                licence=licence,
                 force=force,
                 progress=bar.advance,
             )
     except KeyboardInterrupt:
-        click.echo("hesstore: stopped; existing files are complete: run the same command again to continue", err=True)
+        write_line("hesstore: stopped; existing files are complete: run the same command again to continue")
         return ExitStatus.INTERRUPTED
-    click.echo(_summary_text(summary, store, is_one_file=format_ in {"netcdf", "zip"}), err=True)
+    write_line(_summary_text(summary, store, is_one_file=format_ in {"netcdf", "zip"}))
     return ExitStatus.DONE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,9 @@ from hesstore_cli.stop_request import StopRequest
 from hesstore_cli.terminal.account import account_lines, printable
 from hesstore_cli.terminal.amounts import counted
 from hesstore_cli.terminal.point_text import point_text
+from hesstore_cli.terminal.streams import write_line
 from hesstore_cli.terminal.tables import table
+from hesstore_cli.terminal.widths import fitted, width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,14 +94,14 @@ def import_(
             observer=reporter,
             stop=stop,
         )
-    for line in account_lines(summary.account, complete=dry_run):
-        click.echo(line, err=not dry_run)
+    for line in account_lines(summary.account, complete=dry_run, width=width(None if dry_run else sys.stderr)):
+        click.echo(fitted(line, None if dry_run else sys.stderr), err=not dry_run)
     for line in _difference_lines(summary.differences):
-        click.echo(line)
+        click.echo(fitted(line))
     if dry_run:
-        click.echo(_dry_run_line(summary, store), err=True)
+        write_line(_dry_run_line(summary, store))
         return ExitStatus.DONE
-    click.echo(_summary_line(summary, store, recompute=recompute), err=True)
+    write_line(_summary_line(summary, store, recompute=recompute))
     if summary.pending:
         return stop.status or ExitStatus.DONE
     return ExitStatus.SOME_FAILED if summary.failed else ExitStatus.DONE
@@ -118,7 +121,7 @@ def _difference_lines(differences: Sequence[Difference]) -> list[str]:
         for each in differences
     ]
     headings = ("files against weights", "unit", "grid points", "median", "largest", "at")
-    return table(headings, rows) if rows else []
+    return table(headings, rows, width=width()) if rows else []
 
 
 def _dry_run_line(summary: ImportSummary, store: str) -> str:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hesstore.config.l2_grid import axis_symbol, value_text
+from hesstore.config.l2_grid import AXIS, axis_symbol, value_text
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import store_argument
 from hesstore_cli.terminal.amounts import counted, size
+from hesstore_cli.terminal.config_text import config_lines
 from hesstore_cli.terminal.tables import table
+from hesstore_cli.terminal.widths import fitted, width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from hesstore.store.places.place import Place
 
 ROWS = 8
-"""Grid points of a run that are shown at most."""
+"""Grid points of a run that are shown at most, without --all."""
 
 OF_FITS = (0, 1, 2, 5)
 """The columns of the table of results that a store without spectra has."""
@@ -48,16 +50,18 @@ READ = (
     is_flag=True,
     help="Show the origin instead: config, data, versions, commit, machine, threads and switches.",
 )
+@click.option("--all", "show_all", is_flag=True, help="Show the results at all grid points instead of at eight.")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object, for programs.")
-def info(store: str, *, provenance: bool, as_json: bool) -> None:
+def info(store: str, *, provenance: bool, show_all: bool, as_json: bool) -> None:
     """Show the contents of STORE: config, runs and results.
 
-    The output shows the config, the sizes, how many grid points of each run are complete, how complete their spectra
-    are, and the results at some of them.
+    The output shows the sizes, the settings that have an effect, the arrays of the network, how many grid points of
+    each run are complete, how complete their spectra are, and the results at some of them.
 
     \b
     Examples:
       hesstore info quickstart.zarr
+      hesstore info quickstart.zarr --all
       hesstore info quickstart.zarr --provenance
     """
     import hesstore
@@ -65,21 +69,24 @@ def info(store: str, *, provenance: bool, as_json: bool) -> None:
     from hesstore_cli.terminal import provenance as provenance_text
 
     place = locate(store)
-    facts = describe(hesstore.open(place), place)
+    facts = describe(hesstore.open(place, chunked=False), place, None if show_all else ROWS)
     if as_json:
         click.echo(json.dumps(facts, indent=2, allow_nan=False))
     else:
-        click.echo(provenance_text.as_text(facts) if provenance else as_text(facts))
+        lines = provenance_text.lines(facts) if provenance else lines_of(facts, width())
+        for line in lines:
+            click.echo(fitted(line))
 
 
-def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
-    """Return the facts of ``hesstore info --json``."""
+def describe(ds: xr.Dataset, place: Place, rows: int | None = ROWS) -> dict[str, Any]:
+    """Return the facts of ``hesstore info --json``, with the results at ``rows`` grid points of each run, or at all."""
     from hesstore.store.decoding import decoding
     from hesstore.store.environments import environments
     from hesstore.store.import_origin import origin_of
     from hesstore.store.schema import axis_of
 
-    known, config = environments(place, ds.attrs), json.loads(ds.attrs["config"])
+    known = environments(place, ds.attrs)
+    config, identity = (json.loads(ds.attrs[name]) for name in ("config", "identity"))
     sizes = {str(name): int(length) for name, length in ds.sizes.items()}
     with decoding(str(place)):
         small = ds[[name for name in READ if name in ds]].load()  # other variables have a file per grid point
@@ -91,16 +98,17 @@ def describe(ds: xr.Dataset, place: Place) -> dict[str, Any]:
         "config": config,
         "imported": origin_of(ds.attrs).files or None,
         "conversions": list(origin_of(ds.attrs).conversions),
-        "data_digest": json.loads(ds.attrs["identity"])["data_digest"],
+        "data_digest": identity["data_digest"],
         "environment": known[0],
         "environments": known,
         "axis": axis_of(ds),
         "sizes": sizes,
-        "runs": [_run_facts(small.isel(run=position)) for position in range(sizes["run"])],
+        "parameters": identity["parameters"],
+        "runs": [_run_facts(small.isel(run=position), rows) for position in range(sizes["run"])],
     }
 
 
-def _run_facts(run: xr.Dataset) -> dict[str, Any]:
+def _run_facts(run: xr.Dataset, rows: int | None) -> dict[str, Any]:
     """Return the facts of one run: its grid points by status, and the results at some of the complete ones."""
     import numpy as np
 
@@ -112,6 +120,7 @@ def _run_facts(run: xr.Dataset) -> dict[str, Any]:
     summary = settings.summary(settings.spectra(run)) if settings else None
     status = run["status"].values
     complete = np.flatnonzero(status == Status.COMPLETE)
+    shown = evenly_spaced(len(complete), len(complete) if rows is None else rows)
     return {
         "run": int(run["run"]),
         "seed": int(run["seed"]),
@@ -122,9 +131,7 @@ def _run_facts(run: xr.Dataset) -> dict[str, Any]:
             for index in np.flatnonzero(status == Status.FAILED)
         },
         "spectra": summary.facts() if summary else None,
-        "results": [
-            _result(run.isel({axis: int(index)}), settings) for index in complete[evenly_spaced(len(complete), ROWS)]
-        ],
+        "results": [_result(run.isel({axis: int(index)}), settings) for index in complete[shown]],
     }
 
 
@@ -163,28 +170,29 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def as_text(facts: dict[str, Any]) -> str:
-    """Return the facts as ``hesstore info`` prints them."""
+def lines_of(facts: dict[str, Any], columns: int) -> Iterator[str]:
+    """Yield the lines of ``hesstore info``; tables fit ``columns``, other lines may be longer."""
     sizes = facts["sizes"]
     shape = f"{counted(sizes['run'], 'run')} × {counted(sizes[facts['axis']], 'grid point')}"
     modes = sizes.get("mode", 0)
     contents = [f"{sizes['param']:,} parameters"] if "param" in sizes else []  # a pack may lack them
     pairs = " of ".join([f"{modes} eigenpairs", *contents] if modes else contents or ["without vectors"])
-    settings = ", ".join(f"{key}={value}" for key, value in facts["config"].items() if value != "")
-    lines = [
-        f"{facts['path']}: {shape}, {pairs}, {size(facts['bytes'])}",
-        f"config {facts['fingerprint'][:12]}: {settings}",
-    ]
+    bytes_text = "" if facts["bytes"] is None else f", {size(facts['bytes'])}"
+    yield f"{facts['path']}: {shape}, {pairs}{bytes_text}"
+    yield f"config {facts['fingerprint'][:12]}"
+    yield from config_lines(facts["config"], facts["parameters"])
     if facts["imported"]:
-        lines.append(f"imported from {facts['imported']} files")
+        yield f"imported from {facts['imported']} files"
     for run in facts["runs"]:
-        lines += ["", *_run_lines(run, facts["axis"], modes)]
+        yield ""
+        yield from _run_lines(run, facts["axis"], modes, columns)
     if not modes:
-        lines += ["", "no spectra: made without analyses (k = 0); `hesstore sweep … --k 30 --grow` adds them"]
-    return "\n".join(lines)
+        command = f"sweep {facts['path']}" if facts["axis"] == AXIS else f"analyse … -o {facts['path']}"
+        yield ""
+        yield f"no spectra: made without analyses (k = 0); `hesstore {command} --k 30 --grow` adds them"
 
 
-def _run_lines(run: dict[str, Any], axis: str, modes: int) -> Iterator[str]:
+def _run_lines(run: dict[str, Any], axis: str, modes: int, columns: int) -> Iterator[str]:
     states = ", ".join(f"{run[name]} {name}" for name in ("complete", "fitted", "pending", "failed") if run[name])
     yield f"run {run['run']} (seed {run['seed']}, {run['direction']}): {states}"
     for value, reason in run["failures"].items():
@@ -194,7 +202,7 @@ def _run_lines(run: dict[str, Any], axis: str, modes: int) -> Iterator[str]:
     if run["spectra"]:
         yield f"  {run['spectra']['text']}"
     if len(run["results"]) < run["complete"]:
-        yield f"  {len(run['results'])} of {run['complete']} complete grid points:"
+        yield f"  {len(run['results'])} of {run['complete']} complete grid points (--all shows all):"
     headings = (
         axis_symbol(axis),
         "test accuracy",
@@ -208,7 +216,7 @@ def _run_lines(run: dict[str, Any], axis: str, modes: int) -> Iterator[str]:
     shown = range(len(headings)) if modes else OF_FITS
     rows = [[_row(result, axis, modes)[column] for column in shown] for result in run["results"]]
     align = "".join(">><>>>><"[column] for column in shown)
-    for line in table([headings[column] for column in shown], rows, align=align):
+    for line in table([headings[column] for column in shown], rows, align=align, width=columns - 2):
         yield f"  {line}"
 
 

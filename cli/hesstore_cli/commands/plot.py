@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,33 +12,44 @@ import click
 from hesstore.errors import first_line
 from hesstore_cli import completion_values
 from hesstore_cli.help_pages import Command
-from hesstore_cli.options import Choice, output_file, store_argument
+from hesstore_cli.options import Choice, default_output, open_in_browser, open_option, output_file
+from hesstore_cli.terminal.streams import write_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     import xarray as xr
     from matplotlib.figure import Figure
 
 KINDS = (
     *("accuracy", "losses", "spectrum", "classes", "overlap", "tracks", "clusters", "alignment", "measures", "index"),
-    *("density", "gradient", "hysteresis", "response", "slice", "summary"),
+    *("density", "gradient", "hysteresis", "response", "slice", "bands", "summary"),
 )
 ENDINGS = (".png", ".svg", ".pdf")
+ENDING_OF = {"screen": ".png", "paper": ".pdf"}
+"""The ending of a file without a given name, by style."""
 
 
 @click.command(cls=Command)
 @click.argument("kind", type=Choice(KINDS), metavar="KIND")
-@store_argument
+@click.argument(
+    "stores",
+    metavar="STORE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=str),
+    shell_complete=completion_values.stores,
+)
 @click.option(
     "-o",
     "--output",
-    required=True,
     metavar="FILE",
-    help="Output file: .png, .svg or .pdf.",
+    help="Output file: .png, .svg or .pdf.  [default: .png, or .pdf for a paper, from the names of STORE and KIND]",
     shell_complete=completion_values.files,
 )
-@click.option("--run", default=0, show_default=True, metavar="ID", help="Run to draw.")
+@open_option
+@click.option("--run", type=int, metavar="ID", help="Run to draw.  [default: 0]")
 @click.option(
     "--l2",
     type=float,
@@ -66,8 +78,32 @@ ENDINGS = (".png", ".svg", ".pdf")
 @click.option(
     "--shift", is_flag=True, default=None, help="Draw the eigenvalues of the objective, which includes the penalty."
 )
-def plot(kind: str, store: str, output: str, run: int, **options: object) -> None:
-    """Draw a figure from STORE.
+@click.option(
+    "--style",
+    type=Choice(["screen", "paper"]),
+    default="screen",
+    show_default=True,
+    help="paper: a vector file with a width in mm, small texts and embedded fonts.",
+)
+@click.option(
+    "--width",
+    type=click.FloatRange(60, 400),
+    metavar="MM",
+    help="Width of a figure for a paper: 89 for one column of most journals.  [default: 183]",
+)
+def plot(
+    kind: str,
+    stores: tuple[str, ...],
+    output: str | None,
+    *,
+    opening: bool,
+    style: str,
+    width: float | None,
+    **options: object,
+) -> None:
+    """Draw a figure of one or several stores.
+
+    The runs of several stores are numbered anew, in the order of the stores.
 
     \b
     Against λ:
@@ -82,6 +118,7 @@ def plot(kind: str, store: str, output: str, run: int, **options: object) -> Non
       gradient    gradients, stationarity  [--split]
       hysteresis  classes in up and down runs  [--split]
       overlap     overlap of the top spans  [--k]
+      bands       means and ranges over seeds  [--split]
     At one or several λ:
       classes     curvature by class  [--l2, --split]
       response    effect of steps on classes  [--l2]
@@ -93,26 +130,50 @@ def plot(kind: str, store: str, output: str, run: int, **options: object) -> Non
 
     \b
     Examples:
-      hesstore plot summary quickstart.zarr -o summary.svg
-      hesstore plot classes quickstart.zarr --l2 0.006 -o classes.pdf
+      hesstore plot summary quickstart.zarr --open
+      hesstore plot classes quickstart.zarr --l2 0.006 --style paper --width 89
     """
     import hesstore
     from hesstore import plots
     from hesstore_cli.terminal.bars import Bar
 
-    path = output_file(output, *ENDINGS)
+    path = output_file(output or default_output(stores[0], f"-{kind}{ENDING_OF[style]}"), *ENDINGS)
+    look = _look(style, width, path)
     given = {name: value for name, value in options.items() if value is not None}
     if kind == "slice":
-        plots.save(_slice_figure(store, given), path)
-        click.echo(f"slice written to {output}", err=True)
+        if len(stores) > 1:
+            raise click.UsageError(f"slice draws one file of `hesstore slice`, not {len(stores)}")
+        with look:
+            figure = _slice_figure(stores[0], given)
+        plots.save(figure, path)
+        write_line(f"slice written to {path}")
+        if opening:
+            open_in_browser(path)
         return
     _check_options(kind, given, plots.KINDS)
     with Bar("reading eigenvectors") as bar:
         if "progress" in _parameters(plots.KINDS[kind]):
             given["progress"] = bar.advance
-        figure = plots.KINDS[kind](hesstore.open(store), run, **given)
+        with look:
+            figure = plots.KINDS[kind](hesstore.open(stores[0] if len(stores) == 1 else stores), **given)
     plots.save(figure, path)
-    click.echo(f"{kind} of run {run} written to {output}", err=True)
+    of_run = f" of run {given.get('run', 0)}" if "run" in _parameters(plots.KINDS[kind]) else ""
+    write_line(f"{kind}{of_run} written to {path}")
+    if opening:
+        open_in_browser(path)
+
+
+def _look(style: str, width: float | None, path: Path) -> AbstractContextManager[None]:
+    """Return the context in which the figure is drawn."""
+    from hesstore import plots
+
+    if style != "paper":
+        if width is not None:
+            raise click.UsageError("--width applies to --style paper only")
+        return nullcontext()
+    if path.suffix.lower() == ".png":
+        raise click.UsageError(f"--style paper writes a vector file: name it .pdf or .svg, not {path.name!r}")
+    return plots.paper() if width is None else plots.paper(width)
 
 
 def _slice_figure(file: str, given: Mapping[str, Any]) -> Figure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 
@@ -14,7 +13,8 @@ from hesstore_cli.help_pages import Command
 from hesstore_cli.options import store_argument
 from hesstore_cli.terminal.pace import Pace
 from hesstore_cli.terminal.status_view import StatusView, StoreWatcher
-from hesstore_cli.terminal.streams import is_live
+from hesstore_cli.terminal.streams import is_live, write_line
+from hesstore_cli.terminal.widths import UNLIMITED, width
 
 EVERY = 5.0
 WIDTH = 100
@@ -57,8 +57,9 @@ def status(store: str, watch: float | None, *, as_json: bool) -> int:
     result, the time left, and the process that drives the sweep. The command only reads STORE: it works on every
     machine that can read STORE, and it does not disturb the sweep.
 
-    With --watch, the display is updated on a terminal; elsewhere, a line is printed for every change. The exit status
-    is 4 if the sweep has finished and some grid points failed.
+    With --watch, the display is updated on a terminal; elsewhere, a line is printed for every change. If STORE does not
+    exist yet, because a sweep is still preparing it, the command waits for it. The exit status is 4 if the sweep has
+    finished and some grid points failed.
 
     \b
     Examples:
@@ -67,6 +68,11 @@ def status(store: str, watch: float | None, *, as_json: bool) -> int:
       hesstore status s3://bucket/run.zarr --json
     """
     watcher = StoreWatcher(store)
+    try:
+        if watch is not None:
+            _wait_for(watcher, store, watch)
+    except KeyboardInterrupt:
+        return ExitStatus.INTERRUPTED
     view = watcher.read()
     if watch is None:
         click.echo(json.dumps(view.facts(), indent=2, allow_nan=False) if as_json else view.as_text(_width()))
@@ -79,6 +85,15 @@ def status(store: str, watch: float | None, *, as_json: bool) -> int:
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
     return _exit_status(view)
+
+
+def _wait_for(watcher: StoreWatcher, store: str, every: float) -> None:
+    """Wait until the store exists: a sweep first loads its data and checks its network."""
+    if watcher.exists():
+        return
+    write_line(f"waiting for {store}, which does not exist yet (Ctrl-C ends)")
+    while not watcher.exists():
+        time.sleep(min(every, 1.0))
 
 
 def _exit_status(view: StatusView) -> ExitStatus:
@@ -115,5 +130,5 @@ def _watch_live(watcher: StoreWatcher, view: StatusView, every: float) -> Status
 
 
 def _width() -> int:
-    """Return the columns of the terminal if the output goes to one."""
-    return shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
+    """Return the columns of the terminal, or :data:`WIDTH` if the output does not go to one."""
+    return WIDTH if (columns := width()) == UNLIMITED else columns

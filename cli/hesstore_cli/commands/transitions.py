@@ -12,6 +12,7 @@ from hesstore_cli.help_pages import Command
 from hesstore_cli.options import Choice, store_argument
 from hesstore_cli.terminal.amounts import counted
 from hesstore_cli.terminal.tables import table
+from hesstore_cli.terminal.widths import fitted, width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +54,8 @@ def transitions(store: str, quantities: tuple[str, ...], split: str, threshold: 
     found = analysis.transitions(ds, quantities or QUANTITIES, split, limit).load()
     has_counts = bool((ds["confusion"] >= 0).any())
     losses = analysis.lost_classes(ds) if has_counts else None
-    click.echo("\n".join(lines(ds, found, losses, limit)))
+    for line in lines(ds, found, losses, limit):
+        click.echo(fitted(line))
 
 
 def lines(ds: xr.Dataset, found: xr.Dataset, losses: xr.Dataset | None, limit: float) -> Iterator[str]:
@@ -71,11 +73,12 @@ def lines(ds: xr.Dataset, found: xr.Dataset, losses: xr.Dataset | None, limit: f
         yield f"run {run} (seed {seed}, {direction}): {count} above {limit:g}, alone or combined"
         if part.sizes["transition"]:
             headings = (symbol, "strength", "combined", "quantity", "change", "runs", "up − down")
-            for line in table(headings, _rows(part, axis), align="<>><<>>"):
+            for line in table(headings, _rows(part, axis), align="<>><<>>", width=width() - 2):
                 yield f"  {line}"
         if losses is not None:
             rows = _class_rows(losses.isel(run=at))
-            for line in table(("class", f"lost at {symbol}", "95 % interval", "crossings"), rows, align="<<<>"):
+            of_classes = ("class", f"lost at {symbol}", "95 % interval", "crossings")
+            for line in table(of_classes, rows, align="<<<>", width=width() - 2):
                 yield f"  {line}"
 
 

@@ -14,6 +14,8 @@ from hesstore_cli.help_pages import Command
 from hesstore_cli.options import json_option, store_argument
 from hesstore_cli.terminal.amounts import counted
 from hesstore_cli.terminal.bars import Bar
+from hesstore_cli.terminal.streams import write_line
+from hesstore_cli.terminal.widths import fitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,10 +72,10 @@ def verify(store: str, *, deep: bool, sample: int, trust: bool, repairing: bool,
         click.echo(json.dumps({**_facts(report, deep_report, repair), "path": store}, indent=2, allow_nan=False))
     else:
         for problem in (repair.before if repair else report).problems:
-            click.echo(str(problem))
+            click.echo(fitted(str(problem)))
         for line in _remarks(report, repair):
-            click.echo(line, err=True)
-        click.echo(_summary_line(store, report, deep_report, repair), err=True)
+            write_line(line)
+        write_line(_summary_line(store, report, deep_report, repair))
     return ExitStatus.DONE if (repair.after if repair else report).ok else ExitStatus.DAMAGED
 
 

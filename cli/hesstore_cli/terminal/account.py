@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from hesstore_cli.terminal.tables import table
+from hesstore_cli.terminal.widths import UNLIMITED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _SHOWN = 6  # files of one kind and run, in an account that is not complete
 
 
-def account_lines(account: Account, *, complete: bool) -> list[str]:
+def account_lines(account: Account, *, complete: bool, width: int = UNLIMITED) -> list[str]:
     """Return the account, with one line per file.
 
     Unless it is to be ``complete``, of many files with one kind and run only the first and the last ones are listed.
@@ -23,7 +24,10 @@ def account_lines(account: Account, *, complete: bool) -> list[str]:
     rows: list[tuple[str, str, str, str]] = []
     for _, group in itertools.groupby(account.files, key=lambda use: (use.kind, use.run)):
         rows += _rows(list(group), complete=complete)
-    return [*table(("file", "kind", "run", "λ"), rows), *(f"converted: {line}" for line in account.conversions)]
+    return [
+        *table(("file", "kind", "run", "λ"), rows, width=width),
+        *(f"converted: {line}" for line in account.conversions),
+    ]
 
 
 def printable(name: str) -> str:

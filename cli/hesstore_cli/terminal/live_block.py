@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Self, TextIO
 from rich.console import Console
 from rich.text import Text
 
+from hesstore_cli.terminal.widths import wrapped
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -91,7 +93,7 @@ class LiveBlock:
     def folded(self, text: str) -> str:
         """Return ``text`` in lines that fit the terminal, broken between words."""
         width, _ = self._size()
-        return "\n  ".join(flow(text.split(" "), max(width - 2, 1), gap=" "))
+        return "\n".join(wrapped(text, width))
 
     def write(self, text: str) -> None:
         """Write a line above the block."""

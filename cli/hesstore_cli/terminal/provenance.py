@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-def as_text(facts: Mapping[str, Any]) -> str:
-    """Return the provenance among the facts of ``hesstore info --json``, in groups with all values in one column."""
+def lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the provenance among the facts of ``hesstore info --json``, in groups with all values in one column."""
     from hesstore.store.environments import facts_by_group
 
     first, *others = facts["environments"]
@@ -29,10 +29,9 @@ def as_text(facts: Mapping[str, Any]) -> str:
         heading = f"continued in environment {number + 1}, {other.get('time', 'at an unknown time')}: differences"
         groups[heading] = dict(_differences(first, other))
     width = max(len(name) for group in groups.values() for name in group)
-    lines = [facts["path"]]
+    yield str(facts["path"])
     for heading, group in groups.items():
-        lines += ["", heading, *(f"  {name:<{width}}  {_value_text(value)}" for name, value in group.items())]
-    return "\n".join(lines)
+        yield from ("", heading, *(f"  {name:<{width}}  {_value_text(value)}" for name, value in group.items()))
 
 
 def _differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shlex
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +138,10 @@ class StatusView:
             which = "" if len(self.progress.runs) == 1 else f" (run {', '.join(map(str, runs))})"
             notes.append(holder_text(self.holders[runs[0]]) + which)
         if not self.is_driven and not self.progress.is_over:
-            notes.append("no process computes this sweep: run the same hesstore sweep or analyse again to continue")
+            notes.append(
+                f"no process computes this sweep: hesstore sweep {shlex.quote(self.store)} (or the same hesstore "
+                "analyse) continues it"
+            )
         if self.newest is not None and not self.progress.is_over:
             notes.append(f"newest result recorded {_ago(self.newest)}")
         return notes
@@ -180,6 +184,10 @@ class StoreWatcher:
         self._ds: xr.Dataset | None = None
         self._revision: object = None
         self._failed_reads = 0
+
+    def exists(self) -> bool:
+        """Whether the store exists."""
+        return not self._place.is_new()
 
     def read(self) -> StatusView:
         """Return the status now.

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hesstore_cli.terminal.widths import fitted
+
 if TYPE_CHECKING:
     from typing import TextIO
 
 
 def write_line(text: str) -> None:
-    """Write a line to stderr.
+    """Write a line to stderr; on a terminal, it is broken between words.
 
     If stderr cannot be written (its reader has ended, or the disk is full), the work continues and all further lines
     are discarded.
     """
     try:
-        click.echo(text, err=True)
+        click.echo(fitted(text, sys.stderr), err=True)
     except OSError:
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of this process
 

@@ -84,7 +84,7 @@ class SweepReporter:
             self.log.write_plan(plan)
         if plan.unfinished and not self.quiet:
             for line in short_lines(plan):
-                self.write(line if self._block is None else self._block.folded(line))
+                self.write(line)
             self._planned_time = f"{time_text(plan)} left" if plan.seconds else ""
         if self._content is not None:
             self._content.doing = ("starting",)
@@ -110,7 +110,7 @@ class SweepReporter:
         if self._block is None:
             write_line(text)
         else:
-            self._block.write(text)
+            self._block.write(self._block.folded(text))
 
     def _current_content(self) -> BlockContent:
         """Return what the block shows now."""

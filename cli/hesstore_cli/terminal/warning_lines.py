@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from hesstore.errors import HesstoreWarning
+from hesstore_cli.terminal.widths import fitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ def one_line_warnings() -> Iterator[None]:
             if issubclass(category, HesstoreWarning):
                 # click.echo would bypass the stream with which a live bar has replaced stderr.
                 with suppress(OSError):
-                    sys.stderr.write(f"hesstore: warning: {' '.join(str(message).split())}\n")
+                    sys.stderr.write(fitted(f"hesstore: warning: {' '.join(str(message).split())}", sys.stderr) + "\n")
             else:
                 show_as_python(message, category, filename, lineno, file, line)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from zarr.storage import LocalStore
 
+from hesstore.config.suggestions import did_you_mean
 from hesstore.durable_files import sync_folder, write_file
 from hesstore.errors import StoreError
 from hesstore.store.places.claims import claim, parse_holder
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
     from hesstore.store.places.claims import Holder
 
+_NAMED = 5
+"""Stores that a message names at most."""
+
 
 class FolderPlace(LocalPlace):
     """A store in the folder ``path``."""
@@ -37,11 +41,14 @@ class FolderPlace(LocalPlace):
         return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
 
     def check_exists(self) -> None:
-        """Raise :class:`StoreError` unless this is a folder without links that lead outside."""
+        """Raise :class:`StoreError` unless this is a folder with metadata, and without links that lead outside."""
         if not self.path.exists():
-            raise StoreError(f"{self}: no such store: make one with `hesstore sweep {self}`")
+            raise StoreError(f"{self}: no such store: make one with `hesstore sweep {self}`{names_nearby(self.path)}")
         if not self.path.is_dir():
             raise StoreError(f"{self}: is a file, not a store")
+        if not (self.path / "zarr.json").is_file():
+            inside = self.path / "store"  # any name: only its folder counts
+            raise StoreError(f"{self}: is not a Zarr store: it has no zarr.json{names_nearby(inside)}")
         refuse_outward_links(self.path)
 
     def sync(self, key: str) -> None:
@@ -150,9 +157,34 @@ class FolderPlace(LocalPlace):
         (self.path / key).unlink()
         sync_folder((self.path / key).parent)
 
+    def remove(self) -> None:
+        """Rename the folder, and then delete it."""
+        path = self.path
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
+        path.rename(aside)
+        sync_folder(path.absolute().parent)
+        shutil.rmtree(aside, ignore_errors=True)
+
     def size(self) -> int:
         """Total size of all files, in bytes."""
         return sum(_size(file) for file in self.path.rglob("*"))
+
+
+def names_nearby(path: Path) -> str:
+    """Return the end of a message about a store that does not exist: a similar name, or the stores in its folder."""
+    try:
+        names = [entry.name for entry in os.scandir(path.absolute().parent) if _looks_like_store(Path(entry.path))]
+    except OSError:
+        return ""
+    hint = did_you_mean(path.name, names)
+    if hint or not names:
+        return hint
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"; stores in {path.parent}: {', '.join(sorted(names)[:_NAMED])}{more}"
+
+
+def _looks_like_store(path: Path) -> bool:
+    return not path.name.startswith(".") and ((path / "zarr.json").is_file() or path.name.lower().endswith(".zarr.zip"))
 
 
 def leftover_folders(path: Path, suffix: str) -> list[Path]:

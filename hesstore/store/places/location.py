@@ -14,27 +14,30 @@ from hesstore.store.places.place import Place
 from hesstore.store.places.zip_file import ZipPlace
 
 if TYPE_CHECKING:
+    from hesstore.store.places.http import HttpPlace
     from hesstore.store.places.s3 import S3Place
 
 Location: TypeAlias = "str | os.PathLike[str] | Place"
-"""The location of a store: a path, a ``file://`` or ``s3://`` URL, or a place itself."""
+"""The location of a store: a path, a ``file://``, ``s3://`` or ``http(s)://`` URL, or a place itself."""
 
 
 def locate(location: Location) -> Place:
-    """Return the place that a path, a ``file://`` URL or an ``s3://`` URL names.
+    """Return the place that a path, a ``file://``, ``s3://`` or ``http(s)://`` URL names.
 
     A path that ends with ``.zip`` names a packed store, unless it is a folder.
 
     Raises
     ------
     StoreError
-        If the URL is malformed or has another scheme, or if the packages that ``s3://`` needs are not installed.
+        If the URL is malformed or has another scheme, or if the package that its scheme needs is not installed.
     """
     if isinstance(location, Place):
         return location
     text = os.fspath(location)
     if text.startswith("s3://"):
         return _s3_place(text)
+    if text.startswith(("http://", "https://")):
+        return _http_place(text)
     path = local_path(location)
     return ZipPlace(path) if path.suffix.lower() == ".zip" and not path.is_dir() else FolderPlace(path)
 
@@ -52,11 +55,13 @@ def local_path(location: str | os.PathLike[str]) -> Path:
         raise StoreError(f"{text!r} is not a path")
     if text.startswith("file://"):
         return _path_of_url(text)
-    if text.startswith("s3://"):
+    if text.startswith(("s3://", "http://", "https://")):
         raise StoreError(f"{text}: this works only on local folders: give a path")
     if "://" in text:
-        raise StoreError(f"{text}: a store is a local folder or on S3: give a path, or s3://BUCKET/NAME")
-    if isinstance(location, Path) and re.match(r"(s3|file):/", text):
+        raise StoreError(
+            f"{text}: a store is a local folder, on S3, or on a web server: give a path, s3://BUCKET/NAME or https://SERVER/NAME"
+        )
+    if isinstance(location, Path) and re.match(r"(s3|file|https?):/", text):
         raise StoreError(f"{text}: is a URL that was turned into a Path, which drops a slash: give it as text")
     return expand_home(text)
 
@@ -91,11 +96,22 @@ def _path_of_url(url: str) -> Path:
     return Path(text)
 
 
-def _s3_place(url: str) -> S3Place:
+def _http_place(url: str) -> HttpPlace:
+    _require_obstore(url, "a web server")
+    from hesstore.store.places.http import HttpPlace  # noqa: PLC0415
+
+    return HttpPlace(url)
+
+
+def _require_obstore(url: str, where: str) -> None:
     try:
         import obstore  # noqa: F401, PLC0415 - an extra, which local stores should not wait for
     except ImportError as error:
-        raise StoreError(f'{url}: stores on S3 need a further package: pip install "hesstore[s3]"') from error
+        raise StoreError(f'{url}: stores on {where} need a further package: pip install "hesstore[s3]"') from error
+
+
+def _s3_place(url: str) -> S3Place:
+    _require_obstore(url, "S3")
     from hesstore.store.places.s3 import S3Place  # noqa: PLC0415
 
     return S3Place(url)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 class Place(ABC):
     """The place where a store is, or will be made; ``str(place)`` is how messages name it."""
 
+    can_list: bool = True
+    """Whether the files or objects can be listed."""
+
     @property
     @abstractmethod
     def location(self) -> Path | str:
@@ -99,8 +102,15 @@ class Place(ABC):
         """Remove one file or object."""
 
     @abstractmethod
-    def size(self) -> int:
-        """Total size of all files or objects, in bytes."""
+    def remove(self) -> None:
+        """Delete the whole store.
+
+        If the process is killed meanwhile, either nothing is left or a store, whole or damaged.
+        """
+
+    @abstractmethod
+    def size(self) -> int | None:
+        """Total size of all files or objects, in bytes; None if it is not known."""
 
     def sync(self, key: str) -> None:  # noqa: B027 - most places have nothing to do
         """Make sure that the removal of files in the folder ``key`` survives a power loss."""

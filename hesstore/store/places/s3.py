@@ -194,6 +194,13 @@ class S3Place(Place):
         with translating_errors(self.url):
             obstore.delete(self._objects, key)
 
+    def remove(self) -> None:
+        """Delete all objects, the root ``zarr.json`` last: until then this is a store, which can be removed again."""
+        keys = [key for key in self.names() if key != ROOT]
+        with translating_errors(self.url):
+            obstore.delete(self._objects, keys)
+            obstore.delete(self._objects, ROOT)
+
     def size(self) -> int:
         """Total size of all objects, in bytes."""
         return sum(size for _, size in self._listing())

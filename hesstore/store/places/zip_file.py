@@ -15,6 +15,7 @@ from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteReques
 from zarr.storage import ZipStore
 
 from hesstore.errors import CorruptStoreError, StoreError
+from hesstore.store.places.folder import names_nearby
 from hesstore.store.places.place import LocalPlace
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class ZipPlace(LocalPlace):
     def check_exists(self) -> None:
         """Raise :class:`StoreError` unless this is a zip file that contains a store and no unsafe member names."""
         if not self.path.exists():
-            raise StoreError(f"{self}: no such packed store")
+            raise StoreError(f"{self}: no such packed store{names_nearby(self.path)}")
         if "zarr.json" not in self._sizes():
             raise StoreError(f"{self}: is a zip file without a store at its top: it has no zarr.json there")
 
@@ -97,6 +98,10 @@ class ZipPlace(LocalPlace):
         self.check_writable()
 
     def delete(self, key: str) -> NoReturn:  # noqa: ARG002
+        """Raise :class:`StoreError`: a packed store is never written."""
+        self.check_writable()
+
+    def remove(self) -> NoReturn:
         """Raise :class:`StoreError`: a packed store is never written."""
         self.check_writable()
 

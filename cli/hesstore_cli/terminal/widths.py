@@ -1,0 +1,75 @@
+"""The width of the terminal, and text that fits it without breaking words or paths."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+UNLIMITED = 10**6
+"""The width of an output that does not go to a terminal: programs read it by lines."""
+
+
+def width(stream: TextIO | None = None) -> int:
+    """Return the columns of the terminal to which ``stream`` (by default stdout) goes, or :data:`UNLIMITED`.
+
+    The environment variable ``COLUMNS`` also limits an output that does not go to a terminal, if it is stdout.
+    """
+    if (stream or sys.stdout).isatty() or (stream is None and os.environ.get("COLUMNS", "").isdigit()):
+        return max(shutil.get_terminal_size().columns, 20)
+    return UNLIMITED
+
+
+def wrapped(text: str, columns: int, *, indent: str = "  ", gap: str = " ") -> list[str]:
+    """Return ``text`` in lines of at most ``columns``, broken only at ``gap``; a longer word has a line of its own.
+
+    Parameters
+    ----------
+    text : str
+        One line; spaces at its start indent all lines.
+    columns : int
+        The width.
+    indent : str
+        What the second and later lines begin with, in addition.
+    gap : str
+        The text between words; the gap at a break is dropped, apart from its punctuation.
+
+    Examples
+    --------
+    >>> wrapped("  run 0: all 4 spectra are complete", 20)
+    ['  run 0: all 4', '    spectra are', '    complete']
+    """
+    start = text[: len(text) - len(text.lstrip(" "))]
+    words = text.strip(" ").split(gap)
+    words = [word + gap.rstrip() for word in words[:-1]] + words[-1:]
+    between = gap[len(gap.rstrip()) :]
+    lines = [start + words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + len(between) + len(word) <= columns:
+            lines[-1] += between + word
+        else:
+            lines.append(start + indent + word)
+    return [line.rstrip() for line in lines]
+
+
+def fitted(text: str, stream: TextIO | None = None) -> str:
+    """Return the lines of ``text`` so that they fit the terminal to which ``stream`` goes.
+
+    In a line such as ``  name   value``, a value that is continued stays in its column.
+    """
+    columns = width(stream)
+    return "\n".join(part for line in text.split("\n") for part in fit_line(line, columns))
+
+
+def fit_line(line: str, columns: int) -> list[str]:
+    """Return a line in lines of at most ``columns``; see :func:`fitted`."""
+    if len(line) <= columns:
+        return [line]
+    column = re.match(r"( +)(\S+(?: \S+)*  +|(?= ))", line)
+    indent = " " * len(column[2]) if column and len(column[0]) <= columns // 2 else "  "
+    return wrapped(line, columns, indent=indent)
