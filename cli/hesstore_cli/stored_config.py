@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from hesstore.config import SweepConfig
+from hesstore.config.networks import named_code
 from hesstore.config.sources import Layer, merge
 from hesstore.errors import CorruptStoreError
 
@@ -57,10 +58,10 @@ def config_of_sweep(
             raise
         return SweepConfig.from_mapping(merge(layers))
     named = merge(given)
-    for key in ("dataset", "model"):
-        if key not in named and ":" in str(own.values.get(key, "")):
+    for key, code in named_code(*(str(own.values.get(each, "")) for each in ("dataset", "model"))).items():
+        if key not in named:
             raise click.UsageError(
-                f"the config of {store} names code, {own.values[key]}, which is not run without your consent: "
-                f"add --{key} {shlex.quote(str(own.values[key]))}"
+                f"the config of {store} names code, {code}, which is not run without your consent: "
+                f"add --{key} {shlex.quote(code)}"
             )
     return SweepConfig.from_mapping(merge([own, *given]))

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from hesstore.config.networks import linear_layers
 from hesstore.config.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -177,6 +178,14 @@ def _parse_flag(value: object) -> bool:
     return value
 
 
+def _parse_network(value: object) -> str:
+    found = _parse_text(value)
+    linear_layers(found)
+    return found
+
+
+NETWORK = SettingType(_parse_network, "NAME", ("mlp", "linear:2", "linear:3"))
+"""The name of a network; that of custom code is looked up later."""
 FOLDER = SettingType(_parse_path, "DIR")
 REFERENCE = SettingType(_parse_path, "FILE.pth|STORE#run,l2")
 """Weights: those in a checkpoint, or those at a grid point of a store."""

@@ -13,7 +13,19 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hesstore.config.l2_grid import format_l2, linear_grid, parse_l2
-from hesstore.config.setting_types import FLAG, FOLDER, REFERENCE, SettingType, choice, integer, integers, name, real
+from hesstore.config.networks import hidden_widths
+from hesstore.config.setting_types import (
+    FLAG,
+    FOLDER,
+    NETWORK,
+    REFERENCE,
+    SettingType,
+    choice,
+    integer,
+    integers,
+    name,
+    real,
+)
 from hesstore.config.suggestions import did_you_mean
 from hesstore.errors import ConfigError
 
@@ -66,9 +78,24 @@ class SweepConfig:
         "Folder with the IDX files of the data set, plain or .gz, which are only read; by default they are downloaded.",
         identity=False,
     )
-    model: str = _setting("Network", "mlp", name("mlp"), "Network: mlp, or a custom module:factory.")
+    model: str = _setting(
+        "Network",
+        "mlp",
+        NETWORK,
+        "Network: mlp, linear:L for a deep linear network of L layers without biases, or a custom module:factory.",
+    )
     hidden: tuple[int, ...] = _setting(
-        "Network", (128, 128), integers(1), "Widths of the hidden layers of the mlp.", unit="units"
+        "Network",
+        (128, 128),
+        integers(1),
+        "Widths of the hidden layers of the mlp; for linear:L, L - 1 widths, or one width for all hidden layers.",
+        unit="units",
+    )
+    loss: str = _setting(
+        "Network",
+        "cross_entropy",
+        choice("cross_entropy", "mse"),
+        "Loss E: cross_entropy, or mse, PyTorch's mean squared error from the one-hot rows of the labels.",
     )
     l2: tuple[float, ...] = _setting(
         "Grid and runs", linear_grid(0, 0.09, 451), _L2, "Regularisation strengths λ, in ascending order."
@@ -120,7 +147,7 @@ class SweepConfig:
         "Training",
         "error",
         choice("error", "objective"),
-        "Loss that decides when a fit stops: the cross-entropy alone, or the objective, which includes the penalty.",
+        "Loss that decides when a fit stops: the loss E alone, or the objective, which includes the penalty.",
     )
     keep: str = _setting(
         "Training",
@@ -276,6 +303,10 @@ class SweepConfig:
             except ValueError as error:
                 raise ConfigError(f"{setting.name}: {error}") from None
             object.__setattr__(self, setting.name, parsed)
+        try:
+            hidden_widths(self.model, self.hidden)
+        except ValueError as error:
+            raise ConfigError(f"hidden: {error}") from None
         if self.probes == 1:
             raise ConfigError("probes: 1 gives no error: give at least 2, or 0 for none")
         if self.max_matvecs <= self.k:

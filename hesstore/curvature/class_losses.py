@@ -1,12 +1,8 @@
 """The effect of single directions on single classes: derivatives of each class's mean loss, and accuracies after steps.
 
-E_c is the mean cross-entropy over the rows of class c. Let z be the logits of a row with label y, z′ and z″ their first
-and second derivatives along v, and p = softmax(z). Then the loss of the row has the derivatives
-
-    ℓ′ = Σⱼ pⱼ z′ⱼ − z′_y        ℓ″ = Σⱼ pⱼ z″ⱼ − z″_y + Σⱼ pⱼ z′ⱼ² − (Σⱼ pⱼ z′ⱼ)²
-
-and v·∇E_c and vᵀH_c v are their means over the class. With π_c the share of the class among the rows,
-Σ_c π_c vᵀH_c v = vᵀH v.
+E_c is the mean loss over the rows of class c. Along v, v·∇E_c and vᵀH_c v are the means over the class of the
+derivatives ℓ′ and ℓ″ of the losses of its rows, for which ``curvature/row_losses.py`` has the formulas. With π_c the
+share of the class among the rows, Σ_c π_c vᵀH_c v = vᵀH v.
 """
 
 from __future__ import annotations
@@ -19,6 +15,7 @@ import torch
 
 from hesstore.autodiff import trace_line
 from hesstore.curvature.row_chunks import split_into_chunks
+from hesstore.curvature.row_losses import RowLosses, row_losses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
 
 
 IGNORED = -100
-"""The label of rows without a loss, by default in :func:`torch.nn.functional.cross_entropy`."""
+"""The label of rows without a loss, as in :func:`torch.nn.functional.cross_entropy`."""
 
 
 class Derivatives(NamedTuple):
@@ -74,6 +71,11 @@ class ClassLosses:
     num_classes: int
     chunk_rows: int = 2048
     programs: dict[int, LineProgram] = field(default_factory=dict)
+
+    @property
+    def row_losses(self) -> RowLosses:
+        """The loss of each row."""
+        return row_losses(self.model.loss)
 
     @cached_property
     def counts(self) -> Tensor:
@@ -148,9 +150,9 @@ class ClassLosses:
     @cached_property
     def chunks(self) -> list[tuple[LineProgram, tuple[Tensor, ...], Tensor]]:
         """The rows in chunks: (program, its inputs, labels) of each; :func:`split_into_chunks` orders the rows."""
-        theta = self.model.theta().to(self.x)
+        theta, derivatives = self.model.theta().to(self.x), self.row_losses.derivatives
         return split_into_chunks(
-            lambda x, y: trace_line(self.model.logits, _loss_derivatives, theta, x, y),
+            lambda x, y: trace_line(self.model.logits, derivatives, theta, x, y),
             self.x,
             self.y,
             self.chunk_rows,
@@ -184,7 +186,7 @@ class ClassLosses:
     def _class_rows(self) -> list[tuple[Tensor, Tensor, Tensor]]:
         """The rows by class, in passes: some classes (c,), the indices (c, n) of rows of each, and their labels (c, n).
 
-        Where a class has fewer rows, other rows fill the place, with a label that cross-entropy ignores.
+        Where a class has fewer rows, other rows fill the place, with a label that losses ignore.
         """
         counts = self.counts.to(torch.int64)
         first, sizes = counts.cumsum(0) - counts, counts.tolist()
@@ -198,24 +200,6 @@ class ClassLosses:
             passes.append((labels, rows, y))
             done += len(place)
         return passes
-
-
-def _loss_derivatives(logits: Tensor, slope: Tensor, curvature: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """(2, n) the derivatives ℓ′ and ℓ″ of each row, and (C, n) z′, from the logits (n, C) and their derivatives."""
-    # Sums over a first axis are several times as fast as those over a short last axis.
-    p, first = torch.softmax(logits.t().contiguous(), 0), slope.t().contiguous()
-    label = y[None]
-    gradient = (p - torch.zeros_like(p).scatter(0, label, 1.0)).t().contiguous()
-    mean = (p * first).sum(0)
-    # Σ pⱼ (z′ⱼ − mean)² rather than a difference of two sums, which would cancel.
-    spread = (p * (first - mean).square()).sum(0)
-    return torch.stack([mean - first.gather(0, label)[0], (gradient * curvature).sum(1) + spread]), first
-
-
-def row_losses(logits: Tensor, y: Tensor) -> Tensor:
-    """(…, n) the cross-entropy of each row, in nat, from the logits (…, n, C)."""
-    log_p = torch.log_softmax(logits.mT, -2)  # several times as fast as along the last axis
-    return -log_p.gather(-2, y.expand(*logits.shape[:-2], 1, len(y))).squeeze(-2)
 
 
 def row_hits(logits: Tensor, y: Tensor) -> Tensor:

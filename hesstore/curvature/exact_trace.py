@@ -1,4 +1,4 @@
-"""The exact trace of H for fully connected networks with at most two hidden layers.
+"""The exact trace of H for the cross-entropy of fully connected networks with at most two hidden layers.
 
 Let a layer compute a = W h + b from its input h. The loss of a row depends on W and b only through a, so that their
 part of the trace of its Hessian is (‖h‖² + 1) tr A with A = ∂²ℓ/∂a∂a (without the 1 if the layer has no b). With J the
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hesstore.problem.losses import CrossEntropy
 from hesstore.problem.models import MLP
 
 if TYPE_CHECKING:
@@ -59,11 +60,13 @@ class DenseLayers:
 
     @classmethod
     def of(cls, model: FlatModel, x: Tensor) -> DenseLayers | None:
-        """The layers of ``model``; None if it is another kind of network, or has too many hidden layers.
+        """The layers of ``model``; None if it has another loss, is another network, or has too many hidden layers.
 
         The logits of the rows ``x`` are compared with those of the network.
         """
         module = model.module
+        if not isinstance(model.loss, CrossEntropy):
+            return None
         if type(module) is MLP:
             named = [(name, layer) for name, layer in module.named_children() if isinstance(layer, nn.Linear)]
             activations: list[Callable[[Tensor], Tensor]] = [torch.sigmoid] * (len(named) - 1)

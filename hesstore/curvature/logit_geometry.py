@@ -1,8 +1,9 @@
 """How the logits change with the weights: gradients of the mean logits, and the Gauss–Newton part of curvatures.
 
-The Hessian of the mean cross-entropy is H = G + R. With J the Jacobian (C, P) of a row's logits and p their softmax,
-G = mean Jᵀ(diag p − ppᵀ)J is the Gauss–Newton matrix, which has no negative eigenvalue, and R has the second
-derivatives of the logits (Sagun et al., arXiv 1706.04454; Papyan, arXiv 1901.08244).
+The Hessian of the mean loss is H = G + R. With J the Jacobian (C, P) of a row's logits z, G = mean Jᵀ(∂²ℓ/∂z∂z)J is the
+Gauss–Newton matrix, which has no negative eigenvalue, and R has the second derivatives of the logits (Sagun et al.,
+arXiv 1706.04454; Papyan, arXiv 1901.08244). For the cross-entropy, ∂²ℓ/∂z∂z = diag p − ppᵀ with p = softmax(z); for the
+squared error it is 2/C.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.curvature.class_losses import row_losses
+from hesstore.curvature.row_losses import row_losses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,15 +45,14 @@ def gauss_newton_curvatures(
 ) -> Tensor:
     """(m,) vᵀGv along each row v of ``directions`` (m, P), in float64.
 
-    With z′ the derivative of a row's logits along v, it is the mean of Σⱼ pⱼ (z′ⱼ − Σ p z′)².
+    With z′ the derivative of a row's logits along v, it is the mean of z′ᵀ(∂²ℓ/∂z∂z)z′.
     """
+    terms = row_losses(model.loss).gauss_newton
     sums = torch.zeros(len(directions), dtype=torch.float64, device=theta.device)
     for rows in torch.split(x, chunk_rows):
         for index, v in enumerate(directions):
             logits, slope = _logits_along(model, theta, rows, v)
-            p = torch.softmax(logits, 1)
-            spread = p * (slope - (p * slope).sum(1, keepdim=True)).square()
-            sums[index] += spread.sum(dtype=torch.float64)
+            sums[index] += terms(logits, slope).sum(dtype=torch.float64)
     return sums / len(x)
 
 
@@ -66,7 +66,8 @@ def _logits_along(model: FlatModel, theta: Tensor, x: Tensor, v: Tensor) -> tupl
 
 @torch.no_grad()
 def mean_loss(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, chunk_rows: int = 2048) -> float:
-    """The mean cross-entropy over the rows, in nat, summed in float64."""
+    """The mean loss over the rows, summed in float64."""
+    values = row_losses(model.loss).values
     pairs = zip(torch.split(x, chunk_rows), torch.split(y, chunk_rows), strict=True)
-    sums = [row_losses(model.logits(theta, rows), labels).sum(dtype=torch.float64) for rows, labels in pairs]
+    sums = [values(model.logits(theta, rows), labels).sum(dtype=torch.float64) for rows, labels in pairs]
     return float(sum(sums)) / len(y)

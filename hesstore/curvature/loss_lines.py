@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.curvature.class_losses import Derivatives, groups_of_lines, row_losses
+from hesstore.curvature.class_losses import Derivatives, groups_of_lines
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,51 +45,41 @@ class LossLines:
     def __init__(self, losses: ClassLosses, theta: Tensor, directions: Tensor) -> None:
         classes, rows = losses.num_classes, len(losses.y)
         self._chunks: list[tuple[Lines, Tensor]] = []
-        self._losses, self._rows = losses, rows
-        self._logits = theta.new_empty(classes, rows)
-        self._slopes = theta.new_empty(len(directions), classes, rows)
+        self._losses, self._rows, self._dtype = losses, rows, theta.dtype
+        logits = theta.new_empty(classes, rows)
+        slopes = theta.new_empty(len(directions), classes, rows)
         sums = torch.zeros(len(directions), 2, classes, dtype=torch.float64, device=theta.device)
         first = 0
         for program, inputs, labels in losses.chunks:
             pencil = program.through(theta, inputs, labels)
             last = first + len(labels)
-            self._logits[:, first:last] = pencil.value().t()
+            logits[:, first:last] = pencil.value().t()
             membership = losses.membership(labels)
             lines = pencil.along(directions)
             for group in groups_of_lines(len(directions), losses.lines_together(len(labels))):
-                of_rows, self._slopes[group, :, first:last] = pencil.derivatives(lines[group])
+                of_rows, slopes[group, :, first:last] = pencil.derivatives(lines[group])
                 sums[group] += of_rows.to(torch.float64) @ membership
             self._chunks.append((lines, labels))
             first = last
         self.derivatives = Derivatives(*(sums / losses.counts).unbind(1))  # 0/0 is NaN
         labels = torch.cat([labels for _, labels in self._chunks])
-        self._label_slopes = _mean(self._slopes.gather(1, labels.expand(len(directions), 1, rows))[:, 0])
-        self._normaliser = _mean(self._logits.logsumexp(0))
-        self._loss = self._normaliser - _mean(self._logits.gather(0, labels[None])[0])
+        together = losses.lines_together(rows // _LOGITS_PER_PASS)
+        self._linearised = losses.row_losses.linearised(logits, slopes, labels, together)
 
     @torch.no_grad()
     def rises(self, index: Tensor, t: Tensor) -> Tensor:
         """(n,) E(θ + t v) − E(θ), float64, for the directions v with the indices ``index`` (n,) and their t (n,)."""
-        total, lengths = torch.zeros_like(t), t.to(self._logits)
+        total, lengths = torch.zeros_like(t), t.to(self._dtype)
         for lines, labels in self._chunks:
             for group in groups_of_lines(len(t), self._losses.lines_together(len(labels))):
-                losses = row_losses(lines.values(index[group], lengths[group]), labels)
+                losses = self._losses.row_losses.values(lines.values(index[group], lengths[group]), labels)
                 total[group] += losses.sum(1, dtype=torch.float64)
-        return total / self._rows - self._loss
+        return total / self._rows - self._linearised.loss
 
     @torch.no_grad()
     def linearised_rises(self, index: Tensor, t: Tensor) -> Tensor:
         """The same for a network whose logits are z + t z′, with z′ their derivative along v at θ."""
-        together = self._losses.lines_together(self._rows // _LOGITS_PER_PASS)
-        means = []
-        for some, lengths in zip(torch.split(index, together), torch.split(t.to(self._logits), together), strict=True):
-            logits = torch.addcmul(self._logits, self._slopes[some], lengths[:, None, None])
-            means.append(_mean(logits.logsumexp(1)))
-        return torch.cat(means) - self._normaliser - t * self._label_slopes[index]
-
-
-def _mean(values: Tensor) -> Tensor:
-    return values.mean(-1, dtype=torch.float64)
+        return self._linearised.rises(index, t)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hesstore.config.networks import is_custom
 from hesstore.dataset.point_selection import PointSelection, read
 from hesstore.errors import ExportError
 
@@ -89,7 +90,8 @@ def load_model(
     ds, run, l2
         As in :func:`to_state_dict`.
     module : nn.Module, optional
-        The module into which the weights are loaded. By default the ``mlp`` of the store's config is built.
+        The module into which the weights are loaded. By default the ``mlp`` or ``linear:L`` of the store's config is
+        built.
     trust : bool
         Whether custom code that the config names, ``module:factory``, may be imported and run to build the module.
 
@@ -99,19 +101,20 @@ def load_model(
         For the reasons given in :func:`to_state_dict`; if ``module`` has other parameters or other buffers than the
         network of the sweep; or if the config names custom code, and neither ``module`` nor ``trust`` is given.
     """
-    from hesstore.problem.models import MLP  # noqa: PLC0415 - needs torch
+    from hesstore.problem.models import layered_network  # noqa: PLC0415 - needs torch
 
     state = to_state_dict(ds, run=run, l2=l2)
     if module is None:
         config = json.loads(ds.attrs["config"])
-        if config["model"] != "mlp":
+        name = config["model"]
+        if is_custom(name):
             module = _custom_module(config, trust=trust)
         else:
-            weights = [tensor for tensor in state.values() if tensor.ndim > 1]
-            if list(state) != list(MLP(1, [1] * (len(weights) - 1), 1).state_dict()):
-                raise ExportError(f"the parameters {', '.join(state)} are not those of an mlp: pass module=")
+            network, weights = layered_network(name), [tensor for tensor in state.values() if tensor.ndim > 1]
+            if list(state) != list(network(1, [1] * (len(weights) - 1), 1).state_dict()):
+                raise ExportError(f"the parameters {', '.join(state)} are not those of the model {name}: pass module=")
             *hidden, classes = (len(each) for each in weights)
-            module = MLP(weights[0].shape[1], hidden, classes)
+            module = network(weights[0].shape[1], hidden, classes)
     statistics = named_statistics(ds.attrs)
     weights_alone = {name: value for name, value in state.items() if name not in statistics}
     _check_module(module, weights_alone, statistics, json.loads(ds.attrs["identity"]))

@@ -12,6 +12,7 @@ import xarray as xr
 
 from hesstore.analysis import accessor  # noqa: F401 - registers ds.hess
 from hesstore.config.l2_grid import AXIS, axis_symbol, value_text
+from hesstore.config.networks import is_custom
 from hesstore.dataset.completeness import SpectrumSettings
 from hesstore.dataset.several import SETTING, combine, store_names
 from hesstore.errors import AnalysisError
@@ -151,7 +152,7 @@ def _source(attributes: Mapping[Any, Any]) -> str:
     if identity["data_digest"]:  # without a digest, the name is only the default of the config
         data.append(identity["dataset"])
     model = identity["model"]
-    if model == "mlp":
+    if not is_custom(model):
         weights = [shape for _, shape in identity["parameters"] if len(shape) == 2]
         model += " " + "→".join(str(width) for width in (weights[0][1], *(rows for rows, _ in weights)))
     return ", ".join([*data, model])

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hesstore.config.networks import hidden_widths, is_custom
 from hesstore.curvature import model_check
 from hesstore.engine import work_sizes
 from hesstore.engine.precision import check_precision
@@ -48,7 +49,7 @@ def check_device(config: SweepConfig, device: torch.device) -> None:
 
 def build_model(config: SweepConfig, data: training_data.ClassificationData, seed: int) -> FlatModel:
     """Build the config's network for the data, on the CPU, with the initial weights of a derived seed."""
-    return models.build(config.model, config.hidden, data.input_shape, data.num_classes, seed)
+    return models.build(config.model, config.hidden, data.input_shape, data.num_classes, seed, config.loss)
 
 
 def build_network(
@@ -56,8 +57,8 @@ def build_network(
 ) -> FlatModel:
     """Build the network with the first run's initial weights.
 
-    The MLP's parameters are counted, and the memory for them checked, before the network is built. A custom network
-    is built several times, to check that equal seeds give equal networks.
+    The parameters of mlp and linear:L are counted, and the memory for them checked, before the network is built. A
+    custom network is built several times, to check that equal seeds give equal networks.
 
     Raises
     ------
@@ -71,8 +72,9 @@ def build_network(
         model = build_model(config, data, seed)
         model_check.check_factory(partial(build_model, config, data), model, config.model, seed)
     else:
-        widths = (math.prod(data.input_shape), *config.hidden, data.num_classes)
-        parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(widths))
+        widths = (math.prod(data.input_shape), *hidden_widths(config.model, config.hidden), data.num_classes)
+        bias = config.model == "mlp"
+        parameters = sum((fan_in + bias) * fan_out for fan_in, fan_out in itertools.pairwise(widths))
         work_sizes.check_memory(device, parameters, config.pairs, dtype.itemsize)
         model = build_model(config, data, seed)
     if config.k >= model.layout.size:
@@ -194,4 +196,4 @@ def check_stack(config: SweepConfig, model: FlatModel, rows: Rows, sizes: Sizes)
 
 def _is_custom(config: SweepConfig) -> bool:
     """Whether the network comes from the user's code, not from hesstore."""
-    return config.model != "mlp"
+    return is_custom(config.model)

@@ -335,7 +335,9 @@ def geometry_products(config: SweepConfig) -> float:
     """
     directions = 0.55 * config.k
     responses = 0.4 * config.k if config.response else 0.0
-    has_exact_trace = config.model == "mlp" and len(config.hidden) <= MAX_HIDDEN_LAYERS
+    has_exact_trace = (config.model, config.loss) == ("mlp", "cross_entropy") and (
+        len(config.hidden) <= MAX_HIDDEN_LAYERS
+    )
     trace = probes_used(config, exact_trace=has_exact_trace) + 1.5 + 2 * has_exact_trace if config.probes else 0.0
     density = config.density_probes * config.density_steps if config.density else 0
     gradients = 1.6

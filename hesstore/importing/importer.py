@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zarr.storage import LocalStore
 
 from hesstore.config.l2_grid import AXIS
+from hesstore.config.networks import named_code
 from hesstore.errors import ConfigMismatchError, ImportFilesError, StoreError
 from hesstore.exporting.original_csv import REG_LOSSES
 from hesstore.importing.differences import Difference, compare_with_files
@@ -215,9 +216,8 @@ def _known_identity(plan: ImportPlan) -> dict[str, Any]:
 
 def _prepare_recomputer(plan: ImportPlan, device_settings: ExitStack) -> Recomputer:
     """Prepare to compute results; ``device_settings`` restores the settings of this process afterwards."""
-    for name in ("dataset", "model"):
-        code = str(getattr(plan.config, name))
-        if ":" in code and name not in plan.settings:
+    for name, code in named_code(plan.config.dataset, plan.config.model).items():
+        if name not in plan.settings:
             raise ImportFilesError(
                 f"the manifest of the files names code, {code!r}, which --recompute would run: pass --{name} {code} "
                 "if you know where the files come from"

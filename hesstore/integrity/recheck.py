@@ -15,6 +15,7 @@ import torch
 from hesstore.analysis.selection import evenly_spaced
 from hesstore.config import SweepConfig
 from hesstore.config.l2_grid import AXIS
+from hesstore.config.networks import named_code
 from hesstore.curvature import gradient
 from hesstore.dataset.completeness import SpectrumSettings
 from hesstore.engine.devices import computing_on, resolve_device
@@ -152,8 +153,8 @@ def recheck(
             "can be computed again; `hesstore import --recompute` compares them with the results of their weights"
         )
     config = replace(SweepConfig.from_mapping(json.loads(attributes["config"])), device="auto")
-    for name in (config.dataset, config.model):
-        if ":" in name and not trust:
+    for name in named_code(config.dataset, config.model).values():
+        if not trust:
             raise StoreError(
                 f"{path}: its config names code, {name!r}, that --deep would run: "
                 "pass --trust if you know where the store comes from"

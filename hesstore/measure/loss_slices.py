@@ -18,10 +18,10 @@ from hesstore.analysis.attributes import variable, with_attributes
 from hesstore.analysis.eigenvectors import eigenvector_reader
 from hesstore.analysis.selection import l2_position, require_variables, run_position
 from hesstore.config.l2_grid import value_text
-from hesstore.curvature.class_losses import row_losses
+from hesstore.curvature.row_losses import row_losses
 from hesstore.dataset.networks import load_model
 from hesstore.errors import AnalysisError
-from hesstore.measure.network_geometry import load_data
+from hesstore.measure.network_geometry import load_data, loss_of
 from hesstore.problem.models import FlatModel
 from hesstore.store.schema import SPLITS, axis_of
 
@@ -246,7 +246,7 @@ class _Evaluator(NamedTuple):
     def weights(self, run: int, value: float) -> Tensor:
         """The weights (P,) of a grid point."""
         network = load_model(self.ds, run=run, l2=value, module=self.module, trust=self.trust)
-        model = FlatModel(network.to(self.dtype))
+        model = FlatModel(network.to(self.dtype), loss=loss_of(self.ds))
         self.models.append(model)
         return model.theta()
 
@@ -279,9 +279,10 @@ class _Evaluator(NamedTuple):
         }
 
     def _class_sums(self, theta: Tensor, x: Tensor, y: Tensor) -> NDArray[np.float64]:
+        values = row_losses(self.models[-1].loss).values
         sums = torch.zeros(self.data.num_classes, dtype=torch.float64)
         for rows, labels in zip(torch.split(x, _CHUNK_ROWS), torch.split(y, _CHUNK_ROWS), strict=True):
-            losses = row_losses(self.models[-1].logits(theta, rows), labels)
+            losses = values(self.models[-1].logits(theta, rows), labels)
             sums.index_add_(0, labels, losses.to(torch.float64))
         result: NDArray[np.float64] = sums.numpy()
         return result

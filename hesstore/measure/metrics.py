@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +20,7 @@ class SplitMetrics(NamedTuple):
     Attributes
     ----------
     loss : float
-        E, the mean cross-entropy in nats.
+        E, the mean loss.
     confusion : ndarray
         (C, C) int32: the number of rows by true class (first axis) and predicted class (second axis).
     """
@@ -84,7 +83,7 @@ def _totals(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, num_classes: 
     most = max(1, chunk_rows // copies)
     for rows, labels in zip(torch.split(x, most), torch.split(y, most), strict=True):
         logits = torch.vmap(model.logits, (0, None))(theta, rows) if copies > 1 else model.logits(theta[0], rows)[None]
-        losses = nn.functional.cross_entropy(logits.flatten(0, 1), labels.repeat(copies), reduction="none")
+        losses = model.label_loss.rows(logits.flatten(0, 1), labels.repeat(copies))
         totals[:, 0] += losses.view(copies, -1).sum(1, dtype=torch.float64)
         index = first_cell + labels * num_classes + logits.argmax(2)
         totals.view(-1).scatter_add_(0, index.flatten(), ones.expand(index.numel()))

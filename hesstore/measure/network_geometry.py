@@ -18,6 +18,7 @@ from hesstore.curvature.logit_geometry import gauss_newton_curvatures, mean_logi
 from hesstore.dataset.networks import load_model
 from hesstore.errors import AnalysisError, DataError
 from hesstore.problem import training_data
+from hesstore.problem.losses import LABEL_LOSSES, LabelLoss
 from hesstore.problem.models import FlatModel
 from hesstore.store.identity import identity_of
 from hesstore.store.schema import SIGNS, axis_of
@@ -100,7 +101,7 @@ def network_geometry(
     own = None if module is None else copy.deepcopy(module)  # the user's module keeps its weights and its precision
     for done, index in enumerate(indices):
         network = load_model(ds, run=run, l2=float(vectors.l2[index]), module=own, trust=trust)
-        model = FlatModel(network.to(dtype))
+        model = FlatModel(network.to(dtype), loss=loss_of(ds))
         rows = torch.from_numpy(vectors.read(index, vectors.num_modes).copy()).to(dtype)
         points.append(_at(model, x, y, rows, k, radius))
         if progress:
@@ -140,6 +141,12 @@ def _indices(vectors: EigenvectorReader, l2: float | Sequence[float] | None, run
         return list(range(known.size))
     wanted = np.atleast_1d(np.asarray(l2, dtype=np.float64))
     return sorted({l2_position(known, float(each), run, axis) for each in wanted})
+
+
+def loss_of(ds: xr.Dataset) -> LabelLoss:
+    """Return the loss of the sweep."""
+    config = json.loads(str(ds.attrs.get("config", "{}")))
+    return LABEL_LOSSES[config.get("loss", "cross_entropy")]
 
 
 def load_data(ds: xr.Dataset, *, trust: bool) -> tuple[training_data.ClassificationData, torch.dtype]:

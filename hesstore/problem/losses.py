@@ -45,6 +45,18 @@ class Loss(Protocol):
         ...
 
 
+class LabelLoss(Loss, Protocol):
+    """A loss of outputs (N, C) and class labels (N,), which is a mean over rows."""
+
+    def rows(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return (N,) the loss ℓ of each row."""
+        ...
+
+    def mean_of(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return the mean loss of the rows."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)  # tensors have no single truth value
 class CrossEntropy:
     """PyTorch's cross-entropy of logits (N, C, …).
@@ -116,6 +128,14 @@ class CrossEntropy:
             label_smoothing=self.label_smoothing,
         )
 
+    def rows(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return (N,) −log softmax(output) of the labels ``y`` (N,); the options apply only to :meth:`sum`."""
+        return nn.functional.cross_entropy(output, y, reduction="none")
+
+    def mean_of(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return the mean of :meth:`rows`."""
+        return nn.functional.cross_entropy(output, y)
+
     def weight(self, y: Tensor) -> float:
         """Return the number of targets that are not ignored, or the sum of their class weights."""
         if not self.mean:
@@ -170,6 +190,50 @@ class Elementwise:
     def weight(self, y: Tensor) -> float:
         """Return the number of target values."""
         return float(y.numel()) if self.mean else 1.0
+
+
+@dataclass(frozen=True)
+class LabelSquaredError:
+    """PyTorch's MSELoss of outputs (N, C) and the one-hot rows of class labels (N,).
+
+    With e_y the one-hot row of the label y, the loss of a row is ℓ = (1/C) ‖z − e_y‖², and W is the number of rows.
+    """
+
+    def prepare(self, y: Tensor, dtype: torch.dtype) -> Tensor:  # noqa: ARG002 - as for other losses
+        """Return the labels as int64."""
+        return y.long()
+
+    def check(self, shape: tuple[int, ...], y: Tensor) -> str:
+        """Return why outputs and labels do not fit together; empty if they do."""
+        if len(shape) == 2 and y.dim() == 1 and int(y.max()) < shape[1]:
+            return ""
+        return f"returns {shape}, which does not fit labels {tuple(y.shape)} up to {int(y.max())}"
+
+    def sum(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return the sum of :meth:`rows`."""
+        return self.rows(output, y).sum()
+
+    def rows(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return (N,) the loss of each row, which is 0 if its label is negative."""
+        return (output - one_hot(output, y)).square().mean(-1) * (y >= 0)
+
+    def mean_of(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return the mean of :meth:`rows`."""
+        return self.rows(output, y).mean()
+
+    def weight(self, y: Tensor) -> float:
+        """Return the number of rows."""
+        return float(len(y))
+
+
+def one_hot(output: Tensor, y: Tensor) -> Tensor:
+    """The one-hot rows (…, n, C) of the labels ``y`` (n,), of the shape and type of ``output``."""
+    index = y.clamp_min(0).expand(output.shape[:-1])[..., None]
+    return torch.zeros_like(output).scatter(-1, index, 1.0)
+
+
+LABEL_LOSSES: dict[str, LabelLoss] = {"cross_entropy": CrossEntropy(), "mse": LabelSquaredError()}
+"""The losses of sweeps, by the value of the setting ``loss``."""
 
 
 def _squared_error(output: Tensor, y: Tensor) -> Tensor:

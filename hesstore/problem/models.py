@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import UninitializedParameter
 
+from hesstore.config.networks import hidden_widths, is_custom
 from hesstore.errors import ModelError, first_line
 from hesstore.problem.custom_code import call_factory, exit_error
-from hesstore.problem.losses import CrossEntropy, Loss
+from hesstore.problem.losses import LABEL_LOSSES, CrossEntropy, LabelLoss, LabelSquaredError, Loss
 from hesstore.problem.state_dicts import COUNTER, buffer_entry
 from hesstore.store.parameter_coordinates import parameter_coordinates
 
@@ -60,6 +62,28 @@ class MLP(nn.Module):
             x = torch.sigmoid(self.get_submodule(f"fc{index}")(x))
         logits: Tensor = self.get_submodule(f"fc{self.depth}")(x)
         return logits
+
+
+class DeepLinear(nn.Sequential):
+    """Linear layers ``fc1``, ``fc2``, … without biases: a linear map, as a product of matrices.
+
+    Parameters
+    ----------
+    in_features, hidden, num_classes
+        As for :class:`MLP`.
+    """
+
+    def __init__(self, in_features: int, hidden: Sequence[int], num_classes: int) -> None:
+        widths = itertools.pairwise((in_features, *hidden, num_classes))
+        layers = (nn.Linear(*sizes, bias=False) for sizes in widths)
+        super().__init__(OrderedDict((f"fc{index}", layer) for index, layer in enumerate(layers, start=1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs (N, num_classes) of inputs (N, …)."""
+        x = x.flatten(1)
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 Inputs = Tensor | tuple[Tensor, ...]
@@ -142,6 +166,13 @@ class FlatModel:
         self.layout = ParameterLayout.of(module, names)
         self._keywords, self._output = keywords, output
         self._places = _parameter_places(module)
+
+    @property
+    def label_loss(self) -> LabelLoss:
+        """The loss, if it is one of class labels, as in sweeps."""
+        if not isinstance(self.loss, CrossEntropy | LabelSquaredError):
+            raise TypeError(f"{type(self.loss).__name__} is not a loss of class labels")
+        return self.loss
 
     def restricted_to(self, names: Collection[str]) -> FlatModel:
         """Return the same network as a function of some of its parameters; the others are constants."""
@@ -267,7 +298,14 @@ def buffer_digests(module: nn.Module) -> list[list[object]]:
     return found
 
 
-def build(name: str, hidden: Sequence[int], input_shape: tuple[int, ...], num_classes: int, seed: int) -> FlatModel:
+def build(
+    name: str,
+    hidden: Sequence[int],
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    seed: int,
+    loss: str = "cross_entropy",
+) -> FlatModel:
     """Build the model called ``name``, in eval mode, with initial weights drawn from ``seed`` by the model's own rule.
 
     The state of PyTorch's global generators does not change. :mod:`hesstore.curvature.model_check` checks the other
@@ -276,15 +314,17 @@ def build(name: str, hidden: Sequence[int], input_shape: tuple[int, ...], num_cl
     Parameters
     ----------
     name : str
-        ``mlp``, or ``module:factory``.
+        ``mlp``, ``linear:L``, or ``module:factory``.
     hidden : sequence of int
-        Widths of the hidden layers of the mlp.
+        Widths of the hidden layers; see :func:`hesstore.config.networks.hidden_widths`.
     input_shape : tuple of int
         Shape of one input.
     num_classes : int
         Number of logits.
     seed : int
         Seed of the initial weights.
+    loss : str
+        One of :data:`~hesstore.problem.losses.LABEL_LOSSES`.
 
     Raises
     ------
@@ -296,19 +336,24 @@ def build(name: str, hidden: Sequence[int], input_shape: tuple[int, ...], num_cl
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the generators of GPUs
         module = _build_module(name, hidden, input_shape, num_classes)
     check_parameters(module, name)
-    return FlatModel(module.train(mode=False))
+    return FlatModel(module.train(mode=False), loss=LABEL_LOSSES[loss])
+
+
+def layered_network(name: str) -> type[MLP | DeepLinear]:
+    """The class of the network called ``mlp`` or ``linear:L``."""
+    return MLP if name == "mlp" else DeepLinear
 
 
 def _build_module(name: str, hidden: Sequence[int], input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-    if name == "mlp":
+    if not is_custom(name):
         try:
-            return MLP(math.prod(input_shape), hidden, num_classes)
+            return layered_network(name)(math.prod(input_shape), hidden_widths(name, hidden), num_classes)
         except RuntimeError as error:
             raise ModelError(
-                f"model: mlp with hidden widths {list(hidden)} can't be built: {first_line(error)}"
+                f"model: {name} with hidden widths {list(hidden)} can't be built: {first_line(error)}"
             ) from error
     if ":" not in name:
-        raise ModelError(f"model: {name!r} is neither mlp nor module:factory")
+        raise ModelError(f"model: {name!r} is neither mlp nor linear:L nor module:factory")
     module = call_factory(name, ModelError, input_shape, num_classes)
     if not isinstance(module, nn.Module):
         raise ModelError(f"model: {name!r} returned {type(module).__name__}, not an nn.Module")

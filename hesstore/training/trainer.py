@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from hesstore.autodiff import trace_gradient
 from hesstore.errors import DivergedError
@@ -44,7 +43,7 @@ class FitSettings:
     batch_size, epochs, patience : int
         Rows in a step; maximum number of epochs; epochs without a lower epoch loss after which training stops.
     stop_on : str
-        What the epoch loss is: ``error`` (the cross-entropy alone) or ``objective`` (with the penalty).
+        What the epoch loss is: ``error`` (the loss E alone) or ``objective`` (with the penalty).
     keep : str
         Which weights are the result: those of the ``last`` epoch, or of the ``best``, with the lowest epoch loss.
     penalty_scale : float
@@ -71,7 +70,7 @@ class Fit:
     theta : Tensor
         (P,) The weights at the end of the last or of the best epoch.
     loss : float
-        The lowest epoch loss, in nats: the mean of an epoch's mini-batch losses, weighted by batch size.
+        The lowest epoch loss: the mean of an epoch's mini-batch losses, weighted by batch size.
     epochs : int
         Number of epochs trained.
     """
@@ -284,15 +283,15 @@ class Trainer:
 
         Each call writes the gradients to ``_gradient``.
         """
-        logits, cross_entropy = self.model.logits, nn.functional.cross_entropy
+        logits, label_loss = self.model.logits, self.model.label_loss
 
         def loss(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-            return cross_entropy(logits(theta, x), y)
+            return label_loss.mean_of(logits(theta, x), y)
 
         def losses(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
             # Not by vmap of ``loss``, because the batching rule of nll_loss takes 17 small kernels more.
             rows = torch.func.vmap(logits)(theta, x).flatten(0, 1)
-            return cross_entropy(rows, y.flatten(), reduction="none").view(y.shape).mean(1)
+            return label_loss.rows(rows, y.flatten()).view(y.shape).mean(1)
 
         theta, x, y = self._theta, self.x[:size], self.y[:size]
         if self.copies > 1:

@@ -114,7 +114,7 @@ def test_a_different_config_is_exit_status_3(run_hesstore: RunHesstore, toy_argu
         (["--dataset", "mnits"], "not one of mnist"),
         (["--dataset", "tests.support.toy:with_nan"], "NaN or infinite"),
         (["--dataset", "tests.support.toy:bad_label"], "outside the classes 0 … 9"),
-        (["--model", "cnn"], "is neither mlp nor module:factory"),
+        (["--model", "cnn"], "is neither mlp nor linear:L nor module:factory"),
         (["--preset", "papr"], "preset: 'papr'"),
         (["--config", "none.toml"], "No such file"),
         (["--device", "cuda:99"], "cuda"),

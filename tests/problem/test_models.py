@@ -62,7 +62,7 @@ def test_loss_sum_adds_up() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet", "is neither mlp nor module:factory"),
+        ("resnet", "is neither mlp nor linear:L nor module:factory"),
         ("tests.support.toy:nothing", "has no callable 'nothing'"),
         ("no_such_module:f", "can't import 'no_such_module'"),
         ("tests.support.toy:blobs_for_model", "returned tuple, not an nn.Module"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hesstore.config import settings
+from hesstore.config.networks import is_custom
 from hesstore.config.setting_types import as_list
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def ignored_settings(config: Mapping[str, Any]) -> set[str]:
     for setting in settings():
         by_group.setdefault(setting.metadata["group"], set()).add(setting.name)
     ignored: set[str] = set()
-    if config.get("model") != "mlp":
+    if is_custom(str(config.get("model"))):
         ignored.add("hidden")
     if config.get("optimizer") != "sgd":
         ignored.add("momentum")
