@@ -81,7 +81,7 @@ def gauss_newton_sum(model: FlatModel, theta: Tensor, x: Inputs, y: Tensor, v: T
 
 
 def gradient(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, chunk_rows: int = 8192) -> Tensor:
-    """∇E(θ), without the penalty, over all rows of ``x`` and ``y``; summed in float64.
+    """∇E(θ) of a mean over rows, without the penalty, over all rows of ``x`` and ``y``; summed in float64.
 
     ``theta`` is one vector (P,) or a stack of G vectors (G, P), for which ``chunk_rows`` limits the rows of all G
     models together.
@@ -93,7 +93,7 @@ def gradient(model: FlatModel, theta: Tensor, x: Tensor, y: Tensor, chunk_rows: 
     total = torch.zeros(theta.shape, dtype=torch.float64, device=theta.device)
     for rows, labels in zip(torch.split(x, chunk_rows), torch.split(y, chunk_rows), strict=True):
         total += gradient_sum(theta, rows, labels)
-    return (total / model.loss.weight(y)).to(theta.dtype)
+    return (total / len(y)).to(theta.dtype)
 
 
 def error_and_gradient(

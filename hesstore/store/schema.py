@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hesstore.config.l2_grid import AXIS, value_text
-from hesstore.store.variable import BOOKKEEPING, TEXT, Variable
+from hesstore.store.variable import BOOKKEEPING, CROSS_ENTROPY, TEXT, Variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,6 +123,14 @@ def axis_attrs(axis: str) -> dict[str, Any]:
     if axis == AXIS:
         return dict(COORDINATE_ATTRS[AXIS])
     return {"long_name": _AXIS_NAMES.get(axis, axis.replace("_", " ")), "role": AXIS_ROLE}
+
+
+def coordinate_attrs(name: str, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of another coordinate; eigenvalues are in nats with the cross-entropy."""
+    attrs = dict(COORDINATE_ATTRS[name])
+    if identity.get("loss", CROSS_ENTROPY) != CROSS_ENTROPY and attrs.get("units") == "nat":
+        del attrs["units"]
+    return attrs
 
 
 def is_axis_name(name: str) -> bool:
@@ -434,7 +442,8 @@ SPECTRUM_SETTINGS = frozenset(
 def variables(identity: Mapping[str, Any]) -> tuple[Variable, ...]:
     """Return the variables of a store with this identity: optional results only where its settings ask for them."""
     axis = grid_axis(identity)
-    return tuple(variable.along(axis) for variable in VARIABLES if _is_recorded(variable, identity))
+    loss = str(identity.get("loss", CROSS_ENTROPY))
+    return tuple(variable.along(axis).of_loss(loss) for variable in VARIABLES if _is_recorded(variable, identity))
 
 
 def required_settings(variable: Variable) -> tuple[str, ...]:

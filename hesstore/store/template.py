@@ -15,13 +15,13 @@ from hesstore.config import fingerprint
 from hesstore.config.l2_grid import AXIS
 from hesstore.store.metadata import document, seal
 from hesstore.store.schema import (
-    COORDINATE_ATTRS,
     REFERENCES,
     SCHEMA_VERSION,
     SIGNS,
     SPLITS,
     StoreSpec,
     axis_attrs,
+    coordinate_attrs,
     coordinate_names,
     density_grid,
     grid_axis,
@@ -76,7 +76,7 @@ def write_template(store: Store, spec: StoreSpec) -> None:
             fill_value="" if is_text else None,
             dimension_names=dims,
             compressors=_codecs(),
-            attributes=axis_attrs(axis) if name == axis else COORDINATE_ATTRS[name],
+            attributes=axis_attrs(axis) if name == axis else coordinate_attrs(name, spec.identity),
         )
         array[...] = values
     documents = {name: document(array) for name, array in root.arrays()}

@@ -15,6 +15,9 @@ Recording a grid point rewrites the chunks that hold it. If a chunk held a whole
 would grow with the square of its number of grid points.
 """
 
+CROSS_ENTROPY = "cross_entropy"
+"""The value of the setting ``loss`` with which losses are in nats; others are pure numbers."""
+
 BOOKKEEPING = {"role": "bookkeeping"}
 """The attribute that marks variables for the library's own use."""
 
@@ -63,6 +66,13 @@ class Variable:
         """Return the same variable in a store whose grid has this axis."""
         run, current, *others = self.dims
         return self if current == axis else replace(self, dims=(run, axis, *others))
+
+    def of_loss(self, loss: str) -> Variable:
+        """Return the same variable in a store whose setting ``loss`` has this value."""
+        if loss == CROSS_ENTROPY:
+            return self
+        units = "" if self.units in {"nat", "nat-1"} else self.units
+        return replace(self, units=units, long_name=self.long_name.replace("cross-entropy", "squared error"))
 
     @property
     def is_large(self) -> bool:

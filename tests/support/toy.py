@@ -41,6 +41,13 @@ def blobs(rows: int = 50, features: int = 5, classes: int = 3, seed: int = 0) ->
     return x, torch.arange(rows) % classes
 
 
+def signs() -> Arrays:
+    """894 rows with x = 1 of class 0, and 106 with x = −1 of class 1: E x² = 1 and E e_y x = (0.894, −0.106)."""
+    y = (np.arange(1000) >= 894).astype(np.int64)
+    x = 1.0 - 2.0 * y[:, None]
+    return x, y, x, y
+
+
 def with_nan() -> Arrays:
     x, y, test_x, test_y = digits()
     x[3, 5] = np.nan
