@@ -61,7 +61,7 @@ def test_classes_along_lines(model: FlatModel, chunk_rows: int) -> None:
     losses = ClassLosses(model, X, Y, CLASSES, chunk_rows)
     lines, gradients = LossLines(losses, theta, v), losses.gradients(theta)
     for label in range(CLASSES):
-        loss = mse(model, label == Y)
+        loss = mse(model, torch.eq(Y, label))
         slope, hessian = torch.func.grad(loss)(theta), dense_hessian(loss, theta)
         torch.testing.assert_close(gradients[label], slope, rtol=1e-11, atol=1e-14)
         torch.testing.assert_close(lines.derivatives.slope[:, label], v @ slope, rtol=1e-11, atol=1e-13)
