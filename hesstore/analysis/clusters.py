@@ -11,6 +11,7 @@ import xarray as xr
 
 from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
 from hesstore.analysis.eigenvectors import eigenvector_reader
+from hesstore.analysis.selection import loss_unit
 from hesstore.analysis.spectral_measures import ZERO
 from hesstore.errors import AnalysisError
 from hesstore.store.schema import axis_of
@@ -154,7 +155,7 @@ def _as_dataset(tracks: _ClusterTracks, vectors: EigenvectorReader, k: int) -> x
             {
                 "track": variable(dims, tracks.track, "track of the mode's cluster; -1: none"),
                 "size": variable(dims, tracks.size, "number of modes of the cluster"),
-                "eigenvalue": variable(dims, vectors.eigenvalues[:, :k], "eigenvalue of the mode", "nat"),
+                "eigenvalue": variable(dims, vectors.eigenvalues[:, :k], "eigenvalue of the mode", loss_unit(part)),
                 "overlap": variable(dims, tracks.overlap, "overlap of the cluster's span with the last of its track"),
                 "principal_angle": variable(
                     dims, tracks.angle, "largest principal angle to the last span of the track", "rad"

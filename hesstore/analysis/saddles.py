@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
-from hesstore.analysis.selection import complete_variables, penalty_shift
+from hesstore.analysis.selection import complete_variables, loss_unit, penalty_shift
 from hesstore.store.schema import LOWEST, axis_of
 
 
@@ -61,7 +61,7 @@ def objective_index(ds: xr.Dataset, run: int = 0) -> xr.Dataset:
                     (axis,),
                     np.fmin.reduce(raised, axis=1),
                     "smallest eigenvalue of the objective's Hessian",
-                    "nat",
+                    loss_unit(ds),
                 ),
             },
             coords={**scalar_coordinates(part), axis: part[axis].variable},

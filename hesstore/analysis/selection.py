@@ -158,6 +158,12 @@ def setting(ds: xr.Dataset, name: str) -> Any:
     return json.loads(str(ds.attrs.get("identity", "{}"))).get(name)
 
 
+def loss_unit(ds: xr.Dataset) -> str | None:
+    """Return the unit of losses and their derivatives: nat for the cross-entropy, none for the squared error."""
+    named = str(ds["loss"].attrs.get("long_name", "")) if "loss" in ds else ""
+    return None if setting(ds, "loss") == "mse" or "squared error" in named else "nat"
+
+
 def solver_order(ds: xr.Dataset) -> str:
     """Return which eigenvalues the store has: ``LM``, ``LA`` or ``SA``; ``LM`` if the Dataset does not say it."""
     return str(setting(ds, "which") or "LM")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import xarray as xr
 
 from hesstore.analysis.attributes import variable_attrs, with_attributes
-from hesstore.analysis.selection import complete_variables, require_split, setting
+from hesstore.analysis.selection import complete_variables, loss_unit, require_split, setting
 from hesstore.store.schema import axis_of
 
 
@@ -65,7 +65,9 @@ def sensitivity(ds: xr.Dataset, run: int = 0, split: str = "train") -> xr.Datase
         results["response"] = part["class_response"].mean("sign", skipna=False)
     if split == "train":
         results["identity_error"] = _identity_error(curvature, part)
-    return with_attributes(xr.Dataset({name: _labelled(values, name) for name, values in results.items()}))
+    return with_attributes(
+        xr.Dataset({name: _labelled(values, name, loss_unit(part)) for name, values in results.items()})
+    )
 
 
 _NAMES = {
@@ -78,9 +80,10 @@ _NAMES = {
 }
 
 
-def _labelled(values: xr.DataArray, name: str) -> xr.DataArray:
+def _labelled(values: xr.DataArray, name: str, of_loss: str | None) -> xr.DataArray:
     result = values.transpose(axis_of(values), "mode", ...)
-    result.attrs = variable_attrs(*_NAMES[name])
+    long_name, units = _NAMES[name]
+    result.attrs = variable_attrs(long_name, of_loss if units == "nat" else units)
     return result
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
-from hesstore.analysis.selection import complete_variables
+from hesstore.analysis.selection import complete_variables, loss_unit
 from hesstore.analysis.sensitivity import class_shares
 from hesstore.errors import AnalysisError
 from hesstore.store.schema import SIGNS, axis_of
@@ -66,7 +66,7 @@ def sharpness(ds: xr.Dataset, run: int = 0, radius: float = 0.01) -> xr.Dataset:
                     (axis,),
                     largest,
                     f"rise of the training loss at {radius:g} |weights|, by its quadratic model",
-                    "nat",
+                    loss_unit(part),
                 ),
                 "step_length": variable((axis,), step, "length of the step"),
                 "mode": variable((axis,), np.where(is_known, best // len(SIGNS), -1), "mode of the largest rise"),

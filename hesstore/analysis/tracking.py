@@ -11,6 +11,7 @@ import xarray as xr
 
 from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
 from hesstore.analysis.eigenvectors import eigenvector_reader
+from hesstore.analysis.selection import loss_unit
 from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _as_dataset(tracks: _Tracks, vectors: EigenvectorReader) -> xr.Dataset:
         xr.Dataset(
             {
                 "mode": variable(dims, tracks.mode, "mode of the track; -1: none"),
-                "eigenvalue": variable(dims, values, "eigenvalue of the track", "nat"),
+                "eigenvalue": variable(dims, values, "eigenvalue of the track", loss_unit(vectors.part)),
                 "confidence": variable(dims, tracks.confidence, "squared overlap with the track's last vector"),
                 "runner_up": variable(
                     dims, tracks.runner_up, "largest squared overlap of the track's last vector with another mode"

@@ -16,7 +16,7 @@ import xarray as xr
 
 from hesstore.analysis.attributes import variable, with_attributes
 from hesstore.analysis.eigenvectors import eigenvector_reader
-from hesstore.analysis.selection import l2_position, require_variables, run_position
+from hesstore.analysis.selection import l2_position, loss_unit, require_variables, run_position
 from hesstore.config.l2_grid import value_text
 from hesstore.curvature.row_losses import row_losses
 from hesstore.dataset.networks import load_model
@@ -204,7 +204,7 @@ def _place(point: xr.Dataset, axis: str) -> dict[str, xr.Variable]:
 
 def _quadratic(
     point: xr.Dataset, modes: tuple[int, ...], vectors: NDArray[np.float64], steps: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], str, str]:
+) -> tuple[NDArray[np.float64], str, str | None]:
     """The quadratic model of the training loss after ``steps`` along each eigenvector, for a variable."""
     slopes = vectors @ point["gradient"].values.astype(np.float64)
     rises = [
@@ -212,7 +212,11 @@ def _quadratic(
         for slope, mode in zip(slopes, modes, strict=True)
     ]
     total = rises[0] if len(rises) == 1 else rises[0][:, None] + rises[1][None, :]
-    return float(point["loss"].sel(split="train")) + total, "quadratic model of the mean training loss", "nat"
+    return (
+        float(point["loss"].sel(split="train")) + total,
+        "quadratic model of the mean training loss",
+        loss_unit(point),
+    )
 
 
 def _class_quadratic(
@@ -224,8 +228,8 @@ def _class_quadratic(
         for name in ("class_slope", "class_curvature")
     )
     start = losses[..., len(steps) // 2, None]
-    text = "quadratic model of the mean cross-entropy of the class"
-    return variable(("split", "label", "t"), start + slope * steps + curvature / 2 * steps**2, text, "nat")
+    text = "quadratic model of the mean loss of the class"
+    return variable(("split", "label", "t"), start + slope * steps + curvature / 2 * steps**2, text, loss_unit(point))
 
 
 class _Evaluator(NamedTuple):
@@ -273,9 +277,11 @@ class _Evaluator(NamedTuple):
         with np.errstate(invalid="ignore"):  # a class without rows has no loss: 0/0 is NaN
             of_classes = (sums / rows[..., None]).reshape(*sums.shape[:2], *shape)
         total = (sums.sum(1) / rows.sum(1)[:, None]).reshape(len(SPLITS), *shape)
+        unit = loss_unit(self.ds)
+        name = "mean cross-entropy" if unit else "mean squared error"
         return {
-            "loss": variable(("split", *dims), total, "mean cross-entropy, without the penalty", "nat"),
-            "class_loss": variable(("split", "label", *dims), of_classes, "mean cross-entropy of the class", "nat"),
+            "loss": variable(("split", *dims), total, f"{name}, without the penalty", unit),
+            "class_loss": variable(("split", "label", *dims), of_classes, f"{name} of the class", unit),
         }
 
     def _class_sums(self, theta: Tensor, x: Tensor, y: Tensor) -> NDArray[np.float64]:

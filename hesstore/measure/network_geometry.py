@@ -13,7 +13,7 @@ import xarray as xr
 from hesstore.analysis.alignment import default_k, mean_square, principal_cosines
 from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
 from hesstore.analysis.eigenvectors import eigenvector_reader
-from hesstore.analysis.selection import l2_position, require_all_rows
+from hesstore.analysis.selection import l2_position, loss_unit, require_all_rows
 from hesstore.curvature.logit_geometry import gauss_newton_curvatures, mean_logit_gradients, mean_loss
 from hesstore.dataset.networks import load_model
 from hesstore.errors import AnalysisError, DataError
@@ -166,7 +166,7 @@ def load_data(ds: xr.Dataset, *, trust: bool) -> tuple[training_data.Classificat
 
 
 def _as_dataset(points: list[_Geometry], part: xr.Dataset, ds: xr.Dataset, k: int, radius: float) -> xr.Dataset:
-    axis = axis_of(ds)
+    axis, unit = axis_of(ds), loss_unit(ds)
     count = min(k, ds.sizes["label"])
     gauss_newton, share = (np.stack([getattr(each, name) for each in points]) for name in ("gauss_newton", "share"))
     cosines = np.stack(
@@ -178,8 +178,8 @@ def _as_dataset(points: list[_Geometry], part: xr.Dataset, ds: xr.Dataset, k: in
     spans = f"the spans of the first {k} eigenvectors and of the gradients of the mean logits"
     of_share = f"share of the mean logit's gradient within the span of the first {k} eigenvectors"
     values: dict[str, tuple[tuple[str, ...], Any, str, str | None]] = {
-        "gauss_newton": ((axis, "mode"), gauss_newton, "Gauss-Newton part of the eigenvalue", "nat"),
-        "residual": ((axis, "mode"), mu - gauss_newton, "part of the eigenvalue beyond Gauss-Newton", "nat"),
+        "gauss_newton": ((axis, "mode"), gauss_newton, "Gauss-Newton part of the eigenvalue", unit),
+        "residual": ((axis, "mode"), mu - gauss_newton, "part of the eigenvalue beyond Gauss-Newton", unit),
         "share": ((axis, "label"), share, of_share, None),
         "principal_angle": ((axis, "angle"), np.arccos(cosines), f"principal angle between {spans}", "rad"),
         "overlap": (
@@ -192,7 +192,7 @@ def _as_dataset(points: list[_Geometry], part: xr.Dataset, ds: xr.Dataset, k: in
             (axis,),
             np.fmax.reduce(rises, axis=1),
             f"measured rise of the training loss at {radius:g} |weights|",
-            "nat",
+            unit,
         ),
         "sharpest_mode": ((axis,), best // len(SIGNS), "mode of the largest rise", None),
         "sharpest_sign": ((axis,), np.array(SIGNS)[best % len(SIGNS)], "sign of the step with the largest rise", None),

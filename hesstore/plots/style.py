@@ -21,8 +21,9 @@ from matplotlib.collections import Collection, PathCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
-from hesstore.analysis.selection import evenly_spaced
+from hesstore.analysis.selection import evenly_spaced, loss_unit
 from hesstore.errors import AnalysisError
 from hesstore.plots.user_axes import TARGET, PlaceOfAxes, given_axes
 from hesstore.store import open as open_store
@@ -176,6 +177,8 @@ def in_style(draw: Callable[..., Figure]) -> Drawing:
                 figure = draw(opened, *args, **options)
         finally:
             TARGET.reset(before)
+        if loss_unit(opened) is None:
+            _name_squared_error(figure)
         if whole is not None:
             return cast("Figure", whole)
         if _look.get().text != 1:
@@ -186,6 +189,16 @@ def in_style(draw: Callable[..., Figure]) -> Drawing:
     axes = inspect.Parameter("ax", inspect.Parameter.KEYWORD_ONLY, default=None)
     draw_in_style.__signature__ = signature.replace(parameters=[*signature.parameters.values(), axes])  # type: ignore[attr-defined]
     return draw_in_style
+
+
+def _name_squared_error(figure: Figure) -> None:
+    """Change labels, which are those for the cross-entropy, to those for the squared error, a pure number."""
+    for text in figure.findobj(Text):
+        label = text.get_text()
+        if not label.startswith("entropy of"):
+            for words, others in ((" (nat)", ""), (" (nat⁻¹)", ""), ("cross-entropy", "squared error")):
+                label = label.replace(words, others)
+            text.set_text(label)
 
 
 def _scale_lines(figure: Figure, factor: float) -> None:

@@ -28,17 +28,17 @@ const magnitudeOfLast = (values) => {
 
 /** The panels of both figures: axis title, whether the axis is logarithmic, curves, and extra traces. */
 const TRAINING_PANELS = [
-  { title: "loss E (nat)", log: true, curves: bySplit("loss") },
+  { title: inUnit("loss E"), log: true, curves: bySplit("loss") },
   { title: "accuracy", curves: bySplit("accuracy") },
   { title: "‖θ‖", curves: [single("weights_norm")] },
   { title: "‖θ − θ_ref‖", curves: [single("distance")] },
-  { title: "‖∇E‖ (nat)", log: true, curves: bySplit("gradient_norm") },
+  { title: inUnit("‖∇E‖"), log: true, curves: bySplit("gradient_norm") },
   { title: "stationarity", curves: [single("stationarity")] },
 ];
 const SPECTRUM_PANELS = [
-  { title: "trace of H (nat)", curves: [single("trace")], extra: traceInterval },
+  { title: inUnit("trace of H"), curves: [single("trace")], extra: traceInterval },
   {
-    title: "|μ| (nat)",
+    title: inUnit("|μ|"),
     log: true,
     curves: [
       single("eigenvalues", "first |μ|", { color: COLOURS[0], dash: "solid" }, (values) =>
@@ -49,7 +49,7 @@ const SPECTRUM_PANELS = [
     ],
   },
   {
-    title: "lowest μ (nat)",
+    title: inUnit("lowest μ"),
     curves: [single("lowest_eigenvalues", "", { color: COLOURS[0], dash: "solid" }, (values) => values[0])],
     extra: (run, panel) => (facts.penalty_scale === null ? [] : [{ ...penaltyLine(false), ...panel }]),
   },

@@ -3,6 +3,7 @@
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const GRID = facts.grid; // the values of the grid, λ in a sweep, in ascending order
 const AXIS = facts.axis; // the name, symbol and label of the grid's values
+const UNIT = facts.unit; // of losses and eigenvalues: nat, or empty for pure numbers
 const STATES = ["pending", "fitted", "complete", "failed"];
 const TRAIN = 0,
   TEST = 1;
@@ -49,7 +50,11 @@ function short(value, digits = 4) {
 }
 
 function withUnit(value, unit) {
-  return isMissing(value) ? "–" : `${short(value)} ${unit}`;
+  return isMissing(value) ? "–" : `${short(value)} ${unit}`.trim();
+}
+
+function inUnit(name) {
+  return UNIT ? `${name} (${UNIT})` : name;
 }
 
 function fixed(value, decimals = 3) {

@@ -165,7 +165,7 @@ function spectrumFigure(run, scale, index) {
         columns.customdata.push([mode, mu]);
       }),
     );
-    const hovertemplate = `mode %{customdata[0]}<br>${AXIS.symbol} = %{x:.10~g}<br>μ = %{customdata[1]:.5g} nat<extra></extra>`;
+    const hovertemplate = `mode %{customdata[0]}<br>${AXIS.symbol} = %{x:.10~g}<br>μ = %{customdata[1]:.5g} ${UNIT}<extra></extra>`;
     return {
       type: "scatter",
       mode: "markers",
@@ -183,10 +183,10 @@ function spectrumFigure(run, scale, index) {
   if (facts.penalty_scale !== null) data.push(penaltyLine(log));
   const yaxis = log
     ? logAxis(
-        "|eigenvalue| (nat)",
+        inUnit("|eigenvalue|"),
         data.flatMap((one) => one.y),
       )
-    : { title: { text: "eigenvalue (nat)" }, zeroline: true };
+    : { title: { text: inUnit("eigenvalue") }, zeroline: true };
   return { data, layout: l2Layout(360, yaxis, index) };
 }
 
@@ -210,7 +210,7 @@ function mapOf(run, kind, part, index) {
   const largest = Math.max(...values.flat().map(Math.abs)) || 1;
   const title = {
     curvature_share: "share of the curvature along the mode",
-    slope: "part of the slope along the mode (nat)",
+    slope: inUnit("part of the slope along the mode"),
     response: "change of the class's test accuracy",
   }[kind];
   return { values, title, limit: kind === "slope" ? largest : Math.min(largest, 1) };
@@ -239,7 +239,7 @@ function mapFigure(run, kind, part, index) {
       text: map.values.map((row) => row.map((value) => (value < -SIGN_FROM * map.limit ? "−" : ""))),
       texttemplate: "%{text}",
       customdata: map.values.map((row) => row.map((_, mode) => short(mu ? mu[mode] : null))),
-      hovertemplate: "class %{y}, mode %{x}<br>μ = %{customdata} nat<br>%{z}<extra></extra>",
+      hovertemplate: `class %{y}, mode %{x}<br>μ = %{customdata} ${UNIT}<br>%{z}<extra></extra>`,
       hoverongaps: false,
       colorbar: {
         orientation: "h",
@@ -305,7 +305,7 @@ function residualsFigure(run, index) {
     x: modes,
     y: residuals.map((value, mode) => (converged?.[mode] === flag && value ? value : null)),
     marker: { color: colour, symbol, size: 8 },
-    hovertemplate: "mode %{x}<br>‖Hv − μv‖ = %{y:.4g} nat<extra></extra>",
+    hovertemplate: `mode %{x}<br>‖Hv − μv‖ = %{y:.4g} ${UNIT}<extra></extra>`,
   });
   const data = [marks(1, "converged", COLOURS[0], "circle"), marks(0, "not converged", COLOURS[2], "x")].filter((one) =>
     one.y.some((value) => value !== null),
@@ -316,7 +316,7 @@ function residualsFigure(run, index) {
   }
   if (!data.length) return missingText(run, "This grid point has no residual norms.");
   const yaxis = logAxis(
-    "residual norm (nat)",
+    inUnit("residual norm"),
     data.flatMap((one) => one.y),
   );
   const layout = plotLayout(320, modeAxis(modes.length), yaxis, { clickanywhere: false, showlegend: true });

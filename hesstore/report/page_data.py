@@ -9,7 +9,7 @@ import numpy as np
 
 from hesstore.analysis import class_skill, sensitivity
 from hesstore.analysis.lost_classes import MARGIN
-from hesstore.analysis.selection import analysing_advice, has_analyses, require_variables, setting
+from hesstore.analysis.selection import analysing_advice, has_analyses, loss_unit, require_variables, setting
 from hesstore.config.l2_grid import AXIS, axis_symbol
 from hesstore.dataset.completeness import ROUNDING, SpectrumSettings
 from hesstore.errors import AnalysisError
@@ -71,6 +71,7 @@ def store_data(ds: xr.Dataset) -> dict[str, Any]:
         "mode_label": mode_label(ds),
         "axis": {"name": axis, "symbol": axis_symbol(axis), "label": axis_attrs(axis)["long_name"]},
         "l2": None if axis == AXIS else float(setting(ds, "l2")[0]),  # of all grid points
+        "unit": loss_unit(ds) or "",
         "grid": ds[axis].values.tolist(),
         "margin": MARGIN,
         "window": median_window(ds.sizes[axis]),

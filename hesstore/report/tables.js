@@ -80,7 +80,7 @@ function fillPairs(table, run, index) {
     short(tolerance?.[mode]),
     value === null ? "not found" : yes(converged?.[mode]),
   ]);
-  return fill(table, "", ["mode", "μ (nat)", "‖Hv − μv‖ (nat)", "tolerance", "converged"], rows);
+  return fill(table, "", ["mode", inUnit("μ"), inUnit("‖Hv − μv‖"), "tolerance", "converged"], rows);
 }
 
 /** Fill the table of confusion counts; return false if there are no counts. */
@@ -117,7 +117,7 @@ function fillClasses(table, run, index) {
 function fillRecord(table, run, index) {
   const of = (name) => valueAt(run, name, index);
   const both = (name, write) => facts.splits.map((split, part) => `${split} ${write(of(name)?.[part])}`).join(", ");
-  const nat = (value) => withUnit(value, "nat");
+  const nat = (value) => withUnit(value, UNIT);
   const pairs = countConverged(run, index);
   const entries = [
     ["accuracy", both("accuracy", (value) => fixed(value, 4)), run.accuracy],
@@ -148,7 +148,7 @@ function fillRecord(table, run, index) {
 /** The trace with its 95 % interval, if it is an estimate. */
 function traceText(trace, error) {
   if (trace === null) return "–";
-  return error ? `${short(trace)} ± ${withUnit(error, "nat")} (95 %)` : withUnit(trace, "nat");
+  return error ? `${short(trace)} ± ${withUnit(error, UNIT)} (95 %)` : withUnit(trace, UNIT);
 }
 
 /** Columns of the table of all grid points: heading, value to sort by (null comes last), text. */
