@@ -47,7 +47,7 @@ class SweepDataset(xr.Dataset):
         return f"<div class='xr-wrap' style='display:none'><pre>{html.escape(chr(10).join(lines))}</pre></div>{shown}"
 
 
-def open(location: Location, *, chunked: bool = True) -> SweepDataset:  # noqa: A001 - as in xarray and zarr
+def open(location: Location, *, chunked: bool = True, check: bool = False) -> SweepDataset:  # noqa: A001 - as in xarray and zarr
     """Open a store as a labelled, lazy Dataset: that of ``xr.open_zarr(location)``, after a check of its metadata.
 
     Its repr starts with a description of the sweep, its progress, and how complete its spectra are, which are read
@@ -60,6 +60,13 @@ def open(location: Location, *, chunked: bool = True) -> SweepDataset:  # noqa: 
     chunked : bool
         Whether the arrays are Dask arrays, if Dask is installed. Reading one grid point after the other is four times
         as fast without Dask.
+    check : bool
+        Whether to compare the store with its digests first. A missing file reads as unset values (NaN, or False after
+        a comparison) without an error; with the check, it raises one. The small variables and all coordinates are then
+        in memory, and every file that a grid point must have is looked for; the values of large variables are not
+        read: each chunk of them has a checksum, which is compared when it is read. The check takes 0.2 s for two runs
+        of 451 grid points in a folder. In a bucket it takes about 60 requests and a listing. Only ``hesstore verify``
+        also reads the large variables.
 
     Returns
     -------
@@ -69,11 +76,12 @@ def open(location: Location, *, chunked: bool = True) -> SweepDataset:  # noqa: 
     Raises
     ------
     CorruptStoreError
-        If the metadata or a coordinate is damaged. Damage elsewhere shows when it is read.
+        If the metadata or a coordinate is damaged. Without ``check``, damage elsewhere shows when it is read, and a
+        missing file does not.
     StoreError
         If it is not a store, or has a newer schema.
     """
-    plain = open_plain(location, chunked=chunked)
+    plain = open_plain(location, chunked=chunked, check=check)
     # Made from all variables at once, a Dataset keeps their order; from data variables and coordinates it would not.
     ds = SweepDataset(plain.variables, attrs=plain.attrs).set_coords(plain.coords)
     ds.encoding = plain.encoding

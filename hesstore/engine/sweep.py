@@ -30,6 +30,7 @@ from hesstore.store.environments import record_environment
 from hesstore.store.growing import check_growing, grow_store, recover_store, statuses_after_growth
 from hesstore.store.places.folder import FolderPlace
 from hesstore.store.places.location import locate
+from hesstore.store.reading import open_store
 from hesstore.store.schema import Run, Status, StoreSpec
 from hesstore.store.writing import SweepStore
 
@@ -203,6 +204,9 @@ def plan_sweep(
 def open_existing_store(place: Place, identity: Mapping[str, Any], *, grow: bool) -> SweepStore | None:
     """Open the store at ``place`` and check that a sweep can continue it, as far as that is known without the data.
 
+    What it holds is compared with its digests before this process claims a run, because a claim shows that a run was
+    interrupted.
+
     Parameters
     ----------
     place : Place
@@ -220,7 +224,8 @@ def open_existing_store(place: Place, identity: Mapping[str, Any], *, grow: bool
     Raises
     ------
     StoreError
-        If the place is taken or can't be written, or if its store was made with another config or can't grow.
+        If the place is taken or can't be written, or if its store is damaged, was made with another config or can't
+        grow.
     """
     if grow and not isinstance(place, FolderPlace):
         raise StoreError(f"{place}: only a store in a folder can grow: create a new store with the larger config")
@@ -228,6 +233,7 @@ def open_existing_store(place: Place, identity: Mapping[str, Any], *, grow: bool
         place.check_creatable()
         return None
     store = SweepStore.open(place)
+    open_store(place, chunked=False, check=True)
     if grow:
         check_growing(store, identity)
     else:

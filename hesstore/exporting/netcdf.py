@@ -18,6 +18,7 @@ from hesstore.exporting.output_folder import check_room
 from hesstore.exporting.snapshot import Snapshot
 from hesstore.store import open as open_store
 from hesstore.store.places.location import expand_home
+from hesstore.store.reading import check_dataset
 from hesstore.store.schema import AXIS
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def export_netcdf(
     file = expand_home(out)
     if file.suffix != ".nc":
         raise ExportError(f"{file}: is not the name of a netCDF file: give one that ends in .nc")
-    ds = store if isinstance(store, xr.Dataset) else open_store(store, chunked=False)
+    ds = check_dataset(store) if isinstance(store, xr.Dataset) else open_store(store, chunked=False, check=True)
     chosen = ds.sel(run=chosen_runs(ds, runs)).isel({AXIS: chosen_l2(ds, l2)})
     snapshot = Snapshot.take(chosen if vectors else chosen.drop_dims("param", errors="ignore"))
     parts = {file: snapshot}

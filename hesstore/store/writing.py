@@ -15,6 +15,7 @@ import numpy as np
 
 from hesstore.errors import ConfigMismatchError, CorruptStoreError, StoreError
 from hesstore.store.arrays import Arrays
+from hesstore.store.checking import check_coordinates
 from hesstore.store.chunk_files import chunk_file
 from hesstore.store.decoding import decoding
 from hesstore.store.digest import digest, entries_digest, reference_digest
@@ -96,6 +97,7 @@ class SweepStore:
         with decoding(f"{place}: a coordinate", f"`hesstore verify {place} --repair` restores it"):
             l2, seeds, directions = (np.asarray(arrays[name][:]) for name in (AXIS, "seed", "direction"))
         pairs = zip(seeds, directions, strict=True)
+        check_coordinates(str(place), group.attrs.asdict(), {AXIS: l2, "seed": seeds, "direction": directions})
         runs = tuple(Run(index, int(seed), str(direction)) for index, (seed, direction) in enumerate(pairs))
         return cls(place, group, arrays, l2, runs)
 
@@ -179,6 +181,28 @@ class SweepStore:
             If its chunk is damaged.
         """
         return self._arrays.at(name, run.id, index)
+
+    def check_large(self, run: Run, index: int) -> None:
+        """Compare the large variables of a grid point with their digest.
+
+        Raises
+        ------
+        CorruptStoreError
+            If they are missing, damaged, or not those that were recorded.
+        """
+        status, stored = Status(int(self.status(run)[index])), int(self.read("digest", run, index))
+        for possible in (each for each in Status if each >= status):  # a killed process may have left an early status
+            names = promised_large(self.identity, possible)
+            if names and self._digest_of_large(run, index, names) == stored:
+                return
+        names = promised_large(self.identity, status)
+        lost = self.place.missing(chunk_file(BY_NAME[name], run.id, index) for name in names)
+        files = ", ".join(lost or [chunk_file(BY_NAME[name], run.id, index) for name in names])
+        what = "is missing or empty" if lost else "one of them is not the one that was recorded"
+        raise CorruptStoreError(f"{self.place}: {files}: {what}: `hesstore verify {self.place}` lists all damage")
+
+    def _digest_of_large(self, run: Run, index: int, names: Iterable[str]) -> int:
+        return digest(run, float(self.l2[index]), {name: self.read(name, run, index) for name in names})
 
     def reference(self, name: str) -> NDArray[np.float32]:
         """Return one of the references that the store keeps, (P,).

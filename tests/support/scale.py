@@ -104,6 +104,9 @@ class CountedPlace(Place):
     def delete(self, key: str) -> None:
         del self.objects[key]
 
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        return [key for key in keys if not self.objects.get(key)]
+
     def size(self) -> int:
         return sum(map(len, self.objects.values()))
 

@@ -64,7 +64,7 @@ def info(store: str, *, provenance: bool, as_json: bool) -> None:
     from hesstore_cli.terminal import provenance as provenance_text
 
     place = locate(store)
-    facts = describe(hesstore.open(place), place)
+    facts = describe(hesstore.open(place, chunked=False, check=True), place)
     if as_json:
         click.echo(json.dumps(facts, indent=2, allow_nan=False))
     else:

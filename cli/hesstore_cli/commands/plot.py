@@ -99,7 +99,7 @@ def plot(kind: str, store: str, output: str, run: int, **options: object) -> Non
     with Bar("reading eigenvectors") as bar:
         if "progress" in _parameters(plots.KINDS[kind]):
             given["progress"] = bar.advance
-        figure = plots.KINDS[kind](hesstore.open(store), run, **given)
+        figure = plots.KINDS[kind](hesstore.open(store, check=True), run, **given)
     plots.save(figure, path)
     click.echo(f"{kind} of run {run} written to {output}", err=True)
 

@@ -55,7 +55,7 @@ def refine(store: str, points: int, threshold: float | None, time_limit: float |
     from hesstore.engine.sweep import run_sweep
     from hesstore_cli.terminal.sweep_reporter import SweepReporter
 
-    ds = hesstore.open(store)
+    ds = hesstore.open(store, chunked=False, check=True)
     grid = refined_l2(ds, points, THRESHOLD if threshold is None else threshold)
     added = len(grid) - ds.sizes["l2"]
     if not added:

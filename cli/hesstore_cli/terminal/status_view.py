@@ -188,15 +188,17 @@ class StoreWatcher:
             If the store was moved, or its metadata were written, during the read: files that are missing for a moment
             would be read as empty.
         """
-        from hesstore.errors import StoreError
-        from hesstore.store.reading import open_store
+        from hesstore.errors import CorruptStoreError, StoreError
+        from hesstore.store.reading import check_dataset, open_store
 
         revision = self._place.revision()
         try:
             if self._ds is None or revision != self._revision:  # an extended store is opened again
-                self._ds, self._revision = open_store(self._place, chunked=False), revision
+                ds = open_store(self._place, chunked=False)
+                check_dataset(ds)
+                self._ds, self._revision = ds, revision
             view = self._view(self._ds)
-        except (KeyError, ValueError):  # values that do not fit together
+        except (KeyError, ValueError, CorruptStoreError):  # values that do not fit together
             if self._place.revision() == revision:
                 raise
         else:

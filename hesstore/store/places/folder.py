@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from hesstore.store.places.links import refuse_outward_links
 from hesstore.store.places.place import LocalPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
     from zarr.abc.store import Store
@@ -150,6 +151,11 @@ class FolderPlace(LocalPlace):
         (self.path / key).unlink()
         sync_folder((self.path / key).parent)
 
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Those of ``keys`` whose file does not exist or is empty."""
+        top = f"{self.path}/"
+        return [key for key in keys if not _size(top + key)]
+
     def size(self) -> int:
         """Total size of all files, in bytes."""
         return sum(_size(file) for file in self.path.rglob("*"))
@@ -171,12 +177,13 @@ def leftover_folders(path: Path, suffix: str) -> list[Path]:
     return sorted(entry for entry in whole.parent.glob(".*") if pattern.fullmatch(entry.name) and entry.is_dir())
 
 
-def _size(file: Path) -> int:
-    """Size of a file in bytes; 0 for a folder, or for a file that a running sweep has just replaced."""
+def _size(file: str | Path) -> int:
+    """Size of a file in bytes; 0 for a folder, or for a file that does not exist, even if only for a moment."""
     try:
-        return file.stat().st_size if file.is_file() else 0
-    except FileNotFoundError:
+        found = os.stat(file)  # noqa: PTH116 - for thousands of files, a Path takes longer than the system
+    except (FileNotFoundError, NotADirectoryError):
         return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def _umask() -> int:

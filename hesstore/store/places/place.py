@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 class Place(ABC):
     """The place where a store is, or will be made; ``str(place)`` is how messages name it."""
+
+    has_claims: bool = True
+    """Whether the drivers of runs leave claims here."""
 
     @property
     @abstractmethod
@@ -97,6 +100,10 @@ class Place(ABC):
     @abstractmethod
     def delete(self, key: str) -> None:
         """Remove one file or object."""
+
+    @abstractmethod
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Those of ``keys`` whose file or object does not exist or is empty."""
 
     @abstractmethod
     def size(self) -> int:

@@ -195,6 +195,11 @@ class S3Place(Place):
         with translating_errors(self.url):
             obstore.delete(self._objects, key)
 
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Those of ``keys`` whose object does not exist or is empty."""
+        sizes = dict(self._listing())
+        return [key for key in keys if not sizes.get(key)]
+
     def size(self) -> int:
         """Total size of all objects, in bytes."""
         return sum(size for _, size in self._listing())

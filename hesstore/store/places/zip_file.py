@@ -18,7 +18,7 @@ from hesstore.errors import CorruptStoreError, StoreError
 from hesstore.store.places.place import LocalPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from zarr.abc.store import ByteRequest, Store
@@ -38,6 +38,8 @@ _HEADER = 30
 
 class ZipPlace(LocalPlace):
     """A store in the zip file ``path``; it can only be read."""
+
+    has_claims = False
 
     def is_new(self) -> bool:
         """Whether the file does not exist."""
@@ -99,6 +101,11 @@ class ZipPlace(LocalPlace):
     def delete(self, key: str) -> NoReturn:  # noqa: ARG002
         """Raise :class:`StoreError`: a packed store is never written."""
         self.check_writable()
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Those of ``keys`` whose member does not exist or is empty."""
+        sizes = self._sizes()
+        return [key for key in keys if not sizes.get(key)]
 
     def size(self) -> int:
         """Total size of the store's files, in bytes."""
