@@ -85,4 +85,5 @@ class Recorder:
         if outcome.arrays_digest is None:
             self._store.record(run, index, outcome.status, values)
         else:
+            self._store.check_arrays(run, index, outcome.status, values, outcome.arrays_digest)
             self._store.put_entries(run, index, outcome.status, values, outcome.arrays_digest)

@@ -144,7 +144,7 @@ def run_sweep(
             chosen = choose_runs(store.runs, runs, place)
             for run in chosen:
                 if retry_failed or (store.status(run) < Status.COMPLETE).any():
-                    claims.enter_context(store.claim(run))
+                    claims.enter_context(store.claim(run, worker_count(client)))
             if retry_failed:
                 store.reset(Status.FAILED, chosen)
             driver = Driver(store, chosen, observer or (lambda _: None), continuation=config.path == "continuation")
@@ -300,6 +300,11 @@ def connect_workers(workers: int, scheduler: str, threads: int) -> AbstractConte
     from hesstore.engine.dask_executor import connect  # noqa: PLC0415 - only a sweep with workers needs Dask
 
     return connect(workers, scheduler, threads)
+
+
+def worker_count(client: Client | None) -> int:
+    """The number of processes that compute now: the workers of ``client``, or this process."""
+    return max(1, len(client.scheduler_info(n_workers=-1)["workers"])) if client is not None else 1
 
 
 def make_executor(experiment: Experiment, store: SweepStore, client: Client | None) -> AbstractContextManager[Executor]:

@@ -35,7 +35,7 @@ _SOURCE = "source"
 
 _TRIES = 3
 """How often the small variables are read at most, because another process may withdraw results meanwhile."""
-_PAUSE = 0.2
+_PAUSE = 0.05
 _READS_AT_ONCE = 8
 
 
@@ -78,12 +78,14 @@ def check_dataset(ds: xr.Dataset) -> xr.Dataset:
     if ds.encoding.get(CHECKED) or not _is_whole(ds):
         return ds
     place = _place_of(ds)
-    for left in reversed(range(_TRIES)):
+    for tried in range(_TRIES):
         loaded = ds.copy()  # it reads again what ds may have in its cache
         try:
             _check(loaded, place)
         except CorruptStoreError:
-            if not left or not any(_was_interrupted(place, run) for run in range(ds.sizes["run"])):
+            if tried and not any(_was_interrupted(place, run) for run in range(ds.sizes["run"])):
+                raise  # nobody writes it
+            if tried == _TRIES - 1:
                 raise
             time.sleep(_PAUSE)
         else:

@@ -153,12 +153,12 @@ class SweepStore:
             )
 
     @contextmanager
-    def claim(self, run: Run) -> Iterator[None]:
-        """Hold ``run`` against other drivers; see :meth:`hesstore.store.places.place.Place.claim`.
+    def claim(self, run: Run, workers: int = 1) -> Iterator[None]:
+        """Hold ``run`` against other drivers while the context lasts; ``workers`` processes compute for this one.
 
         Meanwhile its small variables are read only once, since nobody else writes them.
         """
-        with self.place.claim(run.id), self._arrays.remember(run.id):
+        with self.place.claim(run.id, workers), self._arrays.remember(run.id):
             self._require_unchanged()
             yield
 
@@ -200,6 +200,37 @@ class SweepStore:
         files = ", ".join(lost or [chunk_file(BY_NAME[name], run.id, index) for name in names])
         what = "is missing or empty" if lost else "one of them is not the one that was recorded"
         raise CorruptStoreError(f"{self.place}: {files}: {what}: `hesstore verify {self.place}` lists all damage")
+
+    def check_arrays(
+        self, run: Run, index: int, status: Status, entries: Mapping[str, Any], arrays_digest: int
+    ) -> None:
+        """Check that large variables that another process has written are those that it has computed.
+
+        Parameters
+        ----------
+        run, index, status
+            The grid point, and the status that it is about to receive.
+        entries : mapping of str to array or scalar
+            The small variables that the process returned.
+        arrays_digest : int
+            The digest that it returned.
+
+        Raises
+        ------
+        CorruptStoreError
+            If the store has other values.
+        """
+        names = promised_large(self.identity, status)
+        is_same = self._digest_of_large(run, index, names) == arrays_digest
+        if is_same and "weights_norm" in entries:
+            norm = np.linalg.norm(np.asarray(self.read("weights", run, index), np.float64))
+            is_same = bool(np.isclose(norm, float(entries["weights_norm"]), rtol=1e-5, atol=0))
+        if not is_same:
+            files = ", ".join(chunk_file(BY_NAME[name], run.id, index) for name in names)
+            raise CorruptStoreError(
+                f"{self.place}: run {run.id} at λ = {float(self.l2[index]):.10g}: the worker returned other results "
+                f"than {files} hold: check that all workers reach the same store, then run the same command again"
+            )
 
     def _digest_of_large(self, run: Run, index: int, names: Iterable[str]) -> int:
         return digest(run, float(self.l2[index]), {name: self.read(name, run, index) for name in names})

@@ -61,7 +61,7 @@ class StatusView:
             holder = self.holders.get(run.run)
             if holder is not None and holder.alive is not False and run.seconds_left is not None:
                 key = holder.host, holder.pid
-                sums[key] = sums.get(key, 0.0) + run.seconds_left
+                sums[key] = sums.get(key, 0.0) + run.seconds_left / holder.workers
         return max(sums.values(), default=self.progress.seconds_left)
 
     @property
@@ -241,7 +241,8 @@ class StoreWatcher:
 
 def holder_text(holder: Holder) -> str:
     """Return who holds a run, and whether that process is alive."""
-    process = f"process {holder.pid} on {holder.host}, started {_ago(holder.since)}"
+    workers = f" with {holder.workers} workers" if holder.workers > 1 else ""
+    process = f"process {holder.pid} on {holder.host}{workers}, started {_ago(holder.since)}"
     if holder.alive:
         return f"driven by {process}"
     if holder.alive is None:

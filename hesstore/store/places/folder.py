@@ -105,9 +105,9 @@ class FolderPlace(LocalPlace):
         """Zarr's local store; for writing, one whose writes are flushed to disk."""
         return LocalStore(self.path, read_only=True) if read_only else DurableLocalStore(self.path)
 
-    def claim(self, run_id: int) -> AbstractContextManager[object]:
+    def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[object]:
         """Hold a run by a lock of the operating system; see :func:`hesstore.store.places.claims.claim`."""
-        return claim(self.path / "status", run_id)
+        return claim(self.path / "status", run_id, workers)
 
     def check_claim(self, run_id: int) -> None:
         """Do nothing: a process does not lose a lock of the operating system while it lives."""

@@ -61,13 +61,15 @@ class Lease:
         Name of the object.
     activity : str
         Start of error messages: what the claim is for, such as "… is being computed".
+    workers : int
+        Number of processes that compute for this one.
     """
 
-    def __init__(self, objects: S3Store, key: str, activity: str) -> None:
+    def __init__(self, objects: S3Store, key: str, activity: str, workers: int = 1) -> None:
         self._objects, self._key, self._activity = objects, key, activity
         self._url = url_of(objects)
         self._facts = {
-            **facts_of_this_process(),
+            **facts_of_this_process(workers),
             "lease_seconds": LEASE_SECONDS,
             "processes": process_space(),
             "token": uuid.uuid4().hex,  # identifies a put of this process whose answer got lost

@@ -72,8 +72,8 @@ class Place(ABC):
         """
 
     @abstractmethod
-    def claim(self, run_id: int) -> AbstractContextManager[object]:
-        """Hold run ``run_id`` against other drivers while the context lasts.
+    def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[object]:
+        """Hold run ``run_id`` against other drivers while the context lasts; ``workers`` processes compute for it.
 
         Raises
         ------

@@ -149,9 +149,9 @@ class S3Place(Place):
         """Zarr's object store, with errors that say what to do."""
         return S3ZarrStore(self._objects, read_only=read_only)
 
-    def claim(self, run_id: int) -> AbstractContextManager[object]:
+    def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[object]:
         """Hold a run by an object that is renewed; see :class:`hesstore.store.places.lease.Lease`."""
-        lease = Lease(self._brief, f"status/.claim-{run_id}.json", f"{self}: run {run_id} is being computed")
+        lease = Lease(self._brief, f"status/.claim-{run_id}.json", f"{self}: run {run_id} is being computed", workers)
         self._claims[run_id] = lease
         return lease
 

@@ -78,7 +78,7 @@ class ZipPlace(LocalPlace):
             self.check_writable()
         return _ZipStore(self.path)
 
-    def claim(self, run_id: int) -> NoReturn:  # noqa: ARG002
+    def claim(self, run_id: int, workers: int = 1) -> NoReturn:  # noqa: ARG002
         """Raise :class:`StoreError`: a packed store is never written."""
         self.check_writable()
 
