@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +39,7 @@ from hesstore.store.schema import (
 from hesstore.store.template import write_template
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import zarr
@@ -53,6 +54,26 @@ WRITES_AT_ONCE = 8
 
 PROMISES = ("status", "digest", "entries_digest")
 """The variables that promise the results of a grid point; they are withdrawn in this order."""
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The small variables of a grid point that are to be written.
+
+    Attributes
+    ----------
+    index, status : int, Status
+        The grid point, and its status once they are written.
+    values : mapping of str to array or scalar
+        The small variables, by name.
+    arrays_digest : int or None
+        What :meth:`SweepStore.put_arrays` returned for its large ones.
+    """
+
+    index: int
+    status: Status
+    values: Mapping[str, Any]
+    arrays_digest: int | None
 
 
 class SweepStore:
@@ -277,7 +298,7 @@ class SweepStore:
                 self.put_all("failure", run, np.where(chosen, "", self.entries("failure", run)))
 
     def record(self, run: Run, index: int, status: Status, values: Mapping[str, Any]) -> None:
-        """Write the results of a grid point and then its status: :meth:`put_arrays`, then :meth:`put_entries`.
+        """Write the results of a grid point and then its status: :meth:`put_large`, then :meth:`put_together`.
 
         Parameters
         ----------
@@ -294,11 +315,18 @@ class SweepStore:
         ValueError
             If the shape or dtype of a value is not that of the schema.
         """
+        self.put_together(run, [self.put_large(run, index, status, values)])
+
+    def put_large(self, run: Run, index: int, status: Status, values: Mapping[str, Any]) -> Entries:
+        """Write the large variables among the results of a grid point; return the others for :meth:`put_together`.
+
+        The parameters are those of :meth:`record`.
+        """
         conforming = {name: self._conforming(name, value) for name, value in values.items()}
         arrays = {name: value for name, value in conforming.items() if BY_NAME[name].is_large}
         arrays_digest = self.put_arrays(run, index, status, arrays)
         entries = {name: value for name, value in conforming.items() if name not in arrays}
-        self.put_entries(run, index, status, entries, arrays_digest)
+        return Entries(index, status, entries, arrays_digest)
 
     def record_run(self, run: Run, results: Iterable[tuple[int, Status, Mapping[str, Any]]]) -> None:
         """Write the results of many grid points of one run in one pass. The store must have no results of this run yet.
@@ -352,7 +380,7 @@ class SweepStore:
         Returns
         -------
         int or None
-            The digest of all large variables that ``status`` promises, for :meth:`put_entries`; those that are not
+            The digest of all large variables that ``status`` promises, for :meth:`put_together`; those that are not
             given are read. None if it promises none.
         """
         conforming = {name: self._conforming(name, value) for name, value in arrays.items()}
@@ -363,20 +391,28 @@ class SweepStore:
         covered = {name: conforming[name] if name in conforming else self.read(name, run, index) for name in promised}
         return digest(run, float(self.l2[index]), covered)
 
-    def put_entries(
-        self, run: Run, index: int, status: Status, entries: Mapping[str, Any], arrays_digest: int | None
-    ) -> None:
-        """Write small variables of a grid point, then their digest and that of its large ones, then its status.
+    def put_together(self, run: Run, points: Sequence[Entries]) -> None:
+        """Write small variables of some grid points of a run, then the digests, then the statuses.
 
-        Only the driver of the run may do so. ``arrays_digest`` is what :meth:`put_arrays` returned.
+        Only the driver of the run may do so. At most :data:`TOGETHER` grid points are written together, so that a
+        process that is killed leaves no more statuses behind their digests. A grid point that is given twice, with its
+        fit and its analysis, has the results of both.
         """
         self.place.check_claim(run.id)
-        conforming = {name: self._conforming(name, value) for name, value in entries.items()}
-        _write_each(lambda name: self._arrays.put(name, run.id, index, conforming[name]), conforming)
-        self._arrays.put("entries_digest", run.id, index, self._digest_of_entries(run, index, status, conforming))
-        if arrays_digest is not None:
-            self._arrays.put("digest", run.id, index, np.uint64(arrays_digest))
-        self._arrays.put("status", run.id, index, np.int8(status))
+        rows: dict[str, dict[int, Any]] = {}
+        for point in points:
+            for name, value in point.values.items():
+                rows.setdefault(name, {})[point.index] = self._conforming(name, value)
+            if point.arrays_digest is not None:
+                rows.setdefault("digest", {})[point.index] = np.uint64(point.arrays_digest)
+            rows.setdefault("status", {})[point.index] = np.int8(point.status)
+        rows["entries_digest"] = {}
+        for index, status in rows.get("status", {}).items():
+            known = {name: values[index] for name, values in rows.items() if index in values}
+            rows["entries_digest"][index] = self._digest_of_entries(run, index, Status(int(status)), known)
+        _write_each(lambda name: self._arrays.put(name, run.id, rows[name]), rows.keys() - {*PROMISES})
+        for name in reversed(PROMISES):
+            self._arrays.put(name, run.id, rows.get(name, {}))
 
     def _digest_of_entries(self, run: Run, index: int, status: Status, known: Mapping[str, Any]) -> np.uint64:
         """Return the digest of the small variables that ``status`` promises; those not in ``known`` are read."""
