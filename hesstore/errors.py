@@ -7,6 +7,7 @@
     ├── DataError                 a data set is missing, damaged or malformed
     ├── ModelError                a model can't be built, or its Hessian is not well defined
     ├── DeviceError               the device does not exist, or can't do the work
+    │   └── WorkersError              the scheduler does not answer, or a worker can't do the work
     ├── DivergedError             the training loss is not a finite number
     ├── StoreError                a path is not a usable store
     │   ├── ConfigMismatchError      the store belongs to another config
@@ -51,6 +52,10 @@ class ModelError(HesstoreError):
 
 class DeviceError(HesstoreError):
     """The requested device does not exist, has too little memory, or does not compute in the requested precision."""
+
+
+class WorkersError(DeviceError):
+    """The scheduler of the workers no longer answers, or a worker has another hesstore."""
 
 
 class DivergedError(HesstoreError):

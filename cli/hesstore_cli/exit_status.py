@@ -10,6 +10,7 @@ from hesstore.errors import (
     CorruptStoreError,
     StoreBusyError,
     StoreUnreachableError,
+    WorkersError,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ _OF_ERRORS: dict[type, ExitStatus] = {
     CorruptStoreError: ExitStatus.DAMAGED,
     StoreBusyError: ExitStatus.FAILED,
     StoreUnreachableError: ExitStatus.FAILED,
+    WorkersError: ExitStatus.FAILED,
 }
 
 EPILOG = "\b\nExit status:\n" + "\n".join(f"  {status.value:<3}  {status.meaning}" for status in ExitStatus)

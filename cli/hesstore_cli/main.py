@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from io import TextIOWrapper
-from traceback import walk_tb
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -76,9 +75,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):  # Abort is a RuntimeError
         return _fail("interrupted", ExitStatus.INTERRUPTED)
     except (ValueError, RuntimeError) as error:
-        if not _is_decoding_error(error):
+        from hesstore.store.decoding import damaged_file, is_decoding_error
+
+        if not is_decoding_error(error):
             raise
-        return _fail(f"a chunk is damaged ({error}): `hesstore verify` lists every damaged file", ExitStatus.DAMAGED)
+        what = damaged_file(error) or "a chunk"
+        return _fail(f"{what} is damaged ({error}): `hesstore verify` lists every damaged file", ExitStatus.DAMAGED)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has ended, so no message can reach it
         return ExitStatus.FAILED
@@ -99,18 +101,6 @@ def main() -> NoReturn:
     if sys.argv[1:2] in _WITHOUT_DASK:
         sys.modules["dask"] = None  # type: ignore[assignment]  # Python then refuses to import it, and xarray works without
     sys.exit(run())
-
-
-def _is_decoding_error(error: Exception) -> bool:
-    """Whether a codec of zarr raised ``error`` while it decoded a chunk.
-
-    Analyses and plots read lazy Datasets chunk by chunk, outside of ``hesstore.store.decoding``, so an error of a
-    damaged chunk can surface in any of their lines. Every other error is a bug and keeps its traceback.
-    """
-    return any(
-        frame.f_globals.get("__name__", "").startswith("zarr.codecs.") and "decode" in frame.f_code.co_name
-        for frame, _ in walk_tb(error.__traceback__)
-    )
 
 
 def _fail(message: str, status: int) -> int:

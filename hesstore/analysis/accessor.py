@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from functools import wraps
+from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import xarray as xr
@@ -24,6 +24,7 @@ from hesstore.analysis.spectral_measures import spectral_measures
 from hesstore.analysis.subspaces import overlap, overlap_map, principal_angles
 from hesstore.analysis.tracking import track
 from hesstore.analysis.transitions import transitions
+from hesstore.store.reading import check_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,7 @@ def _method(function: Callable[Concatenate[xr.Dataset, _P], _R]) -> Callable[Con
 
     @wraps(function)
     def method(self: Hess, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        return function(self.dataset, *args, **kwargs)
+        return function(self._dataset, *args, **kwargs)
 
     signature = inspect.signature(function)
     first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -49,6 +50,8 @@ def _method(function: Callable[Concatenate[xr.Dataset, _P], _R]) -> Callable[Con
 class Hess:
     """The analyses of a store as methods, such as ``ds.hess.overlap(0.0, 0.01)``.
 
+    Before its first analysis, a Dataset of a whole store is checked as by ``hesstore.open(…, check=True)``.
+
     Parameters
     ----------
     dataset : Dataset
@@ -56,7 +59,12 @@ class Hess:
     """
 
     def __init__(self, dataset: xr.Dataset) -> None:
-        self.dataset = dataset
+        self._given = dataset
+
+    @cached_property
+    def _dataset(self) -> xr.Dataset:
+        """The store, whose small variables were compared with their digests, if it is whole."""
+        return check_dataset(self._given)
 
     complete = _method(complete)
     results = _method(results)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hesstore.config.networks import is_custom
-from hesstore.dataset.point_selection import PointSelection, read
+from hesstore.dataset.point_selection import PointSelection
 from hesstore.errors import ExportError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def parameter_slices(attributes: Mapping[Any, Any]) -> Iterator[tuple[str, tuple
 
 def named_weights(selection: PointSelection, point: Point) -> dict[str, NDArray[np.float32]]:
     """The weights at one grid point, by parameter name."""
-    weights = read(selection.array("weights", point))
+    weights = selection.weights(point)
     return {name: weights[part].reshape(shape) for name, shape, part in parameter_slices(selection.ds.attrs)}
 
 

@@ -55,7 +55,7 @@ class SweepDataset(xr.Dataset):
 
 
 def open(  # noqa: A001 - as in xarray and zarr
-    location: Location | Sequence[Location], *, chunked: bool = True
+    location: Location | Sequence[Location], *, chunked: bool = True, check: bool = False
 ) -> SweepDataset:
     """Open a store as a labelled, lazy Dataset: that of ``xr.open_zarr(location)``, after a check of its metadata.
 
@@ -75,6 +75,13 @@ def open(  # noqa: A001 - as in xarray and zarr
     chunked : bool
         Whether the arrays are Dask arrays, if Dask is installed. Reading one grid point after the other is four times
         as fast without Dask.
+    check : bool
+        Whether to compare the store with its digests first. A missing file reads as unset values (NaN, or False after
+        a comparison) without an error; with the check, it raises one. The small variables and all coordinates are then
+        in memory, and every file that a grid point must have is looked for; the values of large variables are not
+        read: each chunk of them has a checksum, which is compared when it is read. The check takes about 0.3 s
+        for 452 grid points in a folder. In a bucket it takes about 60 requests and a listing. Only ``hesstore verify``
+        also reads the large variables.
 
     Returns
     -------
@@ -84,22 +91,23 @@ def open(  # noqa: A001 - as in xarray and zarr
     Raises
     ------
     CorruptStoreError
-        If the metadata or a coordinate is damaged. Damage elsewhere shows when it is read.
+        If the metadata or a coordinate is damaged. Without ``check``, damage elsewhere shows when it is read, and a
+        missing file does not.
     StoreError
         If it is not a store, or has a newer schema.
     """
     if isinstance(location, Sequence) and not isinstance(location, str):
-        return _open_several(location, chunked=chunked)
-    return _described(open_plain(location, chunked=chunked))
+        return _open_several(location, chunked=chunked, check=check)
+    return _described(open_plain(location, chunked=chunked, check=check))
 
 
-def _open_several(locations: Sequence[Location], *, chunked: bool) -> SweepDataset:
+def _open_several(locations: Sequence[Location], *, chunked: bool, check: bool) -> SweepDataset:
     if not locations:
         raise AnalysisError("no store is given: give one or more")
     places = [locate(each) for each in locations]
     names = store_names([str(place) for place in places])
     has_dask = chunked and find_spec("dask") is not None
-    stores = [open_plain(place, chunked=chunked) for place in places]
+    stores = [open_plain(place, chunked=chunked, check=check) for place in places]
     return _described(combine(stores, names, with_large=has_dask))
 
 

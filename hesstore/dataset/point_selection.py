@@ -14,12 +14,16 @@ import numpy as np
 
 from hesstore.config.l2_grid import L2_DECIMALS, value_text
 from hesstore.errors import CorruptStoreError, ExportError
+from hesstore.store.chunk_files import chunk_file
 from hesstore.store.decoding import decoding
+from hesstore.store.digest import PointDigest
+from hesstore.store.identity import identity_of
 from hesstore.store.import_origin import origin_of
-from hesstore.store.schema import LOWEST, Point, Run, Status, axis_of
+from hesstore.store.reading import CHECKED
+from hesstore.store.schema import BY_NAME, LOWEST, Point, Run, Status, axis_of, promised_large
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import xarray as xr
     from numpy.typing import NDArray
@@ -122,6 +126,60 @@ class PointSelection:
     def array(self, name: str, point: Point) -> xr.DataArray:
         """The variable ``name`` at one grid point; nothing is read yet."""
         return self.ds[name].sel(run=point.run.id)[point.index]
+
+    def weights(self, point: Point) -> NDArray[np.float32]:
+        """The weights (P,) at one grid point, whose norm is compared with the recorded one.
+
+        Raises
+        ------
+        CorruptStoreError
+            If they are missing, damaged, or those of another grid point.
+        """
+        weights: NDArray[np.float32] = read(self.array("weights", point))
+        if self._can_be_checked and not origin_of(self.ds.attrs).is_as_imported(point.run.id, point.value):
+            recorded = float(self.ds["weights_norm"].values[self._row_of_run[point.run.id], point.index])
+            if not np.isclose(np.linalg.norm(weights.astype(np.float64)), recorded, rtol=1e-6, atol=0):
+                raise CorruptStoreError(self._other_values(["weights"], point))
+        return weights
+
+    def blocks(self, name: str, point: Point, rows: int) -> Iterator[NDArray[Any]]:
+        """Read a large variable at one grid point in blocks of ``rows`` rows.
+
+        All large variables there are read, one block at a time, and compared with their digest. The variable should be
+        the largest of them, so that this takes little more time.
+
+        Raises
+        ------
+        CorruptStoreError
+            If a value is missing, damaged, or not the one that was recorded; after the last block.
+        """
+        covered = promised_large(identity_of(self.ds.attrs), Status.COMPLETE)
+        is_covered = self._can_be_checked and all(each in self.ds for each in covered)
+        state = PointDigest(point.run, point.value)
+        for each in sorted(covered) if is_covered else (name,):
+            array = self.array(each, point)
+            state.begin(each, array.shape, array.dtype)
+            step = rows if each == name else max(1, len(array))
+            for first in range(0, len(array), step):
+                values = read(array[first : first + step], gaps=self.is_import)
+                state.add(values)
+                if each == name:
+                    yield values
+        if is_covered and state.value() != int(self._digests[0][self._row_of_run[point.run.id], point.index]):
+            raise CorruptStoreError(self._other_values(covered, point))
+
+    @property
+    def _can_be_checked(self) -> bool:
+        """Whether the Dataset is a whole store, so that its values are those that digests cover."""
+        return bool(self.ds.encoding.get(CHECKED))
+
+    @staticmethod
+    def _other_values(names: Iterable[str], point: Point) -> str:
+        files = ", ".join(chunk_file(BY_NAME[name], point.run.id, point.index) for name in names)
+        return (
+            f"run {point.run.id} at {value_text(point.axis, point.value)}: the values of {files} are not those that "
+            "were recorded: `hesstore verify` lists all damage"
+        )
 
 
 def _rows(ds: xr.Dataset) -> dict[int, int]:

@@ -1,19 +1,23 @@
 """An executor that runs tasks on Dask workers.
 
 A worker reads weights from the store, writes its own large arrays to it, and returns the small variables to the driver.
-A task is (store, config, kind, point, start), so a worker can carry it out that has never seen the sweep. The data, the
-network and the traced programs that a worker prepares serve all its tasks.
+A task is (version, store, config, kind, point, start), so a worker can carry it out that has never seen the sweep. The
+data, the network and the traced programs that a worker prepares serve all its tasks.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
+import time
 import warnings
 import zlib
 from collections import Counter
 from contextlib import contextmanager
+from functools import cache
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -24,13 +28,15 @@ from hesstore.engine.experiment import Experiment
 from hesstore.engine.outcome import Outcome
 from hesstore.engine.work_sizes import GIB
 from hesstore.engine.worker import Worker
-from hesstore.errors import DeviceError, HesstoreError, HesstoreWarning
-from hesstore.store.schema import BY_NAME
+from hesstore.errors import DeviceError, DeviceWarning, HesstoreError, HesstoreWarning, WorkersError
+from hesstore.store.environments import record_environment
+from hesstore.store.schema import BY_NAME, SCHEMA_VERSION
 from hesstore.store.writing import SweepStore
 
 try:
     import dask
     from distributed import Client, Future, KilledWorker, LocalCluster, get_worker, wait
+    from distributed.client import FutureCancelledError, FuturesCancelledError
 except ImportError:
     raise DeviceError('workers need Dask: pip install "hesstore[dask]"') from None
 
@@ -45,6 +51,12 @@ Kind = Literal["fit", "analysis"]
 
 ATTEMPTS = 3
 """Number of failures of a task after which its grid point is marked failed."""
+
+POLL_SECONDS = 1.0
+"""Time after which the driver looks again whether to stop, in seconds."""
+
+PATIENCE_SECONDS = 10.0
+"""Time without any worker after which the user is warned, in seconds."""
 
 CONNECT_SECONDS = 10
 """Time that a scheduler has to answer."""
@@ -74,6 +86,7 @@ def connect(workers: int, scheduler: str, threads: int = 0) -> Iterator[Client]:
         If no scheduler answers at the address.
     """
     if scheduler:
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # an error of the sweep says it in one line
         try:
             client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
@@ -133,11 +146,15 @@ class DaskExecutor:
         self._sweep = (location, json.dumps(config.to_mapping()), collection)
         self._tasks: dict[Future[Outcome], tuple[Kind, Point, Point | None]] = {}
         self._faults: Counter[tuple[Kind, Point]] = Counter()
+        self._address = str(client.scheduler_info(n_workers=0)["address"])
+        self._alone_since: float | None = None
+        self._is_warned = False
 
     @property
     def capacity(self) -> int:
         """One task for each worker, and one more that is ready when a worker becomes free."""
-        return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"])) + 1
+        with self._connection():
+            return max(1, self._workers()) + 1
 
     def submit_fit(self, point: Point, start: Point | None) -> None:
         """Submit a fit. Fits have priority, because other tasks wait for them."""
@@ -149,34 +166,78 @@ class DaskExecutor:
 
     def _submit(self, kind: Kind, point: Point, start: Point | None) -> None:
         fault = self._faults[kind, point]
-        future = self._client.submit(
-            compute,
-            *self._sweep,
-            kind,
-            point,
-            start,
-            key=f"{kind}-run{point.run.id}-{point.axis}={point.value:.10g}-{fault}-{id(self)}",
-            priority=int(kind == "fit"),
-            pure=False,
-        )
+        with self._connection():
+            future = self._client.submit(
+                compute,
+                _version(),
+                *self._sweep,
+                kind,
+                point,
+                start,
+                key=f"{kind}-run{point.run.id}-{point.axis}={point.value:.10g}-{fault}-{id(self)}",
+                priority=int(kind == "fit"),
+                pure=False,
+            )
         self._tasks[future] = kind, point, start
 
     def wait(self, report: Report) -> list[Outcome]:  # noqa: ARG002 - workers report nothing while a task runs
-        """Return the outcomes of finished tasks. A task that broke is submitted again, up to :data:`ATTEMPTS` times."""
+        """Return the outcomes of finished tasks. A task that broke is submitted again, up to :data:`ATTEMPTS` times.
+
+        Raises
+        ------
+        WorkersError
+            If the scheduler no longer answers, or a worker has another hesstore.
+        """
+        with self._connection():
+            try:
+                with self._client.as_current():  # not the default client: this process may use Dask for other work too
+                    done = wait(list(self._tasks), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
+            except TimeoutError:
+                done = set()
+                self._warn_without_workers()
         outcomes: list[Outcome] = []
-        while not outcomes:
-            with self._client.as_current():  # not the default client: this process may use Dask for other work too
-                done = wait(list(self._tasks), return_when="FIRST_COMPLETED").done
-            for future in done:
-                task = self._tasks.pop(future)
-                fault = _fault(future)
-                outcomes += [future.result()] if fault is None else self._retry(*task, fault)
+        for future in done:
+            task = self._tasks.pop(future)
+            fault = _fault(future)
+            outcomes += [future.result()] if fault is None else self._retry(*task, fault)
         return outcomes
+
+    @contextmanager
+    def _connection(self) -> Iterator[None]:
+        """Raise :class:`WorkersError` if the connection to the scheduler is lost."""
+        cause: BaseException | None = None
+        try:
+            yield
+        except (OSError, FutureCancelledError, FuturesCancelledError) as error:
+            cause = error
+        if cause is not None or self._client.status != "running":
+            raise WorkersError(
+                f"dask: the scheduler at {self._address} no longer answers: start it and its workers again, then run "
+                "the same command to continue"
+            ) from cause
+
+    def _workers(self) -> int:
+        return len(self._client.scheduler_info(n_workers=-1)["workers"])
+
+    def _warn_without_workers(self) -> None:
+        """Warn once if no worker has been connected for :data:`PATIENCE_SECONDS`."""
+        if self._workers():
+            self._alone_since = None
+            return
+        self._alone_since = self._alone_since or time.monotonic()
+        if time.monotonic() - self._alone_since >= PATIENCE_SECONDS and not self._is_warned:
+            self._is_warned = True
+            message = f"dask: no worker is connected to the scheduler at {self._address}: the sweep waits for one"
+            warnings.warn(DeviceWarning(message), stacklevel=2)
 
     def _retry(self, kind: Kind, point: Point, start: Point | None, fault: BaseException) -> list[Outcome]:
         """Submit a broken task again, or return its outcome if it has broken too often."""
         if isinstance(fault, HesstoreError):
             raise fault  # such as an unusable store or device, with which every task would fail
+        if isinstance(fault, ImportError):
+            raise WorkersError(
+                f"dask: a worker can't carry out a task ({fault}): install {_version()} there"
+            ) from fault
         self._faults[kind, point] += ATTEMPTS if isinstance(fault, KilledWorker) else 1
         if self._faults[kind, point] < ATTEMPTS:
             self._submit(kind, point, start)
@@ -184,9 +245,13 @@ class DaskExecutor:
         reason = f"{kind} failed {ATTEMPTS} times, the last time with {type(fault).__name__}: {fault}"
         return [Outcome.failed(point, reason)]
 
-    def withdraw_fits(self) -> list[Point]:
-        """Withdraw nothing: all submitted fits are running or about to run."""
-        return []
+    def withdraw(self) -> list[Point]:
+        """Cancel the tasks that no worker has, and return their grid points."""
+        with self._connection():
+            on_workers = {key for keys in self._client.processing().values() for key in keys}
+            waiting = [future for future in self._tasks if future.key not in on_workers and not future.done()]
+            self._client.cancel(waiting)
+        return [self._tasks.pop(future)[1] for future in waiting]
 
 
 def _fault(future: Future[Outcome]) -> BaseException | None:
@@ -204,9 +269,26 @@ _one_at_a_time = threading.Lock()  # because the tasks of a worker share its pro
 
 
 def compute(
-    location: str, config: str, collection: Collection | None, kind: Kind, point: Point, start: Point | None
+    version: str,
+    location: str,
+    config: str,
+    collection: Collection | None,
+    kind: Kind,
+    point: Point,
+    start: Point | None,
 ) -> Outcome:
-    """Carry out one task. Its large arrays are in the store when this function returns."""
+    """Carry out one task. Its large arrays are in the store when this function returns.
+
+    Raises
+    ------
+    WorkersError
+        If the driver has another ``version`` of hesstore.
+    """
+    if version != _version():
+        raise WorkersError(
+            f"dask: the worker at {get_worker().address} has {_version()}, but the driver has {version}: install the "
+            "same version on all machines"
+        )
     settings = _settings(config)
     with _one_at_a_time, computing_on(resolve_device(settings["device"]), settings["threads"]):
         worker = _prepare_worker(location, config, collection, settings)
@@ -215,6 +297,12 @@ def compute(
         entries = {name: value for name, value in outcome.values.items() if name not in arrays}
         digest = worker.store.put_arrays(point.run, point.index, outcome.status, arrays) if arrays else None
         return Outcome(point, outcome.status, entries, outcome.facts, digest)
+
+
+@cache
+def _version() -> str:
+    """The version of hesstore, and that of the schema, which the driver and its workers must share."""
+    return f"hesstore {metadata.version('hesstore')} with schema {SCHEMA_VERSION}"
 
 
 def _settings(config: str) -> dict[str, Any]:
@@ -240,6 +328,7 @@ def _prepare_worker(location: str, config: str, collection: Collection | None, s
                 SweepConfig.from_mapping(settings), store, reread=False, collection=collection
             )
         store.require(experiment.identity())
+        record_environment(store, experiment.environment)
         _prepared.clear()  # to free the memory of an earlier sweep
         _prepared[key] = Worker(experiment, store, remember=False)
     return _prepared[key]

@@ -88,7 +88,7 @@ class Driver:
         while True:
             stopping, capacity = stop(), executor.capacity
             if stopping:
-                outstanding -= len(executor.withdraw_fits())
+                outstanding -= len(executor.withdraw())
                 fitted_before.clear()
             while outstanding < capacity and (fitted_before or fitted_now):
                 executor.submit_analysis((fitted_before or fitted_now).popleft())

@@ -36,14 +36,15 @@ class Executor(Protocol):
         ...
 
     def wait(self, report: Report) -> list[Outcome]:
-        """Return the outcomes of at least one task; call it only while tasks are unfinished.
+        """Return the outcomes of some tasks; call it only while tasks are unfinished.
 
-        ``report`` is called as tasks advance that run in this process.
+        It returns none if nothing has finished for a while, so that the caller can look whether to stop. ``report`` is
+        called as tasks advance that run in this process.
         """
         ...
 
-    def withdraw_fits(self) -> list[Point]:
-        """Cancel the fits that have not begun and return their grid points."""
+    def withdraw(self) -> list[Point]:
+        """Cancel the tasks that have not begun, except analyses in this process, and return their grid points."""
         ...
 
 
@@ -96,7 +97,7 @@ class LocalExecutor:
     def _next_stack(self, queue: deque[T]) -> list[T]:
         return [queue.popleft() for _ in range(min(self.stack_size, len(queue)))]
 
-    def withdraw_fits(self) -> list[Point]:
+    def withdraw(self) -> list[Point]:
         """Empty the queue of fits and return their grid points."""
         points = [point for point, _ in self._fits]
         self._fits.clear()

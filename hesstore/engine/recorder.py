@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from dataclasses import replace
 from queue import Queue
 from typing import TYPE_CHECKING, Self
 
 from hesstore.engine.devices import on_host
+from hesstore.store.checking import TOGETHER
+from hesstore.store.writing import Entries
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hesstore.engine.outcome import Outcome
+    from hesstore.store.schema import Run
     from hesstore.store.writing import SweepStore
 
 
@@ -34,6 +40,7 @@ class Recorder:
         self._waiting: Queue[Outcome | None] = Queue(room)
         self._written: Queue[Outcome] = Queue()
         self._failure: BaseException | None = None
+        self._is_over = False
         # A daemon thread: a process that is interrupted twice must not wait for a slow disk.
         self._thread = threading.Thread(target=self._write_all, name="hesstore-recorder", daemon=True)
 
@@ -69,20 +76,38 @@ class Recorder:
             raise self._failure
 
     def _write_all(self) -> None:
-        while (outcome := self._waiting.get()) is not None:
+        while outcomes := self._next():
             if self._failure is not None:
                 continue  # Empty the queue: the caller may be waiting for room in it.
             try:
-                self._write(outcome)
+                for run, of_run in itertools.groupby(outcomes, key=lambda outcome: outcome.point.run):
+                    written = list(of_run)
+                    self._write(run, written)
+                    for outcome in written:
+                        self._written.put(replace(outcome, values={}))
             except BaseException as failure:  # noqa: BLE001 - raised again in the caller's thread
                 self._failure = failure
-            else:
-                self._written.put(replace(outcome, values={}))
 
-    def _write(self, outcome: Outcome) -> None:
-        run, index = outcome.point.run, outcome.point.index
-        values = {name: on_host(value) for name, value in outcome.values.items()}
-        if outcome.arrays_digest is None:
-            self._store.record(run, index, outcome.status, values)
-        else:
-            self._store.put_entries(run, index, outcome.status, values, outcome.arrays_digest)
+    def _next(self) -> list[Outcome]:
+        """Wait for the next outcome; return it and those behind it. Empty at the end."""
+        found: list[Outcome] = []
+        while not self._is_over and len(found) < TOGETHER and not (found and self._waiting.empty()):
+            outcome = self._waiting.get()
+            if outcome is None:
+                self._is_over = True
+            else:
+                found.append(outcome)
+        return found
+
+    def _write(self, run: Run, outcomes: Sequence[Outcome]) -> None:
+        """Write outcomes of one run: the small variables of all of them together."""
+        entries = []
+        for outcome in outcomes:
+            index, status = outcome.point.index, outcome.status
+            values = {name: on_host(value) for name, value in outcome.values.items()}
+            if outcome.arrays_digest is None:
+                entries.append(self._store.put_large(run, index, status, values))
+            else:
+                self._store.check_arrays(run, index, status, values, outcome.arrays_digest)
+                entries.append(Entries(index, status, values, outcome.arrays_digest))
+        self._store.put_together(run, entries)

@@ -124,7 +124,7 @@ def _read_grid_point(point: GridPointName, layout: ParameterLayout) -> Weights:
     place = locate(point.store)
     if place.is_new():
         raise ConfigError(f"{point.store}: no such store: give STORE#run,l2, or a .pth or .safetensors file")
-    ds = open_store(place, chunked=False)
+    ds = open_store(place, chunked=False, check=True)
     _check_parameters(identity_of(ds.attrs), place, layout)
     if point.run >= ds.sizes["run"]:
         raise ConfigError(f"run {point.run} is not in {place}, which has runs 0 to {ds.sizes['run'] - 1}")

@@ -88,7 +88,7 @@ class SideBySideExecutor:
             outcomes += self._take_analysis()
         return outcomes
 
-    def withdraw_fits(self) -> list[Point]:
+    def withdraw(self) -> list[Point]:
         """Empty the queue of fits and return their grid points."""
         points = [point for point, _ in self._fits]
         self._fits.clear()

@@ -33,6 +33,7 @@ from hesstore.store.environments import record_environment
 from hesstore.store.growing import check_growing, grow_store, recover_store, statuses_after_growth
 from hesstore.store.places.folder import FolderPlace
 from hesstore.store.places.location import locate
+from hesstore.store.reading import open_store
 from hesstore.store.removing import check_removable, remove_store
 from hesstore.store.schema import Run, Status, StoreSpec
 from hesstore.store.writing import SweepStore
@@ -146,7 +147,7 @@ def run_sweep(
             chosen = choose_runs(store.runs, runs, place)
             for run in chosen:
                 if retry_failed or (store.status(run) < Status.COMPLETE).any():
-                    claims.enter_context(store.claim(run))
+                    claims.enter_context(store.claim(run, worker_count(client)))
             if retry_failed:
                 store.reset(Status.FAILED, chosen)
             is_chain = config.path == "continuation" and collection is None
@@ -208,6 +209,9 @@ def plan_sweep(
 def open_existing_store(place: Place, identity: Mapping[str, Any], *, grow: bool) -> SweepStore | None:
     """Open the store at ``place`` and check that a sweep can continue it, as far as that is known without the data.
 
+    What it holds is compared with its digests before this process claims a run, because a claim shows that a run was
+    interrupted.
+
     Parameters
     ----------
     place : Place
@@ -225,7 +229,8 @@ def open_existing_store(place: Place, identity: Mapping[str, Any], *, grow: bool
     Raises
     ------
     StoreError
-        If the place is taken or can't be written, or if its store was made with another config or can't grow.
+        If the place is taken or can't be written, or if its store is damaged, was made with another config or can't
+        grow.
     """
     if grow and not isinstance(place, FolderPlace):
         raise StoreError(f"{place}: only a store in a folder can grow: create a new store with the larger config")
@@ -233,6 +238,7 @@ def open_existing_store(place: Place, identity: Mapping[str, Any], *, grow: bool
         place.check_creatable()
         return None
     store = SweepStore.open(place)
+    open_store(place, chunked=False, check=True)
     if grow:
         check_growing(store, identity)
     else:
@@ -285,6 +291,11 @@ def connect_workers(workers: int, scheduler: str, threads: int) -> AbstractConte
     from hesstore.engine.dask_executor import connect  # noqa: PLC0415 - only a sweep with workers needs Dask
 
     return connect(workers, scheduler, threads)
+
+
+def worker_count(client: Client | None) -> int:
+    """The number of processes that compute now: the workers of ``client``, or this process."""
+    return max(1, len(client.scheduler_info(n_workers=-1)["workers"])) if client is not None else 1
 
 
 def make_executor(experiment: Experiment, store: SweepStore, client: Client | None) -> AbstractContextManager[Executor]:

@@ -266,6 +266,8 @@ class Worker:
         """
         if point in self._fitted:
             return self._fitted[point]
+        if self.remember:  # an earlier process recorded them: on a Dask worker, they may still be on their way
+            self.store.check_large(point.run, point.index)
         weights = torch.from_numpy(self.store.read("weights", point.run, point.index))
         if not bool(torch.isfinite(weights).all()):
             where = f"run {point.run.id} at {point.text}"

@@ -22,6 +22,7 @@ from hesstore.exporting.output_folder import File, write_files
 from hesstore.exporting.zip_archive import pack
 from hesstore.store import open as open_store
 from hesstore.store.places.location import expand_home
+from hesstore.store.reading import check_dataset
 
 if TYPE_CHECKING:
     import os
@@ -139,7 +140,7 @@ def export(
         file = expand_home(out) if out else _default_file(str(store), format)
         packed = pack(store, file, vectors=vectors, force=force, progress=progress)
         return _file_summary(file, () if packed is None else (packed,))
-    ds = store if isinstance(store, xr.Dataset) else open_store(store, chunked=False)
+    ds = check_dataset(store) if isinstance(store, xr.Dataset) else open_store(store, chunked=False, check=True)
     selection = PointSelection.of(ds, runs, l2)
     if format == "hub":
         from hesstore.exporting.hub import export_hub  # noqa: PLC0415 - matplotlib, for this format only

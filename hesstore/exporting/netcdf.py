@@ -13,11 +13,12 @@ import xarray as xr
 
 from hesstore.dataset.point_selection import chosen_l2, chosen_runs
 from hesstore.errors import ExportError
-from hesstore.exporting.netcdf_writer import import_h5netcdf, write_netcdf
+from hesstore.exporting.netcdf_writer import digest_texts, import_h5netcdf, write_netcdf
 from hesstore.exporting.output_folder import check_room
 from hesstore.exporting.snapshot import Snapshot
 from hesstore.store import open as open_store
 from hesstore.store.places.location import expand_home
+from hesstore.store.reading import check_dataset
 from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def export_netcdf(
     file = expand_home(out)
     if file.suffix != ".nc":
         raise ExportError(f"{file}: is not the name of a netCDF file: give one that ends in .nc")
-    ds = store if isinstance(store, xr.Dataset) else open_store(store, chunked=False)
+    ds = check_dataset(store) if isinstance(store, xr.Dataset) else open_store(store, chunked=False, check=True)
     chosen = ds.sel(run=chosen_runs(ds, runs)).isel({axis_of(ds): chosen_l2(ds, l2)})
     snapshot = Snapshot.take(chosen if vectors else chosen.drop_dims("param", errors="ignore"))
     parts = {file: snapshot}
@@ -118,6 +119,12 @@ def _nearest_folder(folder: Path) -> Path:
     return next(each for each in (folder, *folder.absolute().parents) if each.is_dir())
 
 
+def _exported(ds: xr.Dataset, name: str) -> xr.Variable:
+    """A variable as the file has it."""
+    variable = ds.variables[name]
+    return digest_texts(variable) if variable.dtype == np.uint64 else variable
+
+
 def _exists(path: Path, ds: xr.Dataset) -> bool:
     """Whether the file exists with the contents of ``ds``; raises :class:`ExportError` if it has other contents."""
     if not path.exists():
@@ -131,7 +138,7 @@ def _exists(path: Path, ds: xr.Dataset) -> bool:
                 existing.attrs.get("fingerprint") == ds.attrs.get("fingerprint")
                 and existing.variables.keys() == ds.variables.keys()
                 and existing.sizes == ds.sizes
-                and all(np.array_equal(existing[name], ds[name]) for name in compared if name in ds)
+                and all(np.array_equal(existing[name], _exported(ds, name)) for name in compared if name in ds)
             )
     except (OSError, RuntimeError, ValueError, KeyError):
         is_same = False

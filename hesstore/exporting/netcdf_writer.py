@@ -67,6 +67,7 @@ def write_netcdf(path: Path, snapshot: Snapshot, compression: dict[str, Any], re
                         file[name][row, point.index] = values
                         report(values.nbytes)
                     disk.check()
+                _write_texts_as_characters(file)
             disk.check()
     except OSError as error:
         raise ExportError(f"{path}: cannot be written ({error.strerror or error}): give another file") from error
@@ -74,14 +75,24 @@ def write_netcdf(path: Path, snapshot: Snapshot, compression: dict[str, Any], re
 
 def _template(snapshot: Snapshot, compression: dict[str, Any]) -> memoryview:
     """The contents of the file, except for the values of the large arrays."""
-    small, encoding = snapshot.small.drop_encoding(), {}  # the encoding of Zarr
+    small = snapshot.small.drop_encoding()  # that of Zarr
+    encoding: dict[Any, dict[str, Any]] = {}
+    small = small.assign_attrs({key: _in_32_bits(value) for key, value in small.attrs.items()})
+    for name in [name for name, variable in small.variables.items() if variable.dtype.str[1:] in {"i8", "u8"}]:
+        variable = small.variables[name]  # R and the classic formats have no such type
+        short = (
+            digest_texts(variable) if variable.dtype == np.uint64 else variable.copy(data=_in_32_bits(variable.values))
+        )
+        small = small.assign_coords({name: short}) if name in small.coords else small.assign({name: short})
     for name, variable in small.variables.items():
         if "flag_values" in variable.attrs:  # the CF conventions require the type of the variable
             variable.attrs = {**variable.attrs, "flag_values": np.array(variable.attrs["flag_values"], variable.dtype)}
         if name in small.data_vars and variable.dtype == object:  # texts: HDF5 cannot store NaN among them
             known = [text if isinstance(text, str) else "" for text in variable.values.ravel()]
             variable.values = np.array(known, dtype=object).reshape(variable.shape)
-            variable.attrs = {**variable.attrs, **TEXT}
+            variable.attrs = {key: value for key, value in variable.attrs.items() if key not in TEXT}
+        if variable.dtype == object:
+            encoding[name] = {"dtype": "S1"}  # characters: the classic formats have no other texts
         if variable.dtype.kind in "biuf" and variable.ndim:
             encoding[name] = {"fletcher32": True, **compression}
     image = io.BytesIO()
@@ -108,6 +119,36 @@ def _create_variable(file: Any, array: xr.DataArray, compression: dict[str, Any]
     )
     labels = [str(name) for name in array.coords if name not in array.dims]
     created.attrs.update({**array.attrs, "coordinates": " ".join(labels)})
+
+
+def digest_texts(variable: xr.Variable) -> xr.Variable:
+    """Digests as texts of 16 hexadecimal digits: R, among others, would lose bits of 64-bit numbers."""
+    texts = np.array([f"{int(number):016x}" for number in variable.values.ravel()], dtype=object)
+    return xr.Variable(variable.dims, texts.reshape(variable.shape), variable.attrs)
+
+
+def _in_32_bits(value: Any) -> Any:
+    """Whole numbers as int32 if they fit; anything else as it is."""
+    array = np.asarray(value)
+    if array.dtype != np.int64 or (array.astype(np.int32) != array).any():
+        return value
+    return array.astype(np.int32)
+
+
+def _write_texts_as_characters(file: Any) -> None:
+    """Write the texts among the attributes as characters (NC_CHAR), which every netCDF program reads."""
+    h5py = import_module("h5py")
+    root = file._h5file  # noqa: SLF001 - h5netcdf has no other way to choose the type of an attribute
+    for owner in (root, *root.values()):
+        for key, value in list(owner.attrs.items()):
+            if isinstance(value, str) and key not in _OF_HDF5:
+                encoded = value.encode()
+                kind = h5py.string_dtype("utf-8", max(1, len(encoded)))
+                owner.attrs.create(key, np.array(encoded, kind), dtype=kind)
+
+
+_OF_HDF5 = frozenset({"CLASS", "NAME", "_NCProperties"})
+"""Attributes of HDF5's dimension scales and of the netCDF library."""
 
 
 class _Disk(io.FileIO):

@@ -137,10 +137,9 @@ def _eigenvalue_lines(selection: PointSelection, point: Point) -> Iterator[bytes
 
 def _eigenvector_lines(selection: PointSelection, point: Point) -> Iterator[bytes | memoryview]:
     array = selection.array("eigenvectors", point)
-    modes, size = array.shape
-    step = max(1, _BLOCK // max(1, size))
-    for first in range(0, modes, step):
-        for vector in read(array[first : first + step]):
+    step = max(1, _BLOCK // max(1, array.shape[1]))
+    for block in selection.blocks("eigenvectors", point, step):
+        for vector in block:
             yield number_text(vector, b",")
             yield b"\n"
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from hesstore.errors import CorruptStoreError, ExportError
+from hesstore.store.checking import grid_of
+from hesstore.store.chunk_files import chunk_file
 from hesstore.store.decoding import decoding
 from hesstore.store.digest import digest
 from hesstore.store.identity import identity_of
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _NEEDED = ("status", "seed", "direction")
+_NEVER_UNSET = ("weights", "gradient", "eigenvectors", "lowest_eigenvectors")
+"""Large variables with at least one value at every grid point that has them."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +113,19 @@ class Snapshot:
                 with decoding(f"{name} {_where(point)}"):
                     arrays[name] = self.ds.variables[name][row, point.index].values
         if arrays and not self._are_intact(row, point, status, arrays):
-            missing = [name for name, values in arrays.items() if np.isnan(values).all()]
+            missing = [name for name in _NEVER_UNSET if name in arrays and np.isnan(arrays[name]).all()]
+            files = ", ".join(self._file(name, point) for name in missing or arrays)
             raise CorruptStoreError(
-                f"{', '.join(missing or arrays)} {_where(point)}: missing, damaged or replaced during the export: "
-                "export again, or run `hesstore verify`"
+                f"{files}: missing, damaged or replaced during the export, {_where(point)}: export again, or run "
+                "`hesstore verify`"
             )
         return arrays
+
+    def _file(self, name: str, point: Point) -> str:
+        """The file of a large variable at a grid point, whose index in the store can differ from that in a part."""
+        grid = grid_of(identity_of(self.ds.attrs))
+        index = grid.index(point.value) if grid else point.index
+        return chunk_file(BY_NAME[name], point.run.id, index)
 
     def _promised(self, status: Status) -> tuple[str, ...]:
         """The large arrays that a store has at a grid point with this status."""

@@ -21,7 +21,7 @@ from hesstore.exporting.output_folder import File
 from hesstore.store.schema import BY_NAME, VARIABLES, axis_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     import xarray as xr
@@ -200,10 +200,13 @@ def _large_parts(selection: PointSelection, name: str, point: Point) -> Iterator
     }
     dim = next((str(dim) for dim in array.dims if dim != "param"), "")
     modes = [int(mode) for mode in ds[dim].values] if dim else []
-    for position in range(len(modes) or 1):
+    rows: Iterable[NDArray[np.generic]] = (read(part) for part in (array if modes else [array]))
+    if name == "eigenvectors":
+        rows = (block[0] for block in selection.blocks(name, point, 1))
+    for position, row in enumerate(rows):
         if modes:
             known[dim] = pl.lit(modes[position], pl.Int32)
-        value = pl.Series(read(array[position] if modes else array)).fill_nan(None)
+        value = pl.Series(row).fill_nan(None)
         yield labels.with_columns(**known, value=value).select(*known, *_LABELS, "value")
 
 

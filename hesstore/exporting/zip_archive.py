@@ -17,15 +17,17 @@ import tomli_w
 from hesstore.durable_files import remove_partial, whole_file
 from hesstore.errors import CorruptStoreError, ExportError, HesstoreError
 from hesstore.exporting.output_folder import check_room
+from hesstore.store.chunk_files import are_chunks_sound
 from hesstore.store.metadata import SEAL, seal
 from hesstore.store.places.folder import FolderPlace
 from hesstore.store.places.location import expand_home, locate
 from hesstore.store.places.zip_file import EXTRA_MEMBERS, LEFT_OUT, SUMS, ZipPlace
+from hesstore.store.reading import open_store
 from hesstore.store.root_group import open_group
 from hesstore.store.writing import PROMISES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     import zarr
@@ -72,11 +74,14 @@ def pack(
     ------
     ExportError
         Before anything is written: if another file is in the way, or if there is not enough space.
+    CorruptStoreError
+        If the store is damaged.
     StoreError
         If the store does not exist or cannot be read.
     """
     place, file = locate(store), expand_home(out)
     group = open_group(place)
+    open_store(place, chunked=False, check=True)
     contents = _Contents(place, set() if vectors else _names_of_parameter_arrays(group))
     _check_file(place, file)
     if file.exists() and not force:
@@ -90,8 +95,9 @@ def pack(
     remove_partial(file)
     try:
         with whole_file(file) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-            done, sums = 0, []
+            done, sums, arrays = 0, [], dict(group.arrays())
             for name, data in contents.members(group.attrs.asdict()):
+                _check_chunk(arrays, place, name, data)
                 _add_member(archive, name, data)
                 sums.append(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
                 done += len(data)
@@ -101,6 +107,13 @@ def pack(
         raise ExportError(f"{file}: cannot be written ({error.strerror or error}): give another file") from error
     progress(expected, expected)
     return file
+
+
+def _check_chunk(arrays: Mapping[str, zarr.Array[Any]], place: Place, key: str, data: bytes) -> None:
+    """Raise :class:`CorruptStoreError` if a file with chunks does not have their checksums."""
+    name, separator, _ = key.partition("/c/")
+    if separator and name in arrays and not are_chunks_sound(arrays[name], data):
+        raise CorruptStoreError(f"{place}: {key} is damaged: `hesstore verify {place}` lists all damage")
 
 
 def _check_file(place: Place, file: Path) -> None:

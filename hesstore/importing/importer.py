@@ -27,6 +27,7 @@ from hesstore.store import identity
 from hesstore.store.import_origin import origin_of
 from hesstore.store.places.folder import FolderPlace
 from hesstore.store.places.location import locate
+from hesstore.store.reading import open_store
 from hesstore.store.root_group import open_group
 from hesstore.store.schema import Status
 from hesstore.store.template import write_template
@@ -151,6 +152,7 @@ def import_files(
             place.create(lambda zarr_store: _fill(zarr_store, spec, plan, recomputer, progress))
         else:
             _check_same_settings(place, spec)
+            open_store(place, chunked=False, check=True)
         writer = SweepStore.open(place)
         if recomputer:
             recomputer.compute(writer, observer, stop)

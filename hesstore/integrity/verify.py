@@ -19,6 +19,7 @@ import zarr
 from hesstore.errors import StoreError
 from hesstore.integrity.findings import Findings, Problem
 from hesstore.integrity.point_check import CheckedStore, PointCheck
+from hesstore.store.checking import TOGETHER
 from hesstore.store.chunk_files import blocks, chunk_file, chunk_files, damage
 from hesstore.store.digest import reference_digest
 from hesstore.store.environments import is_record, is_sound
@@ -77,7 +78,8 @@ class Verifier:
     metadata : Metadata
         Its metadata.
     lenient : bool
-        Whether one status per run that is behind its digests is accepted where a driver was killed or is at work.
+        Whether some statuses per run, those of one write, may be behind their digests where a driver was killed or is
+        at work.
     """
 
     def __init__(self, path: Path, metadata: Metadata, *, lenient: bool = True) -> None:
@@ -261,11 +263,12 @@ class Verifier:
                 if check.outdated_status is not None:
                     outdated.append(check.outdated_status)
                 yield
-        if self.lenient and len(outdated) == 1 and (self.path / "status" / f".claim-{run.id}.json").exists():
-            # A killed driver left the claim, or a live one holds it: only the last write of a status is missing.
-            self.findings.remarks.append(
-                f"{outdated[0]}: its sweep was killed or is running; the next sweep continues from it"
-            )
+        has_claim = (self.path / "status" / f".claim-{run.id}.json").exists()
+        if self.lenient and len(outdated) <= TOGETHER and has_claim:
+            # A killed driver left the claim, or a live one holds it: only the last write of statuses is missing.
+            self.findings.remarks += [
+                f"{each}: its sweep was killed or is running; the next sweep continues from it" for each in outdated
+            ]
         else:
             self.findings.problems += outdated
 

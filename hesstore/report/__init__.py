@@ -20,6 +20,7 @@ from hesstore.analysis.selection import run_position
 from hesstore.durable_files import write_file
 from hesstore.report.html_page import page
 from hesstore.store import open as open_store
+from hesstore.store.reading import check_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,11 +61,13 @@ def report(
     ------
     AnalysisError
         If plotly is not installed, a run does not exist, or no grid point is complete.
+    CorruptStoreError
+        If a result is missing or damaged.
     """
     if isinstance(source, xr.Dataset):
-        ds, name = source, "hesstore sweep"
+        ds, name = check_dataset(source), "hesstore sweep"
     else:
-        ds, name = open_store(source, chunked=False), PurePosixPath(str(source)).name
+        ds, name = open_store(source, chunked=False, check=True), PurePosixPath(str(source)).name
     if runs is not None:
         ds = ds.isel(run=[run_position(ds, run) for run in dict.fromkeys(runs)])
     write_file(path, page(ds, title or name, progress, overlap=overlap).encode())

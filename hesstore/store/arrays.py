@@ -9,12 +9,12 @@ import numpy as np
 import zarr
 
 from hesstore.errors import CorruptStoreError, StoreError
-from hesstore.store.chunk_files import block_at, blocks
+from hesstore.store.chunk_files import blocks
 from hesstore.store.decoding import decoding
 from hesstore.store.schema import BY_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -75,12 +75,17 @@ class Arrays:
         if run_id in self._rows:
             self._rows[run_id][name] = np.array(values)
 
-    def put(self, name: str, run_id: int, index: int, value: Any) -> None:
-        """Write a small variable at one grid point, which rewrites the chunk that holds it."""
-        block = block_at(index, self[name].shape[1])
-        values = self.row(name, run_id)[block] if run_id in self._rows else self._decoded(name, run_id, block).copy()
-        values[index - block.start] = value
-        self._put_block(name, run_id, block, values)
+    def put(self, name: str, run_id: int, given: Mapping[int, Any]) -> None:
+        """Write a small variable at some grid points, by index; each chunk that holds them is rewritten once."""
+        for block in blocks(self[name].shape[1]):
+            chosen = [index for index in given if block.start <= index < block.stop]
+            if not chosen:
+                continue
+            is_known = run_id in self._rows
+            values = self.row(name, run_id)[block] if is_known else self._decoded(name, run_id, block).copy()
+            for index in chosen:
+                values[index - block.start] = given[index]
+            self._put_block(name, run_id, block, values)
 
     def clear(self, name: str, run_id: int, chosen: NDArray[np.bool_]) -> None:
         """Set a small variable to zero at the ``chosen`` grid points, and in every chunk that is damaged."""

@@ -41,6 +41,6 @@ def parameter_coordinates(parameters: Iterable[tuple[str, Sequence[int]]]) -> di
     return {
         "layer": np.array(layers, dtype=object),
         "kind": np.array(kinds, dtype=object),
-        "out_index": np.concatenate(outs),
-        "in_index": np.concatenate(ins),
+        "out_index": np.concatenate([*outs, np.empty(0, np.int32)]),
+        "in_index": np.concatenate([*ins, np.empty(0, np.int32)]),
     }

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hesstore.config.l2_grid import value_text
 from hesstore.errors import ConfigMismatchError, CorruptStoreError, StoreError
 from hesstore.store.arrays import Arrays
+from hesstore.store.checking import check_coordinates
 from hesstore.store.chunk_files import chunk_file
 from hesstore.store.decoding import decoding
 from hesstore.store.digest import digest, entries_digest, reference_digest
@@ -38,7 +41,7 @@ from hesstore.store.schema import (
 from hesstore.store.template import write_template
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import zarr
@@ -53,6 +56,26 @@ WRITES_AT_ONCE = 8
 
 PROMISES = ("status", "digest", "entries_digest")
 """The variables that promise the results of a grid point; they are withdrawn in this order."""
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The small variables of a grid point that are to be written.
+
+    Attributes
+    ----------
+    index, status : int, Status
+        The grid point, and its status once they are written.
+    values : mapping of str to array or scalar
+        The small variables, by name.
+    arrays_digest : int or None
+        What :meth:`SweepStore.put_arrays` returned for its large ones.
+    """
+
+    index: int
+    status: Status
+    values: Mapping[str, Any]
+    arrays_digest: int | None
 
 
 class SweepStore:
@@ -100,6 +123,7 @@ class SweepStore:
             axis = grid_axis(identity_of(group.attrs))
             grid, seeds, directions = (np.asarray(arrays[name][:]) for name in (axis, "seed", "direction"))
         pairs = zip(seeds, directions, strict=True)
+        check_coordinates(str(place), group.attrs.asdict(), {axis: grid, "seed": seeds, "direction": directions})
         runs = tuple(Run(index, int(seed), str(direction)) for index, (seed, direction) in enumerate(pairs))
         return cls(place, group, arrays, grid, runs)
 
@@ -161,12 +185,12 @@ class SweepStore:
             )
 
     @contextmanager
-    def claim(self, run: Run) -> Iterator[None]:
-        """Hold ``run`` against other drivers; see :meth:`hesstore.store.places.place.Place.claim`.
+    def claim(self, run: Run, workers: int = 1) -> Iterator[None]:
+        """Hold ``run`` against other drivers while the context lasts; ``workers`` processes compute for this one.
 
         Meanwhile its small variables are read only once, since nobody else writes them.
         """
-        with self.place.claim(run.id), self._arrays.remember(run.id):
+        with self.place.claim(run.id, workers), self._arrays.remember(run.id):
             self._require_unchanged()
             yield
 
@@ -198,6 +222,60 @@ class SweepStore:
             If its chunk is damaged.
         """
         return self._arrays.at(name, run.id, index)
+
+    def check_large(self, run: Run, index: int) -> None:
+        """Compare the large variables of a grid point with their digest.
+
+        Raises
+        ------
+        CorruptStoreError
+            If they are missing, damaged, or not those that were recorded.
+        """
+        status, stored = Status(int(self.status(run)[index])), int(self.read("digest", run, index))
+        for possible in (each for each in Status if each >= status):  # a killed process may have left an early status
+            names = promised_large(self.identity, possible)
+            if names and self._digest_of_large(run, index, names) == stored:
+                return
+        names = promised_large(self.identity, status)
+        lost = self.place.missing(chunk_file(BY_NAME[name], run.id, index) for name in names)
+        files = ", ".join(lost or [chunk_file(BY_NAME[name], run.id, index) for name in names])
+        what = "is missing or empty" if lost else "one of them is not the one that was recorded"
+        raise CorruptStoreError(f"{self.place}: {files}: {what}: `hesstore verify {self.place}` lists all damage")
+
+    def check_arrays(
+        self, run: Run, index: int, status: Status, entries: Mapping[str, Any], arrays_digest: int
+    ) -> None:
+        """Check that large variables that another process has written are those that it has computed.
+
+        Parameters
+        ----------
+        run, index, status
+            The grid point, and the status that it is about to receive.
+        entries : mapping of str to array or scalar
+            The small variables that the process returned.
+        arrays_digest : int
+            The digest that it returned.
+
+        Raises
+        ------
+        CorruptStoreError
+            If the store has other values.
+        """
+        names = promised_large(self.identity, status)
+        is_same = self._digest_of_large(run, index, names) == arrays_digest
+        if is_same and "weights_norm" in entries:
+            norm = np.linalg.norm(np.asarray(self.read("weights", run, index), np.float64))
+            is_same = bool(np.isclose(norm, float(entries["weights_norm"]), rtol=1e-5, atol=0))
+        if not is_same:
+            files = ", ".join(chunk_file(BY_NAME[name], run.id, index) for name in names)
+            raise CorruptStoreError(
+                f"{self.place}: run {run.id} at {value_text(self.axis, float(self.grid[index]))}: the worker returned "
+                "other results "
+                f"than {files} hold: check that all workers reach the same store, then run the same command again"
+            )
+
+    def _digest_of_large(self, run: Run, index: int, names: Iterable[str]) -> int:
+        return digest(run, float(self.grid[index]), {name: self.read(name, run, index) for name in names})
 
     def reference(self, name: str) -> NDArray[np.float32]:
         """Return one of the references that the store keeps, (P,).
@@ -241,7 +319,7 @@ class SweepStore:
                 self.put_all("failure", run, np.where(chosen, "", self.entries("failure", run)))
 
     def record(self, run: Run, index: int, status: Status, values: Mapping[str, Any]) -> None:
-        """Write the results of a grid point and then its status: :meth:`put_arrays`, then :meth:`put_entries`.
+        """Write the results of a grid point and then its status: :meth:`put_large`, then :meth:`put_together`.
 
         Parameters
         ----------
@@ -258,11 +336,18 @@ class SweepStore:
         ValueError
             If the shape or dtype of a value is not that of the schema.
         """
+        self.put_together(run, [self.put_large(run, index, status, values)])
+
+    def put_large(self, run: Run, index: int, status: Status, values: Mapping[str, Any]) -> Entries:
+        """Write the large variables among the results of a grid point; return the others for :meth:`put_together`.
+
+        The parameters are those of :meth:`record`.
+        """
         conforming = {name: self._conforming(name, value) for name, value in values.items()}
         arrays = {name: value for name, value in conforming.items() if BY_NAME[name].is_large}
         arrays_digest = self.put_arrays(run, index, status, arrays)
         entries = {name: value for name, value in conforming.items() if name not in arrays}
-        self.put_entries(run, index, status, entries, arrays_digest)
+        return Entries(index, status, entries, arrays_digest)
 
     def record_run(self, run: Run, results: Iterable[tuple[int, Status, Mapping[str, Any]]]) -> None:
         """Write the results of many grid points of one run in one pass. The store must have no results of this run yet.
@@ -316,7 +401,7 @@ class SweepStore:
         Returns
         -------
         int or None
-            The digest of all large variables that ``status`` promises, for :meth:`put_entries`; those that are not
+            The digest of all large variables that ``status`` promises, for :meth:`put_together`; those that are not
             given are read. None if it promises none.
         """
         conforming = {name: self._conforming(name, value) for name, value in arrays.items()}
@@ -327,20 +412,28 @@ class SweepStore:
         covered = {name: conforming[name] if name in conforming else self.read(name, run, index) for name in promised}
         return digest(run, float(self.grid[index]), covered)
 
-    def put_entries(
-        self, run: Run, index: int, status: Status, entries: Mapping[str, Any], arrays_digest: int | None
-    ) -> None:
-        """Write small variables of a grid point, then their digest and that of its large ones, then its status.
+    def put_together(self, run: Run, points: Sequence[Entries]) -> None:
+        """Write small variables of some grid points of a run, then the digests, then the statuses.
 
-        Only the driver of the run may do so. ``arrays_digest`` is what :meth:`put_arrays` returned.
+        Only the driver of the run may do so. At most :data:`TOGETHER` grid points are written together, so that a
+        process that is killed leaves no more statuses behind their digests. A grid point that is given twice, with its
+        fit and its analysis, has the results of both.
         """
         self.place.check_claim(run.id)
-        conforming = {name: self._conforming(name, value) for name, value in entries.items()}
-        _write_each(lambda name: self._arrays.put(name, run.id, index, conforming[name]), conforming)
-        self._arrays.put("entries_digest", run.id, index, self._digest_of_entries(run, index, status, conforming))
-        if arrays_digest is not None:
-            self._arrays.put("digest", run.id, index, np.uint64(arrays_digest))
-        self._arrays.put("status", run.id, index, np.int8(status))
+        rows: dict[str, dict[int, Any]] = {}
+        for point in points:
+            for name, value in point.values.items():
+                rows.setdefault(name, {})[point.index] = self._conforming(name, value)
+            if point.arrays_digest is not None:
+                rows.setdefault("digest", {})[point.index] = np.uint64(point.arrays_digest)
+            rows.setdefault("status", {})[point.index] = np.int8(point.status)
+        rows["entries_digest"] = {}
+        for index, status in rows.get("status", {}).items():
+            known = {name: values[index] for name, values in rows.items() if index in values}
+            rows["entries_digest"][index] = self._digest_of_entries(run, index, Status(int(status)), known)
+        _write_each(lambda name: self._arrays.put(name, run.id, rows[name]), rows.keys() - {*PROMISES})
+        for name in reversed(PROMISES):
+            self._arrays.put(name, run.id, rows.get(name, {}))
 
     def _digest_of_entries(self, run: Run, index: int, status: Status, known: Mapping[str, Any]) -> np.uint64:
         """Return the digest of the small variables that ``status`` promises; those not in ``known`` are read."""

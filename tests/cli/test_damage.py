@@ -62,7 +62,7 @@ def of_root(store: Path) -> None:
 
 UNTOUCHED: dict[Callable[[Path], None], set[str]] = {  # commands that do not read the damaged file
     of_status: {"config"},
-    of_entries: {"config", "plan", "sweep", "spectrum"},
+    of_entries: {"config"},
     of_coordinate: {"config"},
     of_attribute: set(),
     of_root: set(),

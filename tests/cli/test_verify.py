@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hesstore.store import Status, SweepStore
+from hesstore.store.writing import Entries
 from tests.support.command_line import RunHesstore
 
 
@@ -89,7 +90,7 @@ def test_results_that_only_deep_finds_wrong_are_repaired(run_hesstore: RunHessto
     driven = SweepStore.open(store)
     run = driven.runs[0]
     loss = np.asarray(driven.read("loss", run, 0)) * 1.01
-    driven.put_entries(run, 0, Status.COMPLETE, {"loss": loss}, None)
+    driven.put_together(run, [Entries(0, Status.COMPLETE, {"loss": loss}, None)])
     assert run_hesstore("verify", "s.zarr").returncode == 0
     shown = run_hesstore("verify", "s.zarr", "--deep", "--trust", "--json", "--repair")
     assert shown.returncode == 0

@@ -13,8 +13,10 @@ import hesstore
 from hesstore.dataset.opening import SweepDataset, headline
 from hesstore.store import Status, SweepStore
 from hesstore.store.import_origin import ORIGIN, Origin
+from hesstore.store.parameter_coordinates import parameter_coordinates
 from tests.support.stores import analysed, fitted, spec
 
+PARAMETERS: list[tuple[str, list[int]]] = [("fc1.weight", [2, 3]), ("fc1.bias", [2]), ("fc2.weight", [2, 2])]
 IDENTITY = {
     "dataset": "blobs",
     "data_digest": "ab12",
@@ -24,7 +26,7 @@ IDENTITY = {
     "response": 0.1,
     "probes": 4,
     "density": True,
-    "parameters": [["fc1.weight", [2, 3]], ["fc1.bias", [2]], ["fc2.weight", [2, 2]]],
+    "parameters": PARAMETERS,
 }
 WHOLE = [
     "hesstore: blobs, mlp 3→2→2, 2 runs, 3 λ in [0, 0.01]",
@@ -37,7 +39,7 @@ WHOLE = [
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of two runs; in the second one, one grid point is fitted and one is pending."""
     path: Path = tmp_path_factory.mktemp("opening") / "s.zarr"
-    store = SweepStore.create(path, spec(identity=IDENTITY))
+    store = SweepStore.create(path, spec(identity=IDENTITY, param_coords=parameter_coordinates(PARAMETERS)))
     for run in store.runs:
         for index in range(3 - run.id):
             store.record(run, index, Status.FITTED, fitted(index))

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import hesstore
 from hesstore.config import SweepConfig
 from hesstore.engine import dask_executor
 from hesstore.engine.sweep import SweepEvent, run_sweep
-from hesstore.errors import CorruptStoreError, DeviceError
+from hesstore.errors import CorruptStoreError, DeviceError, DeviceWarning, WorkersError
 from hesstore.store import Status
 from tests.support import broken_tasks
 from tests.support.paths import ROOT
@@ -108,8 +109,49 @@ def test_a_damaged_store_stops_the_sweep(toy_config: MakeConfig, tmp_path: Path,
     for file in (tmp_path / "s.zarr" / "weights" / "c").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    with pytest.raises(CorruptStoreError, match="damaged"):
+    with pytest.raises(CorruptStoreError, match="is missing or empty"):
         run_sweep(toy_config(), tmp_path / "s.zarr", scheduler=cluster)
+
+
+def test_without_workers_the_sweep_waits_and_stops_on_request(
+    toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_executor, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(dask_executor, "PATIENCE_SECONDS", 0.2)
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as running,
+        warnings.catch_warnings(record=True) as seen,
+    ):
+        warnings.simplefilter("always", DeviceWarning)
+        summary = run_sweep(
+            toy_config(), tmp_path / "s.zarr", scheduler=running.scheduler_address, stop=lambda: bool(seen)
+        )
+    (warning,) = seen
+    assert "no worker is connected to the scheduler at" in str(warning.message)
+    assert (summary.complete, summary.pending) == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("task", "error", "message"),
+    [
+        (broken_tasks.of_another_version, WorkersError, r"has hesstore .* with schema 1, but the driver has hesstore"),
+        (broken_tasks.returning_other_numbers, CorruptStoreError, r"returned other results than weights/c/0/0/0"),
+        (broken_tasks.returning_another_norm, CorruptStoreError, r"returned other results than weights/c/0/0/0"),
+    ],
+)
+def test_workers_that_are_not_trusted_stop_the_sweep(
+    toy_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cluster: str,
+    task: Callable[..., object],
+    error: type[Exception],
+    message: str,
+) -> None:
+    monkeypatch.setattr(dask_executor, "compute", task)
+    with pytest.raises(error, match=message):
+        run_sweep(toy_config(), tmp_path / "s.zarr", scheduler=cluster)
+    assert (hesstore.open(tmp_path / "s.zarr", check=True)["status"] == Status.PENDING).all()  # nothing is failed
 
 
 def test_diverged_and_stopped(toy_config: MakeConfig, tmp_path: Path, cluster: str) -> None:

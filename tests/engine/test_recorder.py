@@ -24,7 +24,9 @@ class SlowStore:
         self.may_take = threading.Semaphore(0)
         self.failing = failing
 
-    def record(self, _run: Run, index: int, _status: Status, values: dict[str, Any]) -> None:
+    def put_together(self, _run: Run, entries: list[object]) -> None: ...
+
+    def put_large(self, _run: Run, index: int, _status: Status, values: dict[str, Any]) -> None:
         assert self.may_take.acquire(timeout=30)
         if index == self.failing:
             raise OSError("full")

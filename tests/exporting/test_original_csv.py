@@ -217,12 +217,13 @@ def test_only_complete_grid_points_are_exported(store: Path, tmp_path: Path) -> 
         statuses = writer.status(writer.runs[run])
         statuses[index] = status
         writer.put_all("status", writer.runs[run], statuses)
+        writer.seal_entries(writer.runs[run])
     summary = export(path, tmp_path / "out")
     assert summary.skipped == ((0, 0.001), (1, 0.0), (1, 0.05))
     assert not list((tmp_path / "out").glob("*-0-0.00100*"))
     assert pd.read_csv(tmp_path / "out" / "Model-1_split_accuracy.csv")["L2_strength"].tolist() == [0.001, 0.01]
     for each in writer.runs:
-        writer.put_all("status", each, np.zeros(4, np.int8))
+        writer.withdraw(each, range(4))
     with pytest.raises(ExportError, match="none of the 8 chosen grid points is complete"):
         export(path, tmp_path / "none")
 

@@ -19,6 +19,7 @@ from hesstore.store import Status, SweepStore
 from hesstore.store.digest import digest
 from hesstore.store.places.durable_store import DurableLocalStore
 from hesstore.store.schema import promised_large, promised_small
+from hesstore.store.writing import Entries
 from tests.support.toy import TOY
 
 CONFIG = {**TOY, "lr": 0.02}
@@ -107,7 +108,7 @@ def test_eigenvalues_that_a_spectrum_lacks_are_named(store: Path, lost: list[int
 def test_a_store_without_bounds_gets_them(store: Path) -> None:
     """A sweep that ended at its limit of products promises nothing; the new search still says what it has found."""
     driven = SweepStore.open(store)
-    driven.put_entries(driven.runs[0], 0, Status.COMPLETE, {"eigenvalue_bound": np.inf}, None)
+    driven.put_together(driven.runs[0], [Entries(0, Status.COMPLETE, {"eigenvalue_bound": np.inf}, None)])
     report = recheck(store, trust=True, sample=1)
     assert report.problems == []
     assert [each.text for each in report.spectra] in (["complete"], ["complete to 0.3 %"])
@@ -120,7 +121,7 @@ def test_weights_that_are_not_those_measured_are_found(store: Path) -> None:
     assert isinstance(array, zarr.Array)
     array[0, 0] = np.asarray(array[0, 0])[::-1]
     arrays = {name: driven.read(name, run, 0) for name in LARGE}
-    driven.put_entries(run, 0, Status.COMPLETE, {}, digest(run, 0.0, arrays))
+    driven.put_together(run, [Entries(0, Status.COMPLETE, {}, digest(run, 0.0, arrays))])
     assert verify(store).ok  # their norm is the same, and at λ = 0 there is no penalty anyway
     found = {problem.what.split(":")[0] for problem in recheck(store, trust=True).problems}
     assert found == {"loss", "confusion", "gradient", "eigenvectors", "lowest_eigenvectors"}

@@ -88,7 +88,7 @@ def test_recording_a_grid_point_rewrites_its_chunks_alone(
 def test_a_damaged_chunk_withdraws_its_grid_points_alone(path: Path) -> None:
     file = path / "failure/c/0/1"
     file.write_bytes(file.read_bytes()[:-3])
-    with pytest.raises(CorruptStoreError, match="failure of run 0 is damaged"):
+    with pytest.raises(CorruptStoreError, match=r"failure of run 0: failure/c/0/1 is damaged"):
         SweepStore.open(path).entries("failure", SweepStore.open(path).runs[0])
     report = verify(path)
     assert report.bad == {(0, index) for index in range(256, 512)}

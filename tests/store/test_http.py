@@ -87,4 +87,4 @@ def test_bad_urls(run_hesstore: RunHesstore, url: str) -> None:
         hesstore.open("http://127.0.0.1:1/a.zarr")
     assert run_hesstore("info", "http://127.0.0.1:1/a.zarr").returncode == 1
     place = locate(url)
-    assert place.missing(["zarr.json", "nope"]) == ["nope"]  # type: ignore[attr-defined]
+    assert place.missing(["zarr.json", "nope"]) == ["nope"]

@@ -91,7 +91,8 @@ def consistent_values(spec: StoreSpec, rng: np.random.Generator, l2: float) -> d
     hits, rows = np.diagonal(found["confusion"], axis1=1, axis2=2), found["confusion"].sum(2)
     found["class_accuracy"], found["accuracy"] = hits / rows, hits.sum(1) / rows.sum(1)
     found["loss"] = np.abs(found["loss"])
-    found["penalty"] = 0.5 * l2 * float(np.linalg.norm(found["weights"].astype(np.float64))) ** 2
+    found["weights_norm"] = float(np.linalg.norm(found["weights"].astype(np.float64)))
+    found["penalty"] = 0.5 * l2 * found["weights_norm"] ** 2
     return found
 
 

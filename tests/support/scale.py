@@ -87,7 +87,7 @@ class CountedPlace(Place):
     def zarr_store(self, *, read_only: bool) -> Store:  # noqa: ARG002 - nobody else is here
         return CountingStore(MemoryStore(self.objects), self.count)
 
-    def claim(self, run_id: int) -> AbstractContextManager[object]:  # noqa: ARG002
+    def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[object]:  # noqa: ARG002
         return contextlib.nullcontext()
 
     def check_claim(self, run_id: int) -> None: ...
@@ -106,6 +106,9 @@ class CountedPlace(Place):
 
     def remove(self) -> None:
         self.objects.clear()
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        return [key for key in keys if not self.objects.get(key)]
 
     def size(self) -> int:
         return sum(map(len, self.objects.values()))

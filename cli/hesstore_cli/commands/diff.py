@@ -68,7 +68,7 @@ def diff(a: str, b: str, *, config_only: bool, as_json: bool) -> int:
     from hesstore_cli.terminal.bars import Bar
 
     try:
-        first, second = (open_store(name, chunked=False) for name in (a, b))
+        first, second = (open_store(name, chunked=False, check=not config_only) for name in (a, b))
         if config_only:
             found = compare_configs(first, second)
         else:

@@ -69,7 +69,7 @@ def info(store: str, *, provenance: bool, show_all: bool, as_json: bool) -> None
     from hesstore_cli.terminal import provenance as provenance_text
 
     place = locate(store)
-    facts = describe(hesstore.open(place, chunked=False), place, None if show_all else ROWS)
+    facts = describe(hesstore.open(place, chunked=False, check=True), place, None if show_all else ROWS)
     if as_json:
         click.echo(json.dumps(facts, indent=2, allow_nan=False))
     else:

@@ -155,7 +155,8 @@ def plot(
         if "progress" in _parameters(plots.KINDS[kind]):
             given["progress"] = bar.advance
         with look:
-            figure = plots.KINDS[kind](hesstore.open(stores[0] if len(stores) == 1 else stores), **given)
+            ds = hesstore.open(stores[0] if len(stores) == 1 else stores, check=True)
+            figure = plots.KINDS[kind](ds, **given)
     plots.save(figure, path)
     of_run = f" of run {given.get('run', 0)}" if "run" in _parameters(plots.KINDS[kind]) else ""
     write_line(f"{kind}{of_run} written to {path}")

@@ -114,7 +114,7 @@ def refine(
     limit = THRESHOLD if threshold is None else threshold
     if width is None:
         _refuse({"--transitions": count, "--at": places, "--quantity": quantities, "--run": runs}, "needs --to WIDTH")
-        grid = refined_l2(hesstore.open(store), points or 4, limit)
+        grid = refined_l2(hesstore.open(store, chunked=False, check=True), points or 4, limit)
         with StopRequest(time_limit) as stop:
             return _add_evenly(store, grid, stop, quiet)
     _refuse({"--points": points}, "can't be combined with --to, which adds one value of λ at a time")
@@ -124,7 +124,7 @@ def refine(
             raise click.UsageError("--at follows the jump of one quantity: give --quantity once")
 
     def find() -> list[Bracket]:
-        ds = hesstore.open(store)
+        ds = hesstore.open(store, chunked=False, check=True)
         if places:
             return brackets_at(ds, places, runs=runs, quantity=(quantities or QUANTITIES)[0])
         names = quantities or QUANTITIES

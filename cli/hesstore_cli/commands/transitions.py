@@ -49,7 +49,7 @@ def transitions(store: str, quantities: tuple[str, ...], split: str, threshold: 
     from hesstore.analysis.change_points import THRESHOLD
     from hesstore.analysis.transitions import QUANTITIES
 
-    ds = hesstore.open(store)
+    ds = hesstore.open(store, chunked=False, check=True)
     limit = THRESHOLD if threshold is None else threshold
     found = analysis.transitions(ds, quantities or QUANTITIES, split, limit).load()
     has_counts = bool((ds["confusion"] >= 0).any())

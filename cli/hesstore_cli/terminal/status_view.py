@@ -63,7 +63,7 @@ class StatusView:
             holder = self.holders.get(run.run)
             if holder is not None and holder.alive is not False and run.seconds_left is not None:
                 key = holder.host, holder.pid
-                sums[key] = sums.get(key, 0.0) + run.seconds_left
+                sums[key] = sums.get(key, 0.0) + run.seconds_left / holder.workers
         return max(sums.values(), default=self.progress.seconds_left)
 
     @property
@@ -198,15 +198,17 @@ class StoreWatcher:
             If the store was moved, or its metadata were written, during the read: files that are missing for a moment
             would be read as empty.
         """
-        from hesstore.errors import StoreError
-        from hesstore.store.reading import open_store
+        from hesstore.errors import CorruptStoreError, StoreError
+        from hesstore.store.reading import check_dataset, open_store
 
         revision = self._place.revision()
         try:
             if self._ds is None or revision != self._revision:  # an extended store is opened again
-                self._ds, self._revision = open_store(self._place, chunked=False), revision
+                ds = open_store(self._place, chunked=False)
+                check_dataset(ds)
+                self._ds, self._revision = ds, revision
             view = self._view(self._ds)
-        except (KeyError, ValueError):  # values that do not fit together
+        except (KeyError, ValueError, CorruptStoreError):  # values that do not fit together
             if self._place.revision() == revision:
                 raise
         else:
@@ -249,7 +251,8 @@ class StoreWatcher:
 
 def holder_text(holder: Holder) -> str:
     """Return who holds a run, and whether that process is alive."""
-    process = f"process {holder.pid} on {holder.host}, started {_ago(holder.since)}"
+    workers = f" with {holder.workers} workers" if holder.workers > 1 else ""
+    process = f"process {holder.pid} on {holder.host}{workers}, started {_ago(holder.since)}"
     if holder.alive:
         return f"driven by {process}"
     if holder.alive is None:

@@ -36,6 +36,8 @@ class Holder:
         Whether the process runs; None if it is on another machine, where this can't be known.
     renewed : datetime, optional
         Time of the last renewal, by the holder's clock; None for a claim that is not renewed.
+    workers : int
+        Number of processes that computed for the holder when the claim was made.
     """
 
     pid: int
@@ -43,6 +45,7 @@ class Holder:
     since: dt.datetime
     alive: bool | None
     renewed: dt.datetime | None = None
+    workers: int = 1
 
 
 def parse_holder(facts: Any, *, is_here: bool | None = None) -> Holder | None:
@@ -58,16 +61,17 @@ def parse_holder(facts: Any, *, is_here: bool | None = None) -> Holder | None:
     try:
         pid, host, since = int(facts["pid"]), str(facts["host"]), dt.datetime.fromisoformat(facts["since"])
         renewed = dt.datetime.fromisoformat(facts["renewed"]) if "renewed" in facts else None
+        workers = max(1, int(facts.get("workers", 1)))
     except (KeyError, TypeError, ValueError):
         return None
     is_here = host == socket.gethostname() if is_here is None else is_here
-    return Holder(pid, host, since, _is_alive(pid, since) if is_here else None, renewed)
+    return Holder(pid, host, since, _is_alive(pid, since) if is_here else None, renewed, workers)
 
 
-def facts_of_this_process() -> dict[str, Any]:
-    """The facts by which a claim names this process as its holder."""
+def facts_of_this_process(workers: int) -> dict[str, Any]:
+    """The facts by which a claim names this process, for which ``workers`` processes compute, as its holder."""
     since = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    return {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "workers": workers}
 
 
 def describe_holder(facts: Any) -> str:
@@ -91,7 +95,7 @@ def _is_alive(pid: int, since: dt.datetime) -> bool:
 
 
 @contextlib.contextmanager
-def claim(folder: Path, run_id: int) -> Iterator[None]:
+def claim(folder: Path, run_id: int, workers: int = 1) -> Iterator[None]:
     """Hold run ``run_id`` while the context lasts.
 
     The claim is a lock of the operating system on the file ``.claim-ID`` in ``folder``, so it ends with its process.
@@ -111,7 +115,7 @@ def claim(folder: Path, run_id: int) -> Iterator[None]:
             f"run {run_id} of this store is being computed by {_read_holder(holder)}: wait for it or stop it"
         ) from None
     try:
-        holder.write_text(json.dumps(facts_of_this_process()))
+        holder.write_text(json.dumps(facts_of_this_process(workers)))
         yield
     finally:
         holder.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from hesstore.store.places.links import refuse_outward_links
 from hesstore.store.places.place import LocalPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
     from zarr.abc.store import Store
@@ -111,9 +112,9 @@ class FolderPlace(LocalPlace):
         """Zarr's local store; for writing, one whose writes are flushed to disk."""
         return LocalStore(self.path, read_only=True) if read_only else DurableLocalStore(self.path)
 
-    def claim(self, run_id: int) -> AbstractContextManager[object]:
+    def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[object]:
         """Hold a run by a lock of the operating system; see :func:`hesstore.store.places.claims.claim`."""
-        return claim(self.path / "status", run_id)
+        return claim(self.path / "status", run_id, workers)
 
     def check_claim(self, run_id: int) -> None:
         """Do nothing: a process does not lose a lock of the operating system while it lives."""
@@ -165,6 +166,11 @@ class FolderPlace(LocalPlace):
         sync_folder(path.absolute().parent)
         shutil.rmtree(aside, ignore_errors=True)
 
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Those of ``keys`` whose file does not exist or is empty."""
+        top = f"{self.path}/"
+        return [key for key in keys if not _size(top + key)]
+
     def size(self) -> int:
         """Total size of all files, in bytes."""
         return sum(_size(file) for file in self.path.rglob("*"))
@@ -203,12 +209,13 @@ def leftover_folders(path: Path, suffix: str) -> list[Path]:
     return sorted(entry for entry in whole.parent.glob(".*") if pattern.fullmatch(entry.name) and entry.is_dir())
 
 
-def _size(file: Path) -> int:
-    """Size of a file in bytes; 0 for a folder, or for a file that a running sweep has just replaced."""
+def _size(file: str | Path) -> int:
+    """Size of a file in bytes; 0 for a folder, or for a file that does not exist, even if only for a moment."""
     try:
-        return file.stat().st_size if file.is_file() else 0
-    except FileNotFoundError:
+        found = os.stat(file)  # noqa: PTH116 - for thousands of files, a Path takes longer than the system
+    except (FileNotFoundError, NotADirectoryError):
         return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def _umask() -> int:

@@ -97,7 +97,7 @@ class HttpPlace(Place):
             self.check_writable()
         return HttpZarrStore(self._files, read_only=True)
 
-    def claim(self, run_id: int) -> NoReturn:  # noqa: ARG002
+    def claim(self, run_id: int, workers: int = 1) -> NoReturn:  # noqa: ARG002
         """Raise :class:`StoreError`: nothing can be written here."""
         self.check_writable()
 

@@ -15,14 +15,14 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
 
 from hesstore.errors import HesstoreError, StoreBusyError, StoreError
 from hesstore.store.places.claims import describe_holder, facts_of_this_process
-from hesstore.store.places.s3_errors import translating_errors, url_of
+from hesstore.store.places.s3_errors import repeat, translating_errors, url_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -61,13 +61,15 @@ class Lease:
         Name of the object.
     activity : str
         Start of error messages: what the claim is for, such as "… is being computed".
+    workers : int
+        Number of processes that compute for this one.
     """
 
-    def __init__(self, objects: S3Store, key: str, activity: str) -> None:
+    def __init__(self, objects: S3Store, key: str, activity: str, workers: int = 1) -> None:
         self._objects, self._key, self._activity = objects, key, activity
         self._url = url_of(objects)
         self._facts = {
-            **facts_of_this_process(),
+            **facts_of_this_process(workers),
             "lease_seconds": LEASE_SECONDS,
             "processes": process_space(),
             "token": uuid.uuid4().hex,  # identifies a put of this process whose answer got lost
@@ -79,8 +81,8 @@ class Lease:
         self._thread = threading.Thread(target=self._renew_periodically, name="hesstore-lease", daemon=True)
 
     def __enter__(self) -> Self:
-        with translating_errors(self._url):
-            self._acquire()
+        # The token in the claim shows whether an attempt without an answer has succeeded.
+        repeat(self._acquire, self._url)
         self._thread.start()
         return self
 
@@ -95,7 +97,7 @@ class Lease:
         with contextlib.suppress(HesstoreError, *_LOST), translating_errors(self._url):
             self._renew()  # a delete can't be conditional, but a renewed claim is ours for the whole lease time
             if not self._lost:
-                obstore.delete(self._objects, self._key)
+                repeat(lambda: obstore.delete(self._objects, self._key), self._url)
 
     def check(self) -> None:
         """Raise :class:`StoreBusyError` if the claim was lost, or may be lost because it was not renewed in time."""
@@ -122,6 +124,7 @@ class Lease:
                         )
                     began = _clock()
                     if (tag := self._put({"e_tag": found.tag})) is None:
+                        self._check_that_it_changed(found)
                         continue  # another process took it first
                 else:
                     tag = found.tag
@@ -131,16 +134,38 @@ class Lease:
         raise StoreBusyError(f"{self._activity}: other processes were faster {TRIES} times: run the same command again")
 
     def _check_conditions(self) -> None:
-        """Raise :class:`StoreError` if the server ignores conditions, and so would let two drivers in.
+        """Raise :class:`StoreError` if the server does not carry out conditions as it must, on the claim itself.
 
-        The claim exists now, so the server must refuse to create it.
+        The claim exists now, so the server must refuse to create it. It must replace it where the condition names its
+        tag, because otherwise it can be neither renewed nor taken over from a process that was killed, and the tag must
+        change with it.
         """
-        tag = self._put("create")
-        if tag is not None:
-            obstore.delete(self._objects, self._key)
+        if self._put("create") is not None:
+            self._refuse("ignores conditional puts (If-None-Match), which are needed to keep two drivers apart")
+        before, began = self._tag, _clock()
+        tag = self._put({"e_tag": before})
+        if tag is None and (found := self._read()) is not None and found.tag != before:
+            tag = found.tag  # the answer to a first attempt got lost
+        if tag is None:
+            self._refuse("never meets a condition on the ETag (If-Match), by which a claim is renewed and taken over")
+        elif self._put({"e_tag": before}) is not None:
+            self._refuse("ignores conditions on the ETag (If-Match), which are needed to keep two drivers apart")
+        else:
+            self._tag, self._renewed = tag, began
+
+    def _refuse(self, what: str) -> NoReturn:
+        """Give the claim back, and raise :class:`StoreError`."""
+        obstore.delete(self._objects, self._key)
+        raise StoreError(f"{self._url}: the server {what}: use a store in a folder, or a server that supports them")
+
+    def _check_that_it_changed(self, before: _Found) -> None:
+        """Raise :class:`StoreError` if a claim could not be taken over although nobody else has changed it."""
+        found = self._read()
+        if found is not None and found.tag == before.tag:
             raise StoreError(
-                f"{self._url}: the server ignores conditional puts (If-None-Match), which are needed to keep two "
-                "drivers apart: use a store in a folder, or a server that supports them"
+                f"{self._activity} by {describe_holder(found.facts)}, which no longer runs, but the server does not "
+                f"let its claim be replaced (If-Match): delete the object {self._url}/{self._key}, then run the same "
+                "command again"
             )
 
     def _put(self, mode: PutMode) -> str | None:
@@ -205,8 +230,9 @@ class Lease:
             if found is None or found.facts.get("token") != self._facts["token"]:
                 self._lost = describe_holder(found.facts) if found else "another process"
                 return
-            tag = found.tag
-        self._tag, self._renewed = tag, began
+            tag = found.tag  # that of an earlier attempt, whose answer got lost
+        if tag != self._tag:  # otherwise nothing was written, and the claim is no younger than before
+            self._tag, self._renewed = tag, began
 
 
 def _clock() -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -24,6 +24,9 @@ class Place(ABC):
 
     can_list: bool = True
     """Whether the files or objects can be listed."""
+
+    has_claims: bool = True
+    """Whether the drivers of runs leave claims here."""
 
     @property
     @abstractmethod
@@ -72,8 +75,8 @@ class Place(ABC):
         """
 
     @abstractmethod
-    def claim(self, run_id: int) -> AbstractContextManager[object]:
-        """Hold run ``run_id`` against other drivers while the context lasts.
+    def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[object]:
+        """Hold run ``run_id`` against other drivers while the context lasts; ``workers`` processes compute for it.
 
         Raises
         ------
@@ -107,6 +110,10 @@ class Place(ABC):
 
         If the process is killed meanwhile, either nothing is left or a store, whole or damaged.
         """
+
+    @abstractmethod
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Those of ``keys`` whose file or object does not exist or is empty."""
 
     @abstractmethod
     def size(self) -> int | None:

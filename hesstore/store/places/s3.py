@@ -11,11 +11,10 @@ keep a store consistent.
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlparse
 
 import obstore
@@ -27,12 +26,12 @@ from hesstore.errors import StoreError
 from hesstore.store.places.claims import parse_holder
 from hesstore.store.places.lease import Lease, process_space
 from hesstore.store.places.place import Place
-from hesstore.store.places.s3_errors import endpoint, translating_errors, url_of
+from hesstore.store.places.s3_errors import endpoint, repeat, repeat_async, translating_errors, url_of
 
 if TYPE_CHECKING:
     import builtins
     import datetime as dt
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
     from contextlib import AbstractContextManager
 
     from obstore.store import BackoffConfig, ClientConfig, RetryConfig
@@ -41,29 +40,29 @@ if TYPE_CHECKING:
 
     from hesstore.store.places.claims import Holder
 
+T = TypeVar("T")
+
 ROOT = "zarr.json"
 UNFINISHED = ".hesstore-unfinished"
 """An object that exists while a template is written: the objects next to it are ours, and not a store yet."""
 _TEMPLATE_CLAIM = ".claim-template.json"
 _OF_A_TEMPLATE = re.compile(r"([A-Za-z]\w*)/(zarr\.json|c/0)")
 
-_LISTED = 1000
-"""Number of keys that one request lists; a template has fewer."""
-
-ONE_PUT = 64 << 20
+ONE_PUT = 32 << 20
 """Size in bytes up to which an object is sent in one request.
 
 Larger ones are sent in parts of half that size, and appear atomically too.
 """
 
 
-# A wrong address or key must be reported quickly. Later, when the server has answered before, a sweep of several days
-# should survive a minute without answers, or a request to slow down.
+# A wrong address or key must be reported quickly. Later, when the server has answered before, requests are repeated for
+# a minute (see s3_errors.repeat), so that a sweep of several days survives a short fault; the time for one request is
+# well below that, so that one without an answer is repeated too.
 _BRIEF: ClientConfig = {"connect_timeout": timedelta(seconds=3), "timeout": timedelta(seconds=10)}
-_PATIENT: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=120)}
+_PATIENT: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=20)}
 _BACKOFF: BackoffConfig = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2}
 _FEW_RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=5), "backoff": _BACKOFF}
-_MANY_RETRIES: RetryConfig = {"max_retries": 10, "retry_timeout": timedelta(seconds=60), "backoff": _BACKOFF}
+_MANY_RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=20), "backoff": _BACKOFF}
 
 
 class S3Place(Place):
@@ -87,6 +86,7 @@ class S3Place(Place):
             self._objects = _connect(bucket, name, server, _PATIENT, _MANY_RETRIES)
             self._brief = _connect(bucket, name, server, _BRIEF, _FEW_RETRIES)
         self._claims: dict[int, Lease] = {}
+        self._has_answered = False
 
     @property
     def location(self) -> str:
@@ -112,7 +112,7 @@ class S3Place(Place):
 
         A process that was killed while it made the store leaves such a template.
         """
-        keys = [key for key, _ in itertools.islice(self._listing(), _LISTED)]
+        keys = [key for key, _ in self._listing()]
         is_ours = UNFINISHED in keys
         for key in keys:
             is_housekeeping = key == UNFINISHED or key.startswith(_TEMPLATE_CLAIM)
@@ -132,25 +132,25 @@ class S3Place(Place):
         root = template.pop(ROOT).to_bytes()
         with Lease(self._brief, _TEMPLATE_CLAIM, f"{self}: is being made"), translating_errors(self.url):
             self.check_creatable()
-            obstore.put(self._objects, UNFINISHED, b"")
+            self.put(UNFINISHED, b"")
             for key, value in template.items():
-                obstore.put(self._objects, key, value.to_bytes())
+                self.put(key, value.to_bytes())
             try:
-                obstore.put(self._objects, ROOT, root, mode="create")
+                repeat(lambda: obstore.put(self._objects, ROOT, root, mode="create"), self.url)
             except AlreadyExistsError:
                 if self._root() != root:  # equal if the answer to a first attempt got lost
                     raise StoreError(
                         f"{self}: another process made it in the meantime: run the same command again"
                     ) from None
-            obstore.delete(self._objects, UNFINISHED)
+            self.delete(UNFINISHED)
 
     def zarr_store(self, *, read_only: bool) -> Store:
         """Zarr's object store, with errors that say what to do."""
         return S3ZarrStore(self._objects, read_only=read_only)
 
-    def claim(self, run_id: int) -> AbstractContextManager[object]:
+    def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[object]:
         """Hold a run by an object that is renewed; see :class:`hesstore.store.places.lease.Lease`."""
-        lease = Lease(self._brief, f"status/.claim-{run_id}.json", f"{self}: run {run_id} is being computed")
+        lease = Lease(self._brief, f"status/.claim-{run_id}.json", f"{self}: run {run_id} is being computed", workers)
         self._claims[run_id] = lease
         return lease
 
@@ -169,11 +169,10 @@ class S3Place(Place):
 
     def last_modified(self, key: str) -> dt.datetime | None:
         """The time at which the object was written, by the server's clock; None if it does not exist."""
-        with translating_errors(self.url):
-            try:
-                return obstore.head(self._brief, key)["last_modified"]
-            except FileNotFoundError:
-                return None
+        try:
+            return self._ask(lambda: obstore.head(self._brief, key)["last_modified"])
+        except FileNotFoundError:
+            return None
 
     def names(self) -> list[str]:
         """The names of all objects, relative to the store."""
@@ -181,18 +180,20 @@ class S3Place(Place):
 
     def fetch(self, key: str) -> bytes:
         """The contents of an object."""
-        with translating_errors(self.url):
-            return bytes(obstore.get(self._objects, key).bytes())
+        return self._ask(lambda: bytes(obstore.get(self._objects, key).bytes()))
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object."""
-        with translating_errors(self.url):
-            obstore.put(self._objects, key, data)
+        self._ask(lambda: obstore.put(self._objects, key, data))
 
     def delete(self, key: str) -> None:
         """Delete an object."""
-        with translating_errors(self.url):
-            obstore.delete(self._objects, key)
+        self._ask(lambda: obstore.delete(self._objects, key))
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Those of ``keys`` whose object does not exist or is empty."""
+        sizes = dict(self._listing())
+        return [key for key in keys if not sizes.get(key)]
 
     def remove(self) -> None:
         """Delete all objects, the root ``zarr.json`` last: until then this is a store, which can be removed again."""
@@ -207,20 +208,29 @@ class S3Place(Place):
 
     def _root(self) -> bytes | None:
         """The root ``zarr.json``; None if it does not exist."""
-        with translating_errors(self.url):
-            try:
-                return bytes(obstore.get(self._brief, ROOT).bytes())
-            except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error):
-                    raise
-                return None
+        try:
+            return self._ask(lambda: bytes(obstore.get(self._brief, ROOT).bytes()))
+        except FileNotFoundError:
+            return None
 
-    def _listing(self) -> Iterator[tuple[str, int]]:
+    def _listing(self) -> list[tuple[str, int]]:
         """The key and the size in bytes of each object, in the order of the keys."""
-        with translating_errors(self.url):
-            for batch in obstore.list(self._brief):
-                for each in batch:
-                    yield each["path"], each["size"]
+        return self._ask(
+            lambda: [(each["path"], each["size"]) for batch in obstore.list(self._brief) for each in batch]
+        )
+
+    def _ask(self, request: Callable[[], T]) -> T:
+        """Make an idempotent request; repeat it if it fails, but not the first one, which shows a wrong address."""
+        if self._has_answered:
+            return repeat(request, self.url)
+        try:
+            with translating_errors(self.url):
+                answer = request()
+        except FileNotFoundError:
+            self._has_answered = True
+            raise
+        self._has_answered = True
+        return answer
 
 
 class S3ZarrStore(ObjectStore[S3Store]):
@@ -228,20 +238,18 @@ class S3ZarrStore(ObjectStore[S3Store]):
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """The contents of an object, or a range of them; None if it does not exist."""
-        with translating_errors(url_of(self.store)):
-            return await super().get(key, prototype, byte_range)
+        return await self._ask(lambda: super(S3ZarrStore, self).get(key, prototype, byte_range))
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> builtins.list[Buffer | None]:
         """Ranges of the contents of objects."""
-        with translating_errors(url_of(self.store)):
-            return await super().get_partial_values(prototype, key_ranges)
+        ranges = list(key_ranges)
+        return await self._ask(lambda: super(S3ZarrStore, self).get_partial_values(prototype, ranges))
 
     async def exists(self, key: str) -> bool:
         """Whether an object exists."""
-        with translating_errors(url_of(self.store)):
-            return await super().exists(key)
+        return await self._ask(lambda: super(S3ZarrStore, self).exists(key))
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write ``value`` under ``key``; the server has confirmed it on return."""
@@ -249,15 +257,42 @@ class S3ZarrStore(ObjectStore[S3Store]):
         data = value.to_bytes()
         # By default the limit is 5 MB, and parts whose process was killed stay in the bucket, invisible but paid for.
         is_large = len(data) > ONE_PUT
-        with translating_errors(url_of(self.store)):
-            await obstore.put_async(
+        await self._ask(
+            lambda: obstore.put_async(
                 self.store, key, data, use_multipart=is_large, chunk_size=ONE_PUT // 2, max_concurrency=4
             )
+        )
+
+    async def delete(self, key: str) -> None:
+        """Delete an object; nothing happens if it does not exist."""
+        await self._ask(lambda: super(S3ZarrStore, self).delete(key))
+
+    async def delete_dir(self, prefix: str) -> None:
+        """Delete all objects whose names begin with ``prefix`` and a slash."""
+        await self._ask(lambda: super(S3ZarrStore, self).delete_dir(prefix))
+
+    async def getsize(self, key: str) -> int:
+        """The size of an object in bytes."""
+        return await self._ask(lambda: super(S3ZarrStore, self).getsize(key))
+
+    async def list_dir(self, prefix: str) -> AsyncGenerator[str, None]:
+        """The names directly below ``prefix``."""
+
+        async def listing() -> builtins.list[str]:
+            return [each async for each in super(S3ZarrStore, self).list_dir(prefix)]
+
+        for each in await self._ask(listing):
+            yield each
 
     async def _list(self, prefix: str | None = None) -> AsyncGenerator[Any, None]:
-        with translating_errors(url_of(self.store)):
-            async for each in super()._list(prefix):
-                yield each
+        async def listing() -> builtins.list[Any]:
+            return [each async for each in super(S3ZarrStore, self)._list(prefix)]
+
+        for each in await self._ask(listing):
+            yield each
+
+    async def _ask(self, request: Callable[[], Awaitable[T]]) -> T:
+        return await repeat_async(request, url_of(self.store))
 
 
 def _connect(bucket: str, name: str, server: str | None, client: ClientConfig, retries: RetryConfig) -> S3Store:

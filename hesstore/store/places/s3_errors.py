@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, TypeVar
 
 from obstore import exceptions
 
 from hesstore.errors import StoreError, StoreUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from obstore.store import S3Store
 
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 """Environment variables that name the server; the first one that is set counts."""
+
+PATIENCE_SECONDS = 60.0
+"""Time for which a request is repeated, in seconds."""
+
+T = TypeVar("T")
 
 _EXPECTED = (exceptions.AlreadyExistsError, exceptions.PreconditionError, exceptions.NotSupportedError)
 """Answers to conditional requests; the caller handles them."""
@@ -44,6 +51,46 @@ def translating_errors(url: str) -> Iterator[None]:
         raise _store_error(url, error) from error
     except exceptions.BaseError as error:
         raise _store_error(url, error) from error
+
+
+def repeat(request: Callable[[], T], url: str) -> T:
+    """Make an idempotent request, again and again for :data:`PATIENCE_SECONDS` while the server fails or is silent.
+
+    Raises
+    ------
+    StoreUnreachableError
+        If it still fails then.
+    """
+    pauses = _pauses()
+    while True:
+        try:
+            with translating_errors(url):
+                return request()
+        except StoreUnreachableError:
+            if (pause := next(pauses, None)) is None:
+                raise
+            time.sleep(pause)
+
+
+async def repeat_async(request: Callable[[], Awaitable[T]], url: str) -> T:
+    """Make an asynchronous request as :func:`repeat` does."""
+    pauses = _pauses()
+    while True:
+        try:
+            with translating_errors(url):
+                return await request()
+        except StoreUnreachableError:
+            if (pause := next(pauses, None)) is None:
+                raise
+            await asyncio.sleep(pause)
+
+
+def _pauses() -> Iterator[float]:
+    """The pauses between attempts, until the patience is over."""
+    end, pause = time.monotonic() + PATIENCE_SECONDS, 0.1
+    while time.monotonic() + pause < end:
+        yield pause
+        pause = min(2 * pause, 5.0)
 
 
 def url_of(objects: S3Store) -> str:
@@ -78,7 +125,9 @@ def _store_error(url: str, error: Exception) -> StoreError:
             f"{url}: can't reach {server} ({_cause(str(error))}): check AWS_ENDPOINT_URL and the network, then run the "
             "same command again"
         )
-    return StoreUnreachableError(f"{url}: {server} fails ({code}): run the same command again later")
+    if answer[1].startswith(("408", "429", "5")):
+        return StoreUnreachableError(f"{url}: {server} fails ({code}): run the same command again later")
+    return StoreError(f"{url}: {server} refuses a request ({code}): check the address and the version of the server")
 
 
 def _cause(text: str) -> str:

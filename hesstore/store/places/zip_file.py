@@ -19,7 +19,7 @@ from hesstore.store.places.folder import names_nearby
 from hesstore.store.places.place import LocalPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from zarr.abc.store import ByteRequest, Store
@@ -39,6 +39,8 @@ _HEADER = 30
 
 class ZipPlace(LocalPlace):
     """A store in the zip file ``path``; it can only be read."""
+
+    has_claims = False
 
     def is_new(self) -> bool:
         """Whether the file does not exist."""
@@ -77,7 +79,7 @@ class ZipPlace(LocalPlace):
             self.check_writable()
         return _ZipStore(self.path)
 
-    def claim(self, run_id: int) -> NoReturn:  # noqa: ARG002
+    def claim(self, run_id: int, workers: int = 1) -> NoReturn:  # noqa: ARG002
         """Raise :class:`StoreError`: a packed store is never written."""
         self.check_writable()
 
@@ -104,6 +106,11 @@ class ZipPlace(LocalPlace):
     def remove(self) -> NoReturn:
         """Raise :class:`StoreError`: a packed store is never written."""
         self.check_writable()
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Those of ``keys`` whose member does not exist or is empty."""
+        sizes = self._sizes()
+        return [key for key in keys if not sizes.get(key)]
 
     def size(self) -> int:
         """Total size of the store's files, in bytes."""

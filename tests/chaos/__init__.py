@@ -1,0 +1,1 @@
+"""A campaign of kills and faults that anyone can run: ``python -m tests.chaos``."""

@@ -1,0 +1,46 @@
+"""Every kind of chunk, deleted, truncated and flipped in turn, under every command: nothing wrong is handed on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import hesstore
+from hesstore.errors import CorruptStoreError
+from hesstore_cli.main import run
+from tests.support.command_line import RunHesstore
+from tests.support.lost_chunks import COMMANDS, DAMAGES, OPTIONS, SOME, Damage, chunks, hold_all, is_silent
+
+FEW = ("csv", "transitions")
+"""Commands of the default run."""
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = tmp_path_factory.mktemp("lost") / "s.zarr"
+    assert run(["sweep", str(store), *OPTIONS, "-qq"]) == 0
+    return store
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=[] if name in FEW else [pytest.mark.slow]) for name in COMMANDS]
+)
+def test_every_command_on_lost_chunks(run_hesstore: RunHesstore, swept: Path, tmp_path: Path, command: str) -> None:
+    """The campaign of tests.chaos does the same with every kind of chunk."""
+    hold_all(run_hesstore, swept, tmp_path, command, SOME)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("names", [SOME[:4], pytest.param((), marks=[pytest.mark.slow])], ids=["some", "all"])
+def test_opening_with_a_check(swept: Path, tmp_path: Path, damage: Damage, names: tuple[str, ...]) -> None:
+    store = shutil.copytree(swept, tmp_path / "s.zarr")
+    for file in chunks(store, names):
+        whole, name = file.read_bytes(), file.relative_to(store).parts[0]
+        damage(file)
+        if not is_silent(name, damage, "open"):
+            with pytest.raises(CorruptStoreError) as caught:
+                hesstore.open(store, check=True, chunked=False)
+            assert str(file.relative_to(store)) in str(caught.value)
+        file.write_bytes(whole)
