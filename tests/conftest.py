@@ -22,6 +22,7 @@ from tests.support.quickstart import Quickstart
 from tests.support.toy import TOY
 
 # One thread each, in processes that tests start too: networks here are tiny, and tests run side by side.
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and it would wrap the output of commands
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 

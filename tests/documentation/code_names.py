@@ -9,15 +9,19 @@ from typing import Any
 
 import hesstore
 from hesstore import analysis, plots
+from hesstore.analysis.accessor import Hess
 
-MODULES: dict[str, Any] = {"hesstore": hesstore, "analysis": analysis, "plots": plots, "hess": analysis}
-"""The modules by the name under which code uses them; the methods of ``ds.hess`` are the analyses."""
+MODULES: dict[str, Any] = {"hesstore": hesstore, "analysis": analysis, "plots": plots, "hess": Hess}
+"""The modules by the name under which code uses them, and the class of ``ds.hess``."""
 
 
 def check_names(source: str) -> None:
     """Raise an ``ImportError`` if ``source`` uses a name of hesstore that does not exist."""
     for module, name in _names(ast.parse(source)):
-        if name not in module.__all__:
+        if module is Hess:
+            if not hasattr(Hess, name):
+                raise ImportError(f"ds.hess has no {name}")
+        elif name not in module.__all__:
             importlib.import_module(f"{module.__name__}.{name}")
 
 
