@@ -122,12 +122,14 @@ class ModelCheck:
     name : str
         Its name in messages.
     x, y : Tensor
-        Inputs and labels; the first :data:`ROWS` are used.
+        Inputs and labels, of which the first are used.
     num_classes : int, optional
         The number of logits that it must return; by default any number.
     is_classifier : bool
         Whether the network must return logits (N, C), and be differentiable by class too. Otherwise its outputs must
         fit the targets ``y`` in its loss.
+    most : int
+        Maximum number of rows to use.
     """
 
     model: FlatModel
@@ -136,6 +138,7 @@ class ModelCheck:
     y: Tensor
     num_classes: int | None = None
     is_classifier: bool = True
+    most: int = ROWS
 
     def run(self) -> list[str]:
         """Check the network and return the warnings about it, one line each.
@@ -183,7 +186,7 @@ class ModelCheck:
 
     @cached_property
     def _rows(self) -> tuple[Inputs, Tensor]:
-        return first_rows(self.x, ROWS), self.y[:ROWS]
+        return first_rows(self.x, self.most), self.y[: self.most]
 
     @cached_property
     def _theta(self) -> Tensor:
@@ -215,7 +218,10 @@ class ModelCheck:
                 out: Any = self.model.logits(self._theta if theta is None else theta, x)
         except Exception as error:
             reason = first_line(error)
-            if "dtype" in reason or "device" in reason:
+            parts = x if isinstance(x, tuple) else (x,)
+            if "dtype" in reason and not any(part.is_floating_point() for part in parts):
+                reason += ": integers stay integers: pass x.float() if they are values"
+            elif "dtype" in reason or "device" in reason:
                 reason += ": make its other tensors buffers, so that they get this precision and device too"
             raise self._error(f"fails on inputs {shape} in {dtype}: {reason}") from error
         rows = len(x[0] if isinstance(x, tuple) else x)

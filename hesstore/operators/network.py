@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from hesstore.operators.rows import Rows
 
 
+ROWS = 16
+"""Maximum number of rows on which a network is checked."""
+
+
 def copy_network(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     """Return a copy of ``module`` in eval mode and in one precision, whose parameters need no gradient.
 
@@ -164,8 +168,6 @@ def make_model(
     theta = model.theta()
     rows = rows.to(theta.device, theta.dtype)
     y = loss.prepare(rows.y, theta.dtype)
-    if not loss.weight(y):
-        raise DataError("y: all targets are ignored by the loss, so that its mean is not defined")
     rows = type(rows)(rows.inputs, rows.keywords, y)
     with torch.random.fork_rng(devices=[]):
         _check(model, name, rows)
@@ -174,7 +176,7 @@ def make_model(
 
 def _check(model: FlatModel, name: str, rows: Rows) -> None:
     """Check the network on a few rows, and warn if it returns probabilities."""
-    check = ModelCheck(model, name, rows.inputs, rows.y, is_classifier=False)
+    check = ModelCheck(model, name, rows.inputs, rows.y, is_classifier=False, most=ROWS)
     try:
         with torch.no_grad():
             one = model.logits(model.theta(), first_rows(rows.inputs, 1))
@@ -184,6 +186,8 @@ def _check(model: FlatModel, name: str, rows: Rows) -> None:
         one = None
     if isinstance(one, Tensor) and one.dim() and (why := model.loss.check((len(rows.y), *one.shape[1:]), rows.y)):
         raise DataError(f"model: {name!r} {why}")
+    if isinstance(one, Tensor) and not model.loss.weight(rows.y):
+        raise DataError("y: all targets are ignored by the loss, so that its mean is not defined")
     outputs = check.check()
     is_logits = isinstance(model.loss, CrossEntropy) and outputs.dim() == 2
     if is_logits and (warning := probability_warning(outputs)):

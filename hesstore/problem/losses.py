@@ -107,6 +107,8 @@ class CrossEntropy:
         if not first and not last:
             return f"returns {shape}, which does not fit targets {tuple(y.shape)} as logits (N, C, …)"
         classes = shape[1] if first else shape[-1]
+        if self.class_weights is not None and len(self.class_weights) != classes:
+            return f"returns logits of {classes} classes, but the loss has {len(self.class_weights)} class weights"
         kept = y[y != self.ignore_index]
         if len(kept) and not 0 <= int(kept.min()) <= int(kept.max()) < classes:
             worst = int(kept.min()) if int(kept.min()) < 0 else int(kept.max())

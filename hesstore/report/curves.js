@@ -107,7 +107,7 @@ function curveTrace({ name, look, values }, run, panel, place, named) {
   const title = escapeTags(name || panel.title);
   return {
     type: "scatter",
-    mode: GRID.length > DENSE_GRID && !hasGaps(run) ? "lines" : "lines+markers",
+    mode: GRID.length > DENSE_GRID && !hasIsolatedPoints(run) ? "lines" : "lines+markers",
     name: title,
     legendgroup: title,
     showlegend,

@@ -31,7 +31,7 @@ async function loadPlotly() {
 }
 
 function runName(run) {
-  return `run ${run.id} (seed ${run.seed}, ${run.direction})`;
+  return `run ${run.id} (${run.store ? `${run.store}, ` : ""}seed ${run.seed}, ${run.direction})`;
 }
 
 /** The index of the grid point whose λ is nearest to `l2`. */

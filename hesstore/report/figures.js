@@ -78,10 +78,11 @@ function modeAxis(modes, more = {}) {
   return { title: { text: facts.mode_label, standoff: 6 }, tick0: 0, dtick: modes <= 12 ? 1 : 5, ...more };
 }
 
-/** Whether grid points between complete ones are missing: an isolated point has no line, so it needs its marker. */
-function hasGaps(run) {
-  const complete = run.status.map((_, index) => isComplete(run, index));
-  return complete.slice(complete.indexOf(true), complete.lastIndexOf(true) + 1).includes(false);
+/** Whether a complete grid point has no complete neighbour: it has no line, so it needs its marker. */
+function hasIsolatedPoints(run) {
+  return run.status.some(
+    (_, index) => isComplete(run, index) && !isComplete(run, index - 1) && !isComplete(run, index + 1),
+  );
 }
 
 /**
@@ -102,7 +103,7 @@ function classesFigure(run, { dashed, others, window }, quantity, split, index) 
   const lines = (values, isDashed) =>
     facts.labels.map((label, at) => ({
       type: "scatter",
-      mode: window > 1 ? "lines" : "lines+markers",
+      mode: window > 1 && !hasIsolatedPoints(values) ? "lines" : "lines+markers",
       name: escapeTags(label),
       legendgroup: escapeTags(label),
       showlegend: !isDashed,
@@ -112,7 +113,7 @@ function classesFigure(run, { dashed, others, window }, quantity, split, index) 
       marker: {
         symbol: symbolOf(at) + (isDashed ? "-open" : ""),
         size: 6,
-        maxdisplayed: GRID.length > DENSE_GRID && !hasGaps(values) ? 20 : 0,
+        maxdisplayed: GRID.length > DENSE_GRID && !hasIsolatedPoints(values) ? 20 : 0,
       },
       hovertemplate: `class ${escapeTags(label)}${isDashed ? ", dashed run" : ""}<br>${AXIS.symbol} = %{x:.10~g}<br>${window > 1 ? "median " : ""}${name} %{y:.4f}<extra></extra>`,
     }));

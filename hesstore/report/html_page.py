@@ -164,7 +164,8 @@ def _run_summary(run: dict[str, Any]) -> str:
     """Return a line such as "run 0 (seed 0, up): 14 complete, 2 pending; all 14 spectra are complete to 0.3 %"."""
     counts = ", ".join(f"{number} {state}" for state, number in reversed(run["counts"].items()) if number)
     states = "; ".join(filter(None, (counts, run["spectra"])))
-    return f"run {run['id']} (seed {run['seed']}, {run['direction']}): {states}"
+    store = f"{run['store']}, " if run["store"] else ""
+    return f"run {run['id']} ({store}seed {run['seed']}, {run['direction']}): {states}"
 
 
 def _sections(sections: dict[str, dict[str, str]]) -> str:

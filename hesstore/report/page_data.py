@@ -62,6 +62,7 @@ def store_data(ds: xr.Dataset) -> dict[str, Any]:
     if not (status == Status.COMPLETE).any():
         raise AnalysisError("no grid point of the store is complete: run the sweep first")
     seeds, directions = ds["seed"].values, ds["direction"].values
+    stores = ds["store"].values.astype(str).tolist() if "store" in ds.coords else [""] * len(seeds)
     spectra = _spectra_texts(ds)
     return {
         "labels": class_names(ds),
@@ -80,6 +81,7 @@ def store_data(ds: xr.Dataset) -> dict[str, Any]:
         "runs": [
             {
                 "id": int(run),
+                "store": stores[at],
                 "seed": int(seeds[at]),
                 "direction": str(directions[at]),
                 "counts": {state.name.lower(): int((status[at] == state).sum()) for state in Status},

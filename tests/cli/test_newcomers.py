@@ -131,7 +131,7 @@ def test_other_names_lead_to_ours(run_hesstore: RunHesstore) -> None:
     options = {parameter.name for command in cli.commands.values() for parameter in command.params}
     flags = {"config", "output", "workers", "overwrite"}
     assert set(SYNONYMS.values()) <= {setting.name for setting in settings()} | flags
-    assert not set(SYNONYMS) & (options - {"config_file", "out", "force"})
+    assert not set(SYNONYMS) & (options - {"config_file", "force", "width"})
 
 
 def test_a_mistyped_store(run_hesstore: RunHesstore, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import curvlinops
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, TensorDataset
 
 import hesstore
@@ -358,6 +360,30 @@ def test_losses_that_are_refused(loss: Any, message: str) -> None:
         hesstore.Hessian(nn.Linear(4, 3), rows(4), LABELS, loss=loss)
 
 
+def test_targets_that_are_refused() -> None:
+    module = nn.Linear(4, 3)
+    pairs: list[tuple[Any, Any, str]] = [
+        (LABELS.float(), "cross_entropy", "pass integers for class indices"),
+        (LABELS + 1, "cross_entropy", "3 classes, but y has the target 3"),
+        (LABELS * 0 - 100, "cross_entropy", "all targets are ignored"),
+        (LABELS, nn.CrossEntropyLoss(weight=torch.ones(2)), "3 classes, but the loss has 2 class weights"),
+        (rows(1), "mse", r"returns \(12, 3\), but the targets y are \(12, 1\)"),
+    ]
+    for y, loss, message in pairs:
+        with pytest.raises(hesstore.HesstoreError, match=message):
+            hesstore.Hessian(module, rows(4), y, loss=loss)
+    with pytest.raises(hesstore.HesstoreError, match="integers stay integers"):
+        hesstore.Hessian(module, tokens(4, high=255), LABELS)
+    with pytest.raises(hesstore.HesstoreError, match="may be axis 1 or the last axis"):
+        hesstore.Hessian(networks.TiedTokens(), tokens(5, high=5), tokens(5, high=5))
+
+
+def test_an_if_on_values_is_refused() -> None:
+    hessian = hesstore.Hessian(Function(lambda h: 2 * h if bool(h.sum() > 0) else h), rows(4), LABELS)
+    with pytest.raises(ModelError, match="can't be traced"):
+        hessian @ torch.ones(15)
+
+
 def test_an_output_that_the_user_selects() -> None:
     module = Function(lambda h: (2 * h, h))
     torch.manual_seed(0)
@@ -395,3 +421,43 @@ def test_products_agree_with_curvlinops(name: str) -> None:
     block = curvlinops.GGNLinearOperator(module, loss, last, data, check_deterministic=False) @ parts[-2:]
     ggn = hessian.gauss_newton().restricted_to(names)
     torch.testing.assert_close(ggn @ flat(parts[-2:]), flat(block), rtol=1e-9, atol=1e-11)
+
+
+def double_backward(module: nn.Module, x: Tensor, y: Tensor, v: dict[str, Tensor]) -> Tensor:
+    """H v by ∇(∇E · v) on all rows together."""
+    module.eval()
+    parameters = list(module.parameters())
+    with sdpa_kernel(SDPBackend.MATH):
+        slopes = torch.autograd.grad(nn.functional.cross_entropy(module(x), y), parameters, create_graph=True)
+        return flat(list(torch.autograd.grad(slopes, parameters, list(v.values()))))
+
+
+@pytest.mark.slow
+def test_a_resnet() -> None:
+    """ResNet-18 on images with 32 × 32 pixels, whose values do not all fit into the cache; 11 million parameters."""
+    torch.manual_seed(0)
+    module = torchvision.models.resnet18(num_classes=10)
+    x, y = torch.randn(32, 3, 32, 32), torch.arange(32) % 10
+    with torch.no_grad():
+        module(2 * x + 1)  # statistics of batch norm that are not the initial ones
+    hessian = hesstore.Hessian(module, x, y, memory_gib=0.1)
+    v = torch.randn(hessian.size, generator=torch.Generator().manual_seed(1))
+    expected = double_backward(module, x, y, hessian.split(v))
+    assert float((hessian @ v - expected).norm() / expected.norm()) < 1e-5
+
+
+@pytest.mark.slow
+def test_a_transformer() -> None:
+    """Two layers of width 64 on sequences of 32 tokens; top eigenpairs, too."""
+    torch.manual_seed(0)
+    module = networks.TransformerNetwork(vocabulary=100, width=64, layers=2, classes=10)
+    x, y = torch.randint(1, 100, (128, 32)), torch.arange(128) % 10
+    hessian = hesstore.Hessian(module, x, y)
+    v = torch.randn(hessian.size, generator=torch.Generator().manual_seed(1))
+    expected = double_backward(module, x, y, hessian.split(v))
+    assert float((hessian @ v - expected).norm() / expected.norm()) < 1e-5
+    pairs = hessian.top_eigenpairs(k=3)
+    assert bool(pairs.converged.all())
+    for mu, u in zip(pairs.eigenvalues, pairs.eigenvectors, strict=True):
+        product = double_backward(module, x, y, hessian.split(u))
+        assert float((product - mu * u).norm()) < 2e-3 * float(mu.abs())

@@ -50,6 +50,13 @@ def test_store_data(half: Path) -> None:
     ]
     assert facts["runs"][0]["counts"] == {"pending": 1, "fitted": 1, "complete": 3, "failed": 1}
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    assert {run["store"] for run in facts["runs"]} == {""}
+
+
+def test_runs_of_several_stores_name_their_store(half: Path, tmp_path: Path) -> None:
+    make_store(tmp_path / "other.zarr", l2=(0.0, 0.001), k=4, classes=3)
+    facts = store_data(hesstore.open([half, tmp_path / "other.zarr"]))
+    assert [run["store"] for run in facts["runs"]][3:] == ["half", "other"]
 
 
 @pytest.mark.parametrize("run", [0, 1])
