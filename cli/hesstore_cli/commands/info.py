@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hesstore.config.l2_grid import AXIS, axis_symbol, value_text
+from hesstore.store.variable import CROSS_ENTROPY
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import store_argument
 from hesstore_cli.terminal.amounts import counted, size
@@ -185,14 +186,15 @@ def lines_of(facts: dict[str, Any], columns: int) -> Iterator[str]:
         yield f"imported from {facts['imported']} files"
     for run in facts["runs"]:
         yield ""
-        yield from _run_lines(run, facts["axis"], modes, columns)
+        unit = " (nat)" if facts["config"].get("loss", CROSS_ENTROPY) == CROSS_ENTROPY else ""
+        yield from _run_lines(run, facts["axis"], modes, columns, unit)
     if not modes:
         command = f"sweep {facts['path']}" if facts["axis"] == AXIS else f"analyse … -o {facts['path']}"
         yield ""
         yield f"no spectra: made without analyses (k = 0); `hesstore {command} --k 30 --grow` adds them"
 
 
-def _run_lines(run: dict[str, Any], axis: str, modes: int, columns: int) -> Iterator[str]:
+def _run_lines(run: dict[str, Any], axis: str, modes: int, columns: int, unit: str) -> Iterator[str]:
     states = ", ".join(f"{run[name]} {name}" for name in ("complete", "fitted", "pending", "failed") if run[name])
     yield f"run {run['run']} (seed {run['seed']}, {run['direction']}): {states}"
     for value, reason in run["failures"].items():
@@ -207,7 +209,7 @@ def _run_lines(run: dict[str, Any], axis: str, modes: int, columns: int) -> Iter
         axis_symbol(axis),
         "test accuracy",
         "worst class",
-        "μ₁ (nat)",
+        f"μ₁{unit}",
         "converged",
         "epochs",
         "products",
