@@ -84,7 +84,8 @@ def trace_gradient(
         _transpose_small_weights(graph)
     _write_gradient(graph, parameters)
     early = _views(graph)
-    return GradientProgram(*split_graph(graph, {node for node in graph.nodes if node not in early}))
+    late = {node for node in graph.nodes if node not in early}
+    return GradientProgram(*split_graph(graph, late, writes_to_early=True))
 
 
 def _transpose_small_weights(graph: fx.Graph) -> None:

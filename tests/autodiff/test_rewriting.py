@@ -101,6 +101,8 @@ def test_leaving_out_constant_columns(program: Program, given_inputs: Inputs) ->
 
 
 @few
+@example(EVERY_STEP, SOME_INPUTS, 0)
+@example(EVERY_STEP, SOME_INPUTS, 3)
 @given(programs(), inputs(), st.integers(0, 3))
 def test_splitting(program: Program, given_inputs: Inputs, late_input: int) -> None:
     """At any input; the early part does not see the late input."""
