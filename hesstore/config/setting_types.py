@@ -179,7 +179,7 @@ def _parse_flag(value: object) -> bool:
 
 
 def _parse_network(value: object) -> str:
-    found = _parse_text(value)
+    found = _parse_name(value)
     linear_layers(found)
     return found
 

@@ -77,7 +77,7 @@ def test_a_custom_network(tmp_path: Path, toy_config: Callable[..., SweepConfig]
 
 def test_parameters_that_are_not_those_of_an_mlp(tmp_path: Path) -> None:
     make_store(tmp_path / "s.zarr", shapes=(("a.weight", (2, 2)),))
-    with pytest.raises(ExportError, match=r"the parameters a\.weight are not those of an mlp: pass module="):
+    with pytest.raises(ExportError, match=r"the parameters a\.weight are not those of the model mlp: pass module="):
         hesstore.load_model(hesstore.open(tmp_path / "s.zarr"), l2=0.01)
 
 
