@@ -31,7 +31,7 @@ from tests.support.toy import TOY
 CONFIG = {**TOY, "direction": "both", "epochs": 2, "l2": "0,0.001,0.05"}
 STEPS = ("write", "fsync", "rename", "done")
 PLACES = ("eigenvectors/c", "gradient/c", "weights/c", "loss/c", "entries_digest/c", "/digest/c", "status/c")
-RANDOM_STEPS, RANDOM_MOMENTS = 10, 6
+RANDOM_STEPS, RANDOM_MOMENTS = 3, 2
 
 
 def sweep(store: Path) -> None:
