@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import warnings
 from pathlib import Path
 
@@ -13,14 +14,15 @@ from hesstore import plots
 from hesstore.store.schema import SCHEMA_VERSION
 from hesstore_cli.commands import plot
 from tests.support.command_line import RunHesstore
-from tests.support.plot_datasets import store
+from tests.support.plot_datasets import BOTH, store
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of four grid points in both directions."""
     path = tmp_path_factory.mktemp("plot") / "s.zarr"
-    attributes = {"schema_version": SCHEMA_VERSION, "config": "{}", "identity": "{}", "environment": "{}", "runs": "[]"}
+    runs = json.dumps(BOTH)
+    attributes = {"schema_version": SCHEMA_VERSION, "config": "{}", "identity": "{}", "environment": "{}", "runs": runs}
     ds = store(4, k=6, size=20).assign_attrs(attributes)
     with warnings.catch_warnings():  # zarr warns that other readers may not support consolidated metadata
         warnings.simplefilter("ignore", ZarrUserWarning)

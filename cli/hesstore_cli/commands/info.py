@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hesstore.config.l2_grid import AXIS, axis_symbol, value_text
-from hesstore.store.variable import CROSS_ENTROPY
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import store_argument
 from hesstore_cli.terminal.amounts import counted, size
@@ -173,6 +172,8 @@ def _finite(value: float) -> float | None:
 
 def lines_of(facts: dict[str, Any], columns: int) -> Iterator[str]:
     """Yield the lines of ``hesstore info``; tables fit ``columns``, other lines may be longer."""
+    from hesstore.store.variable import CROSS_ENTROPY
+
     sizes = facts["sizes"]
     shape = f"{counted(sizes['run'], 'run')} × {counted(sizes[facts['axis']], 'grid point')}"
     modes = sizes.get("mode", 0)
