@@ -91,11 +91,13 @@ def odd_stores(draw: st.DrawFn) -> dict[str, object]:
         by_class = np.diagonal(counts, axis1=1, axis2=2) / counts.sum(2)
     total = np.trace(counts, axis1=1, axis2=2) / counts.sum((1, 2))
     losses = draw(hnp.arrays(np.float64, 2, elements=st.floats(0, 1e30)))
+    weights = draw(hnp.arrays(np.float32, size, elements=floats))
     values = {
         "eigenvectors": vectors,
         "eigenvalues": eigenvalues,
         "gradient": draw(hnp.arrays(np.float32, size, elements=floats)),
-        "weights": draw(hnp.arrays(np.float32, size, elements=floats)),
+        "weights": weights,
+        "weights_norm": float(np.linalg.norm(weights.astype(np.float64))),
         "confusion": counts,
         "class_accuracy": by_class,
         "accuracy": total,
