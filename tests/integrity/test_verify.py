@@ -203,7 +203,9 @@ def test_everything_at_once_is_repaired_and_swept_to_the_same_results(store: Pat
     flip(store / "l2/c/0", rng)
     (store / "seed/c/0").unlink()
     flip(store / "loss/zarr.json", rng)
-    with pytest.raises(CorruptStoreError, match=r"coordinate is damaged .* `hesstore verify .* --repair` restores it"):
+    with pytest.raises(
+        CorruptStoreError, match=r"a coordinate: l2/c/0 is damaged .* `hesstore verify .* --repair` restores it"
+    ):
         SweepStore.open(store)
     report = verify(store)
     assert report.bad == {(0, 1), (0, 2), *((1, index) for index in range(4))}
@@ -311,8 +313,8 @@ def test_a_status_that_promises_more_than_is_there_is_found(store: Path, whole: 
     made_whole(store, whole)
 
 
-def test_a_kill_just_before_the_status_is_no_damage(store: Path, whole: Path) -> None:
-    """The killed driver's name is still there then; of several λ at once it is no explanation."""
+def test_a_kill_just_before_the_status_is_no_damage(store: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The killed driver's name is still there then; it explains as many statuses as are written together."""
     (store / "status/.claim-1.json").write_text("{}")
     array = zarr.open_group(DurableLocalStore(store), mode="r+")["status"]
     assert isinstance(array, zarr.Array)
@@ -321,6 +323,11 @@ def test_a_kill_just_before_the_status_is_no_damage(store: Path, whole: Path) ->
     assert report.ok
     assert re.match(r"run 1  λ = 0\.01  status: pending is behind .*: its sweep was killed", report.remarks[0])
     array[1, 1] = Status.PENDING
+    assert verify(store).ok
+    monkeypatch.setattr("hesstore.integrity.verify.TOGETHER", 1)
+    assert verify(store).bad == {(1, 1), (1, 2)}
+    monkeypatch.undo()
+    (store / "status/.claim-1.json").unlink()
     assert verify(store).bad == {(1, 1), (1, 2)}
 
 
