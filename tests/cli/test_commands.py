@@ -185,7 +185,7 @@ def test_a_plan_of_a_store_uses_its_own_config(run_hesstore: RunHesstore, toy_ar
         other = run_hesstore("plan", "s.zarr", *options)
         assert other.returncode == 3
         assert "Leave the options out (`hesstore config --of s.zarr` prints the config)" in other.stderr
-        assert "--grow" not in other.stderr  # which cannot help here
+        assert ("--grow to extend" in other.stderr) == ("--k" in options)  # only there it can help
     grown = run_hesstore("sweep", "s.zarr", "--dataset", "mnist-5k", *small, "--k", 3)
     assert (grown.returncode, "or --grow to extend the store" in grown.stderr) == (3, True)
     assert run_hesstore("sweep", "code.zarr", *toy_arguments, "--l2", 0).returncode == 0
