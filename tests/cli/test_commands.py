@@ -191,7 +191,7 @@ def test_a_plan_of_a_store_uses_its_own_config(run_hesstore: RunHesstore, toy_ar
     assert run_hesstore("sweep", "code.zarr", *toy_arguments, "--l2", 0).returncode == 0
     refused = run_hesstore("plan", "code.zarr")  # code that a store names is not run
     assert refused.returncode == 2
-    assert "the config of code.zarr names code, dataset = tests.support.toy:digits" in refused.stderr
+    assert "the config of code.zarr names code, tests.support.toy:digits, which is not run" in refused.stderr
 
 
 def test_no_arguments_print_the_help(run_hesstore: RunHesstore) -> None:
