@@ -42,6 +42,27 @@ runs_option = click.option(
 
 open_option = click.option("--open", "opening", is_flag=True, help="Then show the file in the web browser.")
 
+stores_argument = click.argument(
+    "stores",
+    metavar="STORE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=str),
+    shell_complete=completion_values.stores,
+)
+
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Number of processes on this machine that share the work.",
+)
+
+dask_option = click.option(
+    "--dask", "scheduler", default="", metavar="ADDRESS", help="Dask scheduler whose workers carry out the work."
+)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 
 

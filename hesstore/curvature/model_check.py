@@ -122,7 +122,7 @@ class ModelCheck:
     name : str
         Its name in messages.
     x, y : Tensor
-        Inputs and labels, of which the first are used.
+        Inputs and labels; the check uses the first rows.
     num_classes : int, optional
         The number of logits that it must return; by default any number.
     is_classifier : bool

@@ -60,7 +60,7 @@ def open(  # noqa: A001 - as in xarray and zarr
     """Open a store as a labelled, lazy Dataset: that of ``xr.open_zarr(location)``, after a check of its metadata.
 
     Several stores become one Dataset with all their runs, on the union of their grids; their seeds, grids and settings
-    may differ. The runs are numbered anew: the coordinates ``store`` and ``store_run`` name the store of each run and
+    may differ. The runs have new numbers: the coordinates ``store`` and ``store_run`` name the store of each run and
     its number there, and coordinates such as ``config_lr`` have the settings that differ. A grid point that a store
     does not have is pending. Variables with one value per parameter are left out if the networks differ, or without
     Dask, because xarray would read all of them.

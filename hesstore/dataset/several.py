@@ -55,7 +55,7 @@ def combine(stores: Sequence[xr.Dataset], names: Sequence[str], *, with_large: b
     Returns
     -------
     Dataset
-        The runs are numbered anew. Their coordinates ``store`` and ``store_run`` name the store and the run in it, and
+        The runs have new numbers. Their coordinates ``store`` and ``store_run`` name the store and the run in it, and
         coordinates such as ``config_lr`` have the settings that differ. Grid points that a store does not have are
         pending.
     """

@@ -178,7 +178,7 @@ const COLUMNS = [
   ["analysis (s)", (run, index) => valueAt(run, "analysis_seconds", index), (value) => fixed(value, 1)],
 ];
 
-/** The columns of which a run has at least one value. */
+/** The columns in which a run has at least one value. */
 function shownColumns(run) {
   return COLUMNS.filter(([, value]) => GRID.some((_, index) => !isMissing(value(run, index))));
 }

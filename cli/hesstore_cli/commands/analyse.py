@@ -9,7 +9,7 @@ import click
 from hesstore_cli import completion_values
 from hesstore_cli.commands.sweep import exit_status, summary_line
 from hesstore_cli.help_pages import Command
-from hesstore_cli.options import setting_options
+from hesstore_cli.options import dask_option, setting_options, workers_option
 from hesstore_cli.stop_request import Duration, StopRequest
 from hesstore_cli.terminal.streams import write_line
 
@@ -50,16 +50,8 @@ if TYPE_CHECKING:
     metavar="7h50m",
     help="Stop after the current checkpoint once this time has passed, with exit status 75.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(0),
-    default=0,
-    metavar="N",
-    help="Number of processes on this machine that share the work.",
-)
-@click.option(
-    "--dask", "scheduler", default="", metavar="ADDRESS", help="Dask scheduler whose workers carry out the work."
-)
+@workers_option
+@dask_option
 @click.option(
     "--grow",
     is_flag=True,

@@ -12,7 +12,7 @@ import click
 from hesstore.errors import first_line
 from hesstore_cli import completion_values
 from hesstore_cli.help_pages import Command
-from hesstore_cli.options import Choice, default_output, open_in_browser, open_option, output_file
+from hesstore_cli.options import Choice, default_output, open_in_browser, open_option, output_file, stores_argument
 from hesstore_cli.terminal.streams import write_line
 
 if TYPE_CHECKING:
@@ -33,14 +33,7 @@ ENDING_OF = {"screen": ".png", "paper": ".pdf"}
 
 @click.command(cls=Command)
 @click.argument("kind", type=Choice(KINDS), metavar="KIND")
-@click.argument(
-    "stores",
-    metavar="STORE...",
-    nargs=-1,
-    required=True,
-    type=click.Path(path_type=str),
-    shell_complete=completion_values.stores,
-)
+@stores_argument
 @click.option(
     "-o",
     "--output",
@@ -103,7 +96,7 @@ def plot(
 ) -> None:
     """Draw a figure of one or several stores.
 
-    The runs of several stores are numbered anew, in the order of the stores.
+    The runs of several stores get new numbers, in the order of the stores.
 
     \b
     Against λ:

@@ -6,7 +6,7 @@ import click
 
 from hesstore_cli import completion_values
 from hesstore_cli.help_pages import Command
-from hesstore_cli.options import default_output, open_in_browser, open_option, output_file, runs_option
+from hesstore_cli.options import default_output, open_in_browser, open_option, output_file, runs_option, stores_argument
 from hesstore_cli.terminal.amounts import size
 from hesstore_cli.terminal.streams import write_line
 
@@ -14,14 +14,7 @@ ENDINGS = (".html", ".htm")
 
 
 @click.command(cls=Command)
-@click.argument(
-    "stores",
-    metavar="STORE...",
-    nargs=-1,
-    required=True,
-    type=click.Path(path_type=str),
-    shell_complete=completion_values.stores,
-)
+@stores_argument
 @click.option(
     "-o",
     "--output",
@@ -48,7 +41,7 @@ def report(
 
     The report contains figures, maps and tables of all runs and grid points. It is one file, which a browser opens
     without a network connection. Grid points that are not complete are listed but not drawn. The runs of several stores
-    are numbered anew, in the order of the stores.
+    get new numbers, in the order of the stores.
 
     \b
     Examples:

@@ -12,7 +12,7 @@ import click
 
 from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.help_pages import Command
-from hesstore_cli.options import layer_options, runs_option, store_argument
+from hesstore_cli.options import dask_option, layer_options, runs_option, store_argument, workers_option
 from hesstore_cli.stop_request import Duration, StopRequest
 from hesstore_cli.stored_config import config_of_sweep
 from hesstore_cli.terminal.amounts import counted, duration, size
@@ -35,16 +35,8 @@ if TYPE_CHECKING:
     metavar="7h50m",
     help="Stop after the current grid point once this time has passed, with exit status 75.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(0),
-    default=0,
-    metavar="N",
-    help="Number of processes on this machine that share the work.",
-)
-@click.option(
-    "--dask", "scheduler", default="", metavar="ADDRESS", help="Dask scheduler whose workers carry out the work."
-)
+@workers_option
+@dask_option
 @click.option(
     "--grow",
     is_flag=True,

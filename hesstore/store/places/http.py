@@ -19,12 +19,12 @@ from zarr.storage import ObjectStore
 
 from hesstore.errors import StoreError, StoreUnreachableError
 from hesstore.store.places.claims import parse_holder
-from hesstore.store.places.place import Place
+from hesstore.store.places.place import ReadOnlyPlace
 
 if TYPE_CHECKING:
     import builtins
     import datetime as dt
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from obstore.store import ClientConfig, RetryConfig
     from zarr.abc.store import ByteRequest, Store
@@ -35,10 +35,9 @@ if TYPE_CHECKING:
 _RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
 
 
-class HttpPlace(Place):
+class HttpPlace(ReadOnlyPlace):
     """A store below an ``http://`` or ``https://`` URL."""
 
-    has_claims = False
     can_list = False
 
     def __init__(self, url: str) -> None:
@@ -73,36 +72,13 @@ class HttpPlace(Place):
         if self._metadata("zarr.json") is None:
             raise StoreError(f"{self}: no such store: the server has no {self.url}/zarr.json")
 
-    def check_creatable(self) -> None:
-        """Raise :class:`StoreError`: no store can be made here."""
-        self.check_writable()
-
     def check_writable(self) -> NoReturn:
         """Raise :class:`StoreError`: nothing can be written here."""
         raise StoreError(f"{self}: a store on a web server can only be read: give a folder or s3://BUCKET/NAME")
 
-    def create(self, write: Callable[[Store], None]) -> NoReturn:  # noqa: ARG002
-        """Raise :class:`StoreError`: nothing can be written here."""
-        self.check_writable()
-
-    def zarr_store(self, *, read_only: bool) -> Store:
-        """Zarr's object store, with errors that say what to do.
-
-        Raises
-        ------
-        StoreError
-            If ``read_only`` is False.
-        """
-        if not read_only:
-            self.check_writable()
+    def readable_store(self) -> Store:
+        """Zarr's object store, with errors that say what to do."""
         return HttpZarrStore(self._files, read_only=True)
-
-    def claim(self, run_id: int, workers: int = 1) -> NoReturn:  # noqa: ARG002
-        """Raise :class:`StoreError`: nothing can be written here."""
-        self.check_writable()
-
-    def check_claim(self, run_id: int) -> None:
-        """Do nothing: this process cannot hold a run here."""
 
     def holder(self, run_id: int) -> Holder | None:
         """The process that the file of the claim names, if the server hands it out."""
@@ -128,18 +104,6 @@ class HttpPlace(Place):
         """The contents of a file."""
         with translating_errors(self.url):
             return bytes(obstore.get(self._files, key).bytes())
-
-    def put(self, key: str, data: bytes) -> NoReturn:  # noqa: ARG002
-        """Raise :class:`StoreError`: nothing can be written here."""
-        self.check_writable()
-
-    def delete(self, key: str) -> NoReturn:  # noqa: ARG002
-        """Raise :class:`StoreError`: nothing can be written here."""
-        self.check_writable()
-
-    def remove(self) -> NoReturn:
-        """Raise :class:`StoreError`: nothing can be written here."""
-        self.check_writable()
 
     def size(self) -> None:
         """Return None: without a listing, the size is not known."""

@@ -1,4 +1,4 @@
-"""The interface that a store needs of the place where it lies: a folder, a zip file, or an S3 bucket.
+"""The interface that a store needs of the place where it lies: a folder, a zip file, a bucket or a web server.
 
 All code above this package reads and writes a store through a :class:`Place`, so it works for each of them alike.
 """
@@ -6,7 +6,7 @@ All code above this package reads and writes a store through a :class:`Place`, s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -143,6 +143,59 @@ class Place(ABC):
 
     def check_space(self, needed: int) -> None:  # noqa: B027 - a bucket has no limit
         """Raise :class:`StoreError` if fewer than ``needed`` bytes are free."""
+
+
+class ReadOnlyPlace(Place):
+    """A place where nothing can be written: whatever would do so raises what :meth:`check_writable` raises."""
+
+    has_claims = False
+
+    @abstractmethod
+    def check_writable(self) -> NoReturn:
+        """Raise :class:`StoreError`: nothing can be written here."""
+
+    def check_creatable(self) -> None:
+        """Raise :class:`StoreError`."""
+        self.check_writable()
+
+    def create(self, write: Callable[[Store], None]) -> NoReturn:  # noqa: ARG002
+        """Raise :class:`StoreError`."""
+        self.check_writable()
+
+    def zarr_store(self, *, read_only: bool) -> Store:
+        """The Zarr store here.
+
+        Raises
+        ------
+        StoreError
+            If ``read_only`` is False.
+        """
+        if not read_only:
+            self.check_writable()
+        return self.readable_store()
+
+    @abstractmethod
+    def readable_store(self) -> Store:
+        """The Zarr store here, for reading."""
+
+    def claim(self, run_id: int, workers: int = 1) -> NoReturn:  # noqa: ARG002
+        """Raise :class:`StoreError`."""
+        self.check_writable()
+
+    def check_claim(self, run_id: int) -> None:
+        """Do nothing: this process cannot hold a run here."""
+
+    def put(self, key: str, data: bytes) -> NoReturn:  # noqa: ARG002
+        """Raise :class:`StoreError`."""
+        self.check_writable()
+
+    def delete(self, key: str) -> NoReturn:  # noqa: ARG002
+        """Raise :class:`StoreError`."""
+        self.check_writable()
+
+    def remove(self) -> NoReturn:
+        """Raise :class:`StoreError`."""
+        self.check_writable()
 
 
 class LocalPlace(Place):

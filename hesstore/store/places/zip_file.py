@@ -16,10 +16,10 @@ from zarr.storage import ZipStore
 
 from hesstore.errors import CorruptStoreError, StoreError
 from hesstore.store.places.folder import names_nearby
-from hesstore.store.places.place import LocalPlace
+from hesstore.store.places.place import LocalPlace, ReadOnlyPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from zarr.abc.store import ByteRequest, Store
@@ -37,10 +37,8 @@ _HEADER = 30
 """Length of a member's local header before the member's name, in bytes."""
 
 
-class ZipPlace(LocalPlace):
+class ZipPlace(ReadOnlyPlace, LocalPlace):
     """A store in the zip file ``path``; it can only be read."""
-
-    has_claims = False
 
     def is_new(self) -> bool:
         """Whether the file does not exist."""
@@ -53,38 +51,15 @@ class ZipPlace(LocalPlace):
         if "zarr.json" not in self._sizes():
             raise StoreError(f"{self}: is a zip file without a store at its top: it has no zarr.json there")
 
-    def check_creatable(self) -> None:
-        """Raise :class:`StoreError`: a packed store is never written."""
-        self.check_writable()
-
     def check_writable(self) -> NoReturn:
         """Raise :class:`StoreError`: a packed store is never written."""
         if self.is_new():
             raise StoreError(f"{self}: is the name of a packed store, which is read only: give the name of a folder")
         raise StoreError(f"{self}: is a packed store, which is read only: unzip it into a folder first")
 
-    def create(self, write: Callable[[Store], None]) -> NoReturn:  # noqa: ARG002
-        """Raise :class:`StoreError`: a packed store is never written."""
-        self.check_writable()
-
-    def zarr_store(self, *, read_only: bool) -> Store:
-        """Zarr's store in the zip file.
-
-        Raises
-        ------
-        StoreError
-            If ``read_only`` is False.
-        """
-        if not read_only:
-            self.check_writable()
+    def readable_store(self) -> Store:
+        """Zarr's store in the zip file."""
         return _ZipStore(self.path)
-
-    def claim(self, run_id: int, workers: int = 1) -> NoReturn:  # noqa: ARG002
-        """Raise :class:`StoreError`: a packed store is never written."""
-        self.check_writable()
-
-    def check_claim(self, run_id: int) -> None:
-        """Do nothing: a packed store has no claims."""
 
     def names(self) -> list[str]:
         """The names of the members that belong to the store."""
@@ -94,18 +69,6 @@ class ZipPlace(LocalPlace):
         """The contents of a member, after a check of its checksum."""
         with _translating_errors(self.path, key), zipfile.ZipFile(self.path) as archive:
             return archive.read(key)
-
-    def put(self, key: str, data: bytes) -> NoReturn:  # noqa: ARG002
-        """Raise :class:`StoreError`: a packed store is never written."""
-        self.check_writable()
-
-    def delete(self, key: str) -> NoReturn:  # noqa: ARG002
-        """Raise :class:`StoreError`: a packed store is never written."""
-        self.check_writable()
-
-    def remove(self) -> NoReturn:
-        """Raise :class:`StoreError`: a packed store is never written."""
-        self.check_writable()
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Those of ``keys`` whose member does not exist or is empty."""
