@@ -128,3 +128,12 @@ def first_line(error: BaseException | str, most: int = 300) -> str:
     message = str(error).strip() or type(error).__name__
     text = message.splitlines()[0].rstrip(".:")
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def size_text(count: float) -> str:
+    """Return bytes as text: ``512 B``, ``31.2 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -145,11 +145,7 @@ def run_sweep(
                 remove_store(place)
             store = create_or_extend_store(place, existing, spec, runs, grow=grow)
             chosen = choose_runs(store.runs, runs, place)
-            for run in chosen:
-                if retry_failed or (store.status(run) < Status.COMPLETE).any():
-                    claims.enter_context(store.claim(run, worker_count(client)))
-            if retry_failed:
-                store.reset(Status.FAILED, chosen)
+            _claim(store, chosen, claims, workers=worker_count(client), retry_failed=retry_failed)
             is_chain = config.path == "continuation" and collection is None
             driver = Driver(store, chosen, observe, continuation=is_chain)
             if on_plan is not None:
@@ -160,6 +156,15 @@ def run_sweep(
                 with make_executor(experiment, store, client) as executor:
                     driver.drive(executor, stop)
     return summarise(store, chosen, driver.computed, began)
+
+
+def _claim(store: SweepStore, runs: Iterable[Run], claims: ExitStack, *, workers: int, retry_failed: bool) -> None:
+    """Hold the runs that have something left to do, and mark failed grid points as pending if they are tried again."""
+    for run in runs:
+        if retry_failed or (store.status(run) < Status.COMPLETE).any():
+            claims.enter_context(store.claim(run, workers))
+    if retry_failed:
+        store.reset(Status.FAILED, runs)
 
 
 def plan_sweep(

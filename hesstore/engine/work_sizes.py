@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hesstore.curvature import FlatHessian
 from hesstore.engine.devices import free_memory
-from hesstore.errors import ConfigError
+from hesstore.errors import ConfigError, size_text
 
 if TYPE_CHECKING:
     import torch
@@ -129,8 +129,8 @@ def check_memory(device: torch.device, parameters: int, pairs: int, itemsize: in
     if needed > free:
         together = f"{models} models of " if models > 1 else ""
         raise ConfigError(
-            f"memory: {pairs} eigenpairs of {together}{parameters:,} parameters take at least {needed / 1e9:.1f} GB on "
-            f"{device}, but only {free / 1e9:.1f} GB are free: use a smaller network, --k, --lowest or --models, "
+            f"memory: {pairs} eigenpairs of {together}{parameters:,} parameters take at least {size_text(needed)} on "
+            f"{device}, but only {size_text(free)} are free: use a smaller network, --k, --lowest or --models, "
             "or another --device"
         )
 

@@ -143,14 +143,7 @@ def export(
     ds = check_dataset(store) if isinstance(store, xr.Dataset) else open_store(store, chunked=False, check=True)
     selection = PointSelection.of(ds, runs, l2)
     if format == "hub":
-        from hesstore.exporting.hub import export_hub  # noqa: PLC0415 - matplotlib, for this format only
-
-        name = _stem(str(store))
-        folder = expand_home(out or f"{name}-hub")
-        done = export_hub(
-            store, folder, name, selection, vectors=vectors, licence=licence, force=force, progress=progress
-        )
-        return ExportSummary(folder, done.files, done.bytes, done.present, selection.skipped)
+        return _export_hub(str(store), out, selection, vectors=vectors, licence=licence, force=force, progress=progress)
     if format == "netcdf":
         source = ds.encoding.get("source", "store") if isinstance(store, xr.Dataset) else store
         file = expand_home(out) if out else _default_file(str(source), format)
@@ -169,15 +162,7 @@ def export(
     folder = expand_home(out or FOLDERS["parquet" if style == "tidy" and format == "csv" else format])
     kinds = [kind for kind in only or kinds_of(format, style) if vectors or kind not in VECTOR_KINDS]
     files = list(_files(selection, format, style, kinds, compress, reg_loss))
-    if not files:
-        lacks = "" if has_analyses(ds) else f"; the store was made without analyses (k = 0): {analysing_advice(ds)}"
-        raise ExportError(
-            f"there is nothing to export: the chosen grid points have no files of the chosen kinds{lacks}"
-        )
-    if "weights" in kinds:
-        _warn_of_buffers(json.loads(ds.attrs["identity"]).get("buffers", []))
-    done = write_files(folder, files, Manifest(folder, header_of(ds.attrs)), force=force, progress=progress)
-    return ExportSummary(folder, done.files, done.bytes, done.present, selection.skipped)
+    return _write_folder(folder, selection, kinds, files, force=force, progress=progress)
 
 
 def kinds_of(format: str, style: str = "classic") -> tuple[str, ...]:  # noqa: A002 - as in export
@@ -189,6 +174,46 @@ def kinds_of(format: str, style: str = "classic") -> tuple[str, ...]:  # noqa: A
     return original_csv.KINDS if (format, style) == ("csv", "classic") else tidy_tables.KINDS
 
 
+def _export_hub(
+    store: str,
+    out: str | os.PathLike[str] | None,
+    selection: PointSelection,
+    *,
+    vectors: bool,
+    licence: str | None,
+    force: bool,
+    progress: Callable[[int, int], None],
+) -> ExportSummary:
+    from hesstore.exporting.hub import export_hub  # noqa: PLC0415 - matplotlib, for this format only
+
+    name = _stem(store)
+    folder = expand_home(out or f"{name}-hub")
+    done = export_hub(store, folder, name, selection, vectors=vectors, licence=licence, force=force, progress=progress)
+    return ExportSummary(folder, done.files, done.bytes, done.present, selection.skipped)
+
+
+def _write_folder(
+    folder: Path,
+    selection: PointSelection,
+    kinds: Sequence[str],
+    files: Sequence[File],
+    *,
+    force: bool,
+    progress: Callable[[int, int], None],
+) -> ExportSummary:
+    """Write the files of the given kinds, with a manifest."""
+    ds = selection.ds
+    if not files:
+        lacks = "" if has_analyses(ds) else f"; the store was made without analyses (k = 0): {analysing_advice(ds)}"
+        raise ExportError(
+            f"there is nothing to export: the chosen grid points have no files of the chosen kinds{lacks}"
+        )
+    if "weights" in kinds:
+        _warn_of_buffers(json.loads(ds.attrs["identity"]).get("buffers", []))
+    done = write_files(folder, files, Manifest(folder, header_of(ds.attrs)), force=force, progress=progress)
+    return ExportSummary(folder, done.files, done.bytes, done.present, selection.skipped)
+
+
 def _warn_of_buffers(buffers: Sequence[Sequence[Any]]) -> None:
     names = ", ".join(name for name, _, _, *values in buffers if not values)
     if names:
@@ -196,7 +221,7 @@ def _warn_of_buffers(buffers: Sequence[Sequence[Any]]) -> None:
             f"the weight files lack the network's buffers ({names}), which are constants: load them with "
             "load_state_dict(…, strict=False) into a module from the factory, or use hesstore.load_model",
             ModelWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

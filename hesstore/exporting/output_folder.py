@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hesstore.durable_files import remove_partial, whole_file
-from hesstore.errors import ExportError
+from hesstore.errors import ExportError, size_text
 from hesstore.exporting.manifest import Entry, Manifest, checksum
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def check_room(folder: Path, needed: float) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ExportError(
-            f"{folder}: the export needs about {needed / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free: "
+            f"{folder}: the export needs about {size_text(needed)}, but only {size_text(free)} are free: "
             "free some space, give another place with -o, or export less"
         )
 

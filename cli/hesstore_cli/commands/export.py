@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hesstore.errors import size_text
 from hesstore_cli import completion_values
 from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import Choice, runs_option, store_argument
-from hesstore_cli.terminal.amounts import counted, size
+from hesstore_cli.terminal.amounts import counted
 from hesstore_cli.terminal.streams import write_line
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def export(
 
 def _summary_text(summary: ExportSummary, store: str, *, is_one_file: bool) -> str:
     """Return what was written and what was left out, in one or two lines."""
-    message = f"{counted(summary.files, 'file')}, {size(summary.bytes)}, written to {summary.path}"
+    message = f"{counted(summary.files, 'file')}, {size_text(summary.bytes)}, written to {summary.path}"
     if summary.present:
         message += f"; {counted(summary.present, 'complete file')} already existed (--force writes them again)"
     if summary.skipped:

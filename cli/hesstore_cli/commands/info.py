@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hesstore.config.l2_grid import AXIS, axis_symbol, value_text
+from hesstore.errors import size_text
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import store_argument
-from hesstore_cli.terminal.amounts import counted, size
+from hesstore_cli.terminal.amounts import counted
 from hesstore_cli.terminal.config_text import config_lines
 from hesstore_cli.terminal.tables import table
 from hesstore_cli.terminal.widths import fitted, width
@@ -179,7 +180,7 @@ def lines_of(facts: dict[str, Any], columns: int) -> Iterator[str]:
     modes = sizes.get("mode", 0)
     contents = [f"{sizes['param']:,} parameters"] if "param" in sizes else []  # a pack may lack them
     pairs = " of ".join([f"{modes} eigenpairs", *contents] if modes else contents or ["without vectors"])
-    bytes_text = "" if facts["bytes"] is None else f", {size(facts['bytes'])}"
+    bytes_text = "" if facts["bytes"] is None else f", {size_text(facts['bytes'])}"
     yield f"{facts['path']}: {shape}, {pairs}{bytes_text}"
     yield f"config {facts['fingerprint'][:12]}"
     yield from config_lines(facts["config"], facts["parameters"])

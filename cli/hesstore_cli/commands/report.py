@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
+from hesstore.errors import size_text
 from hesstore_cli import completion_values
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import default_output, open_in_browser, open_option, output_file, runs_option, stores_argument
-from hesstore_cli.terminal.amounts import size
 from hesstore_cli.terminal.streams import write_line
 
 ENDINGS = (".html", ".htm")
@@ -59,6 +59,6 @@ def report(
     names = title or (None if is_one else ", ".join(default_output(store, "") for store in stores))
     with Bar("reading grid points") as bar:
         write_report(source, path, runs=runs or None, title=names, progress=bar.advance, overlap=not no_overlap)
-    write_line(f"report of {', '.join(stores)} written to {path}, {size(path.stat().st_size)}")
+    write_line(f"report of {', '.join(stores)} written to {path}, {size_text(path.stat().st_size)}")
     if opening:
         open_in_browser(path)

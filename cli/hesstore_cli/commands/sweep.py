@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hesstore.errors import size_text
 from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import dask_option, layer_options, runs_option, store_argument, workers_option
 from hesstore_cli.stop_request import Duration, StopRequest
 from hesstore_cli.stored_config import config_of_sweep
-from hesstore_cli.terminal.amounts import counted, duration, size
+from hesstore_cli.terminal.amounts import counted, duration
 from hesstore_cli.terminal.streams import write_line
 
 if TYPE_CHECKING:
@@ -93,14 +94,13 @@ def sweep(
       hesstore sweep run.zarr --dataset fashion-mnist --l2 0:0.05:251
       hesstore sweep run.zarr --seeds 0,1,2 --grow
     """
-    if workers and scheduler:
-        raise click.UsageError(
-            "--workers starts its own workers, --dask uses those of a scheduler: give only one of them"
-        )
-    if quiet and verbose:
-        raise click.UsageError("--quiet and --verbose contradict each other: give only one of them")
-    if grow and overwrite:
-        raise click.UsageError("--grow keeps the results of STORE, --overwrite deletes them: give only one of them")
+    for both, why in (
+        (workers and scheduler, "--workers starts its own workers, --dask uses those of a scheduler"),
+        (quiet and verbose, "--quiet and --verbose contradict each other"),
+        (grow and overwrite, "--grow keeps the results of STORE, --overwrite deletes them"),
+    ):
+        if both:
+            raise click.UsageError(f"{why}: give only one of them")
     config = config_of_sweep(context, store, layers, overwrite=overwrite)
     if overwrite and not yes:
         _confirm_overwriting(store)
@@ -158,9 +158,9 @@ def _confirm_overwriting(store: str) -> None:
     try:
         opened = SweepStore.open(place)
         counts = [int((opened.status(run) == Status.COMPLETE).sum()) for run in opened.runs]
-        contents = f"{counted(sum(counts), 'complete grid point')}, {size(place.size() or 0)}"
+        contents = f"{counted(sum(counts), 'complete grid point')}, {size_text(place.size() or 0)}"
     except CorruptStoreError:
-        contents = f"damaged, {size(place.size() or 0)}"
+        contents = f"damaged, {size_text(place.size() or 0)}"
     if not sys.stdin.isatty():
         raise click.UsageError(f"--overwrite would delete {store} ({contents}): add --yes to allow it")
     click.confirm(f"Delete {store} ({contents})?", abort=True, err=True)

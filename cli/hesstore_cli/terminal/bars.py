@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Self
 
-from hesstore_cli.terminal.amounts import duration, size
+from hesstore.errors import size_text
+from hesstore_cli.terminal.amounts import duration
 from hesstore_cli.terminal.streams import is_live, write_line
 
 if TYPE_CHECKING:
@@ -99,4 +100,6 @@ class ByteBar(Bar):
         super().advance(done, total, label)
         if not self.live and done < total and time.monotonic() - self._written > self.EVERY:
             self._written = time.monotonic()
-            self.write(f"{self.label}: {size(done)} of about {size(total)}  {self.time_left(done, total)}".rstrip())
+            self.write(
+                f"{self.label}: {size_text(done)} of about {size_text(total)}  {self.time_left(done, total)}".rstrip()
+            )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hesstore_cli.terminal.amounts import counted, size
+from hesstore.errors import size_text
+from hesstore_cli.terminal.amounts import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 
 def as_text(plan: SweepPlan) -> str:
     """Return the whole plan, as ``hesstore plan`` prints it."""
-    free = "" if plan.disk_free is None else f"; {size(plan.disk_free)} are free"
+    free = "" if plan.disk_free is None else f"; {size_text(plan.disk_free)} are free"
     rows = {
         "device": _device(plan),
         "work": _work(plan) if plan.unfinished else "none",
         "time": _time_and_basis(plan),
-        "disk": f"{size(plan.disk_now)} now, {span_text(plan.disk_end, size)} at the end{free}",
-        "memory": f"at least {size(plan.memory_least)} in addition to the data, and up to {size(plan.memory_cache)} of "
-        f"cached activations; {size(plan.memory_free)} are free",
+        "disk": f"{size_text(plan.disk_now)} now, {span_text(plan.disk_end, size_text)} at the end{free}",
+        "memory": f"at least {size_text(plan.memory_least)} in addition to the data, and up to "
+        f"{size_text(plan.memory_cache)} of cached activations; {size_text(plan.memory_free)} are free",
     }
     head = (
         f"{plan.store or 'a new store'}: {plan.unfinished} of {plan.total} grid points to compute; {_pairs(plan)}"
@@ -33,7 +34,7 @@ def as_text(plan: SweepPlan) -> str:
 
 def short_lines(plan: SweepPlan) -> list[str]:
     """Return the plan in three lines, as ``hesstore sweep`` shows it first."""
-    disk = f"{span_text(plan.disk_end, size)} on disk at the end"
+    disk = f"{span_text(plan.disk_end, size_text)} on disk at the end"
     return [
         f"plan: {plan.unfinished} of {plan.total} grid points to compute on {_device(plan)}; {disk}",
         f"plan: {_work(plan)}",

@@ -16,7 +16,7 @@ from zarr.storage import LocalStore
 
 from hesstore.config.suggestions import did_you_mean
 from hesstore.durable_files import sync_folder, write_file
-from hesstore.errors import StoreError
+from hesstore.errors import StoreError, size_text
 from hesstore.store.places.claims import claim, parse_holder
 from hesstore.store.places.durable_store import DurableLocalStore
 from hesstore.store.places.links import refuse_outward_links
@@ -63,7 +63,7 @@ class FolderPlace(LocalPlace):
         free = self.free_space()
         if needed > free:
             raise StoreError(
-                f"{self}: the remaining results need about {needed / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are "
+                f"{self}: the remaining results need about {size_text(needed)}, but only {size_text(free)} are "
                 "free there: make room, or give another path"
             )
 
