@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hesstore.config import PRESETS, settings, sources
+from hesstore.config import PRESETS, TRAINING_SETTINGS, settings, sources
 from hesstore.config.l2_grid import format_l2
 from hesstore.config.setting_types import FOLDER, REFERENCE
 from hesstore.config.suggestions import did_you_mean
@@ -17,7 +17,7 @@ from hesstore_cli import completion_values
 from hesstore_cli.help_pages import GroupedOption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container, Mapping
     from dataclasses import Field
 
     from hesstore.config.sources import Layer
@@ -79,6 +79,16 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _with_options(command, lambda layers: {"settings": sources.merge(layers)})
 
 
+def analysis_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add those options to ``command`` that concern checkpoints, and hide the others, which it refuses."""
+    without = frozenset({*TRAINING_SETTINGS, "direction"})
+    helps = {
+        "l2": ("X", "λ of all checkpoints, for results that include the penalty.  [default: 0]"),
+        "seeds": ("A,B,…", "Seed of each run.  [default: the numbers of the runs in the names]"),
+    }
+    return _with_options(command, lambda layers: {"settings": sources.merge(layers)}, without, helps)
+
+
 def layer_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the same options to ``command``, which receives the given settings as ``layers``, one for each source."""
     return _with_options(command, lambda layers: {"layers": layers})
@@ -128,8 +138,16 @@ def open_in_browser(path: Path) -> None:
         raise click.ClickException(f"--open: no web browser was found: open {path} yourself")
 
 
-def _with_options(command: Callable[..., Any], argument: Callable[[list[Layer]], dict[str, Any]]) -> Callable[..., Any]:
-    """Add --preset, --config, --set and an option for each setting; ``argument`` turns the layers into one."""
+def _with_options(
+    command: Callable[..., Any],
+    argument: Callable[[list[Layer]], dict[str, Any]],
+    hidden: Container[str] = (),
+    helps: Mapping[str, tuple[str, str]] | None = None,
+) -> Callable[..., Any]:
+    """Add --preset, --config, --set and an option for each setting; ``argument`` turns the layers into one.
+
+    Settings in ``hidden`` do not appear in the help; those in ``helps`` have another metavar and help there.
+    """
 
     @functools.wraps(command)
     def with_config(*, preset: str, config_file: Path | None, assignments: tuple[str, ...], **options: Any) -> Any:
@@ -138,7 +156,9 @@ def _with_options(command: Callable[..., Any], argument: Callable[[list[Layer]],
         return command(**argument(sources.layers(preset, config_file, assignments, values)), **options)
 
     decorated: Callable[..., Any] = with_config
-    for option in (*map(_option, reversed(settings())), *reversed(_source_options())):
+    own = helps or {}
+    options = [_option(each, own.get(each.name), hidden=each.name in hidden) for each in reversed(settings())]
+    for option in (*options, *reversed(_source_options())):
         decorated = option(decorated)
     return decorated
 
@@ -174,15 +194,16 @@ def _source_options() -> tuple[Decorator, ...]:
     )
 
 
-def _option(setting: Field[Any]) -> Decorator:
-    """Return the option of a setting."""
+def _option(setting: Field[Any], own: tuple[str, str] | None = None, *, hidden: bool = False) -> Decorator:
+    """Return the option of a setting; ``own`` is another metavar and help."""
     kind, group = setting.metadata["type"], setting.metadata["group"]
     name = f"--{setting.name.replace('_', '-')}"
-    option = functools.partial(click.option, cls=GroupedOption, group=group, help=_help(setting))
+    metavar, text = own or (kind.metavar, _help(setting))
+    option = functools.partial(click.option, cls=GroupedOption, group=group, help=text, hidden=hidden)
     if isinstance(setting.default, bool):
         return option(f"{name}/--no-{name[2:]}", setting.name, default=None)
     complete = _COMPLETIONS.get(kind.metavar) or completion_values.choices(*kind.choices)
-    return option(name, setting.name, metavar=kind.metavar, shell_complete=complete)
+    return option(name, setting.name, metavar=metavar, shell_complete=complete)
 
 
 _COMPLETIONS = {FOLDER.metavar: completion_values.folders, REFERENCE.metavar: completion_values.files}

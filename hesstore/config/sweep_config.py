@@ -361,6 +361,13 @@ def settings() -> tuple[Field[Any], ...]:
     return fields(SweepConfig)
 
 
+TRAINING_SETTINGS = frozenset({setting.name for setting in settings() if setting.metadata["group"] == "Training"}) | {
+    "path",
+    "start",
+}
+"""The settings that decide about training alone, which a collection of checkpoints does not need."""
+
+
 def fingerprint(identity: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of the canonical JSON of a store's identity."""
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesstore.config import settings
+from hesstore.config import TRAINING_SETTINGS
 from hesstore.errors import ImportFilesError
 from hesstore.problem.models import stored_statistics
 from hesstore.problem.state_dicts import read_state_dict, read_weights
@@ -91,13 +91,6 @@ def _read(path: str, model: FlatModel) -> NDArray[np.float32]:
     layout, statistics = model.layout, stored_statistics(model.buffers())
     weights = read_weights(Path(path), dict(zip(layout.names, layout.shapes, strict=True)), statistics)
     return np.concatenate([array.reshape(-1) for array in weights.values()])
-
-
-TRAINING_SETTINGS = frozenset({setting.name for setting in settings() if setting.metadata["group"] == "Training"}) | {
-    "path",
-    "start",
-}
-"""The settings that decide about training alone, which a collection of checkpoints does not need."""
 
 
 def settings_identity(config: SweepConfig, collection: Collection | None) -> dict[str, Any]:

@@ -7,10 +7,10 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from hesstore.config import SweepConfig
+from hesstore.config import TRAINING_SETTINGS, SweepConfig
 from hesstore.config.l2_grid import AXIS, L2_DECIMALS, parse_l2
 from hesstore.config.setting_types import as_list, parse_number
-from hesstore.engine.collection import TRAINING_SETTINGS, Collection
+from hesstore.engine.collection import Collection
 from hesstore.engine.sweep import run_sweep
 from hesstore.errors import ConfigError, ImportFilesError
 from hesstore.importing.file_names import CHECKPOINTS, is_checkpoint, parse_name, run_in_name

@@ -9,7 +9,7 @@ import click
 from hesstore_cli import completion_values
 from hesstore_cli.commands.sweep import exit_status, summary_line
 from hesstore_cli.help_pages import Command
-from hesstore_cli.options import dask_option, setting_options, workers_option
+from hesstore_cli.options import analysis_options, dask_option, workers_option
 from hesstore_cli.stop_request import Duration, StopRequest
 from hesstore_cli.terminal.streams import write_line
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option("--from-name", is_flag=True, help="Take the values along that axis from the names of the checkpoints.")
 @click.option("--values", metavar="A,B,…", help="Values along that axis, one per checkpoint in the given order.")
-@setting_options
+@analysis_options
 @click.option(
     "--time-limit",
     type=Duration(),
