@@ -29,8 +29,15 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "command", [pytest.param(name, marks=[] if name in FEW else [pytest.mark.slow]) for name in COMMANDS]
 )
 def test_every_command_on_lost_chunks(run_hesstore: RunHesstore, swept: Path, tmp_path: Path, command: str) -> None:
-    """The campaign of tests.chaos does the same with every kind of chunk."""
     hold_all(run_hesstore, swept, tmp_path, command, SOME)
+
+
+@pytest.mark.bench  # minutes
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_on_every_kind_of_lost_chunk(
+    run_hesstore: RunHesstore, swept: Path, tmp_path: Path, command: str
+) -> None:
+    assert hold_all(run_hesstore, swept, tmp_path, command) > 50
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
