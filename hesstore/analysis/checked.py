@@ -20,7 +20,7 @@ def checked(function: Callable[Concatenate[xr.Dataset, _P], _R]) -> Callable[Con
     """Return ``function`` with a check of the Dataset of a whole store, as by ``hesstore.open(…, check=True)``."""
 
     @wraps(function)
-    def of_checked(ds: xr.Dataset, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def of_checked(ds: xr.Dataset, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         return function(check_dataset(ds), *args, **kwargs)
 
-    return of_checked
+    return of_checked  # type: ignore[return-value]  # ds may also be given by name
