@@ -67,7 +67,7 @@ def gateway(folder: Path) -> Iterator[str]:
 
     def do(*command: str) -> str:
         done = subprocess.run(
-            [command[0], "-c", str(config), *command[1:]], capture_output=True, text=True, timeout=60, check=False
+            [command[0], "-c", str(config), *command[1:]], capture_output=True, text=True, timeout=180, check=False
         )
         assert done.returncode == 0, (command, done.stderr)
         return done.stdout
@@ -97,7 +97,7 @@ def gateway(folder: Path) -> Iterator[str]:
         yield url
 
 
-def _wait_for(url: str, seconds: float = 60.0) -> None:
+def _wait_for(url: str, seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
     while True:
         try:

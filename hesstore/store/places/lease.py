@@ -96,7 +96,7 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            _THREAD.run(self._give_back())
+            _THREAD.run(self._give_back(patiently=error is None))
         finally:
             _THREAD.leave()
 
@@ -105,16 +105,20 @@ class Lease:
         await repeat_async(self._acquire, self._url)
         self._renewals = asyncio.create_task(self._renew_periodically())
 
-    async def _give_back(self) -> None:
+    async def _give_back(self, *, patiently: bool) -> None:
         self._done.set()
         await self._renewals
         if self._lost:
             return
         # A claim that can't be given back now expires; an error inside the context matters more.
         with contextlib.suppress(HesstoreError, *_LOST), translating_errors(self._url):
-            await self._renew()  # a delete can't be conditional, but a renewed claim is ours for the whole lease time
+            # A delete can't be conditional, but a renewed claim is ours for the whole lease time.
+            await (repeat_async(self._renew, self._url) if patiently else self._renew())
             if not self._lost:
-                await repeat_async(lambda: obstore.delete_async(self._objects, self._key), self._url)
+                await (repeat_async(self._delete, self._url) if patiently else self._delete())
+
+    async def _delete(self) -> None:
+        await obstore.delete_async(self._objects, self._key)
 
     def check(self) -> None:
         """Raise :class:`StoreBusyError` if the claim was lost, or may be lost because it was not renewed in time."""
