@@ -38,6 +38,7 @@ from hesstore.store.schema import (
     promised_small,
     variables,
 )
+from hesstore.store.settling import settle
 from hesstore.store.template import write_template
 
 if TYPE_CHECKING:
@@ -188,10 +189,12 @@ class SweepStore:
     def claim(self, run: Run, workers: int = 1) -> Iterator[None]:
         """Hold ``run`` against other drivers while the context lasts; ``workers`` processes compute for this one.
 
-        Meanwhile its small variables are read only once, since nobody else writes them.
+        Meanwhile its small variables are read only once, since nobody else writes them. What a killed driver has
+        promised ahead of a status is withdrawn; see :mod:`hesstore.store.settling`.
         """
         with self.place.claim(run.id, workers), self._arrays.remember(run.id):
             self._require_unchanged()
+            settle(self, run)
             yield
 
     def _require_unchanged(self) -> None:

@@ -31,7 +31,7 @@ from tests.support.toy import TOY
 CONFIG = {**TOY, "direction": "both", "epochs": 2, "l2": "0:0.05:12"}
 FAULTS = 0.05
 """The share of requests to the bucket with a fault."""
-EVENTS = 10
+EVENTS = 8
 """The event after which a sweep is killed at the latest; a grid point has four."""
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.chaos.forked_command"])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import warnings
@@ -17,6 +18,7 @@ import hesstore
 from hesstore import durable_files
 from hesstore.errors import ConfigMismatchError, StoreBusyError, StoreError
 from hesstore.store import Status, SweepStore
+from hesstore.store.arrays import Arrays
 from hesstore.store.digest import digest
 from hesstore.store.places.location import local_path
 from hesstore.store.schema import BY_NAME, VARIABLES, variables
@@ -332,3 +334,35 @@ def test_a_store_that_cannot_be_written_names_the_first_cause(
         store.claim(store.runs[0]),
     ):
         pass
+
+
+@pytest.mark.parametrize("written", [1, 2])
+def test_two_kills_in_a_row_leave_what_reads(
+    store: SweepStore, path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """The first before a status or its last digest, the second before the digests of the repeated analysis."""
+    run = store.runs[0]
+    store.record(run, 0, Status.FITTED, fitted(0))
+
+    def stop_at(name: str) -> None:
+        def put(arrays: Arrays, each: str, *rest: object) -> None:
+            if each == name:
+                raise KeyboardInterrupt
+            real(arrays, each, *rest)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Arrays, "put", put)
+
+    real = Arrays.put
+    for name, seconds in ((("digest", "status")[written - 1], 1.5), ("entries_digest", 2.5)):
+        stop_at(name)
+        with pytest.raises(KeyboardInterrupt), store.claim(run):
+            store.record(run, 0, Status.COMPLETE, {**analysed(0), "analysis_seconds": seconds})
+        claim = {"pid": 2**22 + 1, "host": socket.gethostname(), "since": "2026-01-01T00:00:00+00:00"}
+        (path / "status" / ".claim-0.json").write_text(json.dumps(claim))  # as a process that was killed leaves it
+        found = hesstore.open(path, check=True, chunked=False)
+        assert int(found["status"][0, 0]) == Status.FITTED
+        SweepStore.open(path).check_large(run, 0)
+    monkeypatch.setattr(Arrays, "put", real)
+    with store.claim(run):
+        store.record(run, 0, Status.COMPLETE, analysed(0))
+    assert float(hesstore.open(path, check=True)["analysis_seconds"][0, 0]) == 1.5
