@@ -175,7 +175,12 @@ def _recheck_sample(
     store, origin = SweepStore.open(path), origin_of(attributes)
     experiment = Experiment.prepare(config, store, reread=False)
     stored, current = identity_of(attributes), experiment.identity()
-    for key, what in (("data_digest", "data set"), ("parameters", "model"), ("buffers", "model")):
+    for key, what in (
+        ("data_digest", "data set"),
+        ("parameters", "model"),
+        ("buffers", "model"),
+        ("statistics", "model"),
+    ):
         there, own = stored.get(key), current.get(key)
         if there != own:
             raise CorruptStoreError(
@@ -192,7 +197,8 @@ def _recheck_sample(
     found = Recheck(modes=modes, settings=settings, axis=store.axis)
     for done, (run, index) in enumerate(chosen, start=1):
         point = store.point(run, index)
-        check = _Recalculation(experiment, settings, store, point)
+        own = np.asarray(store.read("statistics", run, index)) if experiment.statistics else None
+        check = _Recalculation(experiment.at_statistics(own), settings, store, point)
         found.problems += [Problem.at(point, what) for what in check.differences()]
         found.spectra += [check.spectrum] if check.spectrum else []
         found.checked.append((run.id, point.value))

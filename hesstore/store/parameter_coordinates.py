@@ -44,3 +44,15 @@ def parameter_coordinates(parameters: Iterable[tuple[str, Sequence[int]]]) -> di
         "out_index": np.concatenate([*outs, np.empty(0, np.int32)]),
         "in_index": np.concatenate([*ins, np.empty(0, np.int32)]),
     }
+
+
+def statistic_names(statistics: Iterable[tuple[str, Sequence[int]]]) -> NDArray[np.object_]:
+    """Return the name of the buffer of each entry of running statistics that follow each other in a vector.
+
+    Parameters
+    ----------
+    statistics : iterable of (str, sequence of int)
+        The name, such as ``bn1.running_mean``, and the shape of each buffer.
+    """
+    names = [name for name, shape in statistics for _ in range(math.prod(shape))]
+    return np.array(names, dtype=object)

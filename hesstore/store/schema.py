@@ -290,6 +290,15 @@ VARIABLES = (
     ),
     Variable("gradient", (*_RL, "param"), "f4", _NAN, "gradient of the mean training loss, without the penalty", "nat"),
     Variable("weights", (*_RL, "param"), "f4", _NAN, "trained parameter"),
+    Variable(
+        "statistics",
+        (*_RL, "statistic"),
+        "f4",
+        _NAN,
+        "running statistic of batch norm",
+        setting="statistics",
+        by_l2=True,
+    ),
     Variable("loss", (*_RL, "split"), "f8", _NAN, "mean cross-entropy, without the penalty", "nat"),
     Variable("accuracy", (*_RL, "split"), "f8", _NAN, "fraction of the rows that are classified correctly"),
     Variable("class_accuracy", (*_RL, *_SL), "f8", _NAN, "fraction of the class's rows that are classified correctly"),
@@ -345,9 +354,9 @@ VARIABLES = (
 BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 _LARGE_AT = {
-    Status.FITTED: ("weights",),
+    Status.FITTED: ("weights", "statistics"),
     Status.COMPLETE: (
-        *("weights", "gradient", "eigenvectors", "lowest_eigenvectors"),
+        *("weights", "statistics", "gradient", "eigenvectors", "lowest_eigenvectors"),
         *(variable.name for variable in _GEOMETRY if variable.is_large),
     ),
 }
@@ -399,6 +408,7 @@ COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
     "kind": {"long_name": "kind of the parameter, such as weight or bias", **TEXT},
     "out_index": {"long_name": "index along the parameter's first axis"},
     "in_index": {"long_name": "index along its other axes, flattened; -1 if there are none"},
+    "buffer": {"long_name": "buffer of the network that the running statistic belongs to", **TEXT},
     "center": {"long_name": "centre of the penalty, in the space of the weights"},
     "start": {"long_name": "weights before the first grid point of each run"},
 }
@@ -462,6 +472,7 @@ def coordinate_names(identity: Mapping[str, Any]) -> tuple[str, ...]:
     unused = {dim for variable in VARIABLES for dim in variable.dims}
     unused -= {dim for variable in VARIABLES if _is_recorded(variable, identity) for dim in variable.dims}
     unused |= {name for name in REFERENCES if not identity.get(name)}
+    unused |= set() if identity.get("statistics") else {"buffer"}
     names = (grid_axis(identity) if name == AXIS else name for name in COORDINATE_ATTRS)
     return tuple(name for name in names if name not in unused)
 
@@ -529,6 +540,7 @@ class StoreSpec:
             "mode": self.k,
             "lowest": int(self.identity.get("lowest", 0)),
             "param": len(self.param_coords["layer"]),
+            "statistic": sum(math.prod(shape) for _, shape in self.identity.get("statistics", ())),
             "split": len(SPLITS),
             "label": self.num_classes,
             "pred": self.num_classes,

@@ -14,6 +14,7 @@ from zarr.errors import ZarrUserWarning
 from hesstore.config import fingerprint
 from hesstore.config.l2_grid import AXIS
 from hesstore.store.metadata import document, seal
+from hesstore.store.parameter_coordinates import statistic_names
 from hesstore.store.schema import (
     REFERENCES,
     SCHEMA_VERSION,
@@ -100,7 +101,11 @@ def _codecs() -> tuple[BloscCodec, Crc32cCodec]:
 
 def _auxiliary(dims: tuple[str, ...], references: Iterable[str]) -> list[str]:
     """Return the names of the coordinates that label one of these dimensions without being its index."""
-    names = {"run": ("seed", "direction"), "param": ("layer", "kind", "out_index", "in_index", *references)}
+    names = {
+        "run": ("seed", "direction"),
+        "param": ("layer", "kind", "out_index", "in_index", *references),
+        "statistic": ("buffer",),
+    }
     return [name for dim in dims for name in names.get(dim, ())]
 
 
@@ -121,5 +126,6 @@ def coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any
         "seed": (("run",), np.array([run.seed for run in spec.runs], dtype=np.int64)),
         "direction": (("run",), np.array([run.direction for run in spec.runs], dtype=object)),
         **{name: (("param",), values) for name, values in spec.param_coords.items()},
+        "buffer": (("statistic",), statistic_names(spec.identity.get("statistics", ()))),
     }
     return {name: known[name] for name in coordinate_names(spec.identity) if name not in REFERENCES}
