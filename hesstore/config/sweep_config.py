@@ -177,6 +177,12 @@ class SweepConfig:
         "weights later.",
         unit="pairs",
     )
+    operator: str = _setting(
+        "Spectrum",
+        "hessian",
+        choice("hessian", "ggn"),
+        "Matrix of the eigenpairs: hessian, or ggn, its Gauss–Newton part, which has no negative eigenvalues.",
+    )
     which: str = _setting(
         "Spectrum",
         "LM",
@@ -309,6 +315,8 @@ class SweepConfig:
             raise ConfigError(f"hidden: {error}") from None
         if self.probes == 1:
             raise ConfigError("probes: 1 gives no error: give at least 2, or 0 for none")
+        if self.operator == "ggn" and self.which == "SA":
+            raise ConfigError("which: SA with operator ggn asks for zeros, since G has no negative eigenvalues: use LM")
         if self.max_matvecs <= self.k:
             raise ConfigError(f"max_matvecs: {self.max_matvecs} must be above k = {self.k}")
 

@@ -78,7 +78,7 @@ class Experiment:
     model : FlatModel
         The network, likewise.
     hessian : FlatHessian
-        H of the mean training loss, over the training rows that the config selects.
+        H of the mean training loss over the training rows that the config selects, or its Gauss–Newton part.
     geometry : ClassGeometry
         Computes the class geometry.
     sizes : Sizes
@@ -150,7 +150,7 @@ class Experiment:
             config, model, rows, len(collection.values) if collection else 0, one_by_one=bool(statistics)
         )
         preparation.check_stack(config, model, rows, sizes)
-        hessian = FlatHessian(model, *rows, chunk_rows=sizes.chunk_rows)
+        hessian = FlatHessian(model, *rows, chunk_rows=sizes.chunk_rows, kind=preparation.kind_of(config))
         geometry = ClassGeometry(config, model, data, rows, sizes.chunk_rows)
         return cls(config, data, model, hessian, geometry, sizes, references, collection, statistics)
 
@@ -191,7 +191,7 @@ class Experiment:
         self.sizes = sizes
         self._trainers.clear()
         self._full_hessian = None
-        self.hessian = FlatHessian(self.model, *self.geometry.rows, chunk_rows=sizes.chunk_rows)
+        self.hessian = FlatHessian(self.model, *self.geometry.rows, chunk_rows=sizes.chunk_rows, kind=self.hessian.kind)
         self.geometry = replace(self.geometry, chunk_rows=sizes.chunk_rows)
 
     def at_statistics(self, values: NDArray[np.float32] | None) -> Experiment:
@@ -199,7 +199,7 @@ class Experiment:
         if values is None:
             return self
         model = self.model.with_statistics(values)
-        hessian = FlatHessian(model, *self.geometry.rows, chunk_rows=self.sizes.chunk_rows)
+        hessian = FlatHessian(model, *self.geometry.rows, chunk_rows=self.sizes.chunk_rows, kind=self.hessian.kind)
         return replace(self, model=model, hessian=hessian, geometry=replace(self.geometry, model=model))
 
     @property
@@ -317,8 +317,8 @@ class Experiment:
 
     @property
     def _hessian_of_all_rows(self) -> FlatHessian:
-        """H over all training rows, also if the spectrum is that of fewer rows."""
-        if not self.config.hessian_samples:
+        """H over all training rows, also if the spectrum is that of fewer rows or of another matrix."""
+        if not self.config.hessian_samples and self.hessian.kind == "hessian":
             return self.hessian
         if self._full_hessian is None:
             self._full_hessian = FlatHessian(self.model, *self.data.train, chunk_rows=self.sizes.chunk_rows)

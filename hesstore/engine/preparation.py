@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hesstore.config import SweepConfig
+    from hesstore.curvature.hessian import Kind
     from hesstore.engine.collection import Collection
     from hesstore.engine.work_sizes import Sizes
     from hesstore.problem.models import FlatModel
@@ -213,7 +214,13 @@ def choose_sizes(
         )
     x, y = rows
     sizes = work_sizes.choose(
-        model, x, y, models=config.models, chunk_rows=config.chunk_rows, memory_gib=config.memory_gib
+        model,
+        x,
+        y,
+        models=config.models,
+        chunk_rows=config.chunk_rows,
+        memory_gib=config.memory_gib,
+        kind=kind_of(config),
     )
     runs = len(config.runs())
     points = (grid_points or len(config.l2)) * runs
@@ -234,7 +241,12 @@ def check_stack(config: SweepConfig, model: FlatModel, rows: Rows, sizes: Sizes)
         If they can't be computed together, or their Hessians then differ.
     """
     if _is_custom(config) and sizes.models > 1:
-        model_check.check_stack(model, config.model, *rows)
+        model_check.check_stack(model, config.model, *rows, kind=kind_of(config))
+
+
+def kind_of(config: SweepConfig) -> Kind:
+    """The matrix whose eigenpairs the config asks for."""
+    return "ggn" if config.operator == "ggn" else "hessian"
 
 
 def _is_custom(config: SweepConfig) -> bool:

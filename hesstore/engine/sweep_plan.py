@@ -335,7 +335,7 @@ def geometry_products(config: SweepConfig) -> float:
     """
     directions = 0.55 * config.k
     responses = 0.4 * config.k if config.response else 0.0
-    has_exact_trace = (config.model, config.loss) == ("mlp", "cross_entropy") and (
+    has_exact_trace = (config.model, config.loss, config.operator) == ("mlp", "cross_entropy", "hessian") and (
         len(config.hidden) <= MAX_HIDDEN_LAYERS
     )
     trace = probes_used(config, exact_trace=has_exact_trace) + 1.5 + 2 * has_exact_trace if config.probes else 0.0

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from hesstore.curvature.hessian import Kind
     from hesstore.problem.models import FlatModel
 
 GIB = 1 << 30
@@ -79,7 +80,9 @@ class Sizes:
         return replace(self, chunk_rows=max(LEAST_ROWS, self.chunk_rows // 2), cache_bytes=cache)
 
 
-def choose(model: FlatModel, x: Tensor, y: Tensor, *, models: int, chunk_rows: int, memory_gib: float) -> Sizes:
+def choose(
+    model: FlatModel, x: Tensor, y: Tensor, *, models: int, chunk_rows: int, memory_gib: float, kind: Kind = "hessian"
+) -> Sizes:
     """Choose the sizes for a network and the rows of its Hessian, on the device of ``x``.
 
     On a CPU, one model at a time and a few thousand rows are fastest. On a GPU, as many models are chosen as have room
@@ -95,13 +98,15 @@ def choose(model: FlatModel, x: Tensor, y: Tensor, *, models: int, chunk_rows: i
         The sizes if they are given; 0 means that they are chosen here.
     memory_gib : float
         The memory to use, in GiB; 0 means half of the free memory.
+    kind : {"hessian", "ggn"}
+        The matrix of the products.
     """
     free = free_memory(x.device)
     budget = memory_gib * GIB or free / 2
     if x.device.type == "cpu":
         return Sizes(models or 1, chunk_rows or CPU_ROWS, budget)
     theta = model.theta()
-    row_bytes = FlatHessian(model, x, y).row_bytes(theta)
+    row_bytes = FlatHessian(model, x, y, kind=kind).row_bytes(theta)
     return Sizes(
         models or models_that_fit(budget, row_bytes * len(y), theta.numel() * theta.element_size()),
         chunk_rows or rows_that_fit(free / 8, row_bytes),

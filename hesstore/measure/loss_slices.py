@@ -16,7 +16,7 @@ import xarray as xr
 
 from hesstore.analysis.attributes import variable, with_attributes
 from hesstore.analysis.eigenvectors import eigenvector_reader
-from hesstore.analysis.selection import l2_position, loss_unit, require_variables, run_position
+from hesstore.analysis.selection import l2_position, loss_unit, matrix_name, require_variables, run_position
 from hesstore.config.l2_grid import value_text
 from hesstore.curvature.row_losses import row_losses
 from hesstore.dataset.networks import load_model, to_state_dict
@@ -231,9 +231,14 @@ def _quadratic(
     total = rises[0] if len(rises) == 1 else rises[0][:, None] + rises[1][None, :]
     return (
         float(point["loss"].sel(split="train")) + total,
-        "quadratic model of the mean training loss",
+        f"{_model_name(point)} of the mean training loss",
         loss_unit(point),
     )
+
+
+def _model_name(point: xr.Dataset) -> str:
+    """The name of the quadratic model with the curvatures of the store."""
+    return "quadratic model" if matrix_name(point) == "Hessian" else "Gauss-Newton model"
 
 
 def _class_quadratic(
@@ -245,7 +250,7 @@ def _class_quadratic(
         for name in ("class_slope", "class_curvature")
     )
     start = losses[..., len(steps) // 2, None]
-    text = "quadratic model of the mean loss of the class"
+    text = f"{_model_name(point)} of the mean loss of the class"
     return variable(("split", "label", "t"), start + slope * steps + curvature / 2 * steps**2, text, loss_unit(point))
 
 

@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hesstore.config.l2_grid import AXIS, value_text
-from hesstore.store.variable import BOOKKEEPING, CROSS_ENTROPY, TEXT, Variable
+from hesstore.store.variable import BOOKKEEPING, CROSS_ENTROPY, HESSIAN, TEXT, Variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,10 +162,19 @@ _SL = ("split", "label")
 
 
 def _real(
-    name: str, dims: tuple[str, ...], long_name: str, units: str = "", *, setting: str = "", by_l2: bool = False
+    name: str,
+    dims: tuple[str, ...],
+    long_name: str,
+    units: str = "",
+    *,
+    setting: str = "",
+    by_l2: bool = False,
+    of_hessian: bool = False,
 ) -> Variable:
     """A variable of the class geometry."""
-    return Variable(name, (*_RL, *dims), "f8", _NAN, long_name, units, setting=setting, by_l2=by_l2)
+    return Variable(
+        name, (*_RL, *dims), "f8", _NAN, long_name, units, setting=setting, by_l2=by_l2, of_hessian=of_hessian
+    )
 
 
 _RESPONSE = (
@@ -190,7 +199,7 @@ _RESPONSE = (
     ),
 )
 _ESTIMATES = tuple(
-    _real(name, (), long_name, units, setting="probes")
+    _real(name, (), long_name, units, setting="probes", of_hessian=name.startswith("scalar_curvature"))
     for name, long_name, units in (
         ("trace", "trace of the Hessian of the mean training loss", "nat"),
         ("trace_error", "half-width of the 95 % interval of the trace; 0 if it is exact", "nat"),
@@ -201,9 +210,19 @@ _ESTIMATES = tuple(
     )
 )
 _LOSS_CURVATURE = (
-    _real("loss_scalar_curvature", (), "scalar curvature of the graph of the mean training loss", setting="probes"),
     _real(
-        "loss_scalar_curvature_error", (), "half-width of the 95 % interval of that scalar curvature", setting="probes"
+        "loss_scalar_curvature",
+        (),
+        "scalar curvature of the graph of the mean training loss",
+        setting="probes",
+        of_hessian=True,
+    ),
+    _real(
+        "loss_scalar_curvature_error",
+        (),
+        "half-width of the 95 % interval of that scalar curvature",
+        setting="probes",
+        of_hessian=True,
     ),
 )
 _GEOMETRY = (
@@ -442,7 +461,7 @@ COLLECTION = ("axis", "values", "source")
 
 SPECTRUM_SETTINGS = frozenset(
     {
-        *("k", "which", "lowest", "solver", "tol", "max_matvecs", "slack", "eta", "hessian_samples"),
+        *("k", "operator", "which", "lowest", "solver", "tol", "max_matvecs", "slack", "eta", "hessian_samples"),
         *("response", "probes", "density", "density_probes", "density_steps", "density_width"),
     }
 )
@@ -452,8 +471,12 @@ SPECTRUM_SETTINGS = frozenset(
 def variables(identity: Mapping[str, Any]) -> tuple[Variable, ...]:
     """Return the variables of a store with this identity: optional results only where its settings ask for them."""
     axis = grid_axis(identity)
-    loss = str(identity.get("loss", CROSS_ENTROPY))
-    return tuple(variable.along(axis).of_loss(loss) for variable in VARIABLES if _is_recorded(variable, identity))
+    loss, operator = str(identity.get("loss", CROSS_ENTROPY)), str(identity.get("operator", HESSIAN))
+    return tuple(
+        variable.along(axis).of_loss(loss).of_operator(operator)
+        for variable in VARIABLES
+        if _is_recorded(variable, identity)
+    )
 
 
 def required_settings(variable: Variable) -> tuple[str, ...]:
@@ -463,6 +486,8 @@ def required_settings(variable: Variable) -> tuple[str, ...]:
 
 
 def _is_recorded(variable: Variable, identity: Mapping[str, Any]) -> bool:
+    if variable.of_hessian and identity.get("operator", HESSIAN) != HESSIAN:
+        return False
     is_imported = variable.name in IMPORTED and bool(identity.get(variable.name))
     return is_imported or all(identity.get(name) for name in required_settings(variable))
 

@@ -27,6 +27,7 @@ from hesstore.store.schema import (
     density_grid,
     grid_axis,
 )
+from hesstore.store.variable import HESSIAN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -90,7 +91,8 @@ def write_template(store: Store, spec: StoreSpec) -> None:
 def _title(identity: Mapping[str, Any]) -> str:
     axis = grid_axis(identity)
     along = "an L2 sweep" if axis == AXIS else f"checkpoints by {axis}"
-    return f"hesstore: Hessian spectra along {along}"
+    matrix = "Hessian" if identity.get("operator", HESSIAN) == HESSIAN else "Gauss-Newton"
+    return f"hesstore: {matrix} spectra along {along}"
 
 
 def _codecs() -> tuple[BloscCodec, Crc32cCodec]:
