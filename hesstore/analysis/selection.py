@@ -23,6 +23,8 @@ RECORDING_OPTIONS = {
     **dict.fromkeys(("loss_scalar_curvature", "loss_scalar_curvature_error"), "--probes 16"),
     **dict.fromkeys(("density", "density_error"), "--density"),
     **dict.fromkeys(LOWEST, "--lowest 1"),
+    **dict.fromkeys(("block_eigenvalues", "block_residual_norm", "block_bound"), "--blocks layer"),
+    **dict.fromkeys(("block_trace", "block_trace_error"), "--blocks layer"),
 }
 """The options of ``hesstore sweep`` that record optional variables, by variable."""
 

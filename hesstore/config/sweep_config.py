@@ -263,6 +263,15 @@ class SweepConfig:
         real(minimum=0.06),
         "Width of the kernel of the spectral density, in asinh(μ/0.001); for large μ about a fraction of μ.",
     )
+    blocks: str = _setting(
+        "Blocks",
+        "none",
+        choice("none", "layer"),
+        "Diagonal blocks whose top eigenvalues and trace are recorded: layer for that of each layer, or none.",
+    )
+    block_k: int = _setting(
+        "Blocks", 3, integer(1), "Number of eigenvalues of each block, of largest magnitude.", unit="eigenvalues"
+    )
     chunk_rows: int = _setting(
         "Machine",
         0,

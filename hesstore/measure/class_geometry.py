@@ -26,6 +26,8 @@ from hesstore.curvature import (
     scalar_curvature,
 )
 from hesstore.measure.class_response import Steps, find_steps
+from hesstore.measure.layer_blocks import layer_blocks
+from hesstore.store.parameter_coordinates import layer_of
 from hesstore.store.schema import DENSITY_SCALE, LONGEST_STEP, density_grid
 
 if TYPE_CHECKING:
@@ -127,6 +129,7 @@ class ClassGeometry:
             **self._gradients(inputs),
             **self._curvature(inputs),
             **self._density(inputs),
+            **self._blocks(inputs),
         }
 
     @property
@@ -291,6 +294,24 @@ class ClassGeometry:
             generator=inputs.generator("density"),
         )
         return {"density": density.values.numpy(), "density_error": density.errors.numpy()}
+
+    # -- diagonal blocks ----------------------------------------------------------------------------------
+
+    @cached_property
+    def rows_of_layers(self) -> list[Tensor]:
+        """The indices of the parameters of each layer."""
+        layout, first = self.model.layout, 0
+        found: dict[str, list[Tensor]] = {}
+        for name, size in zip(layout.names, layout.sizes, strict=True):
+            found.setdefault(layer_of(name), []).append(torch.arange(first, first + size))
+            first += size
+        return [torch.cat(parts).to(self.rows[0].device) for parts in found.values()]
+
+    def _blocks(self, inputs: GridPointInputs) -> Values:
+        """The eigenvalues and traces of the diagonal blocks of H by layer."""
+        if self.config.blocks == "none":
+            return {}
+        return {**layer_blocks(inputs.hessian(), self.rows_of_layers, self.config, inputs.generator("blocks"))}
 
 
 def sample_of(losses: ClassLosses) -> ClassLosses:

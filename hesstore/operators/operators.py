@@ -26,7 +26,7 @@ from hesstore.curvature.row_chunks import first_rows
 from hesstore.engine.devices import free_memory
 from hesstore.engine.precision import full_precision
 from hesstore.errors import ModelError, first_line
-from hesstore.linalg import as_scipy, lanczos, moments
+from hesstore.linalg import as_scipy, lanczos, trace
 from hesstore.operators.blocks import Block, check_by, group_parameters
 from hesstore.operators.network import make_model
 from hesstore.operators.rows import load_rows
@@ -246,12 +246,8 @@ class _Operator:
         """
         if num_matvecs < 2:
             raise ValueError(f"num_matvecs: {num_matvecs} is below the smallest number, 2")
-        if self.size <= num_matvecs:
-            basis = torch.eye(self.size, dtype=self.dtype, device=self.device)
-            return Trace(float((self @ basis).diagonal().sum(dtype=torch.float64)), 0.0)
         generator = torch.Generator().manual_seed(seed)
-        found = moments(self, pairs if pairs is not None else self._no_pairs(), num_matvecs, generator)
-        return Trace(found.trace, found.trace_error)
+        return Trace(*trace(self, pairs if pairs is not None else self._no_pairs(), num_matvecs, generator))
 
     def _no_pairs(self) -> EigenPairs:
         from hesstore.linalg import EigenPairs  # noqa: PLC0415 - a type elsewhere

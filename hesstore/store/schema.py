@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hesstore.config.l2_grid import AXIS, value_text
+from hesstore.store.parameter_coordinates import layer_names
 from hesstore.store.variable import BOOKKEEPING, CROSS_ENTROPY, HESSIAN, TEXT, Variable
 
 if TYPE_CHECKING:
@@ -276,6 +277,33 @@ _GEOMETRY = (
 )
 
 
+_BLOCKS = (
+    _real(
+        "block_eigenvalues",
+        ("block", "block_mode"),
+        "eigenvalue of the layer's diagonal block of the Hessian of the mean training loss",
+        "nat",
+        setting="blocks",
+    ),
+    _real("block_residual_norm", ("block", "block_mode"), "2-norm of H v - mu v in the block", "nat", setting="blocks"),
+    _real(
+        "block_bound",
+        ("block",),
+        "no eigenvalue of the block except the given ones has a larger magnitude, with probability 1 - eta",
+        "nat",
+        setting="blocks",
+    ),
+    _real("block_trace", ("block",), "trace of the block", "nat", setting="blocks"),
+    _real(
+        "block_trace_error",
+        ("block",),
+        "half-width of the 95 % interval of the trace of the block; 0 if it is exact",
+        "nat",
+        setting="blocks",
+    ),
+)
+
+
 def _eigenpairs(names: PairVariables, dim: str, setting: str, eigenvalue: str, beyond: str) -> tuple[Variable, ...]:
     """The variables of a set of eigenpairs along ``dim``."""
     shift = "the objective's Hessian has the same eigenvectors and eigenvalues mu + 2 * penalty_scale * l2"
@@ -349,6 +377,7 @@ VARIABLES = (
     Variable("solver_message", _RL, "string", "", "how the eigensolver ended", attrs=BOOKKEEPING),
     Variable("failure", _RL, "string", "", "why the grid point failed"),
     *_GEOMETRY,
+    *_BLOCKS,
     Variable("digest", _RL, "u8", 0, "64-bit BLAKE2b of the grid point's large variables", attrs=BOOKKEEPING),
     Variable(
         "entries_digest",
@@ -396,13 +425,13 @@ _SMALL_AT = {
         "matvecs",
         "analysis_seconds",
         "solver_message",
-        *(variable.name for variable in _GEOMETRY if not variable.is_large),
+        *(variable.name for variable in (*_GEOMETRY, *_BLOCKS) if not variable.is_large),
     ),
     Status.FAILED: ("failure",),
 }
 
-GEOMETRY = frozenset(variable.name for variable in _GEOMETRY)
-"""The variables of the class geometry. They are NaN for classes without rows and for modes that were not found."""
+GEOMETRY = frozenset(variable.name for variable in (*_GEOMETRY, *_BLOCKS))
+"""The variables of class geometry and blocks. They are NaN for classes without rows and modes that were not found."""
 
 AT_FIT = frozenset({*_LARGE_AT[Status.FITTED], *_SMALL_AT[Status.FITTED], *_SMALL_AT[Status.FAILED]})
 """The variables that do not depend on the analysis."""
@@ -421,6 +450,8 @@ COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
     "other": {"long_name": "other class"},
     "sign": {"long_name": "direction along the eigenvector"},
     "mu": {"long_name": "eigenvalue", "units": "nat"},
+    "block": {"long_name": "layer whose parameters the diagonal block is about", **TEXT},
+    "block_mode": {"long_name": "eigenvalue of the block, by magnitude"},
     "seed": {"long_name": "seed of the run"},
     "direction": {"long_name": "order in which the run visits the grid", **TEXT},
     "layer": {"long_name": "layer of the parameter", **TEXT},
@@ -462,7 +493,7 @@ COLLECTION = ("axis", "values", "source")
 SPECTRUM_SETTINGS = frozenset(
     {
         *("k", "operator", "which", "lowest", "solver", "tol", "max_matvecs", "slack", "eta", "hessian_samples"),
-        *("response", "probes", "density", "density_probes", "density_steps", "density_width"),
+        *("blocks", "block_k", "response", "probes", "density", "density_probes", "density_steps", "density_width"),
     }
 )
 """The settings whose change requires new analyses, but no new fits."""
@@ -485,11 +516,15 @@ def required_settings(variable: Variable) -> tuple[str, ...]:
     return (*of_analysis, variable.setting) if variable.setting else of_analysis
 
 
+_OFF = (None, 0, "", "none")
+"""The values of settings that ask for no variable."""
+
+
 def _is_recorded(variable: Variable, identity: Mapping[str, Any]) -> bool:
     if variable.of_hessian and identity.get("operator", HESSIAN) != HESSIAN:
         return False
     is_imported = variable.name in IMPORTED and bool(identity.get(variable.name))
-    return is_imported or all(identity.get(name) for name in required_settings(variable))
+    return is_imported or all(identity.get(name) not in _OFF for name in required_settings(variable))
 
 
 def coordinate_names(identity: Mapping[str, Any]) -> tuple[str, ...]:
@@ -572,6 +607,8 @@ class StoreSpec:
             "other": self.num_classes,
             "sign": len(SIGNS),
             "mu": DENSITY_POINTS,
+            "block": len(layer_names(self.identity.get("parameters", ()))),
+            "block_mode": int(self.identity.get("block_k", 0)),
         }
 
     @property

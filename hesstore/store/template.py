@@ -14,7 +14,7 @@ from zarr.errors import ZarrUserWarning
 from hesstore.config import fingerprint
 from hesstore.config.l2_grid import AXIS
 from hesstore.store.metadata import document, seal
-from hesstore.store.parameter_coordinates import statistic_names
+from hesstore.store.parameter_coordinates import layer_names, statistic_names
 from hesstore.store.schema import (
     REFERENCES,
     SCHEMA_VERSION,
@@ -124,6 +124,8 @@ def coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any
         "pred": (("pred",), classes),
         "other": (("other",), classes),
         "sign": (("sign",), np.array(SIGNS, dtype=np.int8)),
+        "block": (("block",), np.array(layer_names(spec.identity.get("parameters", ())), dtype=object)),
+        "block_mode": (("block_mode",), np.arange(spec.sizes["block_mode"], dtype=np.int32)),
         "mu": (("mu",), np.array(density_grid(), dtype=np.float64)),
         "seed": (("run",), np.array([run.seed for run in spec.runs], dtype=np.int64)),
         "direction": (("run",), np.array([run.direction for run in spec.runs], dtype=object)),
