@@ -68,14 +68,15 @@ class SweepConfig:
     dataset: str = _setting(
         "Data",
         "mnist",
-        name("mnist", "fashion-mnist", "kmnist", "mnist-5k"),
-        "Data set: mnist, fashion-mnist, kmnist, mnist-5k, or a custom module:factory.",
+        name("mnist", "fashion-mnist", "kmnist", "cifar10", "mnist-5k"),
+        "Data set: mnist, fashion-mnist, kmnist, cifar10, mnist-5k, or a custom module:factory.",
     )
     data_dir: str = _setting(
         "Data",
         "",
         FOLDER,
-        "Folder with the IDX files of the data set, plain or .gz, which are only read; by default they are downloaded.",
+        "Folder with the files of the data set, IDX files or CIFAR-10's archive, which are only read; by default they "
+        "are downloaded.",
         identity=False,
     )
     model: str = _setting(
@@ -276,8 +277,8 @@ class SweepConfig:
         "Machine",
         0,
         integer(0),
-        "Maximum number of rows in one pass through the network; 0 means 2,048 on a CPU, and up to 65,536 on a GPU, "
-        "as its memory allows.",
+        "Maximum number of rows in one pass through the network; 0 means 2,048 on a CPU, fewer for large networks, and "
+        "up to 65,536 on a GPU, as its memory allows.",
         unit="rows",
     )
     dtype: str = _setting("Machine", "float32", choice("float32", "float64"), "Precision of training and analysis.")
