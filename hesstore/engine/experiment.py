@@ -335,39 +335,44 @@ class Experiment:
 
     # -- analyses -----------------------------------------------------------------------------------------
 
-    def analyse(self, thetas: Sequence[Tensor], points: Sequence[Point]) -> list[Analysis | FloatingPointError]:
+    def analyse(
+        self, thetas: Sequence[Tensor], points: Sequence[Point], on_product: Callable[[], object] | None = None
+    ) -> list[Analysis | FloatingPointError]:
         """Compute the gradient, the spectrum and the class geometry at each θ (P,).
 
-        If a product was NaN or infinite, the error takes the place of that analysis.
+        ``on_product`` is called after each product with the Hessian, or with those of all points together. If a product
+        was NaN or infinite, the error takes the place of that analysis.
         """
         if len(thetas) == 1 or self.config.solver != "lanczos":
-            return [self._analyse_one(*each) for each in zip(thetas, points, strict=True)]
+            return [self._analyse_one(*each, on_product) for each in zip(thetas, points, strict=True)]
         stacked = torch.stack(list(thetas))
         gradients = gradient(self.model, stacked, *self.data.train, self.sizes.chunk_rows)
         spectra = linalg.lanczos_stack(
-            self.hessian.at_each(stacked, cache_bytes=self.sizes.cache_bytes),
+            self.hessian.at_each(stacked, cache_bytes=self.sizes.cache_bytes, on_product=on_product),
             generators=[_generator(point, "lanczos") for point in points],
             **self._solver_options(),
         )
         return [
             pairs
             if isinstance(pairs, FloatingPointError)
-            else self._add_geometry(theta, point, slope, pairs, cache(partial(self._hessian_at, theta)))
+            else self._add_geometry(theta, point, slope, pairs, cache(partial(self._hessian_at, theta, on_product)))
             for theta, point, slope, pairs in zip(thetas, points, gradients, spectra, strict=True)
         ]
 
-    def _analyse_one(self, theta: Tensor, point: Point) -> Analysis | FloatingPointError:
+    def _analyse_one(
+        self, theta: Tensor, point: Point, on_product: Callable[[], object] | None
+    ) -> Analysis | FloatingPointError:
         solve = {"lanczos": linalg.lanczos, "eigsh": linalg.eigsh}[self.config.solver]
         slope = gradient(self.model, theta, *self.data.train, self.sizes.chunk_rows)
-        operator = self._hessian_at(theta)
+        operator = self._hessian_at(theta, on_product)
         try:
             pairs = solve(operator, generator=_generator(point, "lanczos"), **self._solver_options())
         except FloatingPointError as error:
             return error
         return self._add_geometry(theta, point, slope, pairs, lambda: operator)
 
-    def _hessian_at(self, theta: Tensor) -> HessianOperator:
-        return self.hessian.at(theta, cache_bytes=self.sizes.cache_bytes)
+    def _hessian_at(self, theta: Tensor, on_product: Callable[[], object] | None) -> HessianOperator:
+        return self.hessian.at(theta, cache_bytes=self.sizes.cache_bytes, on_product=on_product)
 
     def _add_geometry(
         self,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hesstore.curvature import FlatHessian
+from hesstore.curvature.row_memory import rows_in
 from hesstore.engine.devices import free_memory
 from hesstore.errors import ConfigError, size_text
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 
 CPU_ROWS = 2048
-"""Rows per pass on a CPU. Their values stay in the cache (measured)."""
+"""Maximum number of rows per pass on a CPU. Those of a small network stay in the cache (measured)."""
+
+CPU_CHUNK = 2**29
+"""The memory of a product on a CPU, in bytes. It is fixed, because the number of rows decides how results round."""
 
 GPU_ROWS = 65536
 """Maximum number of rows per pass on a GPU. On an H200, matrix products of so many rows take 20 to 230 µs each, which
@@ -104,7 +108,7 @@ def choose(
     free = free_memory(x.device)
     budget = memory_gib * GIB or free / 2
     if x.device.type == "cpu":
-        return Sizes(models or 1, chunk_rows or CPU_ROWS, budget)
+        return Sizes(models or 1, chunk_rows or rows_in(CPU_CHUNK, CPU_ROWS, model, x, y), budget)
     theta = model.theta()
     row_bytes = FlatHessian(model, x, y, kind=kind).row_bytes(theta)
     return Sizes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import time
 import warnings
@@ -200,23 +201,28 @@ class Worker:
             "polish_evaluations": polished.evaluations,
         }
 
-    def analyse(self, points: Sequence[Point]) -> list[Outcome]:
+    def analyse(self, points: Sequence[Point], on_product: Callable[[int], object] = lambda _: None) -> list[Outcome]:
         """Compute the gradient, the spectrum and the class geometry at the weights of each point.
+
+        ``on_product`` is called with the number of products with the Hessian after each of them.
 
         Raises
         ------
         DeviceError
             If the device has too little memory for one analysis.
         """
-        return self._within_memory(self._analyse_together, points)
+        count = itertools.count(1)
+        return self._within_memory(partial(self._analyse_together, lambda: on_product(next(count))), points)
 
-    def _analyse_together(self, points: Sequence[Point]) -> list[Outcome]:
-        outcomes = self.analyse_weights([self.weights(point) for point in points], points)
+    def _analyse_together(self, on_product: Callable[[], object], points: Sequence[Point]) -> list[Outcome]:
+        outcomes = self.analyse_weights([self.weights(point) for point in points], points, on_product)
         for point in points:
             self.release(point)
         return outcomes
 
-    def analyse_weights(self, thetas: Sequence[Tensor], points: Sequence[Point]) -> list[Outcome]:
+    def analyse_weights(
+        self, thetas: Sequence[Tensor], points: Sequence[Point], on_product: Callable[[], object] | None = None
+    ) -> list[Outcome]:
         """Compute the same at given weights (P,), without smaller sizes if the memory is too small.
 
         It does not change the worker, so another thread may call it.
@@ -226,10 +232,10 @@ class Worker:
             analyses = [
                 analysis
                 for theta, point in zip(thetas, points, strict=True)
-                for analysis in self._experiment_at(point).analyse([theta], [point])
+                for analysis in self._experiment_at(point).analyse([theta], [point], on_product)
             ]
         else:
-            analyses = self.experiment.analyse(thetas, points)
+            analyses = self.experiment.analyse(thetas, points, on_product)
         seconds = (time.perf_counter() - began) / len(points)
         return [
             Outcome.failed(point, str(analysis))
