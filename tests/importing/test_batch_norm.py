@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from hesstore.integrity import recheck, verify
 from hesstore.problem.state_dicts import read_state_dict
 from hesstore.problem.training_data import stratified_indices
 from tests.support import toy
+from tests.support.killed_commands import kill_during
 
 SETTINGS = {
     "model": "tests.support.toy:with_batch_norm",
@@ -136,6 +139,26 @@ def test_checkpoints_with_other_statistics_and_stacks_are_refused(module: nn.Mod
     with pytest.raises(ConfigError, match="models: 2 checkpoints can't be analysed together"):
         hesstore.analyse(tmp_path / "a.pth", tmp_path / "s.zarr", settings={**SETTINGS, "models": 2})
     assert not (tmp_path / "s.zarr").exists()
+
+
+@pytest.mark.slow
+def test_an_analysis_that_was_killed_continues(module: nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "ckpt").mkdir()
+    for step, each in ((1, module), (2, trained(1))):
+        torch.save(each.state_dict(), tmp_path / "ckpt" / f"step_{step}.pth")
+    settings = {**SETTINGS, "k": 2, "lowest": 0}
+    options = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", value)]
+    line = ["analyse", tmp_path / "ckpt", "-o", "s.zarr", "--axis", "step", "--from-name", *options]
+    for place, count in (("statistics/c", 2), ("gradient/c", 1)):
+        kill_during(place, count, tmp_path, {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, *line)
+        with hesstore.open(tmp_path / "s.zarr", check=True) as ds:
+            assert int(ds.status.sel(run=0, step=2)) < 2
+        assert verify.verify(tmp_path / "s.zarr").ok
+    again = {"axis": "step", "from_name": True, "settings": settings}
+    assert hesstore.analyse(tmp_path / "ckpt", tmp_path / "s.zarr", **again).complete == 2
+    hesstore.analyse(tmp_path / "ckpt", tmp_path / "whole.zarr", **again)
+    with hesstore.open(tmp_path / "s.zarr", check=True) as ds, hesstore.open(tmp_path / "whole.zarr") as whole:
+        np.testing.assert_array_equal(ds.digest, whole.digest)
 
 
 def test_an_import_stores_the_statistics_too(module: nn.Module, tmp_path: Path) -> None:
