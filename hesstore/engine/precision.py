@@ -63,7 +63,7 @@ def full_precision() -> Iterator[None]:
 
 
 def set_full_precision() -> Callable[[], None]:
-    """Compute float32 products and convolutions in float32 from now on; return a function that restores the settings."""
+    """Compute float32 operations in float32 from now on; return a function that restores the settings."""
     matmul: str | None = None
     cudnn: bool | None = None
     with suppress(RuntimeError):  # PyTorch refuses to say if a user has set only some of its newer settings
