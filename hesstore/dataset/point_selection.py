@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-_FINITE = frozenset({"weights", "gradient", "loss", "penalty"})
+_FINITE = frozenset({"weights", "statistics", "gradient", "loss", "penalty"})
 
 
 @dataclass(frozen=True)

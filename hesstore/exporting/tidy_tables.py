@@ -42,6 +42,8 @@ TABLES: dict[str, tuple[str, ...]] = {
     "class_responses": ("mode", "sign", "label"),
     "class_cosines": ("split", "label", "other"),
     "density": ("mu",),
+    "blocks": ("block",),
+    "block_eigenvalues": ("block", "block_mode"),
 }
 """Small tables: the dimensions of their variables in addition to run and λ."""
 
@@ -58,6 +60,8 @@ KINDS = (*TABLES, *LARGE)
 _COLUMNS = {
     "eigenvalues": "eigenvalue",
     "lowest_eigenvalues": "eigenvalue",
+    "block_eigenvalues": "eigenvalue",
+    "block_residual_norm": "residual_norm",
     "lowest_residual_norm": "residual_norm",
     "lowest_converged": "converged",
 }
@@ -145,7 +149,7 @@ def _small_table(selection: PointSelection, dims: tuple[str, ...], names: Sequen
 
 
 def _labels(ds: xr.Dataset, dim: str) -> NDArray[np.generic]:
-    return np.array([str(label) for label in ds[dim].values]) if dim == "split" else ds[dim].values
+    return np.array([str(label) for label in ds[dim].values]) if dim in {"split", "block"} else ds[dim].values
 
 
 def _values(selection: PointSelection, name: str) -> NDArray[np.generic]:

@@ -28,6 +28,7 @@ from hesstore.store.schema import (
     Run,
     Status,
     StoreSpec,
+    promised_large,
     variables,
 )
 from hesstore.store.template import write_template
@@ -117,8 +118,8 @@ def statuses_after_growth(old: SweepStore, spec: StoreSpec) -> dict[Run, NDArray
 
 def _check_same_fits(old: SweepStore, spec: StoreSpec) -> None:
     """Compare buffers and references, which are part of an identity only if the network or the config has some."""
-    found = differences(old.identity, spec.identity, ["buffers", *REFERENCES])
-    if "buffers" in found:
+    found = differences(old.identity, spec.identity, ["buffers", "statistics", *REFERENCES])
+    if found.keys() & {"buffers", "statistics"}:
         raise ConfigMismatchError(
             f"{old.place}: cannot grow into a config with another network: its buffers differ: give another path", found
         )
@@ -194,16 +195,17 @@ def _withdraw_analyses(old: SweepStore, new: SweepStore, run: Run, places: list[
     """Set the status and the digests of a run to those of its fits."""
     status, digests = new.status(run), new.entries("digest", run)
     status[places] = _status(old, run, reanalyse=True)
-    digests[places] = [_digest_of_weights(old, run, index) for index in range(len(old.grid))]
+    digests[places] = [_digest_of_fit(old, run, index) for index in range(len(old.grid))]
     new.put_all("status", run, status)
     new.put_all("digest", run, digests)
     new.seal_entries(run)
 
 
-def _digest_of_weights(old: SweepStore, run: Run, index: int) -> int:
+def _digest_of_fit(old: SweepStore, run: Run, index: int) -> int:
     if old.status(run)[index] not in {Status.FITTED, Status.COMPLETE}:
         return 0
-    return digest(run, float(old.grid[index]), {"weights": old.read("weights", run, index)})
+    names = promised_large(old.identity, Status.FITTED)
+    return digest(run, float(old.grid[index]), {name: old.read(name, run, index) for name in names})
 
 
 def _new_names(old: SweepStore, places: list[int], large: list[Variable]) -> dict[str, str]:
