@@ -8,46 +8,67 @@ status.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hesstore.store.digest import EntriesDigests, digest
-from hesstore.store.schema import Status, promised_large, promised_small, variables
+from hesstore.store.schema import Status, promised_large, promised_small
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
     from hesstore.store.schema import Run
-    from hesstore.store.writing import SweepStore
 
 _LATER = (Status.COMPLETE, Status.FAILED)
 
 
-def settle(store: SweepStore, run: Run) -> None:
-    """Give each fitted grid point of a run the digests of its status, if it has those of a later one.
+def settled_digests(
+    identity: Mapping[str, Any],
+    run: Run,
+    grid: NDArray[np.float64],
+    rows: Mapping[str, NDArray[Any]],
+    read: Callable[[str, int], NDArray[Any]],
+) -> dict[str, NDArray[np.uint64]]:
+    """Return the digests of a run in which each fitted grid point has those of its status, not of a later one.
 
-    Digests that match neither are left as they are: they show damage. The caller holds the claim on the run.
+    Digests that match neither stay as they are: they show damage.
+
+    Parameters
+    ----------
+    identity : mapping
+        The identity of the store.
+    run : Run
+        The run.
+    grid : ndarray
+        (L,) the values of the grid.
+    rows : mapping of str to array
+        Its small variables at all grid points.
+    read : callable
+        Called with the name of a large variable and the index of a grid point; returns its values.
+
+    Returns
+    -------
+    dict of str to ndarray
+        (L,) each of the two digests that changes, in the order in which they must be written.
     """
-    fitted = np.flatnonzero(store.status(run) == Status.FITTED).tolist()
-    if not fitted:
-        return
-    rows = {each.name: store.entries(each.name, run) for each in variables(store.identity) if not each.is_large}
-    digests = EntriesDigests(run, store.grid.tolist(), rows)
+    digests = EntriesDigests(run, grid.tolist(), rows)
 
-    def at(index: int, status: Status) -> int:
-        return digests.at(index, status, promised_small(store.identity, status))
+    def of_small(index: int, status: Status) -> int:
+        return digests.at(index, status, promised_small(identity, status))
 
-    entries, large = rows["entries_digest"].copy(), rows["digest"].copy()
-    for index in fitted:
-        if entries[index] in {at(index, status) for status in _LATER}:
-            entries[index] = at(index, Status.FITTED)
-        of_weights = _digest_of_large(store, run, index, Status.FITTED)
-        if large[index] != of_weights and large[index] == _digest_of_large(store, run, index, Status.COMPLETE):
+    def of_large(index: int, status: Status) -> int:
+        arrays = {name: read(name, index) for name in promised_large(identity, status)}
+        return digest(run, float(grid[index]), arrays)
+
+    large, entries = rows["digest"].copy(), rows["entries_digest"].copy()
+    for index in np.flatnonzero(rows["status"] == Status.FITTED).tolist():
+        if entries[index] in {of_small(index, status) for status in _LATER}:
+            entries[index] = of_small(index, Status.FITTED)
+        of_weights = of_large(index, Status.FITTED)
+        if large[index] != of_weights and large[index] == of_large(index, Status.COMPLETE):
             large[index] = of_weights
-    for name, before, after in (("digest", rows["digest"], large), ("entries_digest", rows["entries_digest"], entries)):
-        if (before != after).any():
-            store.put_all(name, run, after)
-
-
-def _digest_of_large(store: SweepStore, run: Run, index: int, status: Status) -> int:
-    arrays = {name: store.read(name, run, index) for name in promised_large(store.identity, status)}
-    return digest(run, float(store.grid[index]), arrays)
+    found = {"digest": large, "entries_digest": entries}
+    return {name: values for name, values in found.items() if (values != rows[name]).any()}

@@ -38,7 +38,7 @@ from hesstore.store.schema import (
     promised_small,
     variables,
 )
-from hesstore.store.settling import settle
+from hesstore.store.settling import settled_digests
 from hesstore.store.template import write_template
 
 if TYPE_CHECKING:
@@ -194,8 +194,18 @@ class SweepStore:
         """
         with self.place.claim(run.id, workers), self._arrays.remember(run.id):
             self._require_unchanged()
-            settle(self, run)
+            self._settle(run)
             yield
+
+    def _settle(self, run: Run) -> None:
+        """Withdraw what a killed driver has promised ahead of a status."""
+        if (self.status(run) == Status.FITTED).any():
+            rows = {each.name: self.entries(each.name, run) for each in variables(self.identity) if not each.is_large}
+            found = settled_digests(
+                self.identity, run, self.grid, rows, lambda name, index: self.read(name, run, index)
+            )
+            for name, values in found.items():
+                self.put_all(name, run, values)
 
     def _require_unchanged(self) -> None:
         """Raise :class:`StoreError` if the store has grown since it was opened, so that grid points have moved."""
