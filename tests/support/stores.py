@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from hesstore.store import Run, Status, StoreSpec, SweepStore
-from hesstore.store.schema import BY_NAME, DENSITY_POINTS, GEOMETRY, promised_large
+from hesstore.store.schema import BY_NAME, DENSITY_POINTS, GEOMETRY, promised_large, promised_small
 
 P, K, N = 12, 3, 2
 IDENTITY = {"k": K, "lowest": N, "lr": 0.1, "response": 0.1, "probes": 4, "density": True}
 SETTINGS = {"k": K, "which": "LM", "slack": 0.003, "dtype": "float32"}
 LARGE = promised_large(IDENTITY, Status.COMPLETE)
+_GEOMETRY = sorted(GEOMETRY & {*LARGE, *promised_small(IDENTITY, Status.COMPLETE)})
 SIZES = {"mode": K, "split": 2, "label": 2, "other": 2, "sign": 2, "mu": DENSITY_POINTS}
 
 
@@ -70,7 +71,7 @@ def analysed(seed: int) -> dict[str, Any]:
         "matvecs": 17,
         "solver_message": "converged",
         "analysis_seconds": 1.5,
-        **{name: rng.normal(size=[SIZES[dim] for dim in BY_NAME[name].dims[2:]]) for name in sorted(GEOMETRY)},
+        **{name: rng.normal(size=[SIZES[dim] for dim in BY_NAME[name].dims[2:]]) for name in _GEOMETRY},
     }
 
 
