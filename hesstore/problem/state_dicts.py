@@ -91,9 +91,33 @@ def read_weights(
     read = read_state_dict(path, shapes or ())
     if statistics is not None:
         _check_statistics(path, read.statistics, statistics)
-    found = read.arrays
-    if shapes is None:
-        return found
+    return read.arrays if shapes is None else _in_order(path, read.arrays, shapes)
+
+
+def read_network(path: Path, shapes: Shapes, statistics: Shapes) -> tuple[dict[str, NDArray[np.float32]], ...]:
+    """The parameters and the running statistics of batch norm by name, in the order of the given shapes.
+
+    Raises
+    ------
+    ImportFilesError
+        As :func:`read_state_dict`, or if names or shapes differ from the given ones.
+    """
+    read = read_state_dict(path, shapes)
+    for name, shape in statistics.items():
+        if name not in read.statistics:
+            raise ImportFilesError(_lacks_statistic(path, name))
+        if read.statistics[name].shape != shape:
+            raise ImportFilesError(f"{path}: {name}: expected the shape {shape}, found {read.statistics[name].shape}")
+    if unknown := [name for name in read.statistics if name not in statistics]:
+        raise ImportFilesError(
+            f"{path}: has a running statistic {unknown[0]!r} of batch norm that the network does not have: give the "
+            "network of the checkpoints"
+        )
+    return _in_order(path, read.arrays, shapes), {name: read.statistics[name] for name in statistics}
+
+
+def _in_order(path: Path, found: Mapping[str, NDArray[np.float32]], shapes: Shapes) -> dict[str, NDArray[np.float32]]:
+    """The arrays in the order of ``shapes``, with which their names and shapes must agree."""
     unknown, missing = [key for key in found if key not in shapes], [key for key in shapes if key not in found]
     if unknown:
         raise ImportFilesError(f"{path}: unknown key {unknown[0]!r}: expected the keys {', '.join(shapes)}")
@@ -148,14 +172,16 @@ def _check_statistics(path: Path, found: Mapping[str, NDArray[np.float32]], expe
     """Raise :class:`ImportFilesError` if running statistics are not those of the store's network."""
     for name in sorted(found.keys() | expected.keys()):
         if name not in found:
-            raise ImportFilesError(
-                f"{path}: lacks the running statistic {name!r} of batch norm: save all of model.state_dict()"
-            )
+            raise ImportFilesError(_lacks_statistic(path, name))
         if name not in expected or not np.array_equal(found[name], np.asarray(expected[name], np.float32)):
             raise ImportFilesError(
                 f"{path}: its running statistic {name!r} of batch norm is not that of the store's network: the "
                 "checkpoints of a store must agree in them: give each other one a store of its own"
             )
+
+
+def _lacks_statistic(path: Path, name: str) -> str:
+    return f"{path}: lacks the running statistic {name!r} of batch norm: save all of model.state_dict()"
 
 
 # -- unwrapping -------------------------------------------------------------------------------------------

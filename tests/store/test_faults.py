@@ -13,8 +13,9 @@ import pytest
 import hesstore
 from hesstore.errors import StoreError, StoreUnreachableError
 from hesstore.store import Status, SweepStore
+from hesstore.store.growing import grow_store
 from hesstore.store.places.location import locate
-from tests.support.stores import analysed, fitted, spec
+from tests.support.stores import GROWN, analysed, fitted, recorded, spec
 
 obstore = pytest.importorskip("obstore")
 pytest.importorskip("moto")
@@ -71,7 +72,19 @@ def test_a_record_through_faults_is_that_without(proxy: FaultyProxy, tmp_path: P
     assert not [key for key in place.names() if ".claim" in key]
 
 
-@pytest.mark.parametrize("method", ["fetch", "names", "delete", "missing", "last_modified"])
+@pytest.mark.slow
+def test_a_growth_through_faults_is_that_without(proxy: FaultyProxy, tmp_path: Path) -> None:
+    stores = recorded(tmp_path / "s"), recorded(URL)
+    proxy.rate = 0.1
+    local, grown = (grow_store(store, GROWN) for store in stores)
+    assert sum(count for fault, count in proxy.injected.items() if fault) >= 5
+    proxy.rate = 0.0
+    keys = [key for key in local.place.names() if ".claim" not in key]
+    assert grown.place.names() == keys
+    assert all(grown.place.fetch(key) == local.place.fetch(key) for key in keys)
+
+
+@pytest.mark.parametrize("method", ["fetch", "names", "missing"])
 def test_a_server_that_stays_away_is_one_line(proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     SweepStore.create(URL, spec())
     place = locate(URL)
