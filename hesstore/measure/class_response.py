@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _ESTIMATE_TOLERANCE = RISE_TOLERANCE / 4
 _MAX_ROUNDS = 40
+_OVERSHOOT = 1.05
+"""A step that is too short first grows by this factor more than a quadratic function needs, to pass the level."""
 _UNREACHED = 0.5
 """A rise that is estimated below this share of the wanted one at the longest step is not measured there."""
 
@@ -162,13 +164,14 @@ def _find_step(start: float, rise: float, longest: float) -> _Search[tuple[float
         return nothing
     below, above = 0.0, math.inf  # lengths at which less, and more, than the rise was measured
     error, at = 0.0, longest  # of the estimate at the last step that was measured
+    known: float | None = None  # the value of the corrected estimate at the start
 
     def corrected(length: float) -> _Search[float]:
         estimate = yield _Question(length, measured=False)
         return estimate + error * (length / at) ** 2
 
     for _ in range(_MAX_ROUNDS):
-        length, estimate = yield from _rising_point(corrected, start, rise, longest)
+        length, estimate = yield from _rising_point(corrected, start, rise, longest, known)
         if length == longest and estimate < _UNREACHED * rise:
             return nothing
         if not below < length < above:
@@ -183,32 +186,35 @@ def _find_step(start: float, rise: float, longest: float) -> _Search[tuple[float
             below = length
         else:  # also if the loss is infinite or NaN
             above = length
+        known = None
         if math.isfinite(measured):
-            error, at = measured - (estimate - error * (length / at) ** 2), length
+            error, at, known = measured - (estimate - error * (length / at) ** 2), length, measured
         start = min(length, longest)
     return nothing
 
 
 def _rising_point(
-    function: Callable[[float], _Search[float]], start: float, level: float, longest: float
+    function: Callable[[float], _Search[float]], start: float, level: float, longest: float, known: float | None
 ) -> _Search[tuple[float, float]]:
     """A length t ≤ ``longest`` at which ``function`` reaches ``level``, and its value there; else ``longest``.
 
-    The length is doubled from ``start`` until the function is above the level. Then a bracketing secant method (the
-    Illinois variant of regula falsi) takes over, on the signed root of the function, which is nearly linear in t.
+    Both steps work on the signed root of the function, which is nearly linear in t. The length grows from ``start``,
+    where the function may be ``known``, until the function is above the level: first to where a quadratic function
+    would be, then to its double each time. Then a bracketing secant method (the Illinois variant of regula falsi) takes
+    over.
     """
 
     def excess(value: float) -> float:
         root = math.copysign(math.sqrt(abs(value)), value) if math.isfinite(value) else math.inf
         return root - math.sqrt(level)
 
-    low, high = (0.0, excess(0.0)), (start, math.inf)
-    while True:
-        value = yield from function(high[0])
-        high = high[0], excess(value)
-        if high[1] >= 0 or high[0] >= longest:
-            break
-        low, high = high, (min(2 * high[0], longest), math.inf)
+    value = (yield from function(start)) if known is None else known
+    low, high = (0.0, excess(0.0)), (start, excess(value))
+    farther = min(2.0, _OVERSHOOT * math.sqrt(level / value)) if value > 0 else 2.0
+    while high[1] < 0 and high[0] < longest:
+        length = min(farther * high[0], longest)
+        value = yield from function(length)
+        low, high, farther = high, (length, excess(value)), 2.0
     last, side = high[0], 0
     for _ in range(_MAX_ROUNDS):
         if high[1] < 0 or abs(value - level) <= _ESTIMATE_TOLERANCE * level:

@@ -30,6 +30,7 @@ from tests.benchmarks.accuracy import relative_error
 from tests.benchmarks.digit_problem import TEST_ROWS, Problem, digits, normalised, trained
 from tests.benchmarks.result_tables import Table, progress
 from tests.benchmarks.timing import Entry, Timing, interleave
+from tests.benchmarks.work_counts import count
 
 if TYPE_CHECKING:
     from tests.benchmarks.benchmark_settings import Settings
@@ -164,6 +165,13 @@ def compare(problem: Problem, k: int, repeats: int) -> Table:
         _row(timing, modes, one, right=right)
         for timing, (_, _, modes), right in zip(timings, parts, checks, strict=True)
     ]
+    works = [count(part) for _, part, _ in parts]
+    for row, work in zip(rows, works, strict=True):
+        row |= {
+            "operations in products": work.flop / works[0].flop,
+            "GB moved": work.moved / 1e9,
+            "kernels": work.kernels,
+        }
     return Table(f"geometry: one grid point at {len(problem.y):,} rows, {k} eigenvectors", rows, _notes())
 
 
@@ -213,4 +221,6 @@ def _notes() -> list[str]:
         "medians, after one call that traces; the product uses a cached primal pass, the other parts compute their own",
         "right: slopes and curvatures agree with nested jvp in float64; the gradients of the classes add up to ∇E;",
         "the first rises agree with the losses at moved weights; the integral of the density is one",
+        "the last three columns are counted, not timed: operations of the matrix products, as a number of Hessian",
+        "products; bytes that all other operations read and write; and the number of operations",
     ]

@@ -35,8 +35,8 @@ COUNTS = {
     "an epoch": (162, 1),
     "the metrics": (43, 2),
     "the gradient": (25, 0),
-    "the class geometry": (1301, 29),
-    "an analysis with 16 products": (2383, 50),
+    "the class geometry": (772, 17),
+    "an analysis with 16 products": (1854, 38),
 }
 """(kernels, waits) of each part. Those of a grid point are its epochs, its metrics and its analysis."""
 
