@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tarfile
 import zlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -109,7 +109,8 @@ def _published(folder: Path) -> tuple[CifarSplit, CifarSplit]:
             f"{folder}: has other files than the published ones ({first_line(error)}): restore them, or give "
             f"{_ARCHIVE}, which can contain no code"
         ) from error
-    train, test = (
-        CifarSplit(each.data.transpose(0, 3, 1, 2), np.array(each.targets, np.uint8)) for each in (train, test)
-    )
-    return train, test
+    return _as_split(train), _as_split(test)
+
+
+def _as_split(read: Any) -> CifarSplit:
+    return CifarSplit(read.data.transpose(0, 3, 1, 2), np.array(read.targets, np.uint8))
