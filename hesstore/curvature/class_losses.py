@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from hesstore.problem.models import FlatModel
 
 
+LEAST_LINES = 4
+"""The least number of lines in a pass with several lines. One line at a time is faster than two or three."""
+
 IGNORED = -100
 """The label of rows without a loss, as in :func:`torch.nn.functional.cross_entropy`."""
 
@@ -151,7 +154,8 @@ class ClassLosses:
 
     def lines_together(self, rows: int) -> int:
         """The number of lines in a pass with a chunk of ``rows`` rows."""
-        return max(1, self.chunk_rows // max(1, rows))
+        count = self.chunk_rows // max(1, rows)
+        return count if count >= LEAST_LINES else 1
 
     @cached_property
     def chunks(self) -> list[tuple[LineProgram, tuple[Tensor, ...], Tensor]]:

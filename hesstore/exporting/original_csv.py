@@ -153,7 +153,7 @@ def _eigenvector_lines(selection: PointSelection, point: Point) -> Iterator[byte
 
 
 def _gradient_lines(selection: PointSelection, point: Point) -> Iterator[bytes | memoryview]:
-    gradient = read(selection.array("gradient", point))
+    (gradient,) = selection.blocks("gradient", point, selection.ds.sizes["param"])
     for name, _, where in parameter_slices(selection.ds.attrs):
         yield f"dL/d{name}: ".encode()
         yield number_text(gradient[where], b", ")

@@ -204,9 +204,11 @@ def _large_parts(selection: PointSelection, name: str, point: Point) -> Iterator
     }
     dim = next((str(dim) for dim in array.dims if dim != "param"), "")
     modes = [int(mode) for mode in ds[dim].values] if dim else []
-    rows: Iterable[NDArray[np.generic]] = (read(part) for part in (array if modes else [array]))
-    if name == "eigenvectors":
+    rows: Iterable[NDArray[np.generic]]
+    if modes:
         rows = (block[0] for block in selection.blocks(name, point, 1))
+    else:
+        rows = [selection.weights(point)] if name == "weights" else selection.blocks(name, point, len(array))
     for position, row in enumerate(rows):
         if modes:
             known[dim] = pl.lit(modes[position], pl.Int32)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from hesstore.errors import StoreBusyError
+from hesstore.errors import StoreBusyError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,6 +105,8 @@ def claim(folder: Path, run_id: int, workers: int = 1) -> Iterator[None]:
     ------
     StoreBusyError
         If a live process holds the run; the message names the process.
+    StoreError
+        If the folder cannot be written.
     """
     lock = FileLock(folder / f".claim-{run_id}", timeout=0)
     holder = folder / f".claim-{run_id}.json"
@@ -113,6 +115,10 @@ def claim(folder: Path, run_id: int, workers: int = 1) -> Iterator[None]:
     except Timeout:
         raise StoreBusyError(
             f"run {run_id} of this store is being computed by {_read_holder(holder)}: wait for it or stop it"
+        ) from None
+    except OSError as error:  # the claim is the first file that a driver writes
+        raise StoreError(
+            f"{folder.parent}: cannot be written ({error.strerror}): change that, or copy the store"
         ) from None
     try:
         holder.write_text(json.dumps(facts_of_this_process(workers)))
