@@ -88,7 +88,9 @@ class EventLog:
         self.write("plan", **asdict(plan))
 
     def write_event(self, event: SweepEvent) -> None:
-        """Write an event of the sweep."""
+        """Write an event of the sweep, except those within an analysis."""
+        if "product" in event.facts:
+            return
         run = event.run
         where = {"run": run.id, "seed": run.seed, "direction": run.direction, event.axis: event.value}
         self.write(event.phase, finished=event.finished, total=event.total, **where, facts=event.facts)

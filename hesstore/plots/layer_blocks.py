@@ -48,7 +48,7 @@ def blocks(ds: xr.Dataset, run: int = 0) -> Figure:
     style.set_up_grid_axes(upper, ds)
     _draw_layers(upper, part, np.abs(part["block_eigenvalues"].isel(block_mode=0).values))
     axis = axis_of(ds)
-    largest = np.abs(part["eigenvalues"].transpose(axis, "mode").values).max(1)
+    largest = np.fmax.reduce(np.abs(part["eigenvalues"].transpose(axis, "mode").values), axis=1)
     upper.plot(part[axis].values, largest, color=style.INK, linewidth=1, linestyle="--", label="whole matrix")
     upper.set(ylabel=f"largest |eigenvalue| of the\nlayer's block of the {matrix}{unit}", yscale="log", xlabel="")
     style.draw_legend(upper, "layer")

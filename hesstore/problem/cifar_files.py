@@ -1,14 +1,12 @@
-"""Reads CIFAR-10 in either of its two formats, from a folder or from the archive that is published.
+"""Reads CIFAR-10 in either of its two formats.
 
-Files of the Python version are pickles. Only arrays, texts and lists are taken from them; nothing else is loaded, so
-that no code of a file can run. A file of the binary version has a byte for the label and 3,072 for the pixels of each
-image. The files are only read: nothing is downloaded, unpacked or changed.
+A file of the binary version has a byte for the label and 3,072 for the pixels of each image; it is read from the
+published archive or from its folder. The files of the Python version can contain code. torchvision reads them, after it
+has compared them with the checksums of the published ones. The files are only read: nothing is unpacked or changed.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
 import tarfile
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,12 +23,11 @@ if TYPE_CHECKING:
 
 PYTHON, BINARY = "cifar-10-batches-py", "cifar-10-batches-bin"
 """The folders of the two formats."""
-_FOLDERS = {PYTHON: "", BINARY: ".bin"}  # with the ending of their files
-_ARCHIVES = {"cifar-10-python.tar.gz": PYTHON, "cifar-10-binary.tar.gz": BINARY}
-_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
-_TEST = "test_batch"
+_ARCHIVE = "cifar-10-binary.tar.gz"
+_TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
+_TEST = "test_batch.bin"
 _SHAPE = (3, 32, 32)
-_PIXELS = 3072
+_ROW = 1 + 3072
 _CLASSES = 10
 
 
@@ -44,21 +41,22 @@ class CifarSplit(NamedTuple):
 def read_cifar10(root: Path) -> tuple[CifarSplit, CifarSplit] | None:
     """Read the training and the test split of CIFAR-10 in a folder; None if it does not have them.
 
-    The folder has ``cifar-10-batches-py``, ``cifar-10-batches-bin`` or one of the two published archives, or is one of
-    these folders itself.
+    The folder has ``cifar-10-batches-bin``, ``cifar-10-binary.tar.gz`` or ``cifar-10-batches-py``, or is one of the two
+    folders itself.
 
     Raises
     ------
     DataError
         If a file is missing or damaged.
     """
-    for name, ending in _FOLDERS.items():
-        for folder in (root / name, root):
-            if (folder / f"{_TEST}{ending}").is_file() or (folder / f"{_TRAIN[0]}{ending}").is_file():
-                return _splits({part: _read(folder / f"{part}{ending}") for part in (*_TRAIN, _TEST)}, name, folder)
-    for archive, name in _ARCHIVES.items():
-        if (root / archive).is_file():
-            return _splits(dict(_unpacked(root / archive, _FOLDERS[name])), name, root / archive)
+    for folder in (root / BINARY, root):
+        if (folder / _TEST).is_file() or (folder / _TRAIN[0]).is_file():
+            return _splits({name: _read(folder / name) for name in (*_TRAIN, _TEST)}, folder)
+    if (root / _ARCHIVE).is_file():
+        return _splits(dict(_unpacked(root / _ARCHIVE)), root / _ARCHIVE)
+    for folder in (root / PYTHON, root):
+        if (folder / "test_batch").is_file():
+            return _published(folder)
     return None
 
 
@@ -69,71 +67,50 @@ def _read(file: Path) -> bytes:
         raise DataError(f"{file}: cannot be read ({error.strerror}): give all six files of CIFAR-10") from None
 
 
-def _unpacked(archive: Path, ending: str) -> Iterator[tuple[str, bytes]]:
-    """The names, without folder and ending, and the contents of the batches in an archive."""
+def _unpacked(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """The names, without folder, and the contents of the batches in an archive."""
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
-                name = member.name.rsplit("/", 1)[-1].removesuffix(ending)
+                name = member.name.rsplit("/", 1)[-1]
                 if name in {*_TRAIN, _TEST} and (file := tar.extractfile(member)) is not None:
                     yield name, file.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"{archive}: cannot be read ({first_line(error)}): download it again") from error
 
 
-def _splits(contents: dict[str, bytes], folder: str, where: Path) -> tuple[CifarSplit, CifarSplit]:
+def _splits(contents: dict[str, bytes], where: Path) -> tuple[CifarSplit, CifarSplit]:
     parts: dict[str, CifarSplit] = {}
     for name in (*_TRAIN, _TEST):
         if name not in contents:
             raise DataError(f"{where}: lacks {name}: give all six files of CIFAR-10")
-        decode = _from_pickle if folder == PYTHON else _from_rows
-        try:
-            parts[name] = decode(contents[name])
-        except (pickle.UnpicklingError, ValueError, TypeError, KeyError, EOFError, AttributeError, IndexError) as error:
-            raise DataError(f"{where}: {name} is not a batch of CIFAR-10 ({first_line(error)}): restore it") from error
+        rows = np.frombuffer(contents[name], np.uint8)
+        if not rows.size or rows.size % _ROW:
+            raise DataError(f"{where}: {name} has {rows.size:,} bytes, not rows of {_ROW:,}: restore it")
+        rows = rows.reshape(-1, _ROW).copy()
+        if rows[:, 0].max() >= _CLASSES:
+            raise DataError(f"{where}: {name} has the label {rows[:, 0].max()}, not below {_CLASSES}: restore it")
+        parts[name] = CifarSplit(rows[:, 1:].reshape(-1, *_SHAPE), rows[:, 0])
     train = CifarSplit(*(np.concatenate(each) for each in zip(*(parts[name] for name in _TRAIN), strict=True)))
     return train, parts[_TEST]
 
 
-def _from_rows(content: bytes) -> CifarSplit:
-    rows = np.frombuffer(content, np.uint8)
-    if not rows.size or rows.size % (1 + _PIXELS):
-        raise ValueError(f"{rows.size:,} bytes are not rows of {1 + _PIXELS:,}")
-    rows = rows.reshape(-1, 1 + _PIXELS)
-    return _checked(rows[:, 1:], rows[:, 0])
+def _published(folder: Path) -> tuple[CifarSplit, CifarSplit]:
+    """The splits in a folder of the Python version, whose files must be those that were published."""
+    from torchvision.datasets import CIFAR10  # noqa: PLC0415 - it takes a second to import
+
+    class _Folder(CIFAR10):  # type: ignore[misc]
+        base_folder = folder.name
+
+    try:
+        train, test = (_Folder(str(folder.parent), train=train) for train in (True, False))
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"{folder}: has other files than the published ones ({first_line(error)}): restore them, or give "
+            f"{_ARCHIVE}, which can contain no code"
+        ) from error
+    return _as_split(train), _as_split(test)
 
 
-def _from_pickle(content: bytes) -> CifarSplit:
-    batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
-    return _checked(np.asarray(batch[b"data"]), np.asarray(batch[b"labels"]))
-
-
-def _checked(pixels: NDArray[Any], labels: NDArray[Any]) -> CifarSplit:
-    if pixels.dtype != np.uint8 or pixels.shape != (len(labels), _PIXELS):
-        raise ValueError(f"images {pixels.dtype} {pixels.shape} for {len(labels)} labels")
-    if labels.size and not (labels.min() >= 0 and labels.max() < _CLASSES):
-        raise ValueError(f"label {labels.max()} is not below {_CLASSES}")
-    return CifarSplit(np.array(pixels).reshape(-1, *_SHAPE), labels.astype(np.uint8))
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Loads arrays of numbers, and what Python itself builds without a call."""
-
-    _ALLOWED = frozenset(
-        {
-            *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
-            *("numpy.ndarray", "numpy.dtype", "_codecs.encode"),
-        }
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return a class that arrays consist of.
-
-        Raises
-        ------
-        UnpicklingError
-            For any other.
-        """
-        if f"{module}.{name}" not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"contains {module}.{name}, which is not loaded because that could run code")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+def _as_split(read: Any) -> CifarSplit:
+    return CifarSplit(read.data.transpose(0, 3, 1, 2), np.array(read.targets, np.uint8))

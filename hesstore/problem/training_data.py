@@ -228,11 +228,11 @@ def _cifar10(data_dir: str) -> ClassificationData:
     splits = read_cifar10(root)
     if splits is None and data_dir:
         raise DataError(
-            f"CIFAR-10 is not in {root}: put cifar-10-python.tar.gz or the folder cifar-10-batches-py there, or leave "
+            f"CIFAR-10 is not in {root}: put cifar-10-binary.tar.gz or the folder cifar-10-batches-py there, or leave "
             "out --data-dir to download it"
         )
     if splits is None:
-        _download("CIFAR10", root, root, "cifar-10-python.tar.gz")
+        _download("CIFAR10", root, root, "cifar-10-binary.tar.gz")
         splits = read_cifar10(root)
     if splits is None:
         raise DataError(f"CIFAR-10 was downloaded, but is not in {root}: pass --data-dir DIR")

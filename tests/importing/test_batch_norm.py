@@ -155,9 +155,9 @@ def test_an_analysis_that_was_killed_continues(module: nn.Module, tmp_path: Path
         with hesstore.open(tmp_path / "s.zarr", check=True) as ds:
             assert int(ds.status.sel(run=0, step=2)) < 2
         assert verify.verify(tmp_path / "s.zarr").ok
-    again: dict[str, Any] = {"axis": "step", "from_name": True, "settings": settings}
-    assert hesstore.analyse(tmp_path / "ckpt", tmp_path / "s.zarr", **again).complete == 2
-    hesstore.analyse(tmp_path / "ckpt", tmp_path / "whole.zarr", **again)
+    for name in ("s.zarr", "whole.zarr"):
+        done = hesstore.analyse(tmp_path / "ckpt", tmp_path / name, axis="step", from_name=True, settings=settings)
+        assert done.complete == 2
     with hesstore.open(tmp_path / "s.zarr", check=True) as ds, hesstore.open(tmp_path / "whole.zarr") as whole:
         np.testing.assert_array_equal(ds.digest, whole.digest)
 

@@ -135,6 +135,7 @@ def test_missing_runs(ds: xr.Dataset, kind: str) -> None:
     [
         ("density", "density", "--density"),
         ("response", "class_response", "--response 0.1"),
+        ("blocks", "block_eigenvalues, block_trace", "--blocks layer"),
         ("index", "lowest_eigenvalues, lowest_residual_norm, lowest_bound", "--lowest 1"),
     ],
 )
@@ -146,7 +147,7 @@ def test_optional_variables_name_their_option(ds: xr.Dataset, kind: str, name: s
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind in plots.KINDS if kind not in {"density", "response", "index", "summary"}]
+    "kind", [kind for kind in plots.KINDS if kind not in {"density", "response", "index", "blocks", "summary"}]
 )
 def test_figures_without_optional_variables(ds: xr.Dataset, kind: str) -> None:
     assert plots.KINDS[kind](without_options(ds)).get_axes()

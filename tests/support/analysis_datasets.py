@@ -39,7 +39,8 @@ def _variable(name: str, array: NDArray[np.generic]) -> xr.Variable:
 
 
 def _index(dim: str, size: int) -> tuple[str, NDArray[np.generic]]:
-    known = {"split": np.array(SPLITS, dtype=object), "sign": np.array(SIGNS)}
+    blocks = np.array([f"fc{number}" for number in range(1, size + 1)], dtype=object)
+    known = {"split": np.array(SPLITS, dtype=object), "sign": np.array(SIGNS), "block": blocks}
     return dim, known.get(dim, np.arange(size))
 
 

@@ -40,7 +40,7 @@ def with_holes(ds: xr.Dataset, holes: dict[int, list[int]], status: Status = Sta
 def without_options(ds: xr.Dataset) -> xr.Dataset:
     """Return ``ds`` as a sweep writes it whose config asks for no optional variable."""
     optional = [name for name in RECORDING_OPTIONS if name in ds]
-    return ds.drop_vars(optional).drop_dims(["lowest", "mu", "sign"], errors="ignore")
+    return ds.drop_vars(optional).drop_dims(["lowest", "mu", "sign", "block", "block_mode"], errors="ignore")
 
 
 def _run(
@@ -69,6 +69,8 @@ def _run(
         "confusion": confusion,
         "eigenvalues": eigenvalues,
         **_lowest(l2),
+        "block_eigenvalues": eigenvalues[:, None, :2] * np.array([0.5, 0.8])[:, None],
+        "block_trace": eigenvalues[:, :1] * np.array([3.0, 5.0]),
         "eigenvectors": _vectors(rng, l2, k, size),
         "class_curvature": np.stack([curvature, curvature * 1.1], axis=2),
         "class_slope": rng.normal(0, 0.1, (count, k, 2, CLASSES)),
