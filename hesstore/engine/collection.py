@@ -14,7 +14,7 @@ import numpy as np
 
 from hesstore.config import TRAINING_SETTINGS
 from hesstore.errors import ImportFilesError
-from hesstore.problem.models import stored_statistics
+from hesstore.problem.models import constant_buffers, stored_statistics
 from hesstore.problem.state_dicts import read_state_dict, read_weights
 from hesstore.store.schema import Point, Status
 
@@ -54,7 +54,8 @@ class Collection:
 
     def read_statistics(self, model: FlatModel) -> dict[str, NDArray[np.float32]]:
         """The running statistics of batch norm in the first checkpoint, which all others must have too."""
-        return read_state_dict(Path(self.files[0][2]), model.layout.names).statistics
+        names = constant_buffers(model.module)
+        return read_state_dict(Path(self.files[0][2]), model.layout.names, names).statistics
 
     def read(self, point: Point, model: FlatModel) -> NDArray[np.float32]:
         """Read the weights (P,) of a grid point.
@@ -89,7 +90,8 @@ class Collection:
 
 def _read(path: str, model: FlatModel) -> NDArray[np.float32]:
     layout, statistics = model.layout, stored_statistics(model.buffers())
-    weights = read_weights(Path(path), dict(zip(layout.names, layout.shapes, strict=True)), statistics)
+    shapes = dict(zip(layout.names, layout.shapes, strict=True))
+    weights = read_weights(Path(path), shapes, statistics, constant_buffers(model.module))
     return np.concatenate([array.reshape(-1) for array in weights.values()])
 
 

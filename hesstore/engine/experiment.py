@@ -139,7 +139,7 @@ class Experiment:
         model = preparation.build_network(config, data, device, dtype)
         preparation.set_statistics(model, store, collection.read_statistics if collection else read_statistics)
         data, rows = preparation.move_data(config, data, device, dtype)
-        references = load_references(config, model.layout, store, reread=reread)
+        references = load_references(config, model, store, reread=reread)
         model.module.to(device, dtype)
         model_check.issue_warnings(preparation.check_network(config, model, data))
         sizes = preparation.choose_sizes(config, model, rows, len(collection.values) if collection else 0)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from hesstore.analysis.selection import run_position
+from hesstore.custom_code import calls_back
 from hesstore.durable_files import write_file
 from hesstore.report.html_page import page
 from hesstore.store import open as open_store
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["page", "report"]
 
 
+@calls_back("progress")
 def report(
     source: xr.Dataset | Location,
     path: Path,

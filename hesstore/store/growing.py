@@ -11,22 +11,27 @@ import errno
 import json
 import os
 import shutil
-import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hesstore.config.l2_grid import value_text
-from hesstore.durable_files import sync_folder
+from hesstore.durable_files import (
+    leftover_folders,
+    rename,
+    set_mode,
+    sync_file,
+    sync_folder,
+    system_call,
+    temporary_folder,
+)
 from hesstore.errors import ConfigMismatchError, StoreError
 from hesstore.store.digest import digest
 from hesstore.store.environments import environments, record_environment
 from hesstore.store.identity import describe, differences
 from hesstore.store.places.durable_store import DurableLocalStore
-from hesstore.store.places.folder import leftover_folders
 from hesstore.store.places.location import local_path
 from hesstore.store.schema import (
     AT_FIT,
@@ -43,6 +48,7 @@ from hesstore.store.writing import PROMISES, SweepStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -145,9 +151,9 @@ def _status(old: SweepStore, run: Run, *, reanalyse: bool) -> NDArray[np.int8]:
 
 def _replace(path: Path, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -> None:
     places = _places(old, spec)
-    template = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
+    template = temporary_folder(path)
     try:
-        template.chmod(path.stat().st_mode & 0o777)
+        set_mode(template, path.stat().st_mode & 0o777)
         write_template(DurableLocalStore(template), spec)
         new = SweepStore.open(template)
         kept = [variable for variable in variables(old.identity) if variable.name in AT_FIT or not reanalyse]
@@ -167,7 +173,7 @@ def recover_store(path: Path) -> None:
     """Restore a store that :func:`grow_store`, when it was killed, left under a temporary name."""
     aside = leftover_folders(path, "old")
     if aside and not path.exists():
-        aside[-1].rename(path)
+        rename(aside[-1], path)
         sync_folder(path.absolute().parent)
     for folder in aside:
         shutil.rmtree(folder, ignore_errors=True)
@@ -244,18 +250,17 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError as error:
-        if error.errno not in {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP}:
+        if error.errno not in {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}:
             raise
         shutil.copyfile(source, target)  # a file system without links
-        descriptor = os.open(target, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        sync_file(target)
 
 
 def _exchange(path: Path, template: Path) -> None:
     """Replace the store by two renames, between which :func:`recover_store` finds the old one."""
     aside = template.with_suffix(".old")
-    path.rename(aside)
+    with system_call("rename", path):
+        path.rename(aside)
     try:
         template.rename(path)
     except OSError as error:

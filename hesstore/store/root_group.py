@@ -43,7 +43,7 @@ def open_group(location: Location, *, writable: bool = False) -> zarr.Group:
         raise StoreError(f"{place}: is not a Zarr store") from None
     except ContainsArrayError:
         raise StoreError(f"{place}: is an array, not a store: give the folder that it is in") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # zarr raises any of these for bad metadata
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:  # zarr raises any of these
         raise CorruptStoreError(
             f"{place}: its zarr.json cannot be read ({first_line(error)}): `hesstore verify {place}` lists all damage"
         ) from error
@@ -77,7 +77,7 @@ def check_attributes(place: Place, attributes: Mapping[str, Any]) -> None:
             is_sound, why = isinstance(json.loads(attributes[name]), kind), "it has another type"
         except KeyError:
             is_sound, why = False, "it is missing"
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             is_sound, why = False, first_line(error)
         if not is_sound:
             raise CorruptStoreError(

@@ -24,7 +24,7 @@ from zarr.storage import MemoryStore, ObjectStore
 
 from hesstore.errors import StoreError
 from hesstore.store.places.claims import parse_holder
-from hesstore.store.places.lease import Lease, process_space
+from hesstore.store.places.lease import Lease
 from hesstore.store.places.place import Place
 from hesstore.store.places.s3_errors import endpoint, repeat, repeat_async, translating_errors, url_of
 
@@ -163,7 +163,7 @@ class S3Place(Place):
         """The process that the claim names."""
         try:
             facts = json.loads(self.fetch(f"status/.claim-{run_id}.json"))
-            return parse_holder(facts, is_here=facts.get("processes") == process_space())
+            return parse_holder(facts)
         except (FileNotFoundError, ValueError, AttributeError):
             return None
 
