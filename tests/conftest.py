@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -25,6 +26,9 @@ from tests.support.toy import TOY
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and it would wrap the output of commands
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # an example may wait for a busy machine
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

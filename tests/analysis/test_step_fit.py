@@ -81,7 +81,7 @@ CLEAN, RARE, LASTING, OFTEN = (0.001, 0.9), (0.05, 0.9), (0.05, 0.5), (0.2, 0.8)
 
 
 @pytest.mark.parametrize(
-    ("count", "trials"), [(16, 60), (67, 40), *[pytest.param(n, 300, marks=pytest.mark.slow) for n in (16, 67, 331)]]
+    ("count", "trials"), [(16, 60), (67, 40), *[pytest.param(n, 150, marks=pytest.mark.slow) for n in (67, 331)]]
 )
 def test_intervals_cover_the_loss(count: int, trials: int) -> None:
     rng = np.random.default_rng(count)

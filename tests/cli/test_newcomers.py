@@ -199,23 +199,21 @@ def test_all_grid_points_and_settings_that_count(run_hesstore: RunHesstore, tmp_
     assert {"tol", "probes", "density_steps"} < ignored_settings({**config, "k": 0})
 
 
-@pytest.mark.parametrize(
-    "command", [["info"], ["info", "--provenance"], ["status"], ["list"], ["verify"], ["transitions"]]
-)
 def test_narrow_terminals_break_no_word(
-    run_hesstore: RunHesstore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+    run_hesstore: RunHesstore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_store(tmp_path / "s.zarr", l2=tuple(index / 100 for index in range(12)), k=2)
-    name, *options = command
-    arguments = [name, *([] if name == "list" else ["s.zarr"]), *options]
-    wide = run_hesstore(*arguments)
-    monkeypatch.setenv("COLUMNS", "50")
-    narrow = run_hesstore(*arguments)
-    assert narrow.returncode == wide.returncode
-    for line in narrow.stdout.splitlines():
-        assert len(line) <= 50 or len(line.split()) == 1, line
-    missing = set(wide.stdout.split()) - set(narrow.stdout.split())
-    assert not {word for word in missing if not set(word) <= set("━─")}
+    for name, *options in (["info"], ["info", "--provenance"], ["status"], ["list"], ["verify"], ["transitions"]):
+        arguments = [name, *([] if name == "list" else ["s.zarr"]), *options]
+        monkeypatch.delenv("COLUMNS", raising=False)
+        wide = run_hesstore(*arguments)
+        monkeypatch.setenv("COLUMNS", "50")
+        narrow = run_hesstore(*arguments)
+        assert narrow.returncode == wide.returncode
+        for line in narrow.stdout.splitlines():
+            assert len(line) <= 50 or len(line.split()) == 1, line
+        missing = set(wide.stdout.split()) - set(narrow.stdout.split())
+        assert not {word for word in missing if not set(word) <= set("━─")}
 
 
 def test_outputs_have_default_names_and_are_shown(

@@ -58,8 +58,7 @@ def test_the_specification_agrees_with_double_backward(name: str) -> None:
     assert_equal_to_rounding(hessian_product(model, theta.detach(), x, y, v), expected)
 
 
-@pytest.mark.parametrize("chunk_rows", [pytest.param(1000, marks=pytest.mark.slow), 13])
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize(("name", "chunk_rows"), [("mlp", 1000), *((name, 13) for name in MODULES)])
 def test_products(name: str, chunk_rows: int) -> None:
     """In one chunk or in several, the last one short; with no primal values cached, some, or all."""
     model, x, y = problem(name)
@@ -95,7 +94,13 @@ def test_products_with_constant_columns(constant: int) -> None:
     assert_equal_to_rounding(operator.matvec(v), hessian_product(model, theta, x, y, v))
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in {"mlp", "layer norm", "linear"} else pytest.param(name, marks=pytest.mark.slow)
+        for name in MODULES
+    ],
+)
 def test_products_of_a_stack(name: str) -> None:
     """At two θ together; with no primal values cached, or all."""
     model, x, y = problem(name)

@@ -109,7 +109,7 @@ def odd_stores(draw: st.DrawFn) -> dict[str, object]:
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(odd_stores())
 def test_round_trip_of_odd_shapes_and_numbers(store: dict[str, object]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -34,14 +34,12 @@ from tests.support.sweeps import results
 from tests.support.toy import TOY
 
 L2 = (0.0, 0.001, 0.01, 0.05)
-CONFIG = {**TOY, "lowest": 2, "direction": "both", "seeds": (3,), "lr": 0.02}
+CONFIG = {**TOY, "response": 0.1, "lowest": 2, "direction": "both", "seeds": (3,), "lr": 0.02}
 """A seed of 0 would have no file: it is the fill value."""
 IDENTITY = SweepConfig.from_mapping(CONFIG).identity()
 LARGE = promised_large(IDENTITY, Status.COMPLETE)
-SMALL = (  # of each kind one: text, flag, counts, digests, of the fit and of the analysis
-    *("status", "digest", "entries_digest", "failure", "solver_message", "converged", "confusion", "class_accuracy"),
-    *("epochs", "fit_seconds", "eigenvalues", "class_gradient_norm", "trace"),
-)
+SMALL = ("status", "digest", "entries_digest", "solver_message", "converged", "confusion", "eigenvalues")
+"""One of each kind: digests, a text, a flag, counts, numbers of the fit and of the analysis."""
 # The metadata of the root and of the variables; that of the coordinates, and a chunk of each; the chunks of the large
 # and of the small variables. No grid point has failed, so `failure` has no chunk.
 EVERY_FILE = 1 + 49 + 15 + 15 + 11 * 8 + 37 * 2
@@ -130,11 +128,10 @@ def test_unfinished_stores_are_clean(whole: Path) -> None:
         assert report.counts[Status.PENDING] == 8 - moment
 
 
-@pytest.mark.parametrize("seed", [0])
-def test_one_flipped_bit_in_any_file_is_found(store: Path, seed: int) -> None:
-    rng = np.random.default_rng(seed)
+def test_one_flipped_bit_in_any_file_is_found(store: Path) -> None:
+    rng = np.random.default_rng(0)
     missed = []
-    for name in files(store):
+    for name in files(store)[::3]:
         good = (store / name).read_bytes()
         flip(store / name, rng)
         report = verify(store)
@@ -151,8 +148,8 @@ def test_every_bit_of_the_root_attributes_counts(store: Path) -> None:
     good = file.read_bytes()
     end = good.index(b'"consolidated_metadata"')
     rng = np.random.default_rng(0)
-    for position in [*range(120), *rng.integers(120, end, 300)]:
-        for bit in range(8) if position < 120 else rng.integers(0, 8, 1):
+    for position in [*range(40), *rng.integers(40, end, 100)]:
+        for bit in range(8) if position < 40 else rng.integers(0, 8, 1):
             bad = bytearray(good)
             bad[position] ^= 1 << int(bit)
             file.write_bytes(bad)
@@ -160,12 +157,11 @@ def test_every_bit_of_the_root_attributes_counts(store: Path) -> None:
             assert "zarr.json" in found.damage, (position, bit, bytes(bad[position - 20 : position + 20]))
 
 
-@pytest.mark.parametrize("first", [1])
-def test_a_missing_empty_or_truncated_file_is_found(store: Path, first: int) -> None:
+def test_a_missing_empty_or_truncated_file_is_found(store: Path) -> None:
     """Each file suffers one of them."""
     missed = []
-    harms = itertools.islice(itertools.cycle(["missing", "empty", "truncated"]), first, None)
-    for name, harm in zip(files(store)[first::3], harms, strict=False):
+    harms = itertools.cycle(["missing", "empty", "truncated"])
+    for name, harm in zip(files(store)[1::5], harms, strict=False):
         good = (store / name).read_bytes()
         (store / name).unlink()
         if harm != "missing":
@@ -181,7 +177,7 @@ def test_flipped_bits_are_repaired_in_any_file(store: Path, whole: Path) -> None
     rng = np.random.default_rng(7)
     unrepaired = []
     small = {variable.name for variable in VARIABLES if not variable.is_large}
-    for name in ("zarr.json", *(name for name in files(store)[::3] if name.split("/")[0] not in small)):
+    for name in ("zarr.json", *(name for name in files(store)[::9] if name.split("/")[0] not in small)):
         flip_identity(store / name) if name == "zarr.json" else flip(store / name, rng)
         done = repair(store)
         if not done.after.ok:
@@ -225,9 +221,6 @@ def test_everything_at_once_is_repaired_and_swept_to_the_same_results(store: Pat
 @pytest.mark.parametrize("harm", ["flipped", "missing", "exchanged"])
 def test_harm_to_a_small_chunk_is_found_and_repaired(store: Path, whole: Path, name: str, harm: str) -> None:
     file, other = (chunk_file(BY_NAME[name], run, 0) for run in (0, 1))
-    if not (whole / file).exists():
-        assert name == "failure"  # there is none
-        return
     if harm == "flipped":
         flip(store / file, np.random.default_rng(2))
     elif harm == "missing":

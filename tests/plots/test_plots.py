@@ -642,7 +642,7 @@ def test_colours() -> None:
 # -- axes of the user's, paths, and bands -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", plots.KINDS)
+@pytest.mark.parametrize("kind", ["accuracy", "spectrum", "overlap", "density", "hysteresis", "summary"])
 def test_figures_are_drawn_where_the_user_wants_them(ds: xr.Dataset, kind: str) -> None:
     """A figure of several panels, and one of one panel, next to axes that stay as they are."""
     whole = Figure(layout="constrained")

@@ -20,16 +20,16 @@ GRID = {"run", "l2"}
 WITH_LABELS = {"run", "l2", "seed", "direction"}
 
 
-@pytest.fixture
-def paths(tmp_path: Path) -> list[Path]:
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two stores of different grids and seeds; in each one grid point is complete and one has failed."""
-    found = []
+    folder, found = tmp_path_factory.mktemp("stores"), []
     for name, l2, seed in (("a", (0.0, 0.0006, 0.01), 4), ("b", (0.0, 0.0007, 0.01, 0.02), 5)):
-        store = SweepStore.create(tmp_path / f"{name}.zarr", spec(grid=l2, runs=(Run(0, seed, "up"),)))
+        store = SweepStore.create(folder / f"{name}.zarr", spec(grid=l2, runs=(Run(0, seed, "up"),)))
         store.record(store.runs[0], 1, Status.FITTED, fitted(seed))
         store.record(store.runs[0], 1, Status.COMPLETE, analysed(seed))
         store.record(store.runs[0], 2, Status.FAILED, {"failure": "the loss is nan"})
-        found.append(tmp_path / f"{name}.zarr")
+        found.append(folder / f"{name}.zarr")
     return found
 
 

@@ -71,7 +71,7 @@ def test_a_record_through_faults_is_that_without(proxy: FaultyProxy, tmp_path: P
     assert not [key for key in place.names() if ".claim" in key]
 
 
-@pytest.mark.parametrize("method", ["fetch", "names", "delete", "missing", "last_modified"])
+@pytest.mark.parametrize("method", ["fetch", "names", "missing"])
 def test_a_server_that_stays_away_is_one_line(proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     SweepStore.create(URL, spec())
     place = locate(URL)

@@ -89,7 +89,7 @@ def test_a_flipped_bit_never_reads_as_a_number(store: SweepStore, path: Path) ->
     for name in ("eigenvectors", "weights", "eigenvalues", "confusion"):
         (file,) = [file for file in (path / name / "c" / "0").rglob("*") if file.is_file()] or [path / name / "c" / "0"]
         good = file.read_bytes()
-        for position in rng.integers(0, len(good), 20):
+        for position in rng.integers(0, len(good), 4):
             bad = bytearray(good)
             bad[position] ^= 1 << int(rng.integers(8))
             file.write_bytes(bad)
@@ -117,7 +117,7 @@ def test_the_status_follows_everything_else(store: SweepStore, path: Path, monke
         assert set(phase[: len(large)]) == large
 
 
-@pytest.mark.parametrize("stop_at", range(10))
+@pytest.mark.parametrize("stop_at", [0, 4, 9])
 def test_a_write_that_fails_half_way_leaves_the_old_status(
     store: SweepStore, path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:

@@ -23,6 +23,7 @@ import torch
 
 import hesstore.engine.sweep
 from hesstore import durable_files
+from hesstore.autodiff.tracing import trace_graph
 from hesstore.config import SweepConfig
 from hesstore.integrity.verify import verify
 from tests.support.sweeps import TIMES, results
@@ -106,10 +107,10 @@ def _count(store: Path, reference: Path) -> int:
 
 
 def plans() -> Iterator[dict[str, object]]:
-    """When to kill: at each step of each kind of write, while the template is made, and at random."""
+    """When to kill: at two of the steps of each kind of write, while the template is made, and at random."""
     rng = random.Random(0)  # noqa: S311 - not for secrets
-    for place in PLACES:
-        for step in STEPS:
+    for index, place in enumerate(PLACES):
+        for step in STEPS[index % 2 :: 2]:
             yield {"place": place, "step": step, "count": rng.randint(1, 3)}
     for count in (1, 7, 100):
         yield {"place": ".partial", "count": count}
@@ -131,6 +132,7 @@ def same_bytes(store: Path, reference: Path) -> None:
 def main(folder: Path) -> Counter[str]:
     """Carry out the plans, with a new store whenever one is complete. Returns the number of kills and of ends."""
     counts: Counter[str] = Counter()
+    trace_graph(torch.sin, torch.zeros(1))  # loads what tracing needs, so that no child does
     reference, store = folder / "reference.zarr", folder / "killed.zarr"
     assert not run_child(reference)
     complete = 0

@@ -19,6 +19,7 @@ TOY: dict[str, object] = {
     "k": 6,
     "epochs": 3,
     "chunk_rows": 128,
+    "response": 0,
     "device": "cpu",
 }
 """The settings of a sweep that takes a second."""

@@ -50,9 +50,9 @@ def by_hand(start: Tensor, l2: float, scale: float, epochs: int, optimizer: str)
     return theta.detach(), losses
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("scale", [0.5, 1.0])
-@pytest.mark.parametrize("copies", [1, 3])
+@pytest.mark.parametrize(
+    ("optimizer", "scale", "copies"), [("adam", 1.0, 1), ("sgd", 0.5, 1), ("adam", 0.5, 3), ("sgd", 1.0, 3)]
+)
 def test_a_fit_minimises_the_loss_with_the_penalty_in_it(optimizer: str, scale: float, copies: int) -> None:
     """Each of three strengths, alone and in a stack."""
     settings = replace(

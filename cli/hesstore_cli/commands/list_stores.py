@@ -51,7 +51,7 @@ def list_(folder: Path, *, as_json: bool) -> None:
     elif not found:
         write_line(f"no store in {folder}")
     else:
-        headings = ("store", "complete", "state", "runs", "λ", "k", "data", "network")
+        headings = ("store", "complete", "state", "runs", "λ values", "k", "data", "network")
         for line in table(headings, [_row(facts) for facts in found], align="<><>>><<", width=width()):
             click.echo(line)
 
