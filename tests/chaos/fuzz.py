@@ -246,7 +246,7 @@ class Fuzzer:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.seed, self.report = folder, seed, Report()
-        durable_files._sync = lambda _: None
+        durable_files._sync = lambda path: None  # noqa: ARG005 - no power loss is tested
         self.files = Files(folder)
         self.kinds = (
             *(self.table, self.checkpoint, self.idx, self.config, self.metadata, self.checkpoint, self.idx),

@@ -183,7 +183,7 @@ def test_nothing_is_overwritten_without_force(store: Path, tmp_path: Path) -> No
 )
 def test_missing_choices_are_named(store: Path, tmp_path: Path, options: dict[str, list[object]], message: str) -> None:
     with pytest.raises(ExportError, match=message):
-        export(store, tmp_path / "out", **options)
+        export(store, tmp_path / "out", **options)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
 
 

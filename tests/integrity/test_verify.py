@@ -60,7 +60,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for done in range(8):
         shutil.copytree(path, path.with_name(f"{done}.zarr"))
         asked = itertools.count()
-        run_sweep(SweepConfig.from_mapping(CONFIG), path, stop=lambda asked=asked: next(asked) > 0)
+        run_sweep(SweepConfig.from_mapping(CONFIG), path, stop=lambda asked=asked: next(asked) > 0)  # type: ignore[misc]
     return path
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hesstore.config.setting_types import as_list
 from hesstore_cli import completion_values
 from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.help_pages import Command
@@ -97,7 +96,7 @@ def import_(
             settings=settings,
             recompute=recompute,
             reg_loss=reg_loss,
-            buffers=None if buffers is None else [] if buffers == "none" else as_list(buffers),
+            buffers=None if buffers is None else [] if buffers == "none" else buffers.split(","),
             dry_run=dry_run,
             progress=bar.advance,
             observer=reporter,
