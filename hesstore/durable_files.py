@@ -72,6 +72,14 @@ def system_call(name: str, path: Path, *others: Path) -> Iterator[None]:
         raise OSError(error.errno, f"{name} failed: {error.strerror}", str(path)) from error
 
 
+def encode_text(text: str) -> bytes:
+    """Return text in UTF-8; bytes of file names that are not text become the replacement character.
+
+    Python represents such bytes by surrogates, also those of an encoding that the locale does not name.
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").encode("utf-8")
+
+
 def sync_file(path: Path) -> None:
     """Flush the contents of a file to disk."""
     with system_call("fsync", path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import hesstore
-from hesstore.custom_code import load_factory
+from hesstore.custom_code import guarded, load_factory
 from hesstore.errors import CallbackError, DataError, HesstoreError, ModelError
 from hesstore.problem import models, training_data
 from tests.support.command_line import RunHesstore
@@ -138,10 +138,8 @@ def test_callbacks(tmp_path: Path) -> None:
         r"'observer=tests.test_custom_code.watch' ended the program with sys.exit\('enough'\)" + HERE, observer=watch
     )
     refused("stop: 7 is not a function", stop=7)
-    refused(
-        r"'stop=tests.test_custom_code.*<lambda>' returned Tensor, which is neither true nor false",
-        stop=lambda: torch.zeros(2),
-    )
+    with pytest.raises(CallbackError, match=f"'stop={__name__}.*' returned Tensor, which is neither true nor false"):
+        guarded("stop", lambda: torch.zeros(2))()
     assert hesstore.run_sweep(config, path).complete == 2
     with pytest.raises(CallbackError, match=f"'progress={__name__}.count' raised ZeroDivisionError: .* of .*{HERE}"):
         hesstore.export(path, tmp_path / "out", progress=count)

@@ -493,7 +493,7 @@ def check_text(data: bytes, name: str, store: Path) -> None:
 def check_weights(path: Path, store: Path) -> None:
     """Raise :class:`WrongError` unless the weights in the store are those that PyTorch or safetensors finds."""
     if path.suffix == ".pth":
-        loaded = torch.load(path, weights_only=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
         while not all(isinstance(value, torch.Tensor) for value in loaded.values()):
             loaded = next(value for value in loaded.values() if isinstance(value, dict))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import re
 import struct
 import zipfile
@@ -40,6 +41,23 @@ def test_names_cannot_control_a_terminal_or_a_page(run_hesstore: RunHesstore, tm
     page = (tmp_path / "page.html").read_text()
     assert "<script>alert" not in page
     assert "fc&lt;script&gt;alert(1)&lt;script&gt;" in page
+
+
+@pytest.mark.slow
+def test_names_that_are_not_text(run_hesstore: RunHesstore, tmp_path: Path) -> None:
+    """They have the bytes of another encoding, such as that of an old disk, or the locale is not the right one."""
+    name, other = os.fsdecode("λ".encode() + b"\xff"), os.fsdecode(b"\xff")
+    make_store(tmp_path / f"{name}.zarr")
+    for arguments in (
+        *(("info", f"{name}.zarr"), ("list",), ("status", f"{name}.zarr"), ("export", f"{name}.zarr", "-o", "csv")),
+        *(("report", f"{name}.zarr", "-o", f"{other}.html"), ("plot", "summary", f"{name}.zarr", "-o", "x.png")),
+        ("export", f"{name}.zarr", "--format", "hub", "-o", other),
+    ):
+        done = run_hesstore(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert "\\xff" in done.stdout + done.stderr or arguments[0] in {"plot", "export"}
+    for written in (tmp_path / f"{other}.html", tmp_path / other / "README.md"):
+        assert "λ\ufffd" in written.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

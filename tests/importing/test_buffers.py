@@ -12,6 +12,8 @@ from torch import Tensor, nn
 import hesstore
 from hesstore.errors import ExportError, ImportFilesError
 from hesstore.importing import import_files
+from hesstore.problem.models import constant_buffers
+from hesstore.problem.state_dicts import read_weights
 from tests.support import toy
 from tests.support.command_line import RunHesstore
 
@@ -72,6 +74,16 @@ def test_buffers_of_the_files_agree(tmp_path: Path) -> None:
     assert not (tmp_path / "s.zarr").exists()
 
 
+def test_buffers_are_compared_with_those_of_a_network(tmp_path: Path) -> None:
+    save(tmp_path / "in", torch.ones(4))
+    path = tmp_path / "in" / "model_weights-0-0.00000.pth"
+    found = read_weights(path, buffers=constant_buffers(Shifted(torch.ones(4))))
+    assert [*found] == [*NAMES]
+    with pytest.raises(ImportFilesError, match="its buffer 'shift' is not that of the network"):
+        read_weights(path, buffers=constant_buffers(Shifted(torch.zeros(4))))
+
+
+@pytest.mark.slow
 def test_with_a_network_buffers_are_compared(tmp_path: Path) -> None:
     """All of ``state_dict`` and the parameters alone give the same results."""
     module = toy.with_buffers((64,), 10)

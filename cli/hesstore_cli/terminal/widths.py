@@ -15,8 +15,11 @@ UNLIMITED = 10**6
 """The width of an output that does not go to a terminal: programs read it by lines."""
 
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""Characters that move the cursor, change colours or the direction of writing, or erase text; not newline and tab."""
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that move the cursor, change colours or the direction of writing, or erase text; not newline and tab.
+
+The last ones are the bytes of file names that are not text.
+"""
 
 
 def printable(text: str) -> str:
@@ -25,7 +28,12 @@ def printable(text: str) -> str:
     Names in a store that somebody else made, of files and of failures can contain any characters, and a terminal would
     carry out what these say.
     """
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(lambda found: _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    byte = ord(character) - 0xDC00  # Python represents a byte that is not text in this way
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else character.encode("unicode_escape").decode()
 
 
 def width(stream: TextIO | None = None) -> int:
