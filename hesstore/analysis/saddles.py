@@ -6,7 +6,8 @@ import numpy as np
 import xarray as xr
 
 from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
-from hesstore.analysis.selection import complete_variables, loss_unit, penalty_shift
+from hesstore.analysis.selection import complete_variables, growing_advice, loss_unit, matrix_name, penalty_shift
+from hesstore.errors import AnalysisError
 from hesstore.store.schema import LOWEST, axis_of
 
 
@@ -34,7 +35,8 @@ def objective_index(ds: xr.Dataset, run: int = 0) -> xr.Dataset:
     Raises
     ------
     AnalysisError
-        If the run does not exist or has no complete grid point, or the store lacks the lowest eigenvalues.
+        If the run does not exist or has no complete grid point, or the store lacks the lowest eigenvalues of the
+        Hessian.
 
     Notes
     -----
@@ -43,6 +45,11 @@ def objective_index(ds: xr.Dataset, run: int = 0) -> xr.Dataset:
     bound, and if no recorded eigenvalue is closer to −2cλ than its residual norm. If the index is not complete, record
     more eigenvalues. With ``hessian_samples``, the Hessian is that of a subset of the training rows.
     """
+    if matrix_name(ds) != "Hessian":
+        raise AnalysisError(
+            "the store has eigenvalues of the Gauss-Newton matrix, which are never negative: record those of the "
+            f"Hessian with {growing_advice(ds, '--operator hessian')}"
+        )
     axis = axis_of(ds)
     part = complete_variables(ds, run, LOWEST.eigenvalues, LOWEST.residual_norm, LOWEST.bound).load()
     shift = penalty_shift(part).values

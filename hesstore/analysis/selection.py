@@ -10,7 +10,8 @@ import xarray as xr
 
 from hesstore.config.l2_grid import AXIS, value_text
 from hesstore.errors import AnalysisError
-from hesstore.store.schema import LOWEST, OF_ANALYSIS, SPLITS, Status, axis_of
+from hesstore.store.schema import BY_NAME, LOWEST, OF_ANALYSIS, SPLITS, Status, axis_of
+from hesstore.store.variable import HESSIAN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +23,8 @@ RECORDING_OPTIONS = {
     **dict.fromkeys(("loss_scalar_curvature", "loss_scalar_curvature_error"), "--probes 16"),
     **dict.fromkeys(("density", "density_error"), "--density"),
     **dict.fromkeys(LOWEST, "--lowest 1"),
+    **dict.fromkeys(("block_eigenvalues", "block_residual_norm", "block_bound"), "--blocks layer"),
+    **dict.fromkeys(("block_trace", "block_trace_error"), "--blocks layer"),
 }
 """The options of ``hesstore sweep`` that record optional variables, by variable."""
 
@@ -116,7 +119,9 @@ def require_variables(ds: xr.Dataset, *names: str) -> None:
             f"(k = 0): {analysing_advice(ds)}"
         )
     if set(missing) <= set(RECORDING_OPTIONS):
-        options = " ".join(dict.fromkeys(RECORDING_OPTIONS[name] for name in missing))
+        other = matrix_name(ds) != "Hessian" and any(BY_NAME[name].of_hessian for name in missing)
+        known = (RECORDING_OPTIONS[name] for name in missing)
+        options = " ".join(dict.fromkeys([*known, *(["--operator hessian"] if other else [])]))
         verb, pronoun = ("is", "it") if len(missing) == 1 else ("are", "them")
         raise AnalysisError(
             f"{', '.join(missing)} {verb} not in this store: record {pronoun} with "
@@ -162,6 +167,11 @@ def loss_unit(ds: xr.Dataset) -> str | None:
     """Return the unit of losses and their derivatives: nat for the cross-entropy, none for the squared error."""
     named = str(ds["loss"].attrs.get("long_name", "")) if "loss" in ds else ""
     return None if setting(ds, "loss") == "mse" or "squared error" in named else "nat"
+
+
+def matrix_name(ds: xr.Dataset) -> str:
+    """Return the name of the matrix whose eigenpairs the store has."""
+    return "Gauss-Newton matrix" if (setting(ds, "operator") or HESSIAN) != HESSIAN else "Hessian"
 
 
 def solver_order(ds: xr.Dataset) -> str:

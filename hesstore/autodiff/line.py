@@ -2,11 +2,12 @@
 
 The function is split into its linear part L (``linear_part.py``) and the rest r, so that f(θ + t v) = r(L(θ) + t L(v)).
 L(v) is computed once for each v, and serves the derivatives and the values at every t. Each operation serves several
-lines together.
+lines together, or one line if there are many rows: then its values stay in the processor's cache.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +60,8 @@ class LineProgram:
         (\\*L(v), \\*primal(…)) → then(f, f′, f″, y); takes only the elements of L(v) that move.
     takes_varying_columns : bool
         Whether the program takes x as :class:`~hesstore.autodiff.constant_columns.VaryingColumns`.
-    several : dict
-        ``value`` and ``tangent`` for several lines together, by name and number of lines; :meth:`apply` makes them.
+    prepared : dict
+        ``value`` and ``tangent`` for a number of lines together, by name and that number; :meth:`apply` makes them.
     """
 
     constants: fx.GraphModule
@@ -70,7 +71,7 @@ class LineProgram:
     primal: fx.GraphModule
     tangent: fx.GraphModule
     takes_varying_columns: bool
-    several: dict[tuple[str, int], fx.GraphModule] = field(default_factory=dict)
+    prepared: dict[tuple[str, int], fx.GraphModule] = field(default_factory=dict)
 
     def inputs(self, x: Tensor) -> tuple[Tensor, ...]:
         """The inputs of the program for the rows ``x``."""
@@ -87,9 +88,15 @@ class LineProgram:
 
         The arguments ``parts`` are those of one line; some are stacked along a first axis, those of all lines.
         """
-        if (name, count) not in self.several:
-            self.several[name, count] = _for_several(getattr(self, name), count, parts, stacked)
-        return self.several[name, count](*parts)
+        key = name, count
+        if key not in self.prepared:
+            one: fx.GraphModule = getattr(self, name)
+            self.prepared[key] = _for_one(one) if count == 1 else _for_several(one, count, parts, stacked)
+        program = self.prepared[key]
+        if count > 1:
+            return program(*parts)
+        result = program(*(part[0] if each else part for part, each in zip(parts, stacked, strict=True)))
+        return result[None] if isinstance(result, torch.Tensor) else tuple(part[None] for part in result)
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,10 @@ class Pencil:
     def along(self, v: Tensor) -> Lines:
         """The lines θ + t v for each row of ``v`` (m, P)."""
         linear, moves = self.program.linear, self.program.moves
-        if changed_in_place(linear.graph):
+        if len(v) == 1:
+            parts = linear(v[0], *self.constants)
+            moving = [part[None] for part, does in zip(parts, moves, strict=True) if does]
+        elif changed_in_place(linear.graph):
             each = zip(*(linear(one, *self.constants) for one in v), strict=True)
             moving = [torch.stack(parts) for parts, does in zip(each, moves, strict=True) if does]
         else:
@@ -157,8 +167,12 @@ class Lines:
         """The values f(θ + t v, x), stacked along a first axis, for the lines ``index`` (n,) and their t (n,)."""
         moves, direction, parts = self.program.moves, iter(self.direction), []
         for part, does in zip(self.start, moves, strict=True):
-            by = t.view(-1, *(1 for _ in part.shape))
-            parts.append(torch.addcmul(part, next(direction).index_select(0, index), by) if does else part)
+            if does:
+                along, by = next(direction), t.view(-1, *(1 for _ in part.shape))
+                chosen = along if self.count == 1 else along.index_select(0, index)
+                parts.append(torch.addcmul(part, chosen, by))
+            else:
+                parts.append(part)
         result: Tensor = self.program.apply("value", len(t), parts, moves)
         return result
 
@@ -259,6 +273,14 @@ def _trace_derivatives(
     merge_row_dots(graph, directions(graph))
     gather_and_fuse(graph, directions(graph))
     return split_graph(graph, dependents(graph, directions(graph)))
+
+
+def _for_one(one: fx.GraphModule) -> fx.GraphModule:
+    """Return ``one``, with operations that reuse memory. ``one`` itself stays fit to be traced again."""
+    program = copy.deepcopy(one)
+    reuse_memory(program.graph, set(program.graph.nodes))
+    program.recompile()
+    return program
 
 
 def _for_several(one: fx.GraphModule, count: int, parts: Sequence[Tensor], stacked: Sequence[bool]) -> fx.GraphModule:

@@ -68,14 +68,15 @@ class SweepConfig:
     dataset: str = _setting(
         "Data",
         "mnist",
-        name("mnist", "fashion-mnist", "kmnist", "mnist-5k"),
-        "Data set: mnist, fashion-mnist, kmnist, mnist-5k, or a custom module:factory.",
+        name("mnist", "fashion-mnist", "kmnist", "cifar10", "mnist-5k"),
+        "Data set: mnist, fashion-mnist, kmnist, cifar10, mnist-5k, or a custom module:factory.",
     )
     data_dir: str = _setting(
         "Data",
         "",
         FOLDER,
-        "Folder with the IDX files of the data set, plain or .gz, which are only read; by default they are downloaded.",
+        "Folder with the files of the data set, IDX files or CIFAR-10's archive, which are only read; by default they "
+        "are downloaded.",
         identity=False,
     )
     model: str = _setting(
@@ -177,6 +178,12 @@ class SweepConfig:
         "weights later.",
         unit="pairs",
     )
+    operator: str = _setting(
+        "Spectrum",
+        "hessian",
+        choice("hessian", "ggn"),
+        "Matrix of the eigenpairs: hessian, or ggn, its Gauss–Newton part, which has no negative eigenvalues.",
+    )
     which: str = _setting(
         "Spectrum",
         "LM",
@@ -257,12 +264,21 @@ class SweepConfig:
         real(minimum=0.06),
         "Width of the kernel of the spectral density, in asinh(μ/0.001); for large μ about a fraction of μ.",
     )
+    blocks: str = _setting(
+        "Blocks",
+        "none",
+        choice("none", "layer"),
+        "Diagonal blocks whose top eigenvalues and trace are recorded: layer for that of each layer, or none.",
+    )
+    block_k: int = _setting(
+        "Blocks", 3, integer(1), "Number of eigenvalues of each block, of largest magnitude.", unit="eigenvalues"
+    )
     chunk_rows: int = _setting(
         "Machine",
         0,
         integer(0),
-        "Maximum number of rows in one pass through the network; 0 means 2,048 on a CPU, and up to 65,536 on a GPU, "
-        "as its memory allows.",
+        "Maximum number of rows in one pass through the network; 0 means 2,048 on a CPU, fewer for large networks, and "
+        "up to 65,536 on a GPU, as its memory allows.",
         unit="rows",
     )
     dtype: str = _setting("Machine", "float32", choice("float32", "float64"), "Precision of training and analysis.")
@@ -309,6 +325,8 @@ class SweepConfig:
             raise ConfigError(f"hidden: {error}") from None
         if self.probes == 1:
             raise ConfigError("probes: 1 gives no error: give at least 2, or 0 for none")
+        if self.operator == "ggn" and self.which == "SA":
+            raise ConfigError("which: SA with operator ggn asks for zeros, since G has no negative eigenvalues: use LM")
         if self.max_matvecs <= self.k:
             raise ConfigError(f"max_matvecs: {self.max_matvecs} must be above k = {self.k}")
 

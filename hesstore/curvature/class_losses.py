@@ -2,7 +2,8 @@
 
 E_c is the mean loss over the rows of class c. Along v, v·∇E_c and vᵀH_c v are the means over the class of the
 derivatives ℓ′ and ℓ″ of the losses of its rows, for which ``curvature/row_losses.py`` has the formulas. With π_c the
-share of the class among the rows, Σ_c π_c vᵀH_c v = vᵀH v.
+share of the class among the rows, Σ_c π_c vᵀH_c v = vᵀH v. Likewise for G, the Gauss–Newton part of H, where z″ is left
+out of ℓ″.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ from hesstore.curvature.row_chunks import split_into_chunks
 from hesstore.curvature.row_losses import RowLosses, row_losses
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from hesstore.autodiff import LineProgram
     from hesstore.problem.models import FlatModel
 
+
+LEAST_LINES = 4
+"""The least number of lines in a pass with several lines. One line at a time is faster than two or three."""
 
 IGNORED = -100
 """The label of rows without a loss, as in :func:`torch.nn.functional.cross_entropy`."""
@@ -54,6 +60,8 @@ class ClassLosses:
         Maximum number of rows in a pass through the network, counting the rows along all of its lines together.
     programs : dict
         The traced program for each number of rows; pass the same dict to share programs between data sets of one model.
+    gauss_newton : bool
+        Whether curvatures are vᵀG_c v, those of the loss of class c with linearised outputs, instead of vᵀH_c v.
 
     Examples
     --------
@@ -71,6 +79,7 @@ class ClassLosses:
     num_classes: int
     chunk_rows: int = 2048
     programs: dict[int, LineProgram] = field(default_factory=dict)
+    gauss_newton: bool = False
 
     @property
     def row_losses(self) -> RowLosses:
@@ -145,12 +154,13 @@ class ClassLosses:
 
     def lines_together(self, rows: int) -> int:
         """The number of lines in a pass with a chunk of ``rows`` rows."""
-        return max(1, self.chunk_rows // max(1, rows))
+        count = self.chunk_rows // max(1, rows)
+        return count if count >= LEAST_LINES else 1
 
     @cached_property
     def chunks(self) -> list[tuple[LineProgram, tuple[Tensor, ...], Tensor]]:
         """The rows in chunks: (program, its inputs, labels) of each; :func:`split_into_chunks` orders the rows."""
-        theta, derivatives = self.model.theta().to(self.x), self.row_losses.derivatives
+        theta, derivatives = self.model.theta().to(self.x), self._derivatives
         return split_into_chunks(
             lambda x, y: trace_line(self.model.logits, derivatives, theta, x, y),
             self.x,
@@ -158,6 +168,14 @@ class ClassLosses:
             self.chunk_rows,
             self.programs,
         )
+
+    @property
+    def _derivatives(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """ℓ′ and ℓ″ of each row; z″ is 0 for linearised outputs."""
+        of_rows = self.row_losses.derivatives
+        if not self.gauss_newton:
+            return of_rows
+        return lambda outputs, slope, _, y: of_rows(outputs, slope, torch.zeros_like(slope), y)
 
     def gradients(self, theta: Tensor) -> Tensor:
         """(C, P) the gradients ∇E_c at ``theta`` (P,), one row for each class; NaN for a class without rows."""

@@ -40,6 +40,8 @@ from hesstore.curvature.clone_units import CloneUnits, HiddenLayer, find_hidden_
 from hesstore.curvature.row_chunks import first_rows, split_into_chunks, split_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from hesstore.autodiff import TangentProgram
@@ -129,9 +131,11 @@ class _Chunk:
 class HessianOperator:
     """H or G at one θ, as a :class:`~hesstore.linalg.SymmetricOperator`; made by :meth:`FlatHessian.at`."""
 
-    def __init__(self, theta: Tensor, chunks: list[_Chunk], hessian: FlatHessian) -> None:
+    def __init__(
+        self, theta: Tensor, chunks: list[_Chunk], hessian: FlatHessian, on_product: Callable[[], object] | None = None
+    ) -> None:
         self.theta = theta
-        self._chunks, self._hessian = chunks, hessian
+        self._chunks, self._hessian, self._on_product = chunks, hessian, on_product
 
     @property
     def size(self) -> int:
@@ -164,6 +168,8 @@ class HessianOperator:
             product: Tensor = chunk.program.tangent(v, *primal)
             total = product if total is None else total.add_(product)
         assert total is not None  # noqa: S101 - a data set has rows
+        if self._on_product is not None:
+            self._on_product()
         return total.div_(self._hessian.weight)
 
 
@@ -173,8 +179,15 @@ class HessianStack(HessianOperator):
     For v (G, P), the product has H(θ_g) v_g in row g.
     """
 
-    def __init__(self, theta: Tensor, chunks: list[_Chunk], hessian: FlatHessian, cache_bytes: float) -> None:
-        super().__init__(theta, chunks, hessian)
+    def __init__(
+        self,
+        theta: Tensor,
+        chunks: list[_Chunk],
+        hessian: FlatHessian,
+        cache_bytes: float,
+        on_product: Callable[[], object] | None = None,
+    ) -> None:
+        super().__init__(theta, chunks, hessian, on_product)
         self._cache_bytes = cache_bytes
 
     @property
@@ -190,7 +203,7 @@ class HessianStack(HessianOperator):
     def subset(self, rows: list[int]) -> HessianStack:
         """Return the stack for some of the points; this stack must not be used again."""
         self._chunks = []  # frees the cached values before the subset computes its own
-        return self._hessian.at_each(self.theta[rows], cache_bytes=self._cache_bytes)
+        return self._hessian.at_each(self.theta[rows], cache_bytes=self._cache_bytes, on_product=self._on_product)
 
 
 class FlatHessian:
@@ -251,17 +264,21 @@ class FlatHessian:
         chunks = split_into_chunks(partial(self._trace, theta), self._x, self._y, max_rows)
         return [_Chunk(program, inputs, labels) for program, inputs, labels in chunks]
 
-    def at(self, theta: Tensor, *, cache_bytes: float = float("inf")) -> HessianOperator:
+    def at(
+        self, theta: Tensor, *, cache_bytes: float = float("inf"), on_product: Callable[[], object] | None = None
+    ) -> HessianOperator:
         """H at ``theta`` (P,), with at most ``cache_bytes`` of cached primal values.
 
         Chunks that do not fit compute their primal values again at each product, which is slower but gives the same
-        bits.
+        bits. ``on_product`` is called after each product.
         """
-        return HessianOperator(theta, self._chunks_at(theta, cache_bytes), self)
+        return HessianOperator(theta, self._chunks_at(theta, cache_bytes), self, on_product)
 
-    def at_each(self, theta: Tensor, *, cache_bytes: float = float("inf")) -> HessianStack:
+    def at_each(
+        self, theta: Tensor, *, cache_bytes: float = float("inf"), on_product: Callable[[], object] | None = None
+    ) -> HessianStack:
         """H at each row of ``theta`` (G, P), as one operator; ``cache_bytes`` is the limit for all rows together."""
-        return HessianStack(theta, self._chunks_at(theta, cache_bytes), self, cache_bytes)
+        return HessianStack(theta, self._chunks_at(theta, cache_bytes), self, cache_bytes, on_product)
 
     @property
     def _inputs(self) -> tuple[Tensor, ...]:

@@ -44,7 +44,7 @@ class LossLines:
     @torch.no_grad()
     def __init__(self, losses: ClassLosses, theta: Tensor, directions: Tensor) -> None:
         classes, rows = losses.num_classes, len(losses.y)
-        self._chunks: list[tuple[Lines, Tensor]] = []
+        self._chunks: list[tuple[list[Lines], Tensor]] = []
         self._losses, self._rows, self._dtype = losses, rows, theta.dtype
         logits = theta.new_empty(classes, rows)
         slopes = theta.new_empty(len(directions), classes, rows)
@@ -55,11 +55,15 @@ class LossLines:
             last = first + len(labels)
             logits[:, first:last] = pencil.value().t()
             membership = losses.membership(labels)
-            lines = pencil.along(directions)
-            for group in groups_of_lines(len(directions), losses.lines_together(len(labels))):
-                of_rows, slopes[group, :, first:last] = pencil.derivatives(lines[group])
-                sums[group] += of_rows.to(torch.float64) @ membership
-            self._chunks.append((lines, labels))
+            bundles = []
+            for bundle in self._bundles(len(directions), len(labels)):
+                lines = pencil.along(directions[bundle])
+                for group in groups_of_lines(lines.count, losses.lines_together(len(labels))):
+                    place = slice(bundle.start + group.start, bundle.start + group.stop)
+                    of_rows, slopes[place, :, first:last] = pencil.derivatives(lines[group])
+                    sums[place] += of_rows.to(torch.float64) @ membership
+                bundles.append(lines)
+            self._chunks.append((bundles, labels))
             first = last
         self.derivatives = Derivatives(*(sums / losses.counts).unbind(1))  # 0/0 is NaN
         labels = torch.cat([labels for _, labels in self._chunks])
@@ -70,11 +74,20 @@ class LossLines:
     def rises(self, index: Tensor, t: Tensor) -> Tensor:
         """(n,) E(θ + t v) − E(θ), float64, for the directions v with the indices ``index`` (n,) and their t (n,)."""
         total, lengths = torch.zeros_like(t), t.to(self._dtype)
-        for lines, labels in self._chunks:
+        for bundles, labels in self._chunks:
             for group in groups_of_lines(len(t), self._losses.lines_together(len(labels))):
+                lines = bundles[0] if len(bundles) == 1 else bundles[int(index[group])]
                 losses = self._losses.row_losses.values(lines.values(index[group], lengths[group]), labels)
                 total[group] += losses.sum(1, dtype=torch.float64)
         return total / self._rows - self._linearised.loss
+
+    def _bundles(self, count: int, rows: int) -> list[slice]:
+        """The groups of ``count`` lines that are kept in one tensor: each line alone, or all of them together.
+
+        On a GPU they are always together, because to choose one of them on the host is to wait for its index.
+        """
+        alone = self._losses.lines_together(rows) == 1 and self._losses.y.device.type == "cpu"
+        return groups_of_lines(count, 1) if alone else [slice(0, count)]
 
     @torch.no_grad()
     def linearised_rises(self, index: Tensor, t: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from hesstore.problem.models import FlatModel, check_parameters
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from hesstore.curvature.hessian import Kind
     from hesstore.problem.models import Inputs
 
 ROWS = 32
@@ -417,8 +418,8 @@ class ModelCheck:
             )
 
 
-def check_stack(model: FlatModel, name: str, x: Tensor, y: Tensor) -> None:
-    """Raise unless a network can be differentiated at several θ together.
+def check_stack(model: FlatModel, name: str, x: Tensor, y: Tensor, *, kind: Kind = "hessian") -> None:
+    """Raise unless a network can be differentiated at several θ together, for products with H or G.
 
     Raises
     ------
@@ -427,7 +428,7 @@ def check_stack(model: FlatModel, name: str, x: Tensor, y: Tensor) -> None:
     """
     x, y, theta = x[:ROWS], y[:ROWS], model.theta()
     v, both = torch.ones_like(theta), theta.repeat(2, 1)
-    hessian = FlatHessian(model, x, y, chunk_rows=2 * len(x))
+    hessian = FlatHessian(model, x, y, chunk_rows=2 * len(x), kind=kind)
     try:
         product = hessian.at_each(both).matvec(v.repeat(2, 1))[1]
         torch.vmap(model.logits, (0, None))(both, x)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hesstore.config.networks import is_custom
-from hesstore.dataset.point_selection import PointSelection
+from hesstore.dataset.point_selection import PointSelection, read
 from hesstore.errors import ExportError
 
 if TYPE_CHECKING:
@@ -42,10 +42,21 @@ def named_weights(selection: PointSelection, point: Point) -> dict[str, NDArray[
     return {name: weights[part].reshape(shape) for name, shape, part in parameter_slices(selection.ds.attrs)}
 
 
-def named_statistics(attributes: Mapping[Any, Any]) -> dict[str, NDArray[np.float32]]:
-    """The running means and variances of batch norm in a store with these root attributes, by name."""
-    buffers = json.loads(attributes["identity"]).get("buffers", [])
-    return {name: np.array(values[0], np.float32) for name, _, _, *values in buffers if values}
+def named_statistics(selection: PointSelection, point: Point) -> dict[str, NDArray[np.float32]]:
+    """The running means and variances of batch norm at one grid point, by name.
+
+    Those of a sweep are part of the identity of its store; each grid point of a collection has its own.
+    """
+    identity = json.loads(selection.ds.attrs["identity"])
+    found = {name: np.array(values[0], np.float32) for name, _, _, *values in identity.get("buffers", []) if values}
+    if "statistics" not in identity:
+        return found
+    values, start = read(selection.array("statistics", point)), 0
+    for name, shape in identity["statistics"]:
+        size = int(np.prod(shape, dtype=np.int64))
+        found[name] = values[start : start + size].reshape(shape)
+        start += size
+    return found
 
 
 def to_state_dict(ds: xr.Dataset, *, run: int = 0, l2: float) -> dict[str, torch.Tensor]:
@@ -71,13 +82,23 @@ def to_state_dict(ds: xr.Dataset, *, run: int = 0, l2: float) -> dict[str, torch
     buffers. Use ``load_state_dict(…, strict=False)`` for a module that has others, which keep the values that they have
     in the module, or shared parameters.
     """
+    weights, statistics = _network_at(ds, run, l2)
+    return {**weights, **statistics}
+
+
+def _network_at(ds: xr.Dataset, run: int, l2: float) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The weights and the running statistics of batch norm of a complete grid point, by name."""
     import torch  # noqa: PLC0415 - opening a store needs no torch
 
     selection = PointSelection.of(ds, [run], [l2])
     if not selection.points_with("weights"):
         raise ExportError(f"λ = {l2:g} of run {run} was imported without weights")
-    values = {**named_weights(selection, selection.points[0]), **named_statistics(ds.attrs)}
-    return {name: torch.from_numpy(each.copy()) for name, each in values.items()}
+    point = selection.points[0]
+    weights, statistics = (
+        {name: torch.from_numpy(each.copy()) for name, each in named(selection, point).items()}
+        for named in (named_weights, named_statistics)
+    )
+    return weights, statistics
 
 
 def load_model(
@@ -103,21 +124,20 @@ def load_model(
     """
     from hesstore.problem.models import layered_network  # noqa: PLC0415 - needs torch
 
-    state = to_state_dict(ds, run=run, l2=l2)
+    weights, statistics = _network_at(ds, run, l2)
+    state = {**weights, **statistics}
     if module is None:
         config = json.loads(ds.attrs["config"])
         name = config["model"]
         if is_custom(name):
             module = _custom_module(config, trust=trust)
         else:
-            network, weights = layered_network(name), [tensor for tensor in state.values() if tensor.ndim > 1]
-            if list(state) != list(network(1, [1] * (len(weights) - 1), 1).state_dict()):
+            network, matrices = layered_network(name), [tensor for tensor in state.values() if tensor.ndim > 1]
+            if list(state) != list(network(1, [1] * (len(matrices) - 1), 1).state_dict()):
                 raise ExportError(f"the parameters {', '.join(state)} are not those of the model {name}: pass module=")
-            *hidden, classes = (len(each) for each in weights)
-            module = network(weights[0].shape[1], hidden, classes)
-    statistics = named_statistics(ds.attrs)
-    weights_alone = {name: value for name, value in state.items() if name not in statistics}
-    _check_module(module, weights_alone, statistics, json.loads(ds.attrs["identity"]))
+            *hidden, classes = (len(each) for each in matrices)
+            module = network(matrices[0].shape[1], hidden, classes)
+    _check_module(module, weights, statistics, json.loads(ds.attrs["identity"]))
     # Other buffers are not in the state, and shared parameters are there once.
     module.load_state_dict(state, strict=False)
     return module.train(mode=False)
@@ -126,7 +146,7 @@ def load_model(
 def _check_module(
     module: torch.nn.Module,
     state: Mapping[str, torch.Tensor],
-    statistics: Mapping[str, NDArray[np.float32]],
+    statistics: Mapping[str, torch.Tensor],
     identity: Mapping[str, Any],
 ) -> None:
     """Raise :class:`ExportError` unless a module has the parameters of a store, and its constant buffers."""
@@ -144,7 +164,7 @@ def _check_module(
         )
     expected, found = (
         {buffer: [facts[0]] if buffer in statistics else facts for buffer, *facts in buffers}
-        for buffers in (identity.get("buffers", []), buffer_digests(module))
+        for buffers in ([*identity.get("buffers", []), *identity.get("statistics", [])], buffer_digests(module))
     )
     if "imported" in identity and expected.keys() <= statistics.keys():
         found = {name: facts for name, facts in found.items() if name in expected}  # files contain no other buffers

@@ -6,7 +6,7 @@ Only complete grid points are exported: all of them, or those of the runs and λ
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-_FINITE = frozenset({"weights", "gradient", "loss", "penalty"})
+_FINITE = frozenset({"weights", "statistics", "gradient", "loss", "penalty"})
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class PointSelection:
     ds: xr.Dataset
     points: tuple[Point, ...]
     skipped: tuple[tuple[int, float], ...]
+    _compared: set[Point] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, ds: xr.Dataset, runs: Sequence[int] | None, l2: Sequence[float] | None) -> PointSelection:
@@ -145,8 +146,8 @@ class PointSelection:
     def blocks(self, name: str, point: Point, rows: int) -> Iterator[NDArray[Any]]:
         """Read a large variable at one grid point in blocks of ``rows`` rows.
 
-        All large variables there are read, one block at a time, and compared with their digest. The variable should be
-        the largest of them, so that this takes little more time.
+        All large variables there are read, one block at a time, and compared with their digest, unless they were
+        before.
 
         Raises
         ------
@@ -154,7 +155,7 @@ class PointSelection:
             If a value is missing, damaged, or not the one that was recorded; after the last block.
         """
         covered = promised_large(identity_of(self.ds.attrs), Status.COMPLETE)
-        is_covered = self._can_be_checked and all(each in self.ds for each in covered)
+        is_covered = self._can_be_checked and all(each in self.ds for each in covered) and point not in self._compared
         state = PointDigest(point.run, point.value)
         for each in sorted(covered) if is_covered else (name,):
             array = self.array(each, point)
@@ -167,6 +168,8 @@ class PointSelection:
                     yield values
         if is_covered and state.value() != int(self._digests[0][self._row_of_run[point.run.id], point.index]):
             raise CorruptStoreError(self._other_values(covered, point))
+        if is_covered:
+            self._compared.add(point)
 
     @property
     def _can_be_checked(self) -> bool:

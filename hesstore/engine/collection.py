@@ -14,8 +14,8 @@ import numpy as np
 
 from hesstore.config import TRAINING_SETTINGS
 from hesstore.errors import ImportFilesError
-from hesstore.problem.models import constant_buffers, stored_statistics
-from hesstore.problem.state_dicts import read_state_dict, read_weights
+from hesstore.problem.models import constant_buffers, statistics
+from hesstore.problem.state_dicts import read_network, read_state_dict
 from hesstore.store.schema import Point, Status
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ class Collection:
         return {"axis": self.axis, "values": list(self.values), "source": source}
 
     def read_statistics(self, model: FlatModel) -> dict[str, NDArray[np.float32]]:
-        """The running statistics of batch norm in the first checkpoint, which all others must have too."""
+        """The running statistics of batch norm in the first checkpoint."""
         names = constant_buffers(model.module)
         return read_state_dict(Path(self.files[0][2]), model.layout.names, names).statistics
 
-    def read(self, point: Point, model: FlatModel) -> NDArray[np.float32]:
-        """Read the weights (P,) of a grid point.
+    def read(self, point: Point, model: FlatModel) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Read the weights (P,) and the running statistics of batch norm (S,) of a grid point.
 
         Raises
         ------
@@ -88,11 +88,15 @@ class Collection:
                 _read(path, model)
 
 
-def _read(path: str, model: FlatModel) -> NDArray[np.float32]:
-    layout, statistics = model.layout, stored_statistics(model.buffers())
+def _read(path: str, model: FlatModel) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    layout = model.layout
+    own = {name: tuple(buffer.shape) for name, buffer in statistics(model.module).items()}
     shapes = dict(zip(layout.names, layout.shapes, strict=True))
-    weights = read_weights(Path(path), shapes, statistics, constant_buffers(model.module))
-    return np.concatenate([array.reshape(-1) for array in weights.values()])
+    found = read_network(Path(path), shapes, own, constant_buffers(model.module))
+    weights, values = (
+        np.concatenate([np.empty(0, np.float32), *(array.reshape(-1) for array in part.values())]) for part in found
+    )
+    return weights, values
 
 
 def settings_identity(config: SweepConfig, collection: Collection | None) -> dict[str, Any]:

@@ -32,15 +32,16 @@ class SweepEvent:
     ----------
     phase : str
         ``opened`` is sent once, before the first grid point. Then each unfinished grid point sends ``fitting`` after
-        every epoch and ``analysing`` when its analysis begins, if this process computes it. ``complete`` or ``failed``
-        follows when its results are on disk; the next grid point may have begun by then.
+        every epoch, and ``analysing`` when its analysis begins and every few seconds, if this process computes it.
+        ``complete`` or ``failed`` follows when its results are on disk; the next grid point may have begun by then.
     finished, total : int
         The number of grid points that are complete or failed, and the number of all grid points.
     run, value : Run, float
         The run of the grid point and its value on the grid, which is the regularisation strength λ in a sweep.
     facts : mapping
-        ``fitting``: epoch, loss. ``complete``: test_accuracy, worst_class, worst_class_accuracy, eigenvalue, matvecs,
-        and possibly a warning. ``failed``: reason.
+        ``fitting``: epoch, loss. ``analysing``: product, the number of products so far, except at its beginning.
+        ``complete``: test_accuracy, worst_class, worst_class_accuracy, eigenvalue, matvecs, and possibly a warning.
+        ``failed``: reason.
     axis : str
         The name of the grid's dimension.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from hesstore.engine.worker import Worker
 
 T = TypeVar("T")
+
+INTERVAL = 2.0
+"""The time between two reports of an analysis, in seconds."""
 
 Report = Callable[[Phase, Point, Facts], None]
 """A function that an executor calls while a task runs: with the phase, the grid point and facts about it."""
@@ -46,6 +50,19 @@ class Executor(Protocol):
     def withdraw(self) -> list[Point]:
         """Cancel the tasks that have not begun, except analyses in this process, and return their grid points."""
         ...
+
+
+def _at_intervals(report: Report, point: Point) -> Callable[[int], None]:
+    """Return a function that reports the number of products of an analysis every :data:`INTERVAL` seconds."""
+    last = time.monotonic()
+
+    def on_product(count: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= INTERVAL:
+            last = time.monotonic()
+            report("analysing", point, {"product": count})
+
+    return on_product
 
 
 class LocalExecutor:
@@ -92,7 +109,7 @@ class LocalExecutor:
         to_analyse = self._next_stack(self._analyses)
         for point in to_analyse:
             report("analysing", point, {})
-        return self.worker.analyse(to_analyse)
+        return self.worker.analyse(to_analyse, _at_intervals(report, to_analyse[0]))
 
     def _next_stack(self, queue: deque[T]) -> list[T]:
         return [queue.popleft() for _ in range(min(self.stack_size, len(queue)))]

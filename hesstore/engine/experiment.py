@@ -78,7 +78,7 @@ class Experiment:
     model : FlatModel
         The network, likewise.
     hessian : FlatHessian
-        H of the mean training loss, over the training rows that the config selects.
+        H of the mean training loss over the training rows that the config selects, or its Gauss–Newton part.
     geometry : ClassGeometry
         Computes the class geometry.
     sizes : Sizes
@@ -87,6 +87,9 @@ class Experiment:
         (P,) float32, the weights that the config names as ``center`` and ``start``.
     collection : Collection, optional
         The checkpoints from which the weights come, if there is no training.
+    statistics : mapping of str to tuple of int
+        The shapes of the running statistics of batch norm that each grid point has of its own. :meth:`at_statistics`
+        is the experiment with those of one of them.
     """
 
     config: SweepConfig
@@ -97,6 +100,7 @@ class Experiment:
     sizes: Sizes
     references: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     collection: Collection | None = None
+    statistics: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     rates: dict[tuple[int, int, int], Rates] = field(default_factory=dict, init=False, repr=False, compare=False)
     _trainers: dict[int, Trainer] = field(default_factory=dict, init=False, repr=False, compare=False)
     _full_hessian: FlatHessian | None = field(default=None, init=False, repr=False, compare=False)
@@ -137,16 +141,18 @@ class Experiment:
         preparation.check_device(config, device)
         data = training_data.load(config.dataset, config.data_dir)
         model = preparation.build_network(config, data, device, dtype)
-        preparation.set_statistics(model, store, collection.read_statistics if collection else read_statistics)
+        statistics = preparation.set_statistics(model, store, read_statistics, collection)
         data, rows = preparation.move_data(config, data, device, dtype)
         references = load_references(config, model, store, reread=reread)
         model.module.to(device, dtype)
         model_check.issue_warnings(preparation.check_network(config, model, data))
-        sizes = preparation.choose_sizes(config, model, rows, len(collection.values) if collection else 0)
+        sizes = preparation.choose_sizes(
+            config, model, rows, len(collection.values) if collection else 0, one_by_one=bool(statistics)
+        )
         preparation.check_stack(config, model, rows, sizes)
-        hessian = FlatHessian(model, *rows, chunk_rows=sizes.chunk_rows)
+        hessian = FlatHessian(model, *rows, chunk_rows=sizes.chunk_rows, kind=preparation.kind_of(config))
         geometry = ClassGeometry(config, model, data, rows, sizes.chunk_rows)
-        return cls(config, data, model, hessian, geometry, sizes, references, collection)
+        return cls(config, data, model, hessian, geometry, sizes, references, collection, statistics)
 
     @property
     def device(self) -> torch.device:
@@ -157,18 +163,26 @@ class Experiment:
     def is_side_by_side(self) -> bool:
         """Whether analyses run at the same time as fits: on a GPU that computes one model of each kind at a time.
 
-        Polishing is a part of a fit that uses the Hessian, as analyses do, so nothing runs at the same time.
+        Polishing is a part of a fit that uses the Hessian, as analyses do, so nothing runs at the same time. Nor does
+        an analysis that traces programs of its own, because each grid point has its own running statistics.
         """
-        return self.device.type == "cuda" and self.sizes.models == 1 and not self.config.polish
+        is_alone = self.config.polish or self.statistics
+        return self.device.type == "cuda" and self.sizes.models == 1 and not is_alone
 
     def identity(self) -> dict[str, Any]:
         """The part that decides the results: settings, data digest, parameter layout, buffers and references."""
         layout, buffers = self.model.layout, self.model.buffers()
+        buffers = [entry for entry in buffers if entry[0] not in self.statistics]
         return {
             **settings_identity(self.config, self.collection),
             "data_digest": self.data.digest,
             "parameters": [[name, list(shape)] for name, shape in zip(layout.names, layout.shapes, strict=True)],
             **({"buffers": buffers} if buffers else {}),
+            **(
+                {"statistics": [[name, list(shape)] for name, shape in self.statistics.items()]}
+                if self.statistics
+                else {}
+            ),
             **{name: reference_digest(weights) for name, weights in self.references.items()},
         }
 
@@ -177,8 +191,16 @@ class Experiment:
         self.sizes = sizes
         self._trainers.clear()
         self._full_hessian = None
-        self.hessian = FlatHessian(self.model, *self.geometry.rows, chunk_rows=sizes.chunk_rows)
+        self.hessian = FlatHessian(self.model, *self.geometry.rows, chunk_rows=sizes.chunk_rows, kind=self.hessian.kind)
         self.geometry = replace(self.geometry, chunk_rows=sizes.chunk_rows)
+
+    def at_statistics(self, values: NDArray[np.float32] | None) -> Experiment:
+        """The experiment for a network with other running statistics of batch norm (S,); itself if none are given."""
+        if values is None:
+            return self
+        model = self.model.with_statistics(values)
+        hessian = FlatHessian(model, *self.geometry.rows, chunk_rows=self.sizes.chunk_rows, kind=self.hessian.kind)
+        return replace(self, model=model, hessian=hessian, geometry=replace(self.geometry, model=model))
 
     @property
     def environment(self) -> Environment:
@@ -295,8 +317,8 @@ class Experiment:
 
     @property
     def _hessian_of_all_rows(self) -> FlatHessian:
-        """H over all training rows, also if the spectrum is that of fewer rows."""
-        if not self.config.hessian_samples:
+        """H over all training rows, also if the spectrum is that of fewer rows or of another matrix."""
+        if not self.config.hessian_samples and self.hessian.kind == "hessian":
             return self.hessian
         if self._full_hessian is None:
             self._full_hessian = FlatHessian(self.model, *self.data.train, chunk_rows=self.sizes.chunk_rows)
@@ -313,39 +335,44 @@ class Experiment:
 
     # -- analyses -----------------------------------------------------------------------------------------
 
-    def analyse(self, thetas: Sequence[Tensor], points: Sequence[Point]) -> list[Analysis | FloatingPointError]:
+    def analyse(
+        self, thetas: Sequence[Tensor], points: Sequence[Point], on_product: Callable[[], object] | None = None
+    ) -> list[Analysis | FloatingPointError]:
         """Compute the gradient, the spectrum and the class geometry at each θ (P,).
 
-        If a product was NaN or infinite, the error takes the place of that analysis.
+        ``on_product`` is called after each product with the Hessian, or with those of all points together. If a product
+        was NaN or infinite, the error takes the place of that analysis.
         """
         if len(thetas) == 1 or self.config.solver != "lanczos":
-            return [self._analyse_one(*each) for each in zip(thetas, points, strict=True)]
+            return [self._analyse_one(*each, on_product) for each in zip(thetas, points, strict=True)]
         stacked = torch.stack(list(thetas))
         gradients = gradient(self.model, stacked, *self.data.train, self.sizes.chunk_rows)
         spectra = linalg.lanczos_stack(
-            self.hessian.at_each(stacked, cache_bytes=self.sizes.cache_bytes),
+            self.hessian.at_each(stacked, cache_bytes=self.sizes.cache_bytes, on_product=on_product),
             generators=[_generator(point, "lanczos") for point in points],
             **self._solver_options(),
         )
         return [
             pairs
             if isinstance(pairs, FloatingPointError)
-            else self._add_geometry(theta, point, slope, pairs, cache(partial(self._hessian_at, theta)))
+            else self._add_geometry(theta, point, slope, pairs, cache(partial(self._hessian_at, theta, on_product)))
             for theta, point, slope, pairs in zip(thetas, points, gradients, spectra, strict=True)
         ]
 
-    def _analyse_one(self, theta: Tensor, point: Point) -> Analysis | FloatingPointError:
+    def _analyse_one(
+        self, theta: Tensor, point: Point, on_product: Callable[[], object] | None
+    ) -> Analysis | FloatingPointError:
         solve = {"lanczos": linalg.lanczos, "eigsh": linalg.eigsh}[self.config.solver]
         slope = gradient(self.model, theta, *self.data.train, self.sizes.chunk_rows)
-        operator = self._hessian_at(theta)
+        operator = self._hessian_at(theta, on_product)
         try:
             pairs = solve(operator, generator=_generator(point, "lanczos"), **self._solver_options())
         except FloatingPointError as error:
             return error
         return self._add_geometry(theta, point, slope, pairs, lambda: operator)
 
-    def _hessian_at(self, theta: Tensor) -> HessianOperator:
-        return self.hessian.at(theta, cache_bytes=self.sizes.cache_bytes)
+    def _hessian_at(self, theta: Tensor, on_product: Callable[[], object] | None) -> HessianOperator:
+        return self.hessian.at(theta, cache_bytes=self.sizes.cache_bytes, on_product=on_product)
 
     def _add_geometry(
         self,

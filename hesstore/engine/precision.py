@@ -7,7 +7,9 @@ inaccurate for the tolerance of the eigensolver.
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,12 +18,52 @@ from torch import backends
 from hesstore.errors import DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+
+class _Blocks:
+    """The blocks of :func:`full_precision` that are open in this process, in whatever threads.
+
+    The settings belong to the process: the first block saves them, and the last one to end restores them. If each block
+    restored what it found, one that began within another and ended after it would restore the wrong ones.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._open = threading.Lock(), 0
+        self._restore: Callable[[], None] = lambda: None
+
+    def enter(self) -> None:
+        with self._lock:
+            restore = set_full_precision()  # also within another block, in which the user's code may have changed it
+            if not self._open:
+                self._restore = restore
+            self._open += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._open -= 1
+            if not self._open:
+                self._restore()
+
+
+_blocks = _Blocks()
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Compute float32 matrix products and convolutions in float32 until the block ends; then restore the settings."""
+    """Compute float32 matrix products and convolutions in float32 until the block ends; then restore the settings.
+
+    Blocks may overlap in several threads; the last one that ends restores the settings.
+    """
+    _blocks.enter()
+    try:
+        yield
+    finally:
+        _blocks.leave()
+
+
+def set_full_precision() -> Callable[[], None]:
+    """Compute float32 operations in float32 from now on; return a function that restores the settings."""
     matmul: str | None = None
     cudnn: bool | None = None
     with suppress(RuntimeError):  # PyTorch refuses to say if a user has set only some of its newer settings
@@ -31,10 +73,7 @@ def full_precision() -> Iterator[None]:
     operations = _operations()
     before = [operation.fp32_precision for operation in operations]
     _set(operations, "highest", ["ieee"] * len(operations), cudnn=False)
-    try:
-        yield
-    finally:
-        _set(operations, matmul, before, cudnn=cudnn)
+    return partial(_set, operations, matmul, before, cudnn=cudnn)
 
 
 def _set(operations: list[Any], matmul: str | None, each: list[str], *, cudnn: bool | None) -> None:

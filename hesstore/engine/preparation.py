@@ -6,28 +6,35 @@ written, and memory is checked before it is taken.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hesstore.config.networks import hidden_widths, is_custom
 from hesstore.curvature import model_check
 from hesstore.engine import work_sizes
 from hesstore.engine.precision import check_precision
-from hesstore.errors import ConfigError
+from hesstore.errors import ConfigError, CorruptStoreError
 from hesstore.problem import models, training_data
 from hesstore.problem.seeds import derived_seed
+from hesstore.store.schema import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from hesstore.config import SweepConfig
+    from hesstore.curvature.hessian import Kind
+    from hesstore.engine.collection import Collection
     from hesstore.engine.work_sizes import Sizes
     from hesstore.problem.models import FlatModel
     from hesstore.store.writing import SweepStore
@@ -85,22 +92,50 @@ def build_network(
 
 
 def set_statistics(
-    model: FlatModel, store: SweepStore | None, read: Callable[[FlatModel], Mapping[str, Any]] | None
-) -> None:
+    model: FlatModel,
+    store: SweepStore | None,
+    read: Callable[[FlatModel], Mapping[str, Any]] | None,
+    collection: Collection | None,
+) -> dict[str, tuple[int, ...]]:
     """Set the running statistics of batch norm to those of the store, or of the checkpoints that become a new one.
+
+    Returns
+    -------
+    dict of str to tuple of int
+        The shapes of those that each grid point has of its own, as each checkpoint of a collection has. The network
+        gets those of one of them.
 
     Raises
     ------
     ModelError
         If they do not fit the network.
     """
+    if collection is not None or (store is not None and "axis" in store.identity):
+        own = models.statistics(model.module)
+        if collection is not None:
+            models.load_statistics(model.module, collection.read_statistics(model))
+        elif own and store is not None and (found := _first_statistics(store)) is not None:
+            model.set_statistics(found)
+        return {name: tuple(buffer.shape) for name, buffer in own.items()}
     if store is not None:
         values: Mapping[str, Any] = models.stored_statistics(store.identity.get("buffers", ()))
     elif read is not None:
         values = read(model)
     else:
-        return
+        return {}
     models.load_statistics(model.module, values)
+    return {}
+
+
+def _first_statistics(store: SweepStore) -> NDArray[Any] | None:
+    """The running statistics (S,) of the first grid point that has them undamaged."""
+    for run in store.runs:
+        for index in np.flatnonzero(np.isin(store.status(run), (Status.FITTED, Status.COMPLETE))):
+            with contextlib.suppress(CorruptStoreError):
+                values = np.asarray(store.read("statistics", run, int(index)))
+                if np.isfinite(values).all():
+                    return values
+    return None
 
 
 def move_data(
@@ -159,24 +194,39 @@ def check_network(config: SweepConfig, model: FlatModel, data: training_data.Cla
     return found
 
 
-def choose_sizes(config: SweepConfig, model: FlatModel, rows: Rows, grid_points: int = 0) -> Sizes:
+def choose_sizes(
+    config: SweepConfig, model: FlatModel, rows: Rows, grid_points: int = 0, *, one_by_one: bool = False
+) -> Sizes:
     """Choose how many models and rows the device processes together, as far as the config leaves it open.
 
-    ``grid_points`` is the number of grid points of a run, by default that of the values of λ.
+    ``grid_points`` is the number of grid points of a run, by default that of the values of λ. With ``one_by_one``, each
+    has a network of its own.
 
     Raises
     ------
     ConfigError
-        If the models have no room in memory together.
+        If the models have no room in memory together, or can't be computed together.
     """
+    if one_by_one and config.models > 1:
+        raise ConfigError(
+            f"models: {config.models} checkpoints can't be analysed together, because each has running statistics of "
+            "batch norm of its own: leave it out"
+        )
     x, y = rows
     sizes = work_sizes.choose(
-        model, x, y, models=config.models, chunk_rows=config.chunk_rows, memory_gib=config.memory_gib
+        model,
+        x,
+        y,
+        models=config.models,
+        chunk_rows=config.chunk_rows,
+        memory_gib=config.memory_gib,
+        kind=kind_of(config),
     )
     runs = len(config.runs())
     points = (grid_points or len(config.l2)) * runs
     if not config.models:  # no more than can be trained together
-        sizes = replace(sizes, models=min(sizes.models, points if config.path == "independent" else runs))
+        together = 1 if one_by_one else points if config.path == "independent" else runs
+        sizes = replace(sizes, models=min(sizes.models, together))
     together = min(sizes.models, points)
     work_sizes.check_memory(x.device, model.layout.size, config.pairs, x.dtype.itemsize, together)
     return sizes
@@ -191,7 +241,12 @@ def check_stack(config: SweepConfig, model: FlatModel, rows: Rows, sizes: Sizes)
         If they can't be computed together, or their Hessians then differ.
     """
     if _is_custom(config) and sizes.models > 1:
-        model_check.check_stack(model, config.model, *rows)
+        model_check.check_stack(model, config.model, *rows, kind=kind_of(config))
+
+
+def kind_of(config: SweepConfig) -> Kind:
+    """The matrix whose eigenpairs the config asks for."""
+    return "ggn" if config.operator == "ggn" else "hessian"
 
 
 def _is_custom(config: SweepConfig) -> bool:

@@ -55,6 +55,7 @@ class ProgressDisplay:
             self._began = time.monotonic(), event.finished
         where = value_text(event.axis, event.value)
         doing = f"run {event.run.id}, {where}" if event.phase in {"fitting", "analysing"} else ""
+        doing += f", product {event.facts['product']}" if "product" in event.facts else ""
         if event.phase == "complete":
             self._result = f"last: {where}, test accuracy {event.facts.get('test_accuracy', float('nan')):.3f}"
         elif event.phase == "failed":

@@ -1,4 +1,4 @@
-"""A thread that writes outcomes to a store, in order, while the caller continues to compute."""
+"""A thread that writes outcomes to a store, those of a run in order, while the caller continues to compute."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ class Recorder:
             if self._failure is not None:
                 continue  # Empty the queue: the caller may be waiting for room in it.
             try:
-                for run, of_run in itertools.groupby(outcomes, key=lambda outcome: outcome.point.run):
+                by_run = sorted(outcomes, key=lambda outcome: outcome.point.run.id)  # in order within each run
+                for run, of_run in itertools.groupby(by_run, key=lambda outcome: outcome.point.run):
                     written = list(of_run)
                     self._write(run, written)
                     for outcome in written:

@@ -31,8 +31,7 @@ from hesstore.engine.thread_choice import choose_threads
 from hesstore.engine.worker import Worker
 from hesstore.errors import StoreError
 from hesstore.store.environments import record_environment
-from hesstore.store.growing import check_growing, grow_store, recover_store, statuses_after_growth
-from hesstore.store.places.folder import FolderPlace
+from hesstore.store.growing import check_growing, grow_store, statuses_after_growth
 from hesstore.store.places.location import locate
 from hesstore.store.reading import open_store
 from hesstore.store.removing import check_removable, remove_store
@@ -124,8 +123,7 @@ def run_sweep(
     config = as_config(config)
     stop = stop or (lambda: False)
     place = locate(location)
-    if isinstance(place, FolderPlace):
-        recover_store(place.path)
+    place.recover()
     if overwrite and not place.is_new():
         check_removable(place)
         existing = None
@@ -239,8 +237,6 @@ def open_existing_store(place: Place, identity: Mapping[str, Any], *, grow: bool
         If the place is taken or can't be written, or if its store is damaged, was made with another config or can't
         grow.
     """
-    if grow and not isinstance(place, FolderPlace):
-        raise StoreError(f"{place}: only a store in a folder can grow: create a new store with the larger config")
     if place.is_new():
         place.check_creatable()
         return None

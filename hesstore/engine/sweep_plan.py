@@ -20,6 +20,7 @@ from hesstore.curvature.exact_trace import MAX_HIDDEN_LAYERS
 from hesstore.engine import environment, speed_probe, work_sizes
 from hesstore.engine.devices import free_memory
 from hesstore.measure.class_geometry import probes_used
+from hesstore.measure.layer_blocks import PROBES as BLOCK_PROBES
 from hesstore.store.schema import Status
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ def plan(
         fits=_fits(experiment, status),
         analyses=analyses,
         epochs=estimate.epochs,
-        products=(estimate.products + geometry_products(experiment.config)) * analyses,
+        products=(estimate.products + further_products(experiment)) * analyses,
         seconds=estimate.seconds,
         basis=estimate.basis,
         disk_now=now,
@@ -280,7 +281,7 @@ def _estimate(experiment: Experiment, statuses: Statuses, effort: Effort, *, pro
         rates = speed_probe.measure_rates(experiment, *_stack_sizes(experiment, statuses))
     except torch.OutOfMemoryError:  # the sweep continues with smaller sizes
         return _Estimate(epochs, products, None, f"time not measured: {experiment.device} ran out of memory")
-    analysis = _analysis_seconds(products, geometry_products(config), rates)
+    analysis = _analysis_seconds(products, further_products(experiment), rates)
     seconds = _combined(experiment, _fit_seconds(experiment, epochs, rates) * fits, analysis * analyses)
     measured = [f"{_brief(rates.step)} per training step"] if fits else []
     measured += [f"{_brief(rates.product)} per product"] if analyses or config.polish else []
@@ -305,7 +306,7 @@ def point_seconds(experiment: Experiment, rates: Rates) -> Span:
     """The time for one grid point of a new store: its fit and, unless k is 0, its analysis."""
     config = experiment.config
     fit = _fit_seconds(experiment, Span(min(config.patience + 1, config.epochs), config.epochs), rates)
-    return fit + _analysis_seconds(spectrum_products(config), geometry_products(config), rates) if config.k else fit
+    return fit + _analysis_seconds(spectrum_products(config), further_products(experiment), rates) if config.k else fit
 
 
 def _fit_seconds(experiment: Experiment, epochs: Span, rates: Rates) -> Span:
@@ -335,13 +336,27 @@ def geometry_products(config: SweepConfig) -> float:
     """
     directions = 0.55 * config.k
     responses = 0.4 * config.k if config.response else 0.0
-    has_exact_trace = (config.model, config.loss) == ("mlp", "cross_entropy") and (
+    has_exact_trace = (config.model, config.loss, config.operator) == ("mlp", "cross_entropy", "hessian") and (
         len(config.hidden) <= MAX_HIDDEN_LAYERS
     )
     trace = probes_used(config, exact_trace=has_exact_trace) + 1.5 + 2 * has_exact_trace if config.probes else 0.0
     density = config.density_probes * config.density_steps if config.density else 0
     gradients = 1.6
     return directions + responses + trace + density + gradients
+
+
+def further_products(experiment: Experiment) -> float:
+    """The number of products that take as long as everything of an analysis but the spectrum."""
+    config = experiment.config
+    return geometry_products(config) + block_products(config, len(experiment.geometry.rows_of_layers))
+
+
+def block_products(config: SweepConfig, layers: int) -> float:
+    """The number of Hessian products for the diagonal blocks of one grid point.
+
+    A spectrum of three eigenvalues takes 10 to 40, most of them for its bound.
+    """
+    return layers * (8.0 * config.block_k + BLOCK_PROBES) if config.blocks != "none" else 0.0
 
 
 def _analysis_seconds(products: Span, geometry: float, rates: Rates) -> Span:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hesstore.curvature import FlatHessian
+from hesstore.curvature.row_memory import rows_in
 from hesstore.engine.devices import free_memory
 from hesstore.errors import ConfigError, size_text
 
@@ -13,12 +14,16 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from hesstore.curvature.hessian import Kind
     from hesstore.problem.models import FlatModel
 
 GIB = 1 << 30
 
 CPU_ROWS = 2048
-"""Rows per pass on a CPU. Their values stay in the cache (measured)."""
+"""Maximum number of rows per pass on a CPU. Those of a small network stay in the cache (measured)."""
+
+CPU_CHUNK = 2**29
+"""The memory of a product on a CPU, in bytes. It is fixed, because the number of rows decides how results round."""
 
 GPU_ROWS = 65536
 """Maximum number of rows per pass on a GPU. On an H200, matrix products of so many rows take 20 to 230 µs each, which
@@ -79,7 +84,9 @@ class Sizes:
         return replace(self, chunk_rows=max(LEAST_ROWS, self.chunk_rows // 2), cache_bytes=cache)
 
 
-def choose(model: FlatModel, x: Tensor, y: Tensor, *, models: int, chunk_rows: int, memory_gib: float) -> Sizes:
+def choose(
+    model: FlatModel, x: Tensor, y: Tensor, *, models: int, chunk_rows: int, memory_gib: float, kind: Kind = "hessian"
+) -> Sizes:
     """Choose the sizes for a network and the rows of its Hessian, on the device of ``x``.
 
     On a CPU, one model at a time and a few thousand rows are fastest. On a GPU, as many models are chosen as have room
@@ -95,13 +102,15 @@ def choose(model: FlatModel, x: Tensor, y: Tensor, *, models: int, chunk_rows: i
         The sizes if they are given; 0 means that they are chosen here.
     memory_gib : float
         The memory to use, in GiB; 0 means half of the free memory.
+    kind : {"hessian", "ggn"}
+        The matrix of the products.
     """
     free = free_memory(x.device)
     budget = memory_gib * GIB or free / 2
     if x.device.type == "cpu":
-        return Sizes(models or 1, chunk_rows or CPU_ROWS, budget)
+        return Sizes(models or 1, chunk_rows or rows_in(CPU_CHUNK, CPU_ROWS, model, x, y), budget)
     theta = model.theta()
-    row_bytes = FlatHessian(model, x, y).row_bytes(theta)
+    row_bytes = FlatHessian(model, x, y, kind=kind).row_bytes(theta)
     return Sizes(
         models or models_that_fit(budget, row_bytes * len(y), theta.numel() * theta.element_size()),
         chunk_rows or rows_that_fit(free / 8, row_bytes),

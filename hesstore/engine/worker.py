@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import time
 import warnings
@@ -71,6 +72,7 @@ class Worker:
     def __init__(self, experiment: Experiment, store: SweepStore, *, remember: bool) -> None:
         self.experiment, self.store, self.remember = experiment, store, remember
         self._fitted: dict[Point, Tensor] = {}
+        self._statistics: dict[Point, NDArray[np.float32]] = {}  # of the same points, if each has its own
         self._latest: dict[int, Point] = {}  # the last fitted grid point of each run
         self._analysed: set[Point] = set()
         self.finish_other_work: Callable[[], None] = lambda: None
@@ -121,13 +123,18 @@ class Worker:
         failures: dict[Point, Outcome] = {}
         for point in points:
             try:
-                weights = torch.from_numpy(collection.read(point, model))
+                weights, statistics = collection.read(point, model)
             except (ImportFilesError, OSError) as error:
                 failures[point] = Outcome.failed(point, first_line(error))
             else:
-                read[point] = Fit(weights.to(like.device, like.dtype), loss=math.nan, epochs=0)
+                theta = torch.from_numpy(weights).to(like.device, like.dtype)
+                read[point] = Fit(theta, loss=math.nan, epochs=0)
+                if self.experiment.statistics:
+                    self._statistics[point] = statistics
         seconds = (time.perf_counter() - began) / len(points)
         outcomes = {outcome.point: outcome for outcome in self._measure(list(read.items()), None, seconds)}
+        if not self.remember:
+            self._statistics.clear()
         return [failures.get(point) or outcomes[point] for point in points]
 
     @property
@@ -146,7 +153,7 @@ class Worker:
         stored = [theta.to(torch.float32) for theta in ends]
         thetas = [rounded.to(theta.dtype) for rounded, theta in zip(stored, ends, strict=True)]
         outcomes = []
-        measured, config = self.experiment.measure(thetas), self.experiment.config
+        measured, config = self._metrics([point for point, _ in fits], thetas), self.experiment.config
         for index, (weights, theta, (train, test)) in enumerate(zip(stored, thetas, measured, strict=True)):
             point, fit = fits[index]
             self._keep(point, theta)
@@ -156,12 +163,34 @@ class Worker:
             values = {
                 **fitted_values(HostCopy(weights), theta, (train, test), scale, center),
                 **({} if polished is None else self._polish_values(point, fit, theta, polished[index])),
+                **({"statistics": self._statistics[point]} if self.experiment.statistics else {}),
                 "epochs": fit.epochs,
                 "fit_seconds": seconds,
             }
             status = Status.FITTED if config.k else Status.COMPLETE
             outcomes.append(Outcome(point, status, values, accuracy_facts(test.accuracy, test.class_accuracy)))
         return outcomes
+
+    def _metrics(self, points: Sequence[Point], thetas: Sequence[Tensor]) -> list[tuple[SplitMetrics, SplitMetrics]]:
+        """The metrics at the weights of each point, together unless each has statistics of its own."""
+        if not self.experiment.statistics:
+            return self.experiment.measure(thetas)
+        return [
+            splits
+            for point, theta in zip(points, thetas, strict=True)
+            for splits in self._experiment_at(point).measure([theta])
+        ]
+
+    def _experiment_at(self, point: Point) -> Experiment:
+        """The experiment for the network of a point."""
+        if not self.experiment.statistics:
+            return self.experiment
+        values = self._statistics.get(point)
+        if values is None:
+            values = np.asarray(self.store.read("statistics", point.run, point.index))
+            if not np.isfinite(values).all():
+                raise CorruptStoreError(self._lost("statistics", point))
+        return self.experiment.at_statistics(values)
 
     def _polish_values(self, point: Point, fit: Fit, theta: Tensor, polished: Polished) -> dict[str, Any]:
         """The values to record about polishing, at the weights ``theta`` (P,) as they are stored."""
@@ -172,29 +201,41 @@ class Worker:
             "polish_evaluations": polished.evaluations,
         }
 
-    def analyse(self, points: Sequence[Point]) -> list[Outcome]:
+    def analyse(self, points: Sequence[Point], on_product: Callable[[int], object] = lambda _: None) -> list[Outcome]:
         """Compute the gradient, the spectrum and the class geometry at the weights of each point.
+
+        ``on_product`` is called with the number of products with the Hessian after each of them.
 
         Raises
         ------
         DeviceError
             If the device has too little memory for one analysis.
         """
-        return self._within_memory(self._analyse_together, points)
+        count = itertools.count(1)
+        return self._within_memory(partial(self._analyse_together, lambda: on_product(next(count))), points)
 
-    def _analyse_together(self, points: Sequence[Point]) -> list[Outcome]:
-        outcomes = self.analyse_weights([self.weights(point) for point in points], points)
+    def _analyse_together(self, on_product: Callable[[], object], points: Sequence[Point]) -> list[Outcome]:
+        outcomes = self.analyse_weights([self.weights(point) for point in points], points, on_product)
         for point in points:
             self.release(point)
         return outcomes
 
-    def analyse_weights(self, thetas: Sequence[Tensor], points: Sequence[Point]) -> list[Outcome]:
+    def analyse_weights(
+        self, thetas: Sequence[Tensor], points: Sequence[Point], on_product: Callable[[], object] | None = None
+    ) -> list[Outcome]:
         """Compute the same at given weights (P,), without smaller sizes if the memory is too small.
 
         It does not change the worker, so another thread may call it.
         """
         began = time.perf_counter()
-        analyses = self.experiment.analyse(thetas, points)
+        if self.experiment.statistics:
+            analyses = [
+                analysis
+                for theta, point in zip(thetas, points, strict=True)
+                for analysis in self._experiment_at(point).analyse([theta], [point], on_product)
+            ]
+        else:
+            analyses = self.experiment.analyse(thetas, points, on_product)
         seconds = (time.perf_counter() - began) / len(points)
         return [
             Outcome.failed(point, str(analysis))
@@ -254,6 +295,7 @@ class Worker:
     def _forget_unneeded(self) -> None:
         for point in self._analysed - set(self._latest.values()):
             del self._fitted[point]
+            self._statistics.pop(point, None)
             self._analysed.remove(point)
 
     def weights(self, point: Point) -> Tensor:
@@ -270,12 +312,15 @@ class Worker:
             self.store.check_large(point.run, point.index)
         weights = torch.from_numpy(self.store.read("weights", point.run, point.index))
         if not bool(torch.isfinite(weights).all()):
-            where = f"run {point.run.id} at {point.text}"
-            raise CorruptStoreError(
-                f"{self.store.path}: the weights of {where} are missing or damaged: "
-                f"`hesstore verify {self.store.path}` lists all damage"
-            )
+            raise CorruptStoreError(self._lost("weights", point))
         return weights.to(self.experiment.device, self.experiment.data.train.x.dtype)
+
+    def _lost(self, name: str, point: Point) -> str:
+        where = f"run {point.run.id} at {point.text}"
+        return (
+            f"{self.store.path}: the {name} of {where} are missing or damaged: "
+            f"`hesstore verify {self.store.path}` lists all damage"
+        )
 
 
 def _change(old: Sizes, new: Sizes) -> str:

@@ -53,7 +53,7 @@ def weight_files(selection: PointSelection, format: str) -> Iterator[File]:  # n
 
 def _values(selection: PointSelection, point: Point) -> dict[str, NDArray[np.float32]]:
     """The weights and the running statistics of batch norm, by name."""
-    return {**named_weights(selection, point), **named_statistics(selection.ds.attrs)}
+    return {**named_weights(selection, point), **named_statistics(selection, point)}
 
 
 def _write_pth(selection: PointSelection, point: Point, path: Path) -> None:

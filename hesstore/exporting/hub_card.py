@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
+from hesstore.analysis.selection import matrix_name
 from hesstore.dataset.opening import headline
 from hesstore.errors import ExportError
 from hesstore.store.schema import axis_of
@@ -22,7 +23,7 @@ CHOOSE_LICENCE = "No licence has been chosen: add one to the front matter, such 
 """A card's sentence about the licence if none was given."""
 
 _CONTENTS = """\
-The Hessian spectrum, gradient, weights and class accuracies of networks. Each grid point is one network: in a sweep,
+The {matrix} spectrum, gradient, weights and class accuracies of networks. Each grid point is one network: in a sweep,
 `l2` is λ, the strength of the L2 penalty. Every variable has a `long_name`, and `units` unless it is a pure number."""
 
 _SIZES = {
@@ -73,7 +74,7 @@ def card(ds: xr.Dataset, name: str, tables: Sequence[str], figures: Sequence[str
     sections = [
         f"# {name}",
         "\n".join(line.strip() for line in headline(ds)),
-        _CONTENTS,
+        _CONTENTS.format(matrix=matrix_name(ds)),
         *(f"![{_stem(path)}]({path})" for path in figures),
         _opening(name, tables),
         "## Tables\n\n" + "\n".join(f"- `{path}`" for path in tables),

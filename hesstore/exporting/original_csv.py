@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from hesstore.analysis.selection import matrix_name
 from hesstore.config.l2_grid import AXIS
 from hesstore.dataset.networks import parameter_slices
 from hesstore.dataset.point_selection import read
@@ -45,6 +46,12 @@ PATTERNS = {
     "eigenvectors": "Hessian-eigenvectors-{}-{}.csv",
     "gradients": "gradients-{}-{}.csv",
 }
+GGN_PATTERNS = {
+    **PATTERNS,
+    "eigenvalues": "GGN-eigenvalues-{}-{}.csv",
+    "eigenvectors": "GGN-eigenvectors-{}-{}.csv",
+}
+"""The names in a store of the Gauss–Newton part's eigenpairs, which must not be taken for those of the Hessian."""
 LOSSES = ("Train_Loss", "Train_Reg_Loss", "Test_Loss")
 REG_LOSSES = ("full", "objective")
 """What ``Train_Reg_Loss`` adds to ``Train_Loss``: λ‖θ‖², as in the published tables, or the objective's own penalty."""
@@ -66,12 +73,13 @@ def classic_files(
         "gradients": ("gradient", _gradient_lines),
     }
     texts = value_texts(selection.ds[axis_of(selection.ds)])
+    patterns = PATTERNS if matrix_name(selection.ds) == "Hessian" else GGN_PATTERNS
     for kind, (variable, lines) in contents.items():
         points = selection.points_with(kind) if kind in kinds and variable in selection.ds else ()
         size = _estimate(selection, variable, points[0], compress) if points else 0
         for point in points:
             yield File(
-                name=PATTERNS[kind].format(point.run.id, texts[point.index]) + suffix(compress),
+                name=patterns[kind].format(point.run.id, texts[point.index]) + suffix(compress),
                 kind=kind,
                 source=selection.source([point]),
                 estimate=size,
@@ -145,7 +153,7 @@ def _eigenvector_lines(selection: PointSelection, point: Point) -> Iterator[byte
 
 
 def _gradient_lines(selection: PointSelection, point: Point) -> Iterator[bytes | memoryview]:
-    gradient = read(selection.array("gradient", point))
+    (gradient,) = selection.blocks("gradient", point, selection.ds.sizes["param"])
     for name, _, where in parameter_slices(selection.ds.attrs):
         yield f"dL/d{name}: ".encode()
         yield number_text(gradient[where], b", ")

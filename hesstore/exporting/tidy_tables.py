@@ -42,6 +42,8 @@ TABLES: dict[str, tuple[str, ...]] = {
     "class_responses": ("mode", "sign", "label"),
     "class_cosines": ("split", "label", "other"),
     "density": ("mu",),
+    "blocks": ("block",),
+    "block_eigenvalues": ("block", "block_mode"),
 }
 """Small tables: the dimensions of their variables in addition to run and λ."""
 
@@ -58,6 +60,8 @@ KINDS = (*TABLES, *LARGE)
 _COLUMNS = {
     "eigenvalues": "eigenvalue",
     "lowest_eigenvalues": "eigenvalue",
+    "block_eigenvalues": "eigenvalue",
+    "block_residual_norm": "residual_norm",
     "lowest_residual_norm": "residual_norm",
     "lowest_converged": "converged",
 }
@@ -146,7 +150,7 @@ def _small_table(selection: PointSelection, dims: tuple[str, ...], names: Sequen
 
 
 def _labels(ds: xr.Dataset, dim: str) -> NDArray[np.generic]:
-    return np.array([str(label) for label in ds[dim].values]) if dim == "split" else ds[dim].values
+    return np.array([str(label) for label in ds[dim].values]) if dim in {"split", "block"} else ds[dim].values
 
 
 def _values(selection: PointSelection, name: str) -> NDArray[np.generic]:
@@ -202,9 +206,11 @@ def _large_parts(selection: PointSelection, name: str, point: Point) -> Iterator
     }
     dim = next((str(dim) for dim in array.dims if dim != "param"), "")
     modes = [int(mode) for mode in ds[dim].values] if dim else []
-    rows: Iterable[NDArray[np.generic]] = (read(part) for part in (array if modes else [array]))
-    if name == "eigenvectors":
+    rows: Iterable[NDArray[np.generic]]
+    if modes:
         rows = (block[0] for block in selection.blocks(name, point, 1))
+    else:
+        rows = [selection.weights(point)] if name == "weights" else selection.blocks(name, point, len(array))
     for position, row in enumerate(rows):
         if modes:
             known[dim] = pl.lit(modes[position], pl.Int32)

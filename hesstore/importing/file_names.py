@@ -22,6 +22,8 @@ CHECKPOINTS = (".pth.tar", ".pth", ".pt", ".ckpt", ".safetensors")
 KINDS_OF = {
     "Hessian-eigenvalues": "eigenvalues",
     "Hessian-eigenvectors": "eigenvectors",
+    "GGN-eigenvalues": "eigenvalues",
+    "GGN-eigenvectors": "eigenvectors",
     "gradients": "gradients",
     "model_weights": "weights",
 }

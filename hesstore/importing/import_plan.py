@@ -127,7 +127,7 @@ class ImportPlan:
             values["seeds"] = self._default_seeds(str(values.get("direction", "up")))
         if not base and "penalty" not in self.settings:
             values |= self._infer_penalty()
-        config = SweepConfig.from_mapping({**values, **self._choose_k()})
+        config = SweepConfig.from_mapping({**values, **self._choose_operator(), **self._choose_k()})
         largest, count = self.index.sources.runs[-1], len(config.runs())
         if largest >= count:
             raise ImportFilesError(
@@ -156,6 +156,24 @@ class ImportPlan:
             if term is not None and term.scale == 1 and term.is_centred:
                 return {"penalty": "full"}
         return {}
+
+    def _choose_operator(self) -> dict[str, str]:
+        """The setting operator: the matrix that the names of the files with eigenpairs say."""
+        files = [path for kind in ("eigenvalues", "eigenvectors") for path in self.index.paths[kind].values()]
+        first = {"ggn" if path.name.startswith("GGN-") else "hessian": path for path in files}
+        if len(first) > 1:
+            raise ImportFilesError(
+                f"{first['ggn']}, {first['hessian']}: eigenpairs of two matrices: import the files of each into a store"
+            )
+        if not first:
+            return {}
+        ((operator, path),) = first.items()
+        if self.settings.get("operator", operator) != operator:
+            given = self.settings["operator"]
+            raise ImportFilesError(
+                f"operator: {given} was given, but {path} has eigenpairs of {operator}: leave it out"
+            )
+        return {"operator": operator}
 
     def _choose_k(self) -> dict[str, int]:
         """The setting k: the number of eigenpairs in the files, unless all spectra are computed again."""

@@ -57,6 +57,7 @@ def fetch_to_folder(
     with ExitStack() as held:
         if writable:
             place.check_writable()
+            place.recover()
             for run_id in _runs(place):
                 held.enter_context(place.claim(run_id))
         folder = Path(held.enter_context(tempfile.TemporaryDirectory())) / _name(place)

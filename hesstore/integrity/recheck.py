@@ -25,6 +25,7 @@ from hesstore.errors import CorruptStoreError, StoreError
 from hesstore.integrity.findings import Problem
 from hesstore.linalg import lanczos
 from hesstore.linalg.eigenpairs import distance, order
+from hesstore.measure.layer_blocks import layer_blocks
 from hesstore.problem.seeds import generator
 from hesstore.store.identity import identity_of
 from hesstore.store.import_origin import origin_of
@@ -177,7 +178,12 @@ def _recheck_sample(
     store, origin = SweepStore.open(path), origin_of(attributes)
     experiment = Experiment.prepare(config, store, reread=False)
     stored, current = identity_of(attributes), experiment.identity()
-    for key, what in (("data_digest", "data set"), ("parameters", "model"), ("buffers", "model")):
+    for key, what in (
+        ("data_digest", "data set"),
+        ("parameters", "model"),
+        ("buffers", "model"),
+        ("statistics", "model"),
+    ):
         there, own = stored.get(key), current.get(key)
         if there != own:
             raise CorruptStoreError(
@@ -194,7 +200,8 @@ def _recheck_sample(
     found = Recheck(modes=modes, settings=settings, axis=store.axis)
     for done, (run, index) in enumerate(chosen, start=1):
         point = store.point(run, index)
-        check = _Recalculation(experiment, settings, store, point)
+        own = np.asarray(store.read("statistics", run, index)) if experiment.statistics else None
+        check = _Recalculation(experiment.at_statistics(own), settings, store, point)
         found.problems += [Problem.at(point, what) for what in check.differences()]
         found.spectra += [check.spectrum] if check.spectrum else []
         found.checked.append((run.id, point.value))
@@ -295,6 +302,22 @@ class _Recalculation:
         kinds = (OUTERMOST, LOWEST) if self.experiment.config.lowest else (OUTERMOST,)
         wrong = [line for names in kinds for line in self._wrong_residuals(operator, names, rounding)]
         yield from wrong or self._missing_eigenvalues(operator, eigenvalues, vectors, rounding)
+        if self.experiment.config.blocks != "none":
+            yield from self._of_blocks(operator, rounding)
+
+    def _of_blocks(self, operator: SymmetricOperator, rounding: float) -> Iterator[str]:
+        """Compute the blocks again from other random vectors."""
+        experiment, run = self.experiment, self.run
+        rng = generator("recheck", run.seed, run.direction, self.point.value)
+        again = layer_blocks(operator, experiment.geometry.rows_of_layers, experiment.config, rng)
+        stored = {name: np.asarray(self.store.read(name, run, self.index), np.float64) for name in again}
+        slack = experiment.config.slack * np.abs(again["block_eigenvalues"])  # a copy may have been found in one only
+        allowed = stored["block_residual_norm"] + again["block_residual_norm"] + slack + rounding
+        wrong = ~(np.abs(stored["block_eigenvalues"] - again["block_eigenvalues"]) <= allowed)
+        wrong &= np.isfinite(stored["block_eigenvalues"]) | np.isfinite(again["block_eigenvalues"])
+        for block, mode in np.argwhere(wrong)[:1]:
+            values = (found["block_eigenvalues"][block, mode] for found in (stored, again))
+            yield "block_eigenvalues: of block {} is {:.6g}, computed again {:.6g}".format(block, *values)
 
     def _pairs(self, names: PairVariables) -> tuple[Array, Tensor]:
         """The stored eigenvalues (n,) and eigenvectors (n, P) that the solver found."""

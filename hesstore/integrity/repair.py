@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from hesstore.integrity.verify import Verifier
 from hesstore.store.metadata import mend_metadata, read_metadata, rebuild_spec
 from hesstore.store.places.claims import Claim
 from hesstore.store.places.durable_store import DurableLocalStore
+from hesstore.store.places.folder import FolderPlace
 from hesstore.store.places.links import refuse_outward_links
 from hesstore.store.places.location import local_path
 from hesstore.store.schema import coordinate_names
@@ -24,6 +24,7 @@ from hesstore.store.template import coordinates
 from hesstore.store.writing import PROMISES, SweepStore
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
@@ -83,8 +84,7 @@ def repair(
     if not path.is_dir():
         raise StoreError(f"{path}: no such store")
     refuse_outward_links(path)
-    if not os.access(path, os.W_OK):
-        raise StoreError(f"{path}: no permission to write")
+    FolderPlace(path).check_writable()
     report_progress = progress or (lambda *_: None)
     with ExitStack() as claims:
         metadata = read_metadata(path)

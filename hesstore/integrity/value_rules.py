@@ -43,7 +43,15 @@ _NOT_NEGATIVE = frozenset(
             "density",
             "density_error",
         ),
-        *("trace_error", "frobenius_norm", "frobenius_norm_error", "scalar_curvature_error", "class_identity_error"),
+        *(
+            "block_residual_norm",
+            "block_trace_error",
+            "trace_error",
+            "frobenius_norm",
+            "frobenius_norm_error",
+            "scalar_curvature_error",
+            "class_identity_error",
+        ),
         "loss_scalar_curvature_error",
     }
 )
@@ -92,6 +100,8 @@ def contradictions(
         if LOWEST.eigenvalues in values:
             yield from _of_eigenpairs(values, LOWEST, "SA")
         yield from _of_geometry(values, identity)
+        if "block_eigenvalues" in values:
+            yield from _of_blocks(values, str(identity["which"]))
 
 
 def _of_metrics(values: Mapping[str, Any]) -> Iterator[str]:
@@ -165,6 +175,21 @@ def _of_geometry(values: Mapping[str, Any], identity: Mapping[str, Any]) -> Iter
             yield f"{name}: is missing"
     if not identity["hessian_samples"]:
         yield from _of_identity(values)
+
+
+def _of_blocks(values: Mapping[str, Any], which: str) -> Iterator[str]:
+    """Check that each block has eigenvalues in order, and none of a larger magnitude than the whole matrix."""
+    eigenvalues = np.abs(np.asarray(values["block_eigenvalues"]))
+    if not np.isfinite(eigenvalues[:, 0]).all() or not np.isfinite(values["block_trace"]).all():
+        yield "block_eigenvalues: a block lacks its largest eigenvalue or its trace"
+        return
+    if (np.diff(eigenvalues, axis=1) > 0).any():
+        yield "block_eigenvalues: are not in the order of their magnitudes"
+    if which == "LM":
+        off = float(values["residual_norm"][0]) + eigenvalues.max(initial=0, where=np.isfinite(eigenvalues)) * _ROUNDING
+        largest = abs(float(values["eigenvalues"][0])) + off
+        if (eigenvalues[:, 0] > largest).any():
+            yield f"block_eigenvalues: {eigenvalues[:, 0].max():.6g} exceeds the largest of the whole matrix"
 
 
 def _of_responses(values: Mapping[str, Any], rise: float) -> Iterator[str]:

@@ -10,8 +10,9 @@ from hesstore.linalg.arpack import as_scipy, eigsh
 from hesstore.linalg.density import Density, Kernel, spectral_density
 from hesstore.linalg.eigenpairs import EigenPairs
 from hesstore.linalg.lanczos import lanczos, lanczos_stack
-from hesstore.linalg.moments import Moments, moments
+from hesstore.linalg.moments import Moments, moments, trace
 from hesstore.linalg.operators import OperatorStack, SymmetricOperator
+from hesstore.linalg.submatrix import Submatrix
 
 __all__ = [
     "Density",
@@ -19,6 +20,7 @@ __all__ = [
     "Kernel",
     "Moments",
     "OperatorStack",
+    "Submatrix",
     "SymmetricOperator",
     "as_scipy",
     "eigsh",
@@ -26,4 +28,5 @@ __all__ = [
     "lanczos_stack",
     "moments",
     "spectral_density",
+    "trace",
 ]

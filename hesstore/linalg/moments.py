@@ -139,3 +139,27 @@ def _samples(operator: SymmetricOperator, basis: Tensor, probes: int, generator:
     products = [operator.matvec(each).to(torch.float64) for each in z]
     pairs = [(each.to(torch.float64) @ product, product @ product) for each, product in zip(z, products, strict=True)]
     return torch.stack([torch.stack(pair) for pair in pairs])
+
+
+def trace(
+    operator: SymmetricOperator, pairs: EigenPairs, probes: int, generator: torch.Generator
+) -> tuple[float, float]:
+    """Return tr A and its error, from at most ``probes`` products; exact if A has no more rows.
+
+    Parameters
+    ----------
+    operator : SymmetricOperator
+        A, P × P.
+    pairs : EigenPairs
+        Known eigenpairs of A.
+    probes : int
+        Number of random vectors, at least 2.
+    generator : Generator
+        CPU generator of the random vectors.
+    """
+    if operator.size <= probes:
+        basis = torch.eye(operator.size, dtype=operator.dtype, device=operator.device)
+        diagonal = torch.stack([operator.matvec(unit)[index] for index, unit in enumerate(basis)])
+        return float(diagonal.sum(dtype=torch.float64)), 0.0
+    found = moments(operator, pairs, probes, generator)
+    return found.trace, found.trace_error

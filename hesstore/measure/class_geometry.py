@@ -26,6 +26,8 @@ from hesstore.curvature import (
     scalar_curvature,
 )
 from hesstore.measure.class_response import Steps, find_steps
+from hesstore.measure.layer_blocks import layer_blocks
+from hesstore.store.parameter_coordinates import layer_of
 from hesstore.store.schema import DENSITY_SCALE, LONGEST_STEP, density_grid
 
 if TYPE_CHECKING:
@@ -127,14 +129,22 @@ class ClassGeometry:
             **self._gradients(inputs),
             **self._curvature(inputs),
             **self._density(inputs),
+            **self._blocks(inputs),
         }
+
+    @property
+    def _is_of_ggn(self) -> bool:
+        """Whether the eigenpairs are those of G, and so are curvatures, trace and density."""
+        return self.config.operator == "ggn"
 
     # -- along each eigenvector ---------------------------------------------------------------------------
 
     @cached_property
     def _hessian_losses(self) -> tuple[ClassLosses, ClassLosses]:
         """The losses by class of the rows over which H is taken, and of the test rows."""
-        train = ClassLosses(self.model, *self.rows, self.data.num_classes, self.chunk_rows)
+        train = ClassLosses(
+            self.model, *self.rows, self.data.num_classes, self.chunk_rows, gauss_newton=self._is_of_ggn
+        )
         return train, replace(train, x=self.data.test.x, y=self.data.test.y)
 
     @cached_property
@@ -235,7 +245,7 @@ class ClassGeometry:
         return DenseLayers.of(self.model, self.rows[0][:8])
 
     def _exact_trace(self, theta: Tensor) -> float | None:
-        layers = self._dense_layers
+        layers = None if self._is_of_ggn else self._dense_layers
         return (
             None
             if layers is None
@@ -250,14 +260,19 @@ class ClassGeometry:
         trace = self._exact_trace(inputs.theta)
         probes = probes_used(self.config, exact_trace=trace is not None)
         moments = linalg.moments(operator, inputs.pairs, probes, inputs.generator("trace"), trace)
-        objective = inputs.gradient + inputs.shift * inputs.displacement
-        scalar = scalar_curvature(moments, objective, operator.matvec(objective), inputs.shift)
-        of_loss = scalar_curvature(moments, inputs.gradient, operator.matvec(inputs.gradient))
-        return {
+        estimates: Values = {
             "trace": moments.trace,
             "trace_error": moments.trace_error,
             "frobenius_norm": moments.frobenius_norm,
             "frobenius_norm_error": moments.frobenius_norm_error,
+        }
+        if self._is_of_ggn:  # the scalar curvature of a graph follows from its Hessian
+            return estimates
+        objective = inputs.gradient + inputs.shift * inputs.displacement
+        scalar = scalar_curvature(moments, objective, operator.matvec(objective), inputs.shift)
+        of_loss = scalar_curvature(moments, inputs.gradient, operator.matvec(inputs.gradient))
+        return {
+            **estimates,
             "scalar_curvature": scalar.value,
             "scalar_curvature_error": scalar.error,
             "loss_scalar_curvature": of_loss.value,
@@ -279,6 +294,24 @@ class ClassGeometry:
             generator=inputs.generator("density"),
         )
         return {"density": density.values.numpy(), "density_error": density.errors.numpy()}
+
+    # -- diagonal blocks ----------------------------------------------------------------------------------
+
+    @cached_property
+    def rows_of_layers(self) -> list[Tensor]:
+        """The indices of the parameters of each layer."""
+        layout, first = self.model.layout, 0
+        found: dict[str, list[Tensor]] = {}
+        for name, size in zip(layout.names, layout.sizes, strict=True):
+            found.setdefault(layer_of(name), []).append(torch.arange(first, first + size))
+            first += size
+        return [torch.cat(parts).to(self.rows[0].device) for parts in found.values()]
+
+    def _blocks(self, inputs: GridPointInputs) -> Values:
+        """The eigenvalues and traces of the diagonal blocks of H by layer."""
+        if self.config.blocks == "none":
+            return {}
+        return {**layer_blocks(inputs.hessian(), self.rows_of_layers, self.config, inputs.generator("blocks"))}
 
 
 def sample_of(losses: ClassLosses) -> ClassLosses:

@@ -16,14 +16,15 @@ import xarray as xr
 
 from hesstore.analysis.attributes import variable, with_attributes
 from hesstore.analysis.eigenvectors import eigenvector_reader
-from hesstore.analysis.selection import l2_position, loss_unit, require_variables, run_position
+from hesstore.analysis.selection import l2_position, loss_unit, matrix_name, require_variables, run_position
 from hesstore.config.l2_grid import value_text
 from hesstore.curvature.row_losses import row_losses
 from hesstore.custom_code import calls_back
-from hesstore.dataset.networks import load_model
+from hesstore.dataset.networks import load_model, to_state_dict
 from hesstore.errors import AnalysisError
 from hesstore.measure.network_geometry import load_data, loss_of
 from hesstore.problem.models import FlatModel
+from hesstore.store.identity import identity_of
 from hesstore.store.schema import SPLITS, axis_of
 
 if TYPE_CHECKING:
@@ -164,7 +165,8 @@ def loss_path(
     Raises
     ------
     AnalysisError
-        If a grid point does not exist or is not complete, or an argument is out of range.
+        If a grid point does not exist or is not complete, an argument is out of range, or A and B differ in the running
+        statistics of their batch norm, so that no network lies between them.
     DataError, ExportError
         As for :func:`loss_slice`.
     """
@@ -174,6 +176,7 @@ def loss_path(
     for each in runs:
         run_position(ds, each)
     axis, evaluate = axis_of(ds), _Evaluator.of(ds, module, trust=trust)
+    _check_same_statistics(ds, [*zip(runs, (l2_a, l2_b), strict=True)])
     a, b = (evaluate.weights(each, value) for each, value in zip(runs, (l2_a, l2_b), strict=True))
     along = np.linspace(-beyond, 1 + beyond, points)
     thetas = (a + float(s) * (b - a) for s in along)
@@ -184,6 +187,20 @@ def loss_path(
     distance = float(torch.linalg.vector_norm(b - a, dtype=torch.float64))
     result = xr.Dataset(found, coords=coords, attrs={"ends": ends})
     return with_attributes(result.assign(distance=variable((), distance, "2-norm of the difference of the weights")))
+
+
+def _check_same_statistics(ds: xr.Dataset, ends: Sequence[tuple[int, float]]) -> None:
+    """Raise :class:`AnalysisError` if two grid points differ in the running statistics of batch norm."""
+    names = [name for name, _ in identity_of(ds.attrs).get("statistics", ())]
+    if not names:
+        return
+    a, b = (to_state_dict(ds, run=run, l2=value) for run, value in ends)
+    for name in names:
+        if not torch.equal(a[name], b[name]):
+            raise AnalysisError(
+                f"the grid points differ in the running statistic {name!r} of batch norm, so the line between their "
+                "weights is not a line of networks: draw slices at single grid points instead"
+            )
 
 
 def _check_arguments(ds: xr.Dataset, modes: tuple[int, ...], reach: float, points: int) -> None:
@@ -217,9 +234,14 @@ def _quadratic(
     total = rises[0] if len(rises) == 1 else rises[0][:, None] + rises[1][None, :]
     return (
         float(point["loss"].sel(split="train")) + total,
-        "quadratic model of the mean training loss",
+        f"{_model_name(point)} of the mean training loss",
         loss_unit(point),
     )
+
+
+def _model_name(point: xr.Dataset) -> str:
+    """The name of the quadratic model with the curvatures of the store."""
+    return "quadratic model" if matrix_name(point) == "Hessian" else "Gauss-Newton model"
 
 
 def _class_quadratic(
@@ -231,7 +253,7 @@ def _class_quadratic(
         for name in ("class_slope", "class_curvature")
     )
     start = losses[..., len(steps) // 2, None]
-    text = "quadratic model of the mean loss of the class"
+    text = f"{_model_name(point)} of the mean loss of the class"
     return variable(("split", "label", "t"), start + slope * steps + curvature / 2 * steps**2, text, loss_unit(point))
 
 

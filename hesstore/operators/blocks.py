@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hesstore.store.parameter_coordinates import layer_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -12,8 +14,6 @@ if TYPE_CHECKING:
 
 KINDS = ("layer", "parameter")
 """The kinds of blocks."""
-
-_PARAMETRIZATION = ".parametrizations."
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Block:
     Attributes
     ----------
     name : str
-        The name of the layer or of the parameter; empty for parameters of the network itself.
+        The name of the layer or of the parameter.
     parameters : tuple of str
         The names of its parameters.
     size : int
@@ -58,12 +58,12 @@ def check_by(by: str) -> str:
 def group_parameters(names: Sequence[str], by: str) -> dict[str, list[str]]:
     """Return the names of the parameters of each block, in order.
 
-    The layer of a parameter is the module that it belongs to. A parametrization belongs to the layer of its weight.
+    The layer of a parameter is the module that it belongs to, or itself if that is the network. A parametrization
+    belongs to the layer of its weight.
     """
     if by == "parameter":
         return {name: [name] for name in names}
     groups: dict[str, list[str]] = {}
     for name in names:
-        layer = name.partition(_PARAMETRIZATION)[0] if _PARAMETRIZATION in name else name.rpartition(".")[0]
-        groups.setdefault(layer, []).append(name)
+        groups.setdefault(layer_of(name), []).append(name)
     return groups

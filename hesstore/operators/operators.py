@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import torch
 
 from hesstore.curvature import FlatHessian, error_and_gradient
-from hesstore.curvature.row_chunks import first_rows
+from hesstore.curvature.row_memory import rows_in
 from hesstore.custom_code import guarded
 from hesstore.engine.devices import free_memory
 from hesstore.engine.precision import full_precision
 from hesstore.errors import ModelError, first_line
-from hesstore.linalg import as_scipy, lanczos, moments
+from hesstore.linalg import as_scipy, lanczos, trace
 from hesstore.operators.blocks import Block, check_by, group_parameters
 from hesstore.operators.network import make_model
 from hesstore.operators.rows import load_rows
@@ -50,9 +50,6 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 MOST_ROWS = 2048
 """Maximum number of rows in a chunk. Values of so many rows of a small network stay in a processor's cache."""
-
-SAMPLE_ROWS = 16
-"""Number of rows on which the memory of a row is measured."""
 
 
 class Trace(NamedTuple):
@@ -157,16 +154,13 @@ class _Operator:
     def _choose_sizes(self) -> tuple[int, float]:
         """The number of rows in a chunk, and the memory for cached values.
 
-        A product takes about 6 times the values that a chunk saves for its gradient, and a chunk may take an eighth of
-        the memory. Cached values that do not fit into the memory are computed again at each product.
+        The products of a chunk may take an eighth of the memory. Cached values that do not fit into it are computed
+        again at each product.
         """
         memory = self._memory_gib * GIB or free_memory(self.device) / 2
         if self._chunk_rows:
             return self._chunk_rows, memory
-        row_bytes = _saved_bytes(self._model, self._theta, self._rows)
-        chunk_rows = MOST_ROWS
-        while chunk_rows > SAMPLE_ROWS and 6 * row_bytes * chunk_rows > memory / 8:
-            chunk_rows //= 2
+        chunk_rows = rows_in(memory / 8, MOST_ROWS, self._model, self._rows.inputs, self._rows.y)
         return chunk_rows, memory
 
     def matvec(self, v: Tensor) -> Tensor:
@@ -247,12 +241,8 @@ class _Operator:
         """
         if num_matvecs < 2:
             raise ValueError(f"num_matvecs: {num_matvecs} is below the smallest number, 2")
-        if self.size <= num_matvecs:
-            basis = torch.eye(self.size, dtype=self.dtype, device=self.device)
-            return Trace(float((self @ basis).diagonal().sum(dtype=torch.float64)), 0.0)
         generator = torch.Generator().manual_seed(seed)
-        found = moments(self, pairs if pairs is not None else self._no_pairs(), num_matvecs, generator)
-        return Trace(found.trace, found.trace_error)
+        return Trace(*trace(self, pairs if pairs is not None else self._no_pairs(), num_matvecs, generator))
 
     def _no_pairs(self) -> EigenPairs:
         from hesstore.linalg import EigenPairs  # noqa: PLC0415 - a type elsewhere
@@ -331,24 +321,6 @@ class _Operator:
             trace, error = block.trace(num_matvecs, pairs=pairs, seed=seed)
             self.num_matvecs += block.num_matvecs
             yield Block(name, tuple(names), block.size, pairs, trace, error)
-
-
-def _saved_bytes(model: FlatModel, theta: Tensor, rows: Rows) -> float:
-    """The number of bytes that are saved for the gradient of each row, measured on a few rows."""
-    x, y = first_rows(rows.inputs, SAMPLE_ROWS), rows.y[:SAMPLE_ROWS]
-    saved: dict[int, int] = {}
-
-    def count(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    theta = theta.clone().requires_grad_()
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        loss = model.loss_sum(theta, x, y)
-    saved.pop(theta.untyped_storage().data_ptr(), None)  # the parameters
-    del loss
-    return sum(saved.values()) / len(y)
 
 
 class GGN(_Operator):

@@ -23,6 +23,7 @@ from hesstore.plots.cluster_tracks import clusters
 from hesstore.plots.eigenvectors import overlap, tracks
 from hesstore.plots.gradients import gradient
 from hesstore.plots.hysteresis_loops import hysteresis
+from hesstore.plots.layer_blocks import blocks
 from hesstore.plots.loss_curves import losses
 from hesstore.plots.loss_slices import loss_slice
 from hesstore.plots.seed_bands import bands
@@ -43,6 +44,7 @@ __all__ = [
     "accuracy",
     "alignment",
     "bands",
+    "blocks",
     "classes",
     "clusters",
     "density",
@@ -76,6 +78,7 @@ KINDS: dict[str, Callable[..., Figure]] = {
     "gradient": gradient,
     "hysteresis": hysteresis,
     "response": response,
+    "blocks": blocks,
     "bands": bands,
     "summary": summary,
 }

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 
 from hesstore import analysis
+from hesstore.analysis.selection import matrix_name
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
 from hesstore.plots.run_data import run_name
@@ -56,7 +57,7 @@ def clusters(
     _draw_links(axes, list(_links(found)))
     _draw_bars(axes, found)
     axes.autoscale_view()
-    axes.set(ylabel="|eigenvalue| of the Hessian\nof the mean training loss (nat)", yscale="log")
+    axes.set(ylabel=f"|eigenvalue| of the {matrix_name(ds)}\nof the mean training loss (nat)", yscale="log")
     style.write_heading(axes, run_name(ds, run))
     return figure
 

@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection
 
 from hesstore.analysis import overlap_map, track
 from hesstore.analysis.attributes import other_axis
-from hesstore.analysis.selection import complete, evenly_spaced, require_variables
+from hesstore.analysis.selection import complete, evenly_spaced, matrix_name, require_variables
 from hesstore.config.l2_grid import axis_symbol
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
@@ -143,7 +143,7 @@ def tracks(
     figure = style.new_figure(7.2, 4.6)
     axes = style.set_up_grid_axes(figure.subplots(), ds)
     _draw_links(axes, found)
-    axes.set(ylabel="|eigenvalue| of the Hessian\nof the mean training loss (nat)", yscale="log")
+    axes.set(ylabel=f"|eigenvalue| of the {matrix_name(ds)}\nof the mean training loss (nat)", yscale="log")
     room = mark_lost_classes(axes, class_names(ds), lost_at(ds, run))
     has_negative = bool((found["eigenvalue"].values < 0).any())
     style.write_heading(axes, run_name(ds, run) + (";  □ negative" if has_negative else ""), room)

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from matplotlib import colormaps
 
-from hesstore.analysis.selection import complete_variables, evenly_spaced, growing_advice, l2_position, penalty_shift
+from hesstore.analysis.selection import (
+    complete_variables,
+    evenly_spaced,
+    growing_advice,
+    l2_position,
+    matrix_name,
+    penalty_shift,
+)
 from hesstore.config.l2_grid import axis_symbol, value_text
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
@@ -80,7 +87,7 @@ def draw_spectrum(axes: Axes, ds: xr.Dataset, run: int, *, shift: bool) -> None:
         axes.plot(l2, np.where(penalty > 0, penalty, np.nan), color=style.INK, linestyle="--", label="penalty, 2cλ")
     style.set_up_grid_axes(axes, ds)
     name = "objective" if shift else "mean training loss"
-    axes.set(ylabel=f"|eigenvalue| of the Hessian\nof the {name} (nat)", yscale="log")
+    axes.set(ylabel=f"|eigenvalue| of the {matrix_name(ds)}\nof the {name} (nat)", yscale="log")
     style.draw_legend(axes)
     mark_transitions(axes, ds, run)
 
@@ -172,7 +179,8 @@ def _draw_densities(part: xr.Dataset, title: str) -> Figure:
     first, last = max(visible[0] - 6, 0), min(visible[-1] + 6, mu.size - 1)
     axes.set_xscale("symlog", linthresh=DENSITY_SCALE)
     axes.set(xlim=(mu[first], mu[last]), yscale="log", ylim=(floor, None))
-    axes.set(xlabel="eigenvalue μ of the Hessian of the mean training loss (nat)", ylabel="spectral density (nat⁻¹)")
+    matrix = matrix_name(part)
+    axes.set(xlabel=f"eigenvalue μ of the {matrix} of the mean training loss (nat)", ylabel="spectral density (nat⁻¹)")
     style.write_heading(axes, title)
     style.draw_legend(axes, axis_symbol(axis))
     return figure

@@ -27,6 +27,7 @@ from hesstore.analysis.selection import evenly_spaced, loss_unit
 from hesstore.errors import AnalysisError
 from hesstore.plots.user_axes import TARGET, PlaceOfAxes, given_axes
 from hesstore.store import open as open_store
+from hesstore.store.reading import check_dataset
 from hesstore.store.schema import axis_attrs, axis_of
 
 if TYPE_CHECKING:
@@ -162,14 +163,15 @@ def points(size: float) -> float:
 def in_style(draw: Callable[..., Figure]) -> Drawing:
     """Decorate a function so that it draws its figure in this style, whatever the user's settings are.
 
-    The store may also be a path or URL. With ``ax``, the figure is drawn there: one panel into ``ax`` itself, several
-    panels in its place in the figure. The function then returns the figure that ``ax`` belongs to.
+    The store may also be a path or URL. It is compared with its digests first, unless it was before. With ``ax``, the
+    figure is drawn there: one panel into ``ax`` itself, several panels in its place in the figure. The function then
+    returns the figure that ``ax`` belongs to.
     """
 
     @wraps(draw)
     def draw_in_style(ds: xr.Dataset | Location, *args: Any, ax: Axes | None = None, **options: Any) -> Figure:
         whole = None if ax is None else ax.figure
-        opened = ds if isinstance(ds, xr.Dataset) else open_store(ds)
+        opened = check_dataset(ds) if isinstance(ds, xr.Dataset) else open_store(ds, check=True)
         sizes = {name: points(value) for name, value in _STYLE.items() if name.endswith("size")}
         before = TARGET.set(ax)
         try:

@@ -7,6 +7,7 @@ mode. Its parameters are θ. Its buffers are constants that are part of E, as th
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import threading
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -31,7 +33,6 @@ from hesstore.store.parameter_coordinates import parameter_coordinates
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -177,6 +178,20 @@ class FlatModel:
     def restricted_to(self, names: Collection[str]) -> FlatModel:
         """Return the same network as a function of some of its parameters; the others are constants."""
         return FlatModel(self.module, loss=self.loss, names=names, keywords=self._keywords, output=self._output)
+
+    def with_statistics(self, values: NDArray[np.float32]) -> FlatModel:
+        """Return a copy of the network with other running statistics of batch norm (S,), one after the other."""
+        module = copy.deepcopy(self.module)
+        model = FlatModel(module, loss=self.loss, names=self.layout.names, keywords=self._keywords, output=self._output)
+        model.set_statistics(values)
+        return model
+
+    def set_statistics(self, values: NDArray[np.float32]) -> None:
+        """Set the running statistics of batch norm (S,)."""
+        own = statistics(self.module)
+        parts = torch.split(torch.from_numpy(np.array(values)), [each.numel() for each in own.values()])
+        for buffer, part in zip(own.values(), parts, strict=True):
+            buffer.copy_(part.view(buffer.shape))
 
     def logits(self, theta: Tensor, x: Inputs) -> Tensor:
         """Return the logits (N, C), or other outputs (N, …), at parameters ``theta`` (P,)."""

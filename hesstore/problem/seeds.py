@@ -14,9 +14,9 @@ import torch
 
 from hesstore.config.l2_grid import L2_DECIMALS
 
-Purpose = Literal["init", "shuffle", "lanczos", "trace", "density", "recheck"]
+Purpose = Literal["init", "shuffle", "lanczos", "trace", "density", "recheck", "blocks"]
 
-_CODES = {"init": 1, "shuffle": 2, "lanczos": 3, "trace": 4, "density": 5, "recheck": 6}
+_CODES = {"init": 1, "shuffle": 2, "lanczos": 3, "trace": 4, "density": 5, "recheck": 6, "blocks": 7}
 _DIRECTIONS = {"up": 1, "down": 2}
 
 

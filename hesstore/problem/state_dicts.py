@@ -100,17 +100,49 @@ def read_weights(
         given ones.
     """
     read = read_state_dict(path, shapes or (), buffers or ())
-    for name, values in read.buffers.items():
-        if not np.array_equal(values, (buffers or {})[name]):
+    _check_buffers(path, read.buffers, buffers or {})
+    if statistics is not None:
+        _check_statistics(path, read.statistics, statistics)
+    return read.arrays if shapes is None else _in_order(path, read.arrays, shapes)
+
+
+def read_network(
+    path: Path, shapes: Shapes, statistics: Shapes, buffers: Mapping[str, NDArray[Any]]
+) -> tuple[dict[str, NDArray[np.float32]], ...]:
+    """The parameters and the running statistics of batch norm by name, in the order of the given shapes.
+
+    Raises
+    ------
+    ImportFilesError
+        As :func:`read_state_dict`, or if names or shapes differ from the given ones, or a buffer has other values.
+    """
+    read = read_state_dict(path, shapes, buffers)
+    _check_buffers(path, read.buffers, buffers)
+    for name, shape in statistics.items():
+        if name not in read.statistics:
+            raise ImportFilesError(_lacks_statistic(path, name))
+        if read.statistics[name].shape != shape:
+            raise ImportFilesError(f"{path}: {name}: expected the shape {shape}, found {read.statistics[name].shape}")
+    if unknown := [name for name in read.statistics if name not in statistics]:
+        raise ImportFilesError(
+            f"{path}: has a running statistic {unknown[0]!r} of batch norm that the network does not have: give the "
+            "network of the checkpoints"
+        )
+    return _in_order(path, read.arrays, shapes), {name: read.statistics[name] for name in statistics}
+
+
+def _check_buffers(path: Path, found: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]]) -> None:
+    """Raise :class:`ImportFilesError` if a buffer in a file has other values than expected; it may be missing."""
+    for name, values in found.items():
+        if not np.array_equal(values, expected[name]):
             raise ImportFilesError(
                 f"{path}: its buffer {name!r} is not that of the network, whose buffers are constant: build the "
                 "network with the same values, or give each other value a store of its own"
             )
-    if statistics is not None:
-        _check_statistics(path, read.statistics, statistics)
-    found = read.arrays
-    if shapes is None:
-        return found
+
+
+def _in_order(path: Path, found: Mapping[str, NDArray[np.float32]], shapes: Shapes) -> dict[str, NDArray[np.float32]]:
+    """The arrays in the order of ``shapes``, with which their names and shapes must agree."""
     unknown, missing = [key for key in found if key not in shapes], [key for key in shapes if key not in found]
     if unknown:
         raise ImportFilesError(f"{path}: unknown key {unknown[0]!r}: expected the keys {', '.join(shapes)}")
@@ -167,9 +199,7 @@ def _check_statistics(path: Path, found: Mapping[str, NDArray[np.float32]], expe
     """Raise :class:`ImportFilesError` if running statistics are not those of the store's network."""
     for name in sorted(found.keys() | expected.keys()):
         if name not in found:
-            raise ImportFilesError(
-                f"{path}: lacks the running statistic {name!r} of batch norm: save all of model.state_dict()"
-            )
+            raise ImportFilesError(_lacks_statistic(path, name))
         if name not in expected or not np.array_equal(found[name], np.asarray(expected[name], np.float32)):
             raise ImportFilesError(
                 f"{path}: its running statistic {name!r} of batch norm is not that of the store's network: the "
@@ -187,6 +217,10 @@ def tensor_names(path: Path, names: Collection[str] = ()) -> list[str]:
     """
     named, _ = _strip_prefixes(_unwrap(_load(path), path)[1], names)
     return [name for name in named if name.rpartition(".")[2] not in {*STATISTICS, COUNTER}]
+
+
+def _lacks_statistic(path: Path, name: str) -> str:
+    return f"{path}: lacks the running statistic {name!r} of batch norm: save all of model.state_dict()"
 
 
 # -- unwrapping -------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from hesstore.config.suggestions import did_you_mean
 from hesstore.custom_code import call_factory, running_user_code
 from hesstore.errors import DataError, DataWarning, first_line
 from hesstore.problem.array_conversion import count_classes, to_inputs, to_labels
+from hesstore.problem.cifar_files import read_cifar10
 from hesstore.problem.idx_files import find_folder, read_splits
 from hesstore.store.places.location import expand_home
 
@@ -41,7 +42,9 @@ IMAGES = {
     "fashion-mnist": _ImageSource("FashionMNIST", 0.2860, 0.3530),
     "kmnist": _ImageSource("KMNIST", 0.1918, 0.3483),
 }
-NAMES = (*IMAGES, "mnist-5k")
+CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+"""Mean and standard deviation of the training pixels of CIFAR-10, of each channel."""
+NAMES = (*IMAGES, "cifar10", "mnist-5k")
 
 
 class Split(NamedTuple):
@@ -97,7 +100,8 @@ def load(name: str, data_dir: str = "") -> ClassificationData:
         One of :data:`NAMES`, or ``module:factory``.
     data_dir : str, optional
         Folder with the IDX files of the data set, plain or ``.gz``, or with torchvision's layout of folders
-        (``MNIST/raw/train-images-idx3-ubyte`` …). It is only read. By default, the files are downloaded into the
+        (``MNIST/raw/train-images-idx3-ubyte`` …); for ``cifar10``, with its archive or its folder of batches. It is
+        only read. By default, the files are downloaded into the
         user's cache folder.
 
     Raises
@@ -135,6 +139,8 @@ def _load_by_name(name: str, data_dir: str) -> ClassificationData:
         return _mnist_5k()
     if name in IMAGES:
         return _from_idx_files(IMAGES[name], data_dir)
+    if name == "cifar10":
+        return _cifar10(data_dir)
     raise DataError(
         f"dataset: {name!r} is not one of {', '.join(NAMES)}, nor module:factory{did_you_mean(name, NAMES)}"
     )
@@ -206,13 +212,37 @@ def _from_idx_files(source: _ImageSource, data_dir: str) -> ClassificationData:
                 f"{source.class_name} is not in {root}: put its four IDX files (train-images-idx3-ubyte, plain or "
                 f".gz, …) into {folders[0]} or {root}, or leave out --data-dir to download them"
             )
-        folder = _download(source, root)
+        folder = root / source.class_name / "raw"
+        _download(source.class_name, root, folder, "its four IDX files")
     train, test = (
         Split(_normalised(torch.from_numpy(images.copy()), source), torch.from_numpy(labels.copy()).long())
         for images, labels in read_splits(folder)
     )
     data = ClassificationData(train, test, 10)
     check_data(data, source.class_name)
+    return data
+
+
+def _cifar10(data_dir: str) -> ClassificationData:
+    root = expand_home(data_dir) if data_dir else _cache_folder() / "CIFAR10"
+    splits = read_cifar10(root)
+    if splits is None and data_dir:
+        raise DataError(
+            f"CIFAR-10 is not in {root}: put cifar-10-python.tar.gz or the folder cifar-10-batches-py there, or leave "
+            "out --data-dir to download it"
+        )
+    if splits is None:
+        _download("CIFAR10", root, root, "cifar-10-python.tar.gz")
+        splits = read_cifar10(root)
+    if splits is None:
+        raise DataError(f"CIFAR-10 was downloaded, but is not in {root}: pass --data-dir DIR")
+    mean, std = (torch.tensor(values)[:, None, None] for values in CIFAR10)
+    train, test = (
+        Split((torch.from_numpy(images) / 255 - mean) / std, torch.from_numpy(labels).long())
+        for images, labels in splits
+    )
+    data = ClassificationData(train, test, 10)
+    check_data(data, "CIFAR10")
     return data
 
 
@@ -225,21 +255,19 @@ def _cache_folder() -> Path:
     return folder
 
 
-def _download(source: _ImageSource, root: Path) -> Path:
-    """Download the files into hesstore's own cache folder, and return the folder that contains them."""
+def _download(class_name: str, root: Path, folder: Path, files: str) -> None:
+    """Download files into hesstore's own cache folder: into ``folder``, which is below ``root`` or the same."""
     import torchvision.datasets  # noqa: PLC0415 - it takes a second to import, and only downloads need it
 
-    folder = root / source.class_name / "raw"
     try:
-        getattr(torchvision.datasets, source.class_name)(str(root), download=True)
+        getattr(torchvision.datasets, class_name)(str(root), download=True)
     except (OSError, RuntimeError) as error:
         _remove_empty(folder, root)
         raise DataError(
-            f"{source.class_name} is not in {folder} and can't be downloaded ({first_line(error)}): "
-            "connect to a network and run again, or put its four IDX files into a folder DIR "
+            f"{class_name} is not in {folder} and can't be downloaded ({first_line(error)}): "
+            f"connect to a network and run again, or put {files} into a folder DIR "
             "and pass --data-dir DIR"
         ) from error
-    return folder
 
 
 def _remove_empty(folder: Path, root: Path) -> None:

@@ -20,6 +20,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from hesstore.analysis.lost_classes import MARGIN
+from hesstore.analysis.selection import matrix_name
 from hesstore.errors import AnalysisError
 from hesstore.plots import style
 from hesstore.report.overlaps import overlap_data
@@ -80,6 +81,7 @@ def page(
         style=_asset("page.css"),
         summary=escape(_summary(ds)),
         symbol=escape(facts["axis"]["symbol"]),
+        **_matrix(ds),
         runs="".join(f"<li>{escape(_run_summary(run))}</li>" for run in facts["runs"]),
         provenance=_sections(provenance(ds)),
         version=escape(metadata.version("hesstore")),
@@ -88,6 +90,15 @@ def page(
         margin=f"{MARGIN:g}",
         program=program,
     )
+
+
+def _matrix(ds: xr.Dataset) -> dict[str, str]:
+    """Return how the page speaks of the matrix whose eigenpairs the store has."""
+    name = matrix_name(ds)
+    if name == "Hessian":
+        return {"matrix": "H, the Hessian of E", "letter": "H", "kind": name}
+    text = "G, the Gauss-Newton part of the Hessian of E, which has no negative eigenvalues"
+    return {"matrix": text, "letter": "G", "kind": name}
 
 
 def _plotly() -> str:

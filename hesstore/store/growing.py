@@ -1,38 +1,25 @@
 """Growing a store: more grid points, more runs, or new analyses of the same weights.
 
-The larger store is built next to the old one, from hard links to its files, and then takes its place. If the process is
-killed, either the old one or the new one is left. Files of a store are replaced, never changed, so a link is as good as
-a copy.
+The larger store is made in an empty place next to the old one, takes over its large files, and then replaces it. If the
+process is killed, either the old one or the new one is left; see :meth:`hesstore.store.places.place.Place.replacing`.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from zarr.storage import MemoryStore
 
 from hesstore.config.l2_grid import value_text
-from hesstore.durable_files import (
-    leftover_folders,
-    rename,
-    set_mode,
-    sync_file,
-    sync_folder,
-    system_call,
-    temporary_folder,
-)
-from hesstore.errors import ConfigMismatchError, StoreError
+from hesstore.errors import ConfigMismatchError
+from hesstore.store.chunk_files import chunk_file
 from hesstore.store.digest import digest
 from hesstore.store.environments import environments, record_environment
 from hesstore.store.identity import describe, differences
-from hesstore.store.places.durable_store import DurableLocalStore
-from hesstore.store.places.location import local_path
 from hesstore.store.schema import (
     AT_FIT,
     GRID_SETTINGS,
@@ -41,17 +28,19 @@ from hesstore.store.schema import (
     Run,
     Status,
     StoreSpec,
+    promised_large,
     variables,
 )
 from hesstore.store.template import write_template
 from hesstore.store.writing import PROMISES, SweepStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
+    from zarr.core.buffer import Buffer
 
+    from hesstore.store.places.place import Place
     from hesstore.store.variable import Variable
 
 
@@ -63,9 +52,10 @@ def check_growing(store: SweepStore, wanted: Mapping[str, Any]) -> None:
     ConfigMismatchError
         If another setting differs, or ``k`` or ``lowest`` is smaller.
     StoreError
-        If the store was imported.
+        If the store was imported, or cannot be written.
     """
     store.require_same_kind(wanted)
+    store.place.check_writable()
     path, stored = store.path, store.identity
     others = differences(stored, wanted, [key for key in wanted if key not in GRID_SETTINGS | SPECTRUM_SETTINGS])
     if others:
@@ -82,7 +72,7 @@ def check_growing(store: SweepStore, wanted: Mapping[str, Any]) -> None:
 
 
 def grow_store(old: SweepStore, spec: StoreSpec) -> SweepStore:
-    """Extend a store in a folder to all grid points and runs of ``spec``, and open it again.
+    """Extend a store to all grid points and runs of ``spec``, and open it again.
 
     Its runs keep their IDs, and new ones follow. Complete grid points stay complete, unless a setting of the analysis
     differs: then they become fitted.
@@ -98,12 +88,12 @@ def grow_store(old: SweepStore, spec: StoreSpec) -> SweepStore:
     if old.identity == json.loads(json.dumps(spec.identity)):
         return old
     _check_same_fits(old, spec)
-    reanalyse, path = _changes_spectra(old, spec), local_path(old.path)
     with ExitStack() as claims:
         for run in old.runs:
             claims.enter_context(old.claim(run))
-        _replace(path, old, _with_runs_of(old, spec), reanalyse=reanalyse)
-    return SweepStore.open(path)
+        with old.place.replacing() as place:
+            _fill(place, old, _with_runs_of(old, spec), reanalyse=_changes_spectra(old, spec))
+    return SweepStore.open(old.place)
 
 
 def statuses_after_growth(old: SweepStore, spec: StoreSpec) -> dict[Run, NDArray[np.int8]]:
@@ -128,8 +118,8 @@ def statuses_after_growth(old: SweepStore, spec: StoreSpec) -> dict[Run, NDArray
 
 def _check_same_fits(old: SweepStore, spec: StoreSpec) -> None:
     """Compare buffers and references, which are part of an identity only if the network or the config has some."""
-    found = differences(old.identity, spec.identity, ["buffers", *REFERENCES])
-    if "buffers" in found:
+    found = differences(old.identity, spec.identity, ["buffers", "statistics", *REFERENCES])
+    if found.keys() & {"buffers", "statistics"}:
         raise ConfigMismatchError(
             f"{old.place}: cannot grow into a config with another network: its buffers differ: give another path", found
         )
@@ -149,34 +139,23 @@ def _status(old: SweepStore, run: Run, *, reanalyse: bool) -> NDArray[np.int8]:
     return np.where(reanalyse & (status == Status.COMPLETE), Status.FITTED, status).astype(status.dtype)
 
 
-def _replace(path: Path, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -> None:
+def _fill(place: Place, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -> None:
+    """Make the larger store in an empty place."""
     places = _places(old, spec)
-    template = temporary_folder(path)
-    try:
-        set_mode(template, path.stat().st_mode & 0o777)
-        write_template(DurableLocalStore(template), spec)
-        new = SweepStore.open(template)
-        kept = [variable for variable in variables(old.identity) if variable.name in AT_FIT or not reanalyse]
-        for run in old.runs:
-            _copy_entries(old, new, run, places, kept)
-            if reanalyse:
-                _withdraw_analyses(old, new, run, places)
-        _link_arrays(old, new, places, kept)
-        for environment in environments(old.place, old.group.attrs):
-            record_environment(new, environment)
-        _exchange(path, template)
-    finally:
-        shutil.rmtree(template, ignore_errors=True)
-
-
-def recover_store(path: Path) -> None:
-    """Restore a store that :func:`grow_store`, when it was killed, left under a temporary name."""
-    aside = leftover_folders(path, "old")
-    if aside and not path.exists():
-        rename(aside[-1], path)
-        sync_folder(path.absolute().parent)
-    for folder in aside:
-        shutil.rmtree(folder, ignore_errors=True)
+    template: dict[str, Buffer] = {}
+    write_template(MemoryStore(template), spec)
+    for key, value in template.items():
+        place.put(key, value.to_bytes())
+    new = SweepStore.open(place)
+    kept = [variable for variable in variables(old.identity) if variable.name in AT_FIT or not reanalyse]
+    for run in old.runs:
+        _copy_entries(old, new, run, places, kept)
+        if reanalyse:
+            _withdraw_analyses(old, new, run, places)
+    large = [variable for variable in kept if variable.is_large]
+    place.adopt(old.place, _new_names(old, places, large))
+    for environment in environments(old.place, old.group.attrs):
+        record_environment(new, environment)
 
 
 def _with_runs_of(old: SweepStore, spec: StoreSpec) -> StoreSpec:
@@ -216,55 +195,27 @@ def _withdraw_analyses(old: SweepStore, new: SweepStore, run: Run, places: list[
     """Set the status and the digests of a run to those of its fits."""
     status, digests = new.status(run), new.entries("digest", run)
     status[places] = _status(old, run, reanalyse=True)
-    digests[places] = [_digest_of_weights(old, run, index) for index in range(len(old.grid))]
+    digests[places] = [_digest_of_fit(old, run, index) for index in range(len(old.grid))]
     new.put_all("status", run, status)
     new.put_all("digest", run, digests)
     new.seal_entries(run)
 
 
-def _digest_of_weights(old: SweepStore, run: Run, index: int) -> int:
+def _digest_of_fit(old: SweepStore, run: Run, index: int) -> int:
     if old.status(run)[index] not in {Status.FITTED, Status.COMPLETE}:
         return 0
-    return digest(run, float(old.grid[index]), {"weights": old.read("weights", run, index)})
+    names = promised_large(old.identity, Status.FITTED)
+    return digest(run, float(old.grid[index]), {name: old.read(name, run, index) for name in names})
 
 
-def _link_arrays(old: SweepStore, new: SweepStore, places: list[int], kept: list[Variable]) -> None:
-    folders: set[Path] = set()
-    for name in sorted(variable.name for variable in kept if variable.is_large):
-        for run in old.runs:
-            for index, place in enumerate(places):
-                source, target = old.file_of(name, run, index), new.file_of(name, run, place)
-                if source.is_file():
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    _link(source, target)
-                    folders |= {target.parent, *_between(local_path(new.path), target.parent)}
-    for folder in folders:
-        sync_folder(folder)
-
-
-def _between(top: Path, folder: Path) -> Iterator[Path]:
-    return (parent for parent in folder.parents if parent.is_relative_to(top))
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}:
-            raise
-        shutil.copyfile(source, target)  # a file system without links
-        sync_file(target)
-
-
-def _exchange(path: Path, template: Path) -> None:
-    """Replace the store by two renames, between which :func:`recover_store` finds the old one."""
-    aside = template.with_suffix(".old")
-    with system_call("rename", path):
-        path.rename(aside)
-    try:
-        template.rename(path)
-    except OSError as error:
-        aside.rename(path)
-        raise StoreError(f"{path}: could not be replaced ({error.strerror}), and is unchanged") from error
-    sync_folder(path.absolute().parent)
-    shutil.rmtree(aside, ignore_errors=True)
+def _new_names(old: SweepStore, places: list[int], large: list[Variable]) -> dict[str, str]:
+    """Return the name in the larger store of each file of some large variables, by its name in the old one."""
+    names = {
+        chunk_file(variable, run.id, index): chunk_file(variable, run.id, place)
+        for variable in large
+        for run in old.runs
+        for index, place in enumerate(places)
+    }
+    for name in old.place.missing(names):
+        del names[name]
+    return names

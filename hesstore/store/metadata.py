@@ -214,7 +214,7 @@ def rebuild_spec(found: Metadata) -> StoreSpec:
     if sorted(runs) != sorted(config.runs()):
         raise StoreError(f"runs are {runs}, but those of the config are {list(config.runs())}")
     differing = [key for key in identity.keys() & of_config.keys() if identity[key] != of_config[key]]
-    further = {"data_digest", "parameters", "buffers", "imported", "distance", *COLLECTION, *REFERENCES}
+    further = {"data_digest", "parameters", "buffers", "statistics", "imported", "distance", *COLLECTION, *REFERENCES}
     unknown = identity.keys() - of_config.keys() - further
     if differing or unknown:
         raise StoreError(f"identity and config disagree about {', '.join(sorted({*differing, *unknown}))}")

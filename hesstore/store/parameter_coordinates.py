@@ -13,6 +13,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+PARAMETRIZATION = ".parametrizations."
+"""What PyTorch puts between the name of a layer and the parameters that one of its weights is made of."""
+
+
+def layer_of(parameter: str) -> str:
+    """Return the layer of a parameter: the module that it belongs to, or itself if that is the network.
+
+    A parametrization belongs to the layer of its weight.
+    """
+    layer = parameter.partition(PARAMETRIZATION)[0] if PARAMETRIZATION in parameter else parameter.rpartition(".")[0]
+    return layer or parameter
+
+
+def layer_names(parameters: Iterable[tuple[str, Sequence[int]]]) -> list[str]:
+    """Return the layers of parameters, each once, in the order of the parameters."""
+    return list(dict.fromkeys(layer_of(name) for name, _ in parameters))
+
+
 def parameter_coordinates(parameters: Iterable[tuple[str, Sequence[int]]]) -> dict[str, NDArray[np.generic]]:
     """Return the labels of the P entries of parameters that follow each other in a vector, each in C order.
 
@@ -30,9 +48,8 @@ def parameter_coordinates(parameters: Iterable[tuple[str, Sequence[int]]]) -> di
     layers, kinds, outs, ins = [], [], [], []
     for name, shape in parameters:
         size = math.prod(shape)
-        layer, _, kind = name.rpartition(".")
-        layers += [layer or name] * size
-        kinds += [kind] * size
+        layers += [layer_of(name)] * size
+        kinds += [name.rpartition(".")[2]] * size
         rows = shape[0] if shape else 1
         columns = size // rows if rows else 0
         outs.append(np.repeat(np.arange(rows, dtype=np.int32), columns))
@@ -44,3 +61,15 @@ def parameter_coordinates(parameters: Iterable[tuple[str, Sequence[int]]]) -> di
         "out_index": np.concatenate([*outs, np.empty(0, np.int32)]),
         "in_index": np.concatenate([*ins, np.empty(0, np.int32)]),
     }
+
+
+def statistic_names(statistics: Iterable[tuple[str, Sequence[int]]]) -> NDArray[np.object_]:
+    """Return the name of the buffer of each entry of running statistics that follow each other in a vector.
+
+    Parameters
+    ----------
+    statistics : iterable of (str, sequence of int)
+        The name, such as ``bn1.running_mean``, and the shape of each buffer.
+    """
+    names = [name for name, shape in statistics for _ in range(math.prod(shape))]
+    return np.array(names, dtype=object)

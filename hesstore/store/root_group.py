@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from hesstore.store.places.location import Location
     from hesstore.store.places.place import Place
 
+_SCALES = {"half": 0.5, "full": 1.0}
+"""The factor of λ‖θ‖² in the objective, by the name of the penalty."""
 JSON_ATTRIBUTES = {"config": dict, "identity": dict, "environment": dict, "runs": list, ORIGIN: dict}
 """The root attributes that are JSON in a string, with the type of each. Only imported stores have the last one."""
 
@@ -83,3 +85,14 @@ def check_attributes(place: Place, attributes: Mapping[str, Any]) -> None:
             raise CorruptStoreError(
                 f"{place}: its attribute {name!r} is damaged ({why}): `hesstore verify {place}` lists all damage"
             )
+    _check_penalty_scale(place, attributes)
+
+
+def _check_penalty_scale(place: Place, attributes: Mapping[str, Any]) -> None:
+    """Raise :class:`CorruptStoreError` unless the factor of the penalty is that of the config's penalty."""
+    found = attributes.get("penalty_scale")
+    expected = _SCALES.get(str(json.loads(attributes["config"]).get("penalty")))
+    if found not in ((expected,) if expected else (None, *_SCALES.values())):
+        raise CorruptStoreError(
+            f"{place}: its attribute 'penalty_scale' is damaged ({found!r}): `hesstore verify {place}` lists all damage"
+        )

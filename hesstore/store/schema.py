@@ -9,7 +9,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hesstore.config.l2_grid import AXIS, value_text
-from hesstore.store.variable import BOOKKEEPING, CROSS_ENTROPY, TEXT, Variable
+from hesstore.store.parameter_coordinates import layer_names
+from hesstore.store.variable import BOOKKEEPING, CROSS_ENTROPY, HESSIAN, TEXT, Variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,10 +163,19 @@ _SL = ("split", "label")
 
 
 def _real(
-    name: str, dims: tuple[str, ...], long_name: str, units: str = "", *, setting: str = "", by_l2: bool = False
+    name: str,
+    dims: tuple[str, ...],
+    long_name: str,
+    units: str = "",
+    *,
+    setting: str = "",
+    by_l2: bool = False,
+    of_hessian: bool = False,
 ) -> Variable:
     """A variable of the class geometry."""
-    return Variable(name, (*_RL, *dims), "f8", _NAN, long_name, units, setting=setting, by_l2=by_l2)
+    return Variable(
+        name, (*_RL, *dims), "f8", _NAN, long_name, units, setting=setting, by_l2=by_l2, of_hessian=of_hessian
+    )
 
 
 _RESPONSE = (
@@ -190,7 +200,7 @@ _RESPONSE = (
     ),
 )
 _ESTIMATES = tuple(
-    _real(name, (), long_name, units, setting="probes")
+    _real(name, (), long_name, units, setting="probes", of_hessian=name.startswith("scalar_curvature"))
     for name, long_name, units in (
         ("trace", "trace of the Hessian of the mean training loss", "nat"),
         ("trace_error", "half-width of the 95 % interval of the trace; 0 if it is exact", "nat"),
@@ -201,9 +211,19 @@ _ESTIMATES = tuple(
     )
 )
 _LOSS_CURVATURE = (
-    _real("loss_scalar_curvature", (), "scalar curvature of the graph of the mean training loss", setting="probes"),
     _real(
-        "loss_scalar_curvature_error", (), "half-width of the 95 % interval of that scalar curvature", setting="probes"
+        "loss_scalar_curvature",
+        (),
+        "scalar curvature of the graph of the mean training loss",
+        setting="probes",
+        of_hessian=True,
+    ),
+    _real(
+        "loss_scalar_curvature_error",
+        (),
+        "half-width of the 95 % interval of that scalar curvature",
+        setting="probes",
+        of_hessian=True,
     ),
 )
 _GEOMETRY = (
@@ -257,6 +277,33 @@ _GEOMETRY = (
 )
 
 
+_BLOCKS = (
+    _real(
+        "block_eigenvalues",
+        ("block", "block_mode"),
+        "eigenvalue of the layer's diagonal block of the Hessian of the mean training loss",
+        "nat",
+        setting="blocks",
+    ),
+    _real("block_residual_norm", ("block", "block_mode"), "2-norm of H v - mu v in the block", "nat", setting="blocks"),
+    _real(
+        "block_bound",
+        ("block",),
+        "no eigenvalue of the block except the given ones has a larger magnitude, with probability 1 - eta",
+        "nat",
+        setting="blocks",
+    ),
+    _real("block_trace", ("block",), "trace of the block", "nat", setting="blocks"),
+    _real(
+        "block_trace_error",
+        ("block",),
+        "half-width of the 95 % interval of the trace of the block; 0 if it is exact",
+        "nat",
+        setting="blocks",
+    ),
+)
+
+
 def _eigenpairs(names: PairVariables, dim: str, setting: str, eigenvalue: str, beyond: str) -> tuple[Variable, ...]:
     """The variables of a set of eigenpairs along ``dim``."""
     shift = "the objective's Hessian has the same eigenvectors and eigenvalues mu + 2 * penalty_scale * l2"
@@ -290,6 +337,15 @@ VARIABLES = (
     ),
     Variable("gradient", (*_RL, "param"), "f4", _NAN, "gradient of the mean training loss, without the penalty", "nat"),
     Variable("weights", (*_RL, "param"), "f4", _NAN, "trained parameter"),
+    Variable(
+        "statistics",
+        (*_RL, "statistic"),
+        "f4",
+        _NAN,
+        "running statistic of batch norm",
+        setting="statistics",
+        by_l2=True,
+    ),
     Variable("loss", (*_RL, "split"), "f8", _NAN, "mean cross-entropy, without the penalty", "nat"),
     Variable("accuracy", (*_RL, "split"), "f8", _NAN, "fraction of the rows that are classified correctly"),
     Variable("class_accuracy", (*_RL, *_SL), "f8", _NAN, "fraction of the class's rows that are classified correctly"),
@@ -321,6 +377,7 @@ VARIABLES = (
     Variable("solver_message", _RL, "string", "", "how the eigensolver ended", attrs=BOOKKEEPING),
     Variable("failure", _RL, "string", "", "why the grid point failed"),
     *_GEOMETRY,
+    *_BLOCKS,
     Variable("digest", _RL, "u8", 0, "64-bit BLAKE2b of the grid point's large variables", attrs=BOOKKEEPING),
     Variable(
         "entries_digest",
@@ -345,9 +402,9 @@ VARIABLES = (
 BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 _LARGE_AT = {
-    Status.FITTED: ("weights",),
+    Status.FITTED: ("weights", "statistics"),
     Status.COMPLETE: (
-        *("weights", "gradient", "eigenvectors", "lowest_eigenvectors"),
+        *("weights", "statistics", "gradient", "eigenvectors", "lowest_eigenvectors"),
         *(variable.name for variable in _GEOMETRY if variable.is_large),
     ),
 }
@@ -368,13 +425,13 @@ _SMALL_AT = {
         "matvecs",
         "analysis_seconds",
         "solver_message",
-        *(variable.name for variable in _GEOMETRY if not variable.is_large),
+        *(variable.name for variable in (*_GEOMETRY, *_BLOCKS) if not variable.is_large),
     ),
     Status.FAILED: ("failure",),
 }
 
-GEOMETRY = frozenset(variable.name for variable in _GEOMETRY)
-"""The variables of the class geometry. They are NaN for classes without rows and for modes that were not found."""
+GEOMETRY = frozenset(variable.name for variable in (*_GEOMETRY, *_BLOCKS))
+"""The variables of class geometry and blocks. They are NaN for classes without rows and modes that were not found."""
 
 AT_FIT = frozenset({*_LARGE_AT[Status.FITTED], *_SMALL_AT[Status.FITTED], *_SMALL_AT[Status.FAILED]})
 """The variables that do not depend on the analysis."""
@@ -393,12 +450,15 @@ COORDINATE_ATTRS: dict[str, dict[str, Any]] = {
     "other": {"long_name": "other class"},
     "sign": {"long_name": "direction along the eigenvector"},
     "mu": {"long_name": "eigenvalue", "units": "nat"},
+    "block": {"long_name": "layer whose parameters the diagonal block is about", **TEXT},
+    "block_mode": {"long_name": "eigenvalue of the block, by magnitude"},
     "seed": {"long_name": "seed of the run"},
     "direction": {"long_name": "order in which the run visits the grid", **TEXT},
     "layer": {"long_name": "layer of the parameter", **TEXT},
     "kind": {"long_name": "kind of the parameter, such as weight or bias", **TEXT},
     "out_index": {"long_name": "index along the parameter's first axis"},
     "in_index": {"long_name": "index along its other axes, flattened; -1 if there are none"},
+    "buffer": {"long_name": "buffer of the network that the running statistic belongs to", **TEXT},
     "center": {"long_name": "centre of the penalty, in the space of the weights"},
     "start": {"long_name": "weights before the first grid point of each run"},
 }
@@ -432,8 +492,8 @@ COLLECTION = ("axis", "values", "source")
 
 SPECTRUM_SETTINGS = frozenset(
     {
-        *("k", "which", "lowest", "solver", "tol", "max_matvecs", "slack", "eta", "hessian_samples"),
-        *("response", "probes", "density", "density_probes", "density_steps", "density_width"),
+        *("k", "operator", "which", "lowest", "solver", "tol", "max_matvecs", "slack", "eta", "hessian_samples"),
+        *("blocks", "block_k", "response", "probes", "density", "density_probes", "density_steps", "density_width"),
     }
 )
 """The settings whose change requires new analyses, but no new fits."""
@@ -442,8 +502,12 @@ SPECTRUM_SETTINGS = frozenset(
 def variables(identity: Mapping[str, Any]) -> tuple[Variable, ...]:
     """Return the variables of a store with this identity: optional results only where its settings ask for them."""
     axis = grid_axis(identity)
-    loss = str(identity.get("loss", CROSS_ENTROPY))
-    return tuple(variable.along(axis).of_loss(loss) for variable in VARIABLES if _is_recorded(variable, identity))
+    loss, operator = str(identity.get("loss", CROSS_ENTROPY)), str(identity.get("operator", HESSIAN))
+    return tuple(
+        variable.along(axis).of_loss(loss).of_operator(operator)
+        for variable in VARIABLES
+        if _is_recorded(variable, identity)
+    )
 
 
 def required_settings(variable: Variable) -> tuple[str, ...]:
@@ -452,9 +516,15 @@ def required_settings(variable: Variable) -> tuple[str, ...]:
     return (*of_analysis, variable.setting) if variable.setting else of_analysis
 
 
+_OFF = (None, 0, "", "none")
+"""The values of settings that ask for no variable."""
+
+
 def _is_recorded(variable: Variable, identity: Mapping[str, Any]) -> bool:
+    if variable.of_hessian and identity.get("operator", HESSIAN) != HESSIAN:
+        return False
     is_imported = variable.name in IMPORTED and bool(identity.get(variable.name))
-    return is_imported or all(identity.get(name) for name in required_settings(variable))
+    return is_imported or all(identity.get(name) not in _OFF for name in required_settings(variable))
 
 
 def coordinate_names(identity: Mapping[str, Any]) -> tuple[str, ...]:
@@ -462,6 +532,7 @@ def coordinate_names(identity: Mapping[str, Any]) -> tuple[str, ...]:
     unused = {dim for variable in VARIABLES for dim in variable.dims}
     unused -= {dim for variable in VARIABLES if _is_recorded(variable, identity) for dim in variable.dims}
     unused |= {name for name in REFERENCES if not identity.get(name)}
+    unused |= set() if identity.get("statistics") else {"buffer"}
     names = (grid_axis(identity) if name == AXIS else name for name in COORDINATE_ATTRS)
     return tuple(name for name in names if name not in unused)
 
@@ -529,12 +600,15 @@ class StoreSpec:
             "mode": self.k,
             "lowest": int(self.identity.get("lowest", 0)),
             "param": len(self.param_coords["layer"]),
+            "statistic": sum(math.prod(shape) for _, shape in self.identity.get("statistics", ())),
             "split": len(SPLITS),
             "label": self.num_classes,
             "pred": self.num_classes,
             "other": self.num_classes,
             "sign": len(SIGNS),
             "mu": DENSITY_POINTS,
+            "block": len(layer_names(self.identity.get("parameters", ()))),
+            "block_mode": int(self.identity.get("block_k", 0)),
         }
 
     @property

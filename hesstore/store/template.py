@@ -14,6 +14,7 @@ from zarr.errors import ZarrUserWarning
 from hesstore.config import fingerprint
 from hesstore.config.l2_grid import AXIS
 from hesstore.store.metadata import document, seal
+from hesstore.store.parameter_coordinates import layer_names, statistic_names
 from hesstore.store.schema import (
     REFERENCES,
     SCHEMA_VERSION,
@@ -26,6 +27,7 @@ from hesstore.store.schema import (
     density_grid,
     grid_axis,
 )
+from hesstore.store.variable import HESSIAN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -89,7 +91,8 @@ def write_template(store: Store, spec: StoreSpec) -> None:
 def _title(identity: Mapping[str, Any]) -> str:
     axis = grid_axis(identity)
     along = "an L2 sweep" if axis == AXIS else f"checkpoints by {axis}"
-    return f"hesstore: Hessian spectra along {along}"
+    matrix = "Hessian" if identity.get("operator", HESSIAN) == HESSIAN else "Gauss-Newton"
+    return f"hesstore: {matrix} spectra along {along}"
 
 
 def _codecs() -> tuple[BloscCodec, Crc32cCodec]:
@@ -100,7 +103,11 @@ def _codecs() -> tuple[BloscCodec, Crc32cCodec]:
 
 def _auxiliary(dims: tuple[str, ...], references: Iterable[str]) -> list[str]:
     """Return the names of the coordinates that label one of these dimensions without being its index."""
-    names = {"run": ("seed", "direction"), "param": ("layer", "kind", "out_index", "in_index", *references)}
+    names = {
+        "run": ("seed", "direction"),
+        "param": ("layer", "kind", "out_index", "in_index", *references),
+        "statistic": ("buffer",),
+    }
     return [name for dim in dims for name in names.get(dim, ())]
 
 
@@ -117,9 +124,12 @@ def coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any
         "pred": (("pred",), classes),
         "other": (("other",), classes),
         "sign": (("sign",), np.array(SIGNS, dtype=np.int8)),
+        "block": (("block",), np.array(layer_names(spec.identity.get("parameters", ())), dtype=object)),
+        "block_mode": (("block_mode",), np.arange(spec.sizes["block_mode"], dtype=np.int32)),
         "mu": (("mu",), np.array(density_grid(), dtype=np.float64)),
         "seed": (("run",), np.array([run.seed for run in spec.runs], dtype=np.int64)),
         "direction": (("run",), np.array([run.direction for run in spec.runs], dtype=object)),
         **{name: (("param",), values) for name, values in spec.param_coords.items()},
+        "buffer": (("statistic",), statistic_names(spec.identity.get("statistics", ()))),
     }
     return {name: known[name] for name in coordinate_names(spec.identity) if name not in REFERENCES}

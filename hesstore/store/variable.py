@@ -18,6 +18,11 @@ would grow with the square of its number of grid points.
 CROSS_ENTROPY = "cross_entropy"
 """The value of the setting ``loss`` with which losses are in nats; others are pure numbers."""
 
+HESSIAN = "hessian"
+"""The value of the setting ``operator`` with which eigenpairs are those of H, not of its Gauss–Newton part."""
+
+_OF_GGN = {"Hessian": "Gauss-Newton matrix", "H v": "G v"}
+
 BOOKKEEPING = {"role": "bookkeeping"}
 """The attribute that marks variables for the library's own use."""
 
@@ -50,6 +55,8 @@ class Variable:
         The setting of the sweep that asks for the variable; empty for variables that every store has.
     by_l2 : bool
         Whether each grid point has a file of its own, which is always the case for variables over the parameters.
+    of_hessian : bool
+        Whether the variable is about the Hessian whatever the eigenpairs are of, so that others lack it.
     """
 
     name: str
@@ -61,6 +68,7 @@ class Variable:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     setting: str = ""
     by_l2: bool = False
+    of_hessian: bool = False
 
     def along(self, axis: str) -> Variable:
         """Return the same variable in a store whose grid has this axis."""
@@ -73,6 +81,16 @@ class Variable:
             return self
         units = "" if self.units in {"nat", "nat-1"} else self.units
         return replace(self, units=units, long_name=self.long_name.replace("cross-entropy", "squared error"))
+
+    def of_operator(self, operator: str) -> Variable:
+        """Return the same variable in a store whose setting ``operator`` has this value."""
+        if operator == HESSIAN:
+            return self
+        long_name, attrs = self.long_name, dict(self.attrs)
+        for name, other in _OF_GGN.items():
+            long_name = long_name.replace(name, other)
+            attrs = {key: each.replace(name, other) if key == "comment" else each for key, each in attrs.items()}
+        return replace(self, long_name=long_name, attrs=attrs)
 
     @property
     def is_large(self) -> bool:

@@ -196,7 +196,7 @@ class SweepStore:
 
     def _require_unchanged(self) -> None:
         """Raise :class:`StoreError` if the store has grown since it was opened, so that grid points have moved."""
-        attributes = json.loads(self.place.fetch("zarr.json"))["attributes"]
+        attributes = json.loads(self.place.fetch("zarr.json")).get("attributes", {})
         if attributes.get("fingerprint") != self.group.attrs["fingerprint"]:
             raise StoreError(f"{self.place}: was changed by another process meanwhile: run the same command again")
 

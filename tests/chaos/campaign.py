@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import xarray as xr
 import hesstore
 from hesstore.errors import HesstoreError
 from hesstore.store import Status
+from tests.chaos.forked_command import run_command
 from tests.support.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.support.paths import ROOT
 from tests.support.s3_server import ask, served
@@ -29,7 +31,10 @@ from tests.support.toy import TOY
 CONFIG = {**TOY, "direction": "both", "epochs": 2, "l2": "0:0.05:12"}
 FAULTS = 0.05
 """The share of requests to the bucket with a fault."""
-_SCRIPT = "import sys; from hesstore_cli.main import main; main()"
+EVENTS = 10
+"""The event after which a sweep is killed at the latest; a grid point has four."""
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.chaos.forked_command"])
 
 
 @dataclass
@@ -59,6 +64,8 @@ class Sweeps:
         Further options of the sweep.
     environment : dict
         The environment variables of its process.
+    log : Path
+        The file that receives a line for each event of the sweep.
     reset : callable
         Removes the store.
     proxy : FaultyProxy, optional
@@ -69,23 +76,36 @@ class Sweeps:
     location: str
     options: list[str]
     environment: dict[str, str]
+    log: Path
     reset: Callable[[], object]
     proxy: FaultyProxy | None = None
 
-    def start(self) -> subprocess.Popen[bytes]:
-        arguments = [part for key, value in CONFIG.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-        command = [sys.executable, "-c", _SCRIPT, "sweep", self.location, *arguments, *self.options, "-q"]
-        return subprocess.Popen(
-            command, cwd=ROOT, env=self.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
+    def start(self) -> BaseProcess:
+        """Start or resume the sweep, in a fork of a process that has imported everything: imports take longest."""
+        self.log.unlink(missing_ok=True)
+        settings = [part for key, value in CONFIG.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+        arguments = ["sweep", self.location, *settings, *self.options, "-q", "--log-file", str(self.log)]
+        process = FORKS.Process(target=run_command, args=(arguments, self.environment, self.said))
+        process.start()
+        return process
+
+    @property
+    def said(self) -> Path:
+        """The file that receives what the sweep writes to stderr."""
+        return self.log.with_suffix(".stderr")
+
+    def events(self) -> int:
+        return self.log.read_bytes().count(b"\n") if self.log.exists() else 0
 
     def complete(self) -> bool:
         return self.row.complete == 24
 
 
 def run_campaign(folder: Path, kills: int, seed: int, seconds: float) -> list[Row]:
-    """Kill sweeps ``kills`` times, in all places in turn, unless the time is over before."""
+    """Kill sweeps ``kills`` times, in all places in turn, unless the time is over before.
+
+    Every fifth sweep has Dask workers, because they import everything again.
+    """
     rng, end = random.Random(seed), time.monotonic() + seconds  # noqa: S311 - not for secrets
     with ExitStack() as stack:
         places = [stack.enter_context(place(folder, seed)) for place in (_local, _bucket, _dask)]
@@ -93,9 +113,11 @@ def run_campaign(folder: Path, kills: int, seed: int, seconds: float) -> list[Ro
         for number in range(kills):
             if time.monotonic() > end:
                 break
-            sweeps = places[number % len(places)]
+            sweeps = places[(0, 1, 0, 1, 2)[number % 5]]
             _kill(sweeps, rng)
             _read(sweeps, reference)
+            if number % 30 == 29:
+                sys.stderr.write(f"{table([sweeps.row for sweeps in places])}\n")
         for sweeps in places:
             _finish(sweeps, reference)
     return [sweeps.row for sweeps in places]
@@ -103,25 +125,34 @@ def run_campaign(folder: Path, kills: int, seed: int, seconds: float) -> list[Ro
 
 def _reference(folder: Path, sweeps: Sweeps) -> xr.Dataset:
     """The results of a sweep that is not killed."""
-    whole = Sweeps(Row("reference"), str(folder / "reference.zarr"), [], sweeps.environment, lambda: None)
+    whole = Sweeps(
+        Row("reference"), str(folder / "reference.zarr"), [], sweeps.environment, folder / "reference.log", lambda: None
+    )
     process = whole.start()
-    said = process.communicate()[1]
-    assert process.returncode == 0, said.decode()
+    process.join()
+    assert process.exitcode == 0, whole.said.read_text()
     return hesstore.open(whole.location, chunked=False, check=True).load()
 
 
 def _kill(sweeps: Sweeps, rng: random.Random) -> None:
-    """Start or resume a sweep, and kill it, with all processes that it has started, at a random moment."""
+    """Start or resume a sweep, and kill it, with all processes that it has started, at a random moment.
+
+    The moment is up to half a second after a random event, however fast the machine is. Some kills come before the
+    first event, while the store is made or opened.
+    """
     process = sweeps.start()
-    # Half of the time the process only imports torch: most kills should hit it at work.
-    try:
-        said = process.communicate(timeout=rng.uniform(4.0, 12.0))[1]
-    except subprocess.TimeoutExpired:
+    event = rng.randint(0, EVENTS)
+    wait = rng.uniform(0.0, 0.5 if event else 6.0)
+    while process.is_alive() and sweeps.events() < event:
+        time.sleep(0.01)
+    process.join(wait)
+    if process.exitcode is None:
+        assert process.pid is not None
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.join()
         sweeps.row.kills += 1
         return
-    assert process.returncode == 0, said.decode()
+    assert process.exitcode == 0, sweeps.said.read_text()
     sweeps.row.ends += 1
 
 
@@ -154,9 +185,9 @@ def _read(sweeps: Sweeps, reference: xr.Dataset) -> None:
 def _finish(sweeps: Sweeps, reference: xr.Dataset) -> None:
     """Let a sweep end, and compare all of it."""
     process = sweeps.start()
-    said = process.communicate()[1]
-    if process.returncode:
-        sys.stderr.write(f"{sweeps.row.place}: {said.decode()}\n")
+    process.join()
+    if process.exitcode:
+        sys.stderr.write(f"{sweeps.row.place}: {sweeps.said.read_text()}\n")
         sweeps.row.wrong += 1
         return
     found = hesstore.open(sweeps.location, chunked=False, check=True)
@@ -182,13 +213,15 @@ def _remove(store: Path) -> None:
 @contextmanager
 def _local(folder: Path, seed: int) -> Iterator[Sweeps]:
     store = folder / "local.zarr"
-    yield Sweeps(Row("folder"), str(store), [], _environment(), lambda: _remove(store))
+    yield Sweeps(Row("folder"), str(store), [], _environment(), folder / "local.log", lambda: _remove(store))
 
 
 @contextmanager
 def _dask(folder: Path, seed: int) -> Iterator[Sweeps]:
     store = folder / "dask.zarr"
-    yield Sweeps(Row("Dask workers"), str(store), ["--workers", "2"], _environment(), lambda: _remove(store))
+    yield Sweeps(
+        Row("Dask workers"), str(store), ["--workers", "2"], _environment(), folder / "dask.log", lambda: _remove(store)
+    )
 
 
 @contextmanager
@@ -209,7 +242,9 @@ def _bucket(folder: Path, seed: int) -> Iterator[Sweeps]:
         before = {name: os.environ.get(name) for name in variables}
         os.environ.update(variables)
         try:
-            yield Sweeps(Row("bucket, with faults"), "s3://bucket/s.zarr", [], _environment(**variables), reset, proxy)
+            log = folder / "bucket.log"
+            there = _environment(**variables)
+            yield Sweeps(Row("bucket, with faults"), "s3://bucket/s.zarr", [], there, log, reset, proxy)
         finally:
             for name, value in before.items():
                 if value is None:

@@ -93,14 +93,14 @@ def test_the_block_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int
                 "0/16 grid points about 50 s to 3 min left run 0 λ = 0 fit: epoch 7, loss 0.2500"
             )
             reporter(event("complete", 4, 0.006, **GOOD))
-            reporter(event("analysing", 4, 0.012))
+            reporter(event("analysing", 4, 0.012, product=37))
             reporter(event("failed", 5, 0.012, reason="it diverged"))
             text = drawn(reporter, shown)
             for piece in (
                 "5/16 grid points",
                 "1 failed",
                 "run 0 λ = 0.012",
-                "analysis: spectrum and class geometry",
+                "analysis: Hessian product 37",
                 "worst class 5: 0.740",
             ):
                 assert (piece in text) or not is_wide

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import hesstore
+from hesstore import analysis, plots
 from hesstore.errors import CorruptStoreError
 from hesstore_cli.main import run
 from tests.support.command_line import RunHesstore
@@ -44,3 +45,29 @@ def test_opening_with_a_check(swept: Path, tmp_path: Path, damage: Damage, names
                 hesstore.open(store, check=True, chunked=False)
             assert str(file.relative_to(store)) in str(caught.value)
         file.write_bytes(whole)
+
+
+def test_gradients_of_another_grid_point_are_not_exported(
+    run_hesstore: RunHesstore, swept: Path, tmp_path: Path
+) -> None:
+    store = shutil.copytree(swept, tmp_path / "s.zarr")
+    first, second = (store / f"gradient/c/0/{index}/0" for index in (0, 1))
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    for style in ("classic", "tidy"):
+        done = run_hesstore("export", "s.zarr", "--only", "gradients", "--style", style, "-o", style)
+        assert (done.returncode, "gradient/c/0/0/0" in done.stderr) == (5, True)
+
+
+def test_figures_and_analyses_check_what_they_read(swept: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(swept, tmp_path / "s.zarr")
+    (store / "eigenvalues/c/0/0/0").unlink()
+    for action in (
+        lambda: plots.spectrum(store),
+        lambda: plots.spectrum(hesstore.open(store)),
+        lambda: analysis.transitions(hesstore.open(store)),
+        hesstore.open(store).hess.transitions,
+    ):
+        with pytest.raises(CorruptStoreError, match="eigenvalues/c/0/0/0"):
+            action()

@@ -51,7 +51,7 @@ def _variable(variable: Variable) -> tuple[str, ...]:
 def _chunk(variable: Variable) -> str:
     """Return the extent of one chunk, derived from the chunk shape."""
     sizes = {dim: number for number, dim in enumerate(("run", "l2", "mode", "split", "label", "pred", "param"), 2)}
-    sizes |= dict.fromkeys({"lowest", "other", "sign", "mu"}, 99)
+    sizes |= dict.fromkeys({"lowest", "other", "sign", "mu", "statistic", "block", "block_mode"}, 99)
     chunk = dict(zip(variable.dims, variable.chunks(sizes), strict=True))
     if chunk["l2"] > 1:
         return f"{CHUNK_POINTS} grid points"
@@ -75,7 +75,11 @@ def _spec() -> StoreSpec:
     """The description of a store with every optional variable and coordinate."""
     references = dict.fromkeys(REFERENCES, np.zeros(P, np.float32))
     digests = {name: reference_digest(weights) for name, weights in references.items()}
-    return spec(identity={**IDENTITY, "polish": 1, **digests}, references=references)
+    statistics = [["bn.running_mean", [4]], ["bn.running_var", [4]]]
+    return spec(
+        identity={**IDENTITY, "polish": 1, "blocks": "layer", "block_k": 3, **digests, "statistics": statistics},
+        references=references,
+    )
 
 
 def _template() -> xr.Dataset:

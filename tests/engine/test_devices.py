@@ -11,7 +11,7 @@ import torch
 from hesstore.config import SweepConfig
 from hesstore.engine import environment, preparation, speed_probe
 from hesstore.engine.devices import computing_on
-from hesstore.engine.precision import check_precision, full_precision
+from hesstore.engine.precision import check_precision, full_precision, set_full_precision
 from hesstore.engine.speed_probe import Rates
 from hesstore.engine.sweep import SweepPlan, plan_sweep, run_sweep
 from hesstore.errors import DeviceError
@@ -57,13 +57,28 @@ def test_operations_use_their_full_precision_and_the_settings_are_restored(
         pytest.skip("this version of PyTorch has only the older settings")
     unchanged = precisions()
     assert True in unchanged  # PyTorch lets cuDNN use TF32
-    with full_precision():  # restores the settings after the test
+    restore = set_full_precision()
+    try:
         change(value)
         before = precisions()
         assert {"medium", "tf32"} & set(before)
         with pytest.raises(KeyError):
             _fail_in_full_precision()
         assert precisions() == before
+    finally:
+        restore()
+    assert precisions() == unchanged
+
+
+def test_blocks_of_full_precision_may_overlap() -> None:
+    """As those of two workers that are threads of one process."""
+    unchanged = precisions()
+    first, second = full_precision(), full_precision()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert precisions() != unchanged
+    second.__exit__(None, None, None)
     assert precisions() == unchanged
 
 

@@ -20,6 +20,7 @@ from torch import nn
 import hesstore
 from hesstore import durable_files
 from hesstore.config import SweepConfig
+from hesstore.engine import executor
 from hesstore.engine.sweep import SweepEvent, run_sweep
 from hesstore.errors import (
     ConfigError,
@@ -404,7 +405,10 @@ def test_only_the_selected_runs_are_computed(toy_config: MakeConfig, tmp_path: P
 
 
 @pytest.mark.slow
-def test_events_come_in_order_and_only_when_results_are_on_disk(toy_config: MakeConfig, tmp_path: Path) -> None:
+def test_events_come_in_order_and_only_when_results_are_on_disk(
+    toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "INTERVAL", 0.0)
     events: list[SweepEvent] = []
 
     def observe(event: SweepEvent) -> None:
@@ -419,7 +423,11 @@ def test_events_come_in_order_and_only_when_results_are_on_disk(toy_config: Make
     assert [event.finished for event in events if event.phase == "complete"] == list(range(1, 9))
     for run in range(2):
         for l2 in toy_config().l2:
-            phases = [event.phase for event in events[1:] if (event.run.id, event.value) == (run, l2)]
+            of_point = [event for event in events[1:] if (event.run.id, event.value) == (run, l2)]
+            products = [event.facts["product"] for event in of_point if "product" in event.facts]
+            assert products == list(range(1, len(products) + 1))
+            assert len(products) >= of_point[-1].facts["matvecs"]  # the trace takes some more
+            phases = [event.phase for event in of_point if "product" not in event.facts]
             assert phases == ["fitting"] * 3 + ["analysing", "complete"]
 
 

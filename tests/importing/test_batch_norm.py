@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 import hesstore
-from hesstore.errors import ExportError, ImportFilesError
+from hesstore.errors import AnalysisError, ConfigError, ExportError, ImportFilesError
 from hesstore.importing import import_files
-from hesstore.integrity import recheck
+from hesstore.integrity import recheck, verify
 from hesstore.problem.state_dicts import read_state_dict
 from hesstore.problem.training_data import stratified_indices
 from tests.support import toy
+from tests.support.killed_commands import kill_during
 
 SETTINGS = {
     "model": "tests.support.toy:with_batch_norm",
@@ -94,12 +97,68 @@ def test_weights_without_their_statistics_are_refused(module: nn.Module, tmp_pat
         hesstore.analyse(path, tmp_path / "s.zarr", settings=SETTINGS)
 
 
-def test_checkpoints_that_differ_in_their_statistics_are_refused(module: nn.Module, tmp_path: Path) -> None:
-    for step, each in ((1, module), (2, trained(1))):
-        torch.save(each.state_dict(), tmp_path / f"step_{step}.pth")
-    with pytest.raises(ImportFilesError, match=r"step_2.pth: its running statistic '1.running_mean' of batch norm"):
-        hesstore.analyse(tmp_path, tmp_path / "s.zarr", axis="step", from_name=True, settings=SETTINGS)
+def test_each_checkpoint_of_a_collection_has_statistics_of_its_own(module: nn.Module, tmp_path: Path) -> None:
+    folder, store = tmp_path / "ckpt", tmp_path / "s.zarr"
+    folder.mkdir()
+    given = {1: module, 2: trained(1), 3: trained(2)}
+    settings = {**SETTINGS, "dtype": "float64", "tol": 1e-6}
+    for step in (1, 2):
+        torch.save(given[step].state_dict(), folder / f"step_{step}.pth")
+    hesstore.analyse(folder, store, axis="step", from_name=True, settings=settings)
+    torch.save(given[3].state_dict(), folder / "step_3.pth")
+    hesstore.analyse(folder, store, axis="step", from_name=True, settings={**settings, "k": 5}, grow=True)
+
+    chosen = stratified_indices(Y.long(), 100)
+    hesstore.export(store, tmp_path / "pth", format="pth")
+    with hesstore.open(store, check=True) as ds:
+        assert ds.buffer.values.tolist() == ["1.running_mean"] * 4 + ["1.running_var"] * 4
+        for step, each in given.items():
+            expected = hesstore.top_eigenpairs(each, X[chosen], Y[chosen], k=5, dtype=torch.float64, tol=1e-6)
+            found = ds.eigenvalues.sel(step=step).values.ravel()
+            np.testing.assert_allclose(found, expected.eigenvalues, rtol=1e-6)
+            accuracy = float((outputs(each).argmax(1) == Y).double().mean())
+            assert ds.accuracy.sel(step=step, split="train").item() == pytest.approx(accuracy, abs=1e-9)
+            torch.testing.assert_close(outputs(hesstore.load_model(ds, l2=step, trust=True)), outputs(each))
+            exported = torch.load(tmp_path / "pth" / f"model_weights-0-{step}.pth", weights_only=True)
+            torch.testing.assert_close(exported, {name: each.state_dict()[name] for name in exported}, rtol=0, atol=0)
+        with pytest.raises(AnalysisError, match=r"differ in the running statistic '1.running_mean'"):
+            hesstore.loss_path(ds, 1, 2, trust=True)
+    assert verify.verify(store).problems == []
+    assert recheck.recheck(store, trust=True).problems == []
+
+
+def test_checkpoints_with_other_statistics_and_stacks_are_refused(module: nn.Module, tmp_path: Path) -> None:
+    torch.save(module.state_dict(), tmp_path / "a.pth")
+    for name, what in (
+        ("2.running_mean", "has a running"),
+        ("1.running_mean", r"expected the shape \(4,\), found \(3,\)"),
+    ):
+        torch.save({**module.state_dict(), name: torch.zeros(3)}, tmp_path / "b.pth")
+        with pytest.raises(ImportFilesError, match=rf"b.pth: .*{what}"):
+            hesstore.analyse([tmp_path / "a.pth", tmp_path / "b.pth"], tmp_path / "s.zarr", settings=SETTINGS)
+    with pytest.raises(ConfigError, match="models: 2 checkpoints can't be analysed together"):
+        hesstore.analyse(tmp_path / "a.pth", tmp_path / "s.zarr", settings={**SETTINGS, "models": 2})
     assert not (tmp_path / "s.zarr").exists()
+
+
+@pytest.mark.slow
+def test_an_analysis_that_was_killed_continues(module: nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "ckpt").mkdir()
+    for step, each in ((1, module), (2, trained(1))):
+        torch.save(each.state_dict(), tmp_path / "ckpt" / f"step_{step}.pth")
+    settings = {**SETTINGS, "k": 2, "lowest": 0}
+    options = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", value)]
+    line = ["analyse", tmp_path / "ckpt", "-o", "s.zarr", "--axis", "step", "--from-name", *options]
+    for place, count in (("statistics/c", 2), ("gradient/c", 1)):
+        kill_during(place, count, tmp_path, {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, *line)
+        with hesstore.open(tmp_path / "s.zarr", check=True) as ds:
+            assert int(ds.status.sel(run=0, step=2)) < 2
+        assert verify.verify(tmp_path / "s.zarr").ok
+    again = {"axis": "step", "from_name": True, "settings": settings}
+    assert hesstore.analyse(tmp_path / "ckpt", tmp_path / "s.zarr", **again).complete == 2
+    hesstore.analyse(tmp_path / "ckpt", tmp_path / "whole.zarr", **again)
+    with hesstore.open(tmp_path / "s.zarr", check=True) as ds, hesstore.open(tmp_path / "whole.zarr") as whole:
+        np.testing.assert_array_equal(ds.digest, whole.digest)
 
 
 def test_an_import_stores_the_statistics_too(module: nn.Module, tmp_path: Path) -> None:

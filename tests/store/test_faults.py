@@ -13,8 +13,9 @@ import pytest
 import hesstore
 from hesstore.errors import StoreError, StoreUnreachableError
 from hesstore.store import Status, SweepStore
+from hesstore.store.growing import grow_store
 from hesstore.store.places.location import locate
-from tests.support.stores import analysed, fitted, spec
+from tests.support.stores import GROWN, analysed, fitted, recorded, spec
 
 obstore = pytest.importorskip("obstore")
 pytest.importorskip("moto")
@@ -69,6 +70,18 @@ def test_a_record_through_faults_is_that_without(proxy: FaultyProxy, tmp_path: P
     assert found.identical(hesstore.open(tmp_path / "s.zarr", chunked=False).load())
     place = locate(URL)
     assert not [key for key in place.names() if ".claim" in key]
+
+
+@pytest.mark.slow
+def test_a_growth_through_faults_is_that_without(proxy: FaultyProxy, tmp_path: Path) -> None:
+    stores = recorded(tmp_path / "s"), recorded(URL)
+    proxy.rate = 0.1
+    local, grown = (grow_store(store, GROWN) for store in stores)
+    assert sum(count for fault, count in proxy.injected.items() if fault) >= 5
+    proxy.rate = 0.0
+    keys = [key for key in local.place.names() if ".claim" not in key]
+    assert grown.place.names() == keys
+    assert all(grown.place.fetch(key) == local.place.fetch(key) for key in keys)
 
 
 @pytest.mark.parametrize("method", ["fetch", "names", "missing"])

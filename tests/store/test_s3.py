@@ -7,8 +7,10 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,12 @@ from hesstore.config import SweepConfig
 from hesstore.engine.sweep import run_sweep
 from hesstore.errors import ConfigMismatchError, StoreBusyError, StoreError, StoreUnreachableError
 from hesstore.store import Run, Status, SweepStore
+from hesstore.store.growing import grow_store
 from hesstore.store.places.location import locate
 from tests.support.command_line import RunHesstore
 from tests.support.paths import ROOT
 from tests.support.scale import GETS, PUTS
-from tests.support.stores import LARGE, analysed, fitted, spec
+from tests.support.stores import GROWN, LARGE, analysed, fitted, recorded, spec
 from tests.support.sweeps import Stop, stop_at, untimed
 
 obstore = pytest.importorskip("obstore")
@@ -33,9 +36,11 @@ pytest.importorskip("moto")
 
 from obstore.store import S3Store  # noqa: E402
 
+from hesstore.store.places import claim_thread  # noqa: E402
 from hesstore.store.places import lease as lease_module  # noqa: E402
 from hesstore.store.places.lease import Lease  # noqa: E402
-from hesstore.store.places.s3 import UNFINISHED, S3ZarrStore  # noqa: E402
+from hesstore.store.places.s3 import UNFINISHED  # noqa: E402
+from hesstore.store.places.s3_zarr_store import S3ZarrStore  # noqa: E402
 from tests.support.s3_server import ask, served  # noqa: E402
 
 MakeConfig = Callable[..., SweepConfig]
@@ -127,9 +132,9 @@ def test_number_of_requests_per_grid_point(monkeypatch: pytest.MonkeyPatch) -> N
     def counted(name: str) -> Any:
         real = getattr(obstore, name)
 
-        async def asked(*rest: Any, **options: Any) -> Any:
-            counts[name] += 1
-            return await real(*rest, **options)
+        async def asked(at: S3Store, key: str, *rest: Any, **options: Any) -> Any:
+            counts[name] += ".claim" not in key
+            return await real(at, key, *rest, **options)
 
         return asked
 
@@ -153,10 +158,9 @@ def test_an_unfinished_template_is_not_a_store_and_is_completed(
 
     def failing(at: S3Store, key: str, *rest: Any, **options: Any) -> Any:
         nonlocal count
-        if not key.startswith(".claim"):
-            if count == puts:
-                raise KeyboardInterrupt
-            count += 1
+        if count == puts:
+            raise KeyboardInterrupt
+        count += 1
         return real(at, key, *rest, **options)
 
     monkeypatch.setattr(obstore, "put", failing)
@@ -180,10 +184,9 @@ def test_the_last_put_of_a_template_makes_it_a_store(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(obstore, "put", spy)
     SweepStore.create(URL, spec())
-    puts = [key for key in keys if not key.startswith(".claim")]
-    assert puts[0] == UNFINISHED
-    assert puts[-1] == "zarr.json"
-    assert puts.count("zarr.json") == 1
+    assert keys[0] == UNFINISHED
+    assert keys[-1] == "zarr.json"
+    assert keys.count("zarr.json") == 1
 
 
 @pytest.mark.parametrize("keys", [["notes.txt"], ["loss/zarr.json"], [UNFINISHED, "notes.txt"], ["zarr/zarr.json"]])
@@ -416,22 +419,27 @@ def test_a_driver_that_was_killed_does_not_hold_its_run(environment: dict[str, s
 def test_a_lost_answer_does_not_prevent_a_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     """If a connection drops, the library repeats its put, which then finds its own first put."""
     store = SweepStore.create(URL, spec())
-    real = obstore.put
-    monkeypatch.setattr(obstore, "put", lambda *rest, **kw: (real(*rest, **kw), real(*rest, **kw))[1])
+    real = obstore.put_async
+
+    async def twice(*rest: Any, **options: Any) -> Any:
+        await real(*rest, **options)
+        return await real(*rest, **options)
+
+    monkeypatch.setattr(obstore, "put_async", twice)
     with store.claim(store.runs[0]):
-        monkeypatch.setattr(obstore, "put", real)
+        monkeypatch.setattr(obstore, "put_async", real)
         assert "status/.claim-0.json" in contents()
     assert not [key for key in contents() if ".claim" in key]
 
 
 def test_a_server_without_conditional_puts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     store = SweepStore.create(URL, spec())
-    real = obstore.put
+    real = obstore.put_async
 
-    def ignoring(*rest: Any, mode: object = None, **options: Any) -> Any:
-        return real(*rest, **options)
+    async def ignoring(*rest: Any, mode: object = None, **options: Any) -> Any:
+        return await real(*rest, **options)
 
-    monkeypatch.setattr(obstore, "put", ignoring)
+    monkeypatch.setattr(obstore, "put_async", ignoring)
     with pytest.raises(StoreError, match="ignores conditional puts"), store.claim(store.runs[0]):
         pass
     assert not [key for key in contents() if ".claim" in key]
@@ -439,7 +447,7 @@ def test_a_server_without_conditional_puts_is_refused(monkeypatch: pytest.Monkey
 
 @pytest.mark.slow
 def test_a_large_object_goes_in_parts_and_reads_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hesstore.store.places.s3.ONE_PUT", 12 << 20)
+    monkeypatch.setattr("hesstore.store.places.s3_zarr_store.ONE_PUT", 12 << 20)
     number = 4_000_000
     coordinates = {
         "layer": np.array(["fc1"] * number, dtype=object),
@@ -545,10 +553,19 @@ def test_workers_write_to_the_bucket(toy_config: MakeConfig, tmp_path: Path, mon
     assert untimed(contents()) == untimed(local)
 
 
-def test_a_store_in_a_bucket_does_not_grow(toy_config: MakeConfig) -> None:
-    SweepStore.create(URL, spec())
-    with pytest.raises(StoreError, match=f"{URL}: only a store in a folder can grow"):
-        run_sweep(toy_config(k=7), URL, grow=True)
+def test_one_thread_renews_all_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 1.0)
+    runs = tuple(Run(index, index, "up") for index in range(20))
+    store = SweepStore.create(URL, spec(runs=runs))
+    with ExitStack() as claims:
+        for run in runs:
+            claims.enter_context(store.claim(run))
+        time.sleep(1.2)
+        for run in runs:
+            store.place.check_claim(run.id)
+        assert [thread.name for thread in threading.enumerate()].count(claim_thread.NAME) == 1
+    assert claim_thread.NAME not in [thread.name for thread in threading.enumerate()]
+    assert not [key for key in contents() if ".claim" in key]
 
 
 def test_status_asks_the_bucket(run_hesstore: RunHesstore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -572,3 +589,66 @@ def test_status_asks_the_bucket(run_hesstore: RunHesstore, monkeypatch: pytest.M
     assert facts["newest_record"]
     assert "; claim renewed " in elsewhere
     assert f"claimed by process {os.getpid()} on " in elsewhere
+
+
+class Killed(BaseException):
+    """Nothing is sent after it, as after kill -9."""
+
+
+def count_changes(monkeypatch: pytest.MonkeyPatch, kill_at: int = -1) -> list[str]:
+    """Count the requests that change the bucket; from number ``kill_at``, none is sent."""
+    sent: list[str] = []
+
+    def noted(real: Any) -> Any:
+        def ask(at: S3Store, what: Any, *rest: Any, **options: Any) -> Any:
+            if len(sent) == kill_at:
+                raise Killed
+            sent.append(f"{at.prefix}/{what}")
+            return real(at, what, *rest, **options)
+
+        return ask
+
+    for name in ("put", "put_async", "copy", "delete", "delete_async"):
+        monkeypatch.setattr(obstore, name, noted(getattr(obstore, name)))
+    return sent
+
+
+STEPS = ("made", "old root", "new root", "moving", "moved", "clean-up")
+SLOW = [pytest.param(step, marks=[] if step == "moving" else pytest.mark.slow) for step in STEPS]
+
+
+@pytest.mark.parametrize("step", SLOW)
+def test_a_growth_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """A reader finds the old store or the new one, and plain Zarr no mixture; the same command finishes it.
+
+    The grown store has the same bytes as one in a folder.
+    """
+    local = recorded(tmp_path / "s.zarr")
+    old = hesstore.open(local.path, chunked=False).load()
+    grow_store(local, GROWN)
+    new, whole = hesstore.open(local.path, chunked=False).load(), files(tmp_path / "s.zarr")
+    whole = {key: data for key, data in whole.items() if ".claim" not in key}
+    store, before = recorded(URL), contents()
+    with monkeypatch.context() as patch:
+        sent = count_changes(patch)
+        grow_store(store, GROWN)
+    assert contents() == whole
+    roots = [number for number, what in enumerate(sent) if what == "runs/s.zarr/zarr.json"]
+    kill_at = dict(zip(STEPS, (40, roots[0], roots[0] + 1, sum(roots) // 2, roots[1], roots[1] + 1), strict=True))[step]
+
+    locate(URL).remove()
+    for key, data in before.items():
+        obstore.put(objects(), key, data)
+    store = SweepStore.open(URL)
+    with monkeypatch.context() as patch:
+        count_changes(patch, kill_at)
+        with pytest.raises(Killed):
+            grow_store(store, GROWN)
+    monkeypatch.setattr(lease_module, "_is_alive", lambda _: False)
+    assert hesstore.open(URL, chunked=False, check=True).load().identical(new if kill_at > roots[0] else old)
+    if roots[0] < kill_at <= roots[1]:
+        with pytest.raises(FileNotFoundError):
+            xr.open_zarr(S3ZarrStore(objects(), read_only=True))
+    locate(URL).recover()
+    assert grow_store(SweepStore.open(URL), GROWN).path == URL
+    assert {key: data for key, data in contents().items() if ".claim-" not in key} == whole

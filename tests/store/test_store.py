@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -314,3 +315,20 @@ def test_a_run_that_is_recorded_in_one_pass(tmp_path: Path) -> None:
     assert all(np.isnan(array).all() for array in covered.values())
     assert int(ds["digest"]) == digest(run, 0.0006, covered)
     assert int(ds["matvecs"]) == 17
+
+
+def test_a_store_that_cannot_be_written_names_the_first_cause(
+    store: SweepStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the file of the claim, which is the first one that is written."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", lambda _: os.statvfs_result((0,) * 8 + (os.ST_RDONLY, 255)))
+        with pytest.raises(StoreError, match="lies on a read-only file system: copy the store, or give another path"):
+            store.place.check_writable()
+    shutil.rmtree(path / "status")
+    (path / "status").write_text("a file where the claims should be")
+    with (
+        pytest.raises(StoreError, match=rf"^{path}: cannot be written \(File exists\)"),
+        store.claim(store.runs[0]),
+    ):
+        pass

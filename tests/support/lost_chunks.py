@@ -20,6 +20,7 @@ COMMANDS = {
     "sweep": ["sweep", "s.zarr", *OPTIONS],
     "grow": ["sweep", "s.zarr", *OPTIONS, "--l2", "0,0.001,0.002", "--grow"],
     "csv": ["export", "s.zarr", "-o", "out"],
+    "gradients": ["export", "s.zarr", "--only", "gradients", "-o", "out"],
     "tidy": ["export", "s.zarr", "--style", "tidy", "-o", "out"],
     "parquet": ["export", "s.zarr", "--format", "parquet", "-o", "out"],
     "pth": ["export", "s.zarr", "--format", "pth", "-o", "out"],
@@ -32,7 +33,7 @@ COMMANDS = {
     "transitions": ["transitions", "s.zarr"],
     "diff": ["diff", "s.zarr", "s.zarr"],
 }
-NEED_ALL = {"netcdf", "zip", "diff", "csv", "tidy", "parquet"}
+NEED_ALL = {"netcdf", "zip", "diff", "csv", "tidy", "parquet", "gradients"}
 """Commands that read all large variables."""
 
 SOME = ("eigenvalues", "converged", "status", "entries_digest", "digest", "l2", "layer", "eigenvectors", "class_slope")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,6 +83,12 @@ class CountedPlace(Place):
 
     def create(self, write: Callable[[Store], None]) -> None:
         write(MemoryStore(self.objects))
+
+    def replacing(self) -> AbstractContextManager[Place]:
+        raise NotImplementedError  # nothing that is counted does
+
+    def adopt(self, source: Place, files: Mapping[str, str]) -> None:
+        raise NotImplementedError
 
     def zarr_store(self, *, read_only: bool) -> Store:  # noqa: ARG002 - nobody else is here
         return CountingStore(MemoryStore(self.objects), self.count)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hesstore.store import Run, Status, StoreSpec
+from hesstore.store import Run, Status, StoreSpec, SweepStore
 from hesstore.store.schema import BY_NAME, DENSITY_POINTS, GEOMETRY, promised_large
 
 P, K, N = 12, 3, 2
@@ -71,3 +72,23 @@ def analysed(seed: int) -> dict[str, Any]:
         "analysis_seconds": 1.5,
         **{name: rng.normal(size=[SIZES[dim] for dim in BY_NAME[name].dims[2:]]) for name in sorted(GEOMETRY)},
     }
+
+
+_FITS = {"k": 0, "lr": 0.1, "lowest": 0}
+SMALL = spec(k=0, identity={**_FITS, "l2": "0,0.0006,0.01"})
+GROWN = spec(
+    k=0,
+    identity={**_FITS, "l2": "0,0.0003,0.0006,0.01,0.02"},
+    grid=(0.0, 0.0003, 0.0006, 0.01, 0.02),
+    runs=(Run(0, 1, "up"), Run(1, 4, "up"), Run(2, 4, "down")),
+)
+"""A larger store into which that of :data:`SMALL` can grow."""
+
+
+def recorded(location: Path | str) -> SweepStore:
+    """A store of :data:`SMALL` with two of the three grid points of its first run."""
+    store = SweepStore.create(location, SMALL)
+    with store.claim(store.runs[0]):
+        for index in (0, 2):
+            store.record(store.runs[0], index, Status.COMPLETE, fitted(index))
+    return store

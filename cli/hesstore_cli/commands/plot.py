@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     *("accuracy", "losses", "spectrum", "classes", "overlap", "tracks", "clusters", "alignment", "measures", "index"),
-    *("density", "gradient", "hysteresis", "response", "slice", "bands", "summary"),
+    *("density", "gradient", "hysteresis", "response", "slice", "blocks", "bands", "summary"),
 )
 ENDINGS = (".png", ".svg", ".pdf")
 ENDING_OF = {"screen": ".png", "paper": ".pdf"}
@@ -111,6 +111,7 @@ def plot(
       gradient    gradients, stationarity  [--split]
       hysteresis  classes in up and down runs  [--split]
       overlap     overlap of the top spans  [--k]
+      blocks      diagonal block of each layer
       bands       means and ranges over seeds  [--split]
     At one or several λ:
       classes     curvature by class  [--l2, --split]

@@ -52,8 +52,11 @@ def ignored_settings(config: Mapping[str, Any]) -> set[str]:
         ignored |= {"polish", "polish_tol"}
     if not config.get("density"):
         ignored |= by_group["Spectral density"]
+    if config.get("blocks", "none") == "none":
+        ignored |= by_group["Blocks"]
     if not config.get("k"):
-        ignored |= (by_group["Spectrum"] - {"k"}) | by_group["Class geometry"] | by_group["Spectral density"]
+        of_analyses = (by_group[name] for name in ("Spectrum", "Class geometry", "Spectral density", "Blocks"))
+        ignored |= set().union(*of_analyses) - {"k"}
     ignored |= {name for name in ("chunk_rows", "models", "threads", "memory_gib") if not config.get(name)}
     return ignored
 

@@ -164,4 +164,6 @@ class SweepReporter:
 def _phase_text(event: SweepEvent) -> str:
     if event.phase == "fitting":
         return f"{PHASES[event.phase]}: epoch {event.facts['epoch']}, loss {event.facts['loss']:.4f}"
+    if "product" in event.facts:
+        return f"analysis: Hessian product {event.facts['product']}"
     return PHASES.get(event.phase, "starting")

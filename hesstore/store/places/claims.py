@@ -146,9 +146,12 @@ class Claim:
         StoreBusyError
             If a live process holds the run; the message names the process.
         StoreError
-            If the file system has no locks.
+            If the folder cannot be written, or the file system has no locks.
         """
-        file = self._holder.with_suffix("").open("ab")
+        try:
+            file = self._holder.with_suffix("").open("ab")
+        except OSError as error:  # the claim is the first file that a driver writes
+            raise self._error(error) from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._holder.write_text(json.dumps(self._facts))
@@ -161,7 +164,7 @@ class Claim:
             file.close()
             if error.errno in _NO_LOCKS:
                 raise _lock_error(self._folder, error) from error
-            raise
+            raise self._error(error) from None
         self._lock = file
         return self
 
@@ -171,6 +174,11 @@ class Claim:
                 self._holder.unlink(missing_ok=True)
             self._lock.close()  # which gives the lock back
             self._lock = None
+
+    def _error(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self._folder.parent}: cannot be written ({error.strerror}): change that, or copy the store"
+        )
 
     def check(self) -> None:
         """Raise :class:`StoreBusyError` if the run is held, but another process has taken it over.

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import json
 import os
 import shutil
 import stat
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zarr.storage import LocalStore
 
 from hesstore.config.suggestions import did_you_mean
-from hesstore.durable_files import rename, set_mode, sync_folder, system_call, temporary_folder, write_file
+from hesstore.durable_files import (
+    leftover_folders,
+    rename,
+    set_mode,
+    sync_file,
+    sync_folder,
+    system_call,
+    temporary_folder,
+    write_file,
+)
 from hesstore.errors import StoreError, size_text
 from hesstore.store.places.claims import Claim, check_locks, parse_holder
 from hesstore.store.places.durable_store import DurableLocalStore
@@ -22,12 +33,13 @@ from hesstore.store.places.links import refuse_outward_links
 from hesstore.store.places.place import LocalPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from zarr.abc.store import Store
 
     from hesstore.store.places.claims import Holder
+    from hesstore.store.places.place import Place
 
 _NAMED = 5
 """Stores that a message names at most."""
@@ -94,9 +106,12 @@ class FolderPlace(LocalPlace):
             raise StoreError(f"{path}: can't write in {parent} ({error.strerror}): give another path") from None
 
     def check_writable(self) -> None:
-        """Raise :class:`StoreError` if the folder's permissions forbid it."""
-        if not os.access(self.path, os.W_OK):
-            raise StoreError(f"{self}: no permission to write")
+        """Raise :class:`StoreError` if the file system is read-only, or the folder's permissions forbid it."""
+        if os.statvfs(self.path).f_flag & os.ST_RDONLY:
+            raise StoreError(f"{self}: lies on a read-only file system: copy the store, or give another path")
+        for folder in (self.path, self.path / "status"):
+            if folder.exists() and not os.access(folder, os.W_OK):
+                raise StoreError(f"{self}: no permission to write in {folder}: change it, or copy the store")
 
     def create(self, write: Callable[[Store], None]) -> None:
         """Write into a temporary folder next to the store's path, then rename that folder."""
@@ -110,6 +125,51 @@ class FolderPlace(LocalPlace):
             shutil.rmtree(template, ignore_errors=True)
             raise
         sync_folder(path.absolute().parent)
+
+    @contextmanager
+    def replacing(self) -> Iterator[Place]:
+        """Make a folder next to this one, and exchange them at the end by two renames."""
+        path = self.path
+        template = temporary_folder(path)
+        try:
+            set_mode(template, path.stat().st_mode & 0o777)
+            yield FolderPlace(template)
+            self._exchange(template)
+        finally:
+            shutil.rmtree(template, ignore_errors=True)
+
+    def _exchange(self, template: Path) -> None:
+        """Replace the store by two renames, between which :meth:`recover` finds the old one."""
+        path, aside = self.path, template.with_suffix(".old")
+        with system_call("rename", path):
+            path.rename(aside)
+        try:
+            template.rename(path)
+        except OSError as error:
+            aside.rename(path)
+            raise StoreError(f"{path}: could not be replaced ({error.strerror}), and is unchanged") from error
+        sync_folder(path.absolute().parent)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def recover(self) -> None:
+        """Restore the old store if the process was killed between the two renames, and remove it otherwise."""
+        aside = leftover_folders(self.path, "old")
+        if aside and not self.path.exists():
+            rename(aside[-1], self.path)
+            sync_folder(self.path.absolute().parent)
+        for folder in aside:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def adopt(self, source: Place, files: Mapping[str, str]) -> None:
+        """Link files of another folder; files are replaced, never changed, so a link is as good as a copy."""
+        folders: set[Path] = set()
+        for there, here in files.items():
+            target = self.path / here
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(Path(source.location) / there, target)
+            folders |= {folder for folder in target.parents if folder.is_relative_to(self.path)}
+        for folder in folders:
+            sync_folder(folder)
 
     def zarr_store(self, *, read_only: bool) -> Store:
         """Zarr's local store; for writing, one whose writes are flushed to disk."""
@@ -200,6 +260,16 @@ def names_nearby(path: Path) -> str:
 
 def _looks_like_store(path: Path) -> bool:
     return not path.name.startswith(".") and ((path / "zarr.json").is_file() or path.name.lower().endswith(".zarr.zip"))
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}:
+            raise
+        shutil.copyfile(source, target)  # a file system without links
+        sync_file(target)
 
 
 def _size(file: str | Path) -> int:

@@ -8,10 +8,10 @@ machines need not agree.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import json
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
@@ -20,8 +20,9 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
 
 from hesstore.errors import HesstoreError, StoreBusyError, StoreError
+from hesstore.store.places.claim_thread import ClaimThread
 from hesstore.store.places.claims import describe_holder, facts_of_this_process, process_space
-from hesstore.store.places.s3_errors import repeat, translating_errors, url_of
+from hesstore.store.places.s3_errors import repeat_async, translating_errors, url_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,6 +37,8 @@ RENEWALS = 4
 TRIES = 5
 """Number of attempts to get a claim that other processes want too."""
 
+_THREAD = ClaimThread()
+
 _LOST = (AlreadyExistsError, PreconditionError, FileNotFoundError)
 """Errors of a conditional put whose condition is not met."""
 
@@ -49,7 +52,7 @@ class _Found(NamedTuple):
 
 
 class Lease:
-    """A context manager that holds the claim ``key`` and renews it in a thread.
+    """A context manager that holds the claim ``key`` and renews it, in one thread with all claims of the process.
 
     Parameters
     ----------
@@ -74,27 +77,41 @@ class Lease:
         self._tag = ""
         self._renewed = 0.0
         self._lost = ""
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._renew_periodically, name="hesstore-lease", daemon=True)
+        self._done = asyncio.Event()
+        self._renewals: asyncio.Task[None]
 
     def __enter__(self) -> Self:
-        # The token in the claim shows whether an attempt without an answer has succeeded.
-        repeat(self._acquire, self._url)
-        self._thread.start()
+        _THREAD.join()
+        try:
+            _THREAD.run(self._hold())
+        except BaseException:
+            _THREAD.leave()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            _THREAD.run(self._give_back())
+        finally:
+            _THREAD.leave()
+
+    async def _hold(self) -> None:
+        # The token in the claim shows whether an attempt without an answer has succeeded.
+        await repeat_async(self._acquire, self._url)
+        self._renewals = asyncio.create_task(self._renew_periodically())
+
+    async def _give_back(self) -> None:
         self._done.set()
-        self._thread.join()
+        await self._renewals
         if self._lost:
             return
         # A claim that can't be given back now expires; an error inside the context matters more.
         with contextlib.suppress(HesstoreError, *_LOST), translating_errors(self._url):
-            self._renew()  # a delete can't be conditional, but a renewed claim is ours for the whole lease time
+            await self._renew()  # a delete can't be conditional, but a renewed claim is ours for the whole lease time
             if not self._lost:
-                repeat(lambda: obstore.delete(self._objects, self._key), self._url)
+                await repeat_async(lambda: obstore.delete_async(self._objects, self._key), self._url)
 
     def check(self) -> None:
         """Raise :class:`StoreBusyError` if the claim was lost, or may be lost because it was not renewed in time."""
@@ -106,58 +123,60 @@ class Lease:
         if self._lost:
             raise StoreBusyError(f"{self._activity} by {self._lost}, who took it over: wait for it or stop it")
 
-    def _acquire(self) -> None:
+    async def _acquire(self) -> None:
         for _ in range(TRIES):
             began = _clock()
-            tag = self._put("create")
+            tag = await self._put("create")
             if tag is None:
-                found = self._read()
+                found = await self._read()
                 if found is None:
                     continue  # it was given back between the two requests
                 if found.facts.get("token") != self._facts["token"]:
-                    if not self._is_dead(found):
+                    if not await self._is_dead(found):
                         raise StoreBusyError(
                             f"{self._activity} by {describe_holder(found.facts)}: wait for it or stop it"
                         )
                     began = _clock()
-                    if (tag := self._put({"e_tag": found.tag})) is None:
-                        self._check_that_it_changed(found)
+                    if (tag := await self._replace(found.tag)) is None:
+                        await self._check_that_it_changed(found)
                         continue  # another process took it first
                 else:
                     tag = found.tag
             self._tag, self._renewed = tag, began
-            self._check_conditions()
+            await self._check_conditions()
             return
         raise StoreBusyError(f"{self._activity}: other processes were faster {TRIES} times: run the same command again")
 
-    def _check_conditions(self) -> None:
+    async def _check_conditions(self) -> None:
         """Raise :class:`StoreError` if the server does not carry out conditions as it must, on the claim itself.
 
         The claim exists now, so the server must refuse to create it. It must replace it where the condition names its
         tag, because otherwise it can be neither renewed nor taken over from a process that was killed, and the tag must
         change with it.
         """
-        if self._put("create") is not None:
-            self._refuse("ignores conditional puts (If-None-Match), which are needed to keep two drivers apart")
+        if await self._put("create") is not None:
+            await self._refuse("ignores conditional puts (If-None-Match), which are needed to keep two drivers apart")
         before, began = self._tag, _clock()
-        tag = self._put({"e_tag": before})
-        if tag is None and (found := self._read()) is not None and found.tag != before:
+        tag = await self._replace(before)
+        if tag is None and (found := await self._read()) is not None and found.tag != before:
             tag = found.tag  # the answer to a first attempt got lost
         if tag is None:
-            self._refuse("never meets a condition on the ETag (If-Match), by which a claim is renewed and taken over")
-        elif self._put({"e_tag": before}) is not None:
-            self._refuse("ignores conditions on the ETag (If-Match), which are needed to keep two drivers apart")
+            await self._refuse(
+                "never meets a condition on the ETag (If-Match), by which a claim is renewed and taken over"
+            )
+        elif await self._replace(before) is not None:
+            await self._refuse("ignores conditions on the ETag (If-Match), which are needed to keep two drivers apart")
         else:
             self._tag, self._renewed = tag, began
 
-    def _refuse(self, what: str) -> NoReturn:
+    async def _refuse(self, what: str) -> NoReturn:
         """Give the claim back, and raise :class:`StoreError`."""
-        obstore.delete(self._objects, self._key)
+        await obstore.delete_async(self._objects, self._key)
         raise StoreError(f"{self._url}: the server {what}: use a store in a folder, or a server that supports them")
 
-    def _check_that_it_changed(self, before: _Found) -> None:
+    async def _check_that_it_changed(self, before: _Found) -> None:
         """Raise :class:`StoreError` if a claim could not be taken over although nobody else has changed it."""
-        found = self._read()
+        found = await self._read()
         if found is not None and found.tag == before.tag:
             raise StoreError(
                 f"{self._activity} by {describe_holder(found.facts)}, which no longer runs, but the server does not "
@@ -165,11 +184,18 @@ class Lease:
                 "command again"
             )
 
-    def _put(self, mode: PutMode) -> str | None:
+    async def _replace(self, tag: str) -> str | None:
+        """Write the claim if it has the ETag ``tag``; return the new one, or None if it has another.
+
+        Ceph's gateway 16.2 takes the quotation marks of an ETag in a condition for a part of it.
+        """
+        return await self._put({"e_tag": tag}) or await self._put({"e_tag": tag.strip('"')})
+
+    async def _put(self, mode: PutMode) -> str | None:
         """Write the claim on a condition; return its ETag, or None if the condition is not met."""
         data = json.dumps({**self._facts, "renewed": dt.datetime.now(dt.UTC).isoformat()}).encode()
         try:
-            return str(obstore.put(self._objects, self._key, data, mode=mode, use_multipart=False)["e_tag"])
+            done = await obstore.put_async(self._objects, self._key, data, mode=mode, use_multipart=False)
         except NotSupportedError as error:
             raise StoreError(
                 f"{self._url}: conditional puts, which are needed to keep two drivers apart, are switched off or not "
@@ -179,11 +205,12 @@ class Lease:
             if "NoSuchBucket" in str(error):
                 raise
             return None
+        return str(done["e_tag"])
 
-    def _read(self) -> _Found | None:
+    async def _read(self) -> _Found | None:
         try:
-            answer = obstore.get(self._objects, self._key)
-            data = bytes(answer.bytes())
+            answer = await obstore.get_async(self._objects, self._key)
+            data = bytes(await answer.bytes_async())
         except FileNotFoundError:
             return None
         try:
@@ -192,38 +219,39 @@ class Lease:
             facts = {}
         return _Found(facts if isinstance(facts, dict) else {}, str(answer.meta["e_tag"]), answer.meta["last_modified"])
 
-    def _is_dead(self, found: _Found) -> bool:
+    async def _is_dead(self, found: _Found) -> bool:
         """Whether the holder no longer runs, or the claim has expired by the server's clock."""
         if found.facts.get("processes") == process_space() and not _is_alive(found.facts.get("pid")):
             return True
         clock_key = f"{self._key}.clock-{self._facts['token']}"
-        obstore.put(self._objects, clock_key, b"")
+        await obstore.put_async(self._objects, clock_key, b"")
         try:
-            now = obstore.head(self._objects, clock_key)["last_modified"]
+            now = (await obstore.head_async(self._objects, clock_key))["last_modified"]
         finally:
-            obstore.delete(self._objects, clock_key)
+            await obstore.delete_async(self._objects, clock_key)
         promised = found.facts.get("lease_seconds")
         lease = float(promised) if isinstance(promised, (int, float)) else LEASE_SECONDS
         return (now - found.written).total_seconds() > lease + 1  # the server's times are whole seconds
 
-    def _renew_periodically(self) -> None:
+    async def _renew_periodically(self) -> None:
         """Renew the claim until the context ends; after a failure, try again sooner."""
         pause = LEASE_SECONDS / RENEWALS
-        while not self._done.wait(pause):
+        while not self._lost:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._done.wait(), pause)
+                return
             pause = LEASE_SECONDS / RENEWALS
             try:
                 with translating_errors(self._url):
-                    self._renew()
+                    await self._renew()
             except Exception:  # noqa: BLE001 - check() raises once the claim has expired
                 pause = pause / 5
-            if self._lost:
-                return
 
-    def _renew(self) -> None:
+    async def _renew(self) -> None:
         began = _clock()
-        tag = self._put({"e_tag": self._tag})
+        tag = await self._replace(self._tag)
         if tag is None:
-            found = self._read()
+            found = await self._read()
             if found is None or found.facts.get("token") != self._facts["token"]:
                 self._lost = describe_holder(found.facts) if found else "another process"
                 return

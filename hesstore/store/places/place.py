@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -66,6 +66,28 @@ class Place(ABC):
         write : callable
             Called with an empty Zarr store, into which it writes the template.
         """
+
+    @abstractmethod
+    def replacing(self) -> AbstractContextManager[Place]:
+        """Return a context with an empty place, whose contents replace the store here when the context ends.
+
+        A process that is killed leaves the old store or the new one, or what :meth:`recover` turns into one of them.
+        """
+
+    @abstractmethod
+    def adopt(self, source: Place, files: Mapping[str, str]) -> None:
+        """Take over files or objects without sending their contents.
+
+        Parameters
+        ----------
+        source : Place
+            The place that :meth:`replacing` gave this one for.
+        files : mapping of str to str
+            The name here of each file, by its name there.
+        """
+
+    def recover(self) -> None:  # noqa: B027 - most places have nothing to do
+        """Finish what a process left that was killed in :meth:`replacing`, or clear it away."""
 
     @abstractmethod
     def zarr_store(self, *, read_only: bool) -> Store:
@@ -159,6 +181,14 @@ class ReadOnlyPlace(Place):
         self.check_writable()
 
     def create(self, write: Callable[[Store], None]) -> NoReturn:  # noqa: ARG002
+        """Raise :class:`StoreError`."""
+        self.check_writable()
+
+    def replacing(self) -> NoReturn:
+        """Raise :class:`StoreError`."""
+        self.check_writable()
+
+    def adopt(self, source: Place, files: Mapping[str, str]) -> NoReturn:  # noqa: ARG002
         """Raise :class:`StoreError`."""
         self.check_writable()
 

@@ -13,30 +13,34 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlparse
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import S3Store
-from zarr.storage import MemoryStore, ObjectStore
+from zarr.storage import MemoryStore
 
-from hesstore.errors import StoreError
+from hesstore.errors import CorruptStoreError, HesstoreError, StoreError
 from hesstore.store.places.claims import parse_holder
 from hesstore.store.places.lease import Lease
 from hesstore.store.places.place import Place
-from hesstore.store.places.s3_errors import endpoint, repeat, repeat_async, translating_errors, url_of
+from hesstore.store.places.s3_errors import endpoint, repeat, translating_errors
+from hesstore.store.places.s3_zarr_store import S3ZarrStore
 
 if TYPE_CHECKING:
-    import builtins
     import datetime as dt
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
+    from obstore import ObjectMeta
     from obstore.store import BackoffConfig, ClientConfig, RetryConfig
-    from zarr.abc.store import ByteRequest, Store
-    from zarr.core.buffer import Buffer, BufferPrototype
+    from zarr.abc.store import Store
+    from zarr.core.buffer import Buffer
 
     from hesstore.store.places.claims import Holder
 
@@ -46,14 +50,14 @@ ROOT = "zarr.json"
 UNFINISHED = ".hesstore-unfinished"
 """An object that exists while a template is written: the objects next to it are ours, and not a store yet."""
 _TEMPLATE_CLAIM = ".claim-template.json"
+NEXT = ".next"
+"""The folder for a store that is to replace the one around it."""
+MOVED = json.dumps({"zarr_format": 3, "node_type": "moved", "to": NEXT}).encode()
+"""The root ``zarr.json`` of a store that is being replaced: Zarr finds no group, and hesstore reads the new store."""
+_REPLACING_CLAIM = "status/.claim-replacing.json"
+_COPIES_AT_ONCE = 8
+
 _OF_A_TEMPLATE = re.compile(r"([A-Za-z]\w*)/(zarr\.json|c/0)")
-
-ONE_PUT = 32 << 20
-"""Size in bytes up to which an object is sent in one request.
-
-Larger ones are sent in parts of half that size, and appear atomically too.
-"""
-
 
 # A wrong address or key must be reported quickly. Later, when the server has answered before, requests are repeated for
 # a minute (see s3_errors.repeat), so that a sweep of several days survives a short fault; the time for one request is
@@ -87,6 +91,7 @@ class S3Place(Place):
             self._brief = _connect(bucket, name, server, _BRIEF, _FEW_RETRIES)
         self._claims: dict[int, Lease] = {}
         self._has_answered = False
+        self._is_moved = False
 
     @property
     def location(self) -> str:
@@ -97,6 +102,18 @@ class S3Place(Place):
     def address(self) -> str:
         """The URL."""
         return self.url
+
+    @cached_property
+    def _next(self) -> S3Place:
+        """The place of a store that is to replace this one."""
+        following = S3Place(f"{self.url}/{NEXT}")
+        following._has_answered = True  # the server has, or will have when this place is used
+        return following
+
+    @property
+    def _current(self) -> S3Place:
+        """The place with the objects that readers see: those of the new store while it replaces the old one."""
+        return self._next if self._is_moved else self
 
     def is_new(self) -> bool:
         """Whether the root ``zarr.json``, which is written last, does not exist."""
@@ -112,7 +129,7 @@ class S3Place(Place):
 
         A process that was killed while it made the store leaves such a template.
         """
-        keys = [key for key, _ in self._listing()]
+        keys = self.names()
         is_ours = UNFINISHED in keys
         for key in keys:
             is_housekeeping = key == UNFINISHED or key.startswith(_TEMPLATE_CLAIM)
@@ -144,9 +161,82 @@ class S3Place(Place):
                     ) from None
             self.delete(UNFINISHED)
 
+    @contextmanager
+    def replacing(self) -> Iterator[Place]:
+        """Make the new store under :data:`NEXT`, replace the root ``zarr.json`` here, and move all objects here.
+
+        The root makes the difference: before it is replaced, the old store is here; after it, readers find the new one
+        under :data:`NEXT`, and any process that opens the store for writing goes on to move it.
+        """
+        with Lease(self._brief, _REPLACING_CLAIM, f"{self}: is being replaced") as lease:
+            self._remove_next()
+            try:
+                yield self._next
+                lease.check()
+            except BaseException:
+                with suppress(HesstoreError):  # the next sweep removes it
+                    self._remove_next()
+                raise
+            self.put(ROOT, MOVED)
+            self._move_next(lease)
+
+    def recover(self) -> None:
+        """Move the new store here if the root ``zarr.json`` was replaced; otherwise delete what was to become it."""
+        if self._root() != MOVED and not self._next.names():
+            return
+        with Lease(self._brief, _REPLACING_CLAIM, f"{self}: is being replaced") as lease:
+            if self._root() == MOVED:
+                self._move_next(lease)
+            self._remove_next()
+
+    def _move_next(self, lease: Lease) -> None:
+        """Move the store under :data:`NEXT` here, the root ``zarr.json`` last."""
+        new, old = self._next._tags(), self._tags()  # noqa: SLF001 - the same class
+        if ROOT not in new:
+            raise CorruptStoreError(
+                f"{self}: {NEXT}/{ROOT} is missing, to which its data were moved: restore it from a copy, or give "
+                "another name"
+            )
+        self._delete([key for key in old if key not in new and key != ROOT and not _is_claim(key)])
+        self._copy({f"{NEXT}/{key}": key for key, tag in new.items() if key != ROOT and old.get(key) != tag})
+        lease.check()
+        self.put(ROOT, self._next.fetch(ROOT))
+        self._is_moved = False
+        self._remove_next()
+
+    def adopt(self, source: Place, files: Mapping[str, str]) -> None:
+        """Let the server copy objects of the place around this one."""
+        assert isinstance(source, S3Place)  # noqa: S101 - its replacing() made this place
+        here = self.url.removeprefix(f"{source.url}/")
+        source._copy({there: f"{here}/{key}" for there, key in files.items()})  # noqa: SLF001 - the same class
+
+    def _copy(self, names: Mapping[str, str]) -> None:
+        def copy(pair: tuple[str, str]) -> None:
+            self._ask(lambda: obstore.copy(self._objects, *pair))
+
+        try:
+            with ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
+                for _ in pool.map(copy, names.items()):
+                    pass
+        except FileNotFoundError:
+            raise StoreError(f"{self}: was changed by another process meanwhile: run the same command again") from None
+
+    def _delete(self, keys: list[str]) -> None:
+        if keys:
+            self._ask(lambda: obstore.delete(self._objects, keys))
+
+    def _remove_next(self) -> None:
+        self._delete([f"{NEXT}/{key}" for key in self._next.names()])
+
+    def _tags(self) -> dict[str, str]:
+        """The ETag of each object, by its name."""
+        return {str(each["path"]): str(each["e_tag"]) for each in self._listing()}
+
     def zarr_store(self, *, read_only: bool) -> Store:
         """Zarr's object store, with errors that say what to do."""
-        return S3ZarrStore(self._objects, read_only=read_only)
+        if self._is_moved and not read_only:
+            self.recover()
+        return S3ZarrStore(self._current._objects, read_only=read_only)  # noqa: SLF001 - the same class
 
     def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[object]:
         """Hold a run by an object that is renewed; see :class:`hesstore.store.places.lease.Lease`."""
@@ -162,7 +252,7 @@ class S3Place(Place):
     def holder(self, run_id: int) -> Holder | None:
         """The process that the claim names."""
         try:
-            facts = json.loads(self.fetch(f"status/.claim-{run_id}.json"))
+            facts = json.loads(self._fetch(f"status/.claim-{run_id}.json"))
             return parse_holder(facts)
         except (FileNotFoundError, ValueError, AttributeError):
             return None
@@ -170,16 +260,19 @@ class S3Place(Place):
     def last_modified(self, key: str) -> dt.datetime | None:
         """The time at which the object was written, by the server's clock; None if it does not exist."""
         try:
-            return self._ask(lambda: obstore.head(self._brief, key)["last_modified"])
+            return self._ask(lambda: obstore.head(self._current._brief, key)["last_modified"])  # noqa: SLF001
         except FileNotFoundError:
             return None
 
     def names(self) -> list[str]:
         """The names of all objects, relative to the store."""
-        return [key for key, _ in self._listing()]
+        return [str(each["path"]) for each in self._current._listing()]  # noqa: SLF001 - the same class
 
     def fetch(self, key: str) -> bytes:
         """The contents of an object."""
+        return self._current._fetch(key)  # noqa: SLF001 - the same class
+
+    def _fetch(self, key: str) -> bytes:
         return self._ask(lambda: bytes(obstore.get(self._objects, key).bytes()))
 
     def put(self, key: str, data: bytes) -> None:
@@ -192,7 +285,7 @@ class S3Place(Place):
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Those of ``keys`` whose object does not exist or is empty."""
-        sizes = dict(self._listing())
+        sizes = {each["path"]: each["size"] for each in self._current._listing()}  # noqa: SLF001 - the same class
         return [key for key in keys if not sizes.get(key)]
 
     def remove(self) -> None:
@@ -204,20 +297,21 @@ class S3Place(Place):
 
     def size(self) -> int:
         """Total size of all objects, in bytes."""
-        return sum(size for _, size in self._listing())
+        return sum(each["size"] for each in self._current._listing())  # noqa: SLF001 - the same class
 
     def _root(self) -> bytes | None:
-        """The root ``zarr.json``; None if it does not exist."""
+        """The root ``zarr.json``; None if it does not exist. It shows whether readers find the store elsewhere."""
         try:
-            return self._ask(lambda: bytes(obstore.get(self._brief, ROOT).bytes()))
+            root = self._ask(lambda: bytes(obstore.get(self._brief, ROOT).bytes()))
         except FileNotFoundError:
             return None
+        self._is_moved = root == MOVED
+        return root
 
-    def _listing(self) -> list[tuple[str, int]]:
-        """The key and the size in bytes of each object, in the order of the keys."""
-        return self._ask(
-            lambda: [(each["path"], each["size"]) for batch in obstore.list(self._brief) for each in batch]
-        )
+    def _listing(self) -> list[ObjectMeta]:
+        """The facts about each object, in the order of the names, without those of a store that is to replace it."""
+        listing = self._ask(lambda: [each for batch in obstore.list(self._brief) for each in batch])
+        return [each for each in listing if not each["path"].startswith(f"{NEXT}/")]
 
     def _ask(self, request: Callable[[], T]) -> T:
         """Make an idempotent request; repeat it if it fails, but not the first one, which shows a wrong address."""
@@ -233,74 +327,16 @@ class S3Place(Place):
         return answer
 
 
-class S3ZarrStore(ObjectStore[S3Store]):
-    """Zarr's object store, with errors that say what to do, and with writes in one request where possible."""
-
-    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """The contents of an object, or a range of them; None if it does not exist."""
-        return await self._ask(lambda: super(S3ZarrStore, self).get(key, prototype, byte_range))
-
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> builtins.list[Buffer | None]:
-        """Ranges of the contents of objects."""
-        ranges = list(key_ranges)
-        return await self._ask(lambda: super(S3ZarrStore, self).get_partial_values(prototype, ranges))
-
-    async def exists(self, key: str) -> bool:
-        """Whether an object exists."""
-        return await self._ask(lambda: super(S3ZarrStore, self).exists(key))
-
-    async def set(self, key: str, value: Buffer) -> None:
-        """Write ``value`` under ``key``; the server has confirmed it on return."""
-        self._check_writable()
-        data = value.to_bytes()
-        # By default the limit is 5 MB, and parts whose process was killed stay in the bucket, invisible but paid for.
-        is_large = len(data) > ONE_PUT
-        await self._ask(
-            lambda: obstore.put_async(
-                self.store, key, data, use_multipart=is_large, chunk_size=ONE_PUT // 2, max_concurrency=4
-            )
-        )
-
-    async def delete(self, key: str) -> None:
-        """Delete an object; nothing happens if it does not exist."""
-        await self._ask(lambda: super(S3ZarrStore, self).delete(key))
-
-    async def delete_dir(self, prefix: str) -> None:
-        """Delete all objects whose names begin with ``prefix`` and a slash."""
-        await self._ask(lambda: super(S3ZarrStore, self).delete_dir(prefix))
-
-    async def getsize(self, key: str) -> int:
-        """The size of an object in bytes."""
-        return await self._ask(lambda: super(S3ZarrStore, self).getsize(key))
-
-    async def list_dir(self, prefix: str) -> AsyncGenerator[str, None]:
-        """The names directly below ``prefix``."""
-
-        async def listing() -> builtins.list[str]:
-            return [each async for each in super(S3ZarrStore, self).list_dir(prefix)]
-
-        for each in await self._ask(listing):
-            yield each
-
-    async def _list(self, prefix: str | None = None) -> AsyncGenerator[Any, None]:
-        async def listing() -> builtins.list[Any]:
-            return [each async for each in super(S3ZarrStore, self)._list(prefix)]
-
-        for each in await self._ask(listing):
-            yield each
-
-    async def _ask(self, request: Callable[[], Awaitable[T]]) -> T:
-        return await repeat_async(request, url_of(self.store))
-
-
 def _connect(bucket: str, name: str, server: str | None, client: ClientConfig, retries: RetryConfig) -> S3Store:
     if server is None:
         return S3Store(bucket, prefix=name, client_options=client, retry_config=retries)
     # The library refuses http:// unless it is allowed explicitly; a user who writes http:// means it.
     options: ClientConfig = {**client, "allow_http": server.startswith("http://")}
     return S3Store(bucket, prefix=name, endpoint=server, client_options=options, retry_config=retries)
+
+
+def _is_claim(key: str) -> bool:
+    return key.rpartition("/")[2].startswith(".claim-")
 
 
 def _is_http(url: str) -> bool:

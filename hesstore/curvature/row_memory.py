@@ -1,0 +1,47 @@
+"""The memory that a row of the data takes in a product, and how many rows fit into a chunk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from hesstore.curvature.row_chunks import first_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hesstore.problem.models import FlatModel, Inputs
+
+SAMPLE_ROWS = 16
+"""Number of rows on which the memory of a row is measured, and the smallest number of rows in a chunk."""
+
+_VALUES = 6
+"""The memory of a product, in units of the values that the rows of its chunk save for the gradient."""
+
+
+def rows_in(memory: float, most: int, model: FlatModel, x: Inputs, y: Tensor) -> int:
+    """Return the number of rows, ``most`` or a fraction of it by a power of 2, whose products take ``memory`` bytes."""
+    row_bytes = _saved_bytes(model, x, y)
+    rows = most
+    while rows > SAMPLE_ROWS and _VALUES * row_bytes * rows > memory:
+        rows //= 2
+    return rows
+
+
+def _saved_bytes(model: FlatModel, x: Inputs, y: Tensor) -> float:
+    """The number of bytes that are saved for the gradient of each row, measured on a few rows."""
+    x, y = first_rows(x, SAMPLE_ROWS), y[:SAMPLE_ROWS]
+    saved: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    theta = model.theta().to(y.device).requires_grad_()
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        loss = model.loss_sum(theta, x, y)
+    saved.pop(theta.untyped_storage().data_ptr(), None)  # the parameters
+    del loss
+    return sum(saved.values()) / len(y)
