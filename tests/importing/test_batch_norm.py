@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,7 +155,7 @@ def test_an_analysis_that_was_killed_continues(module: nn.Module, tmp_path: Path
         with hesstore.open(tmp_path / "s.zarr", check=True) as ds:
             assert int(ds.status.sel(run=0, step=2)) < 2
         assert verify.verify(tmp_path / "s.zarr").ok
-    again = {"axis": "step", "from_name": True, "settings": settings}
+    again: dict[str, Any] = {"axis": "step", "from_name": True, "settings": settings}
     assert hesstore.analyse(tmp_path / "ckpt", tmp_path / "s.zarr", **again).complete == 2
     hesstore.analyse(tmp_path / "ckpt", tmp_path / "whole.zarr", **again)
     with hesstore.open(tmp_path / "s.zarr", check=True) as ds, hesstore.open(tmp_path / "whole.zarr") as whole:
