@@ -25,7 +25,16 @@ MakeConfig = Callable[..., SweepConfig]
 L2 = 0.01
 RISES = ("predicted_rise", "measured_rise")
 UNCERTAIN = {"class_response", "response_step", *RISES, "density_error"}
-CONFIG = {**TOY, "hidden": "4", "l2": [0.001, L2], "k": 8, "dtype": "float64", "epochs": 40, "probes": 30}
+CONFIG = {
+    **TOY,
+    "response": 0.1,
+    "hidden": "4",
+    "l2": [0.001, L2],
+    "k": 8,
+    "dtype": "float64",
+    "epochs": 40,
+    "probes": 30,
+}
 TRAIN, TEST = (
     (torch.from_numpy(x).double(), torch.from_numpy(y).long()) for x, y in (toy.digits()[:2], toy.digits()[2:])
 )

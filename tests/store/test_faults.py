@@ -26,7 +26,7 @@ from tests.support.faulty_proxy import FaultyProxy, faulty_proxy  # noqa: E402
 from tests.support.s3_server import ask, served  # noqa: E402
 
 URL = "s3://bucket/runs/s.zarr"
-HANG = 0.6
+HANG = 2.4
 
 
 @pytest.fixture(scope="module")
