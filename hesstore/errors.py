@@ -16,7 +16,8 @@
     │   └── StoreUnreachableError    the server does not answer, or fails
     ├── AnalysisError             the store lacks the results for an analysis, or a request is malformed
     ├── ExportError               an export would overwrite files, or finds nothing to write
-    └── ImportFilesError          a file to import is damaged or malformed, or contradicts other files
+    ├── ImportFilesError          a file to import is damaged or malformed, or contradicts other files
+    └── CallbackError             a function that was passed in raises an exception or ends the program
 
     HesstoreWarning
     ├── DataWarning               the results of a data set are limited
@@ -98,6 +99,10 @@ class ExportError(HesstoreError):
 
 class ImportFilesError(HesstoreError):
     """A file to import is damaged or malformed, or it contradicts other files."""
+
+
+class CallbackError(HesstoreError):
+    """A function that was passed to hesstore, such as an observer, raises an exception or ends the program."""
 
 
 class AnalysisError(HesstoreError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
-from filelock import FileLock
 
 from hesstore import durable_files
 from hesstore.config import SweepConfig
@@ -82,7 +82,8 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Quic
     own = tmp_path_factory.getbasetemp()
     shared = own if worker_id == "master" else own.parent
     said = shared / "quickstart.stderr"
-    with FileLock(shared / "quickstart.lock"):
+    with (shared / "quickstart.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if not said.exists():
             script = "from hesstore_cli.main import main; main()"
             command = [sys.executable, "-c", script, "sweep", "quickstart.zarr", "--preset", "quickstart"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, NoReturn
@@ -84,8 +85,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has ended, so no message can reach it
         return ExitStatus.FAILED
-    except OSError as error:
-        return _fail(f"{error.filename or 'I/O'}: {error.strerror or error}", ExitStatus.FAILED)
+    except (OSError, MemoryError) as error:
+        return _fail_of_system(error)
     return ended if isinstance(ended, int) else ExitStatus.DONE
 
 
@@ -101,6 +102,15 @@ def main() -> NoReturn:
     if sys.argv[1:2] in _WITHOUT_DASK:
         sys.modules["dask"] = None  # type: ignore[assignment]  # Python then refuses to import it, and xarray works without
     sys.exit(run())
+
+
+def _fail_of_system(error: OSError | MemoryError) -> int:
+    if isinstance(error, MemoryError):
+        return _fail(f"not enough memory: {error or 'give a machine or a limit with more'}", ExitStatus.FAILED)
+    from hesstore.durable_files import describe_system_error
+
+    is_input = error.errno == errno.ENAMETOOLONG
+    return _fail(describe_system_error(error), ExitStatus.USAGE if is_input else ExitStatus.FAILED)
 
 
 def _fail(message: str, status: int) -> int:

@@ -37,7 +37,12 @@ PACKAGES = {
 SETTINGS = "Settings of a sweep"
 SPLIT = {"guide.md": "guide"}
 """Long pages, and the folders of the pages that their sections become."""
-OUTSIDE = {"../README.md": "README.md", "../CONTRIBUTING.md": "contributing.md", "../CHANGELOG.md": "changelog.md"}
+OUTSIDE = {
+    "../README.md": "README.md",
+    "../CONTRIBUTING.md": "contributing.md",
+    "../CHANGELOG.md": "changelog.md",
+    "../SECURITY.md": "security.md",
+}
 """Pages outside of ``docs``, and the pages of the site to which links to them lead."""
 
 WIDTH = 76
@@ -94,7 +99,7 @@ def _generated_pages() -> dict[str, str]:
     pages = {path: text for long in SPLIT for _, path, text in _sections(long)[1]}
     pages |= dict(_command_pages())
     pages |= dict(_package_pages())
-    for name in ("CONTRIBUTING.md", "CHANGELOG.md"):
+    for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"):
         pages[OUTSIDE[f"../{name}"]] = (DOCS.parent / name).read_text(encoding="utf-8")
     settings = (DOCS / "api.md").read_text(encoding="utf-8").partition(f"### {SETTINGS}\n")[2]
     pages["reference/settings.md"] = f"# {SETTINGS}\n{re.split(r'^#', settings, maxsplit=1, flags=re.MULTILINE)[0]}"

@@ -13,6 +13,7 @@ from hesstore.analysis.attributes import scalar_coordinates, variable, with_attr
 from hesstore.analysis.eigenvectors import eigenvector_reader
 from hesstore.analysis.selection import loss_unit
 from hesstore.analysis.spectral_measures import ZERO
+from hesstore.custom_code import calls_back
 from hesstore.errors import AnalysisError
 from hesstore.store.schema import axis_of
 
@@ -27,6 +28,7 @@ SHARED = 0.5
 """A track continues if its cluster shares at least this part of the smaller one's dimensions with the next cluster."""
 
 
+@calls_back("progress")
 def clusters(
     ds: xr.Dataset,
     run: int = 0,

@@ -10,6 +10,7 @@ import xarray as xr
 from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
 from hesstore.analysis.eigenvectors import eigenvector_reader
 from hesstore.analysis.selection import require_variables
+from hesstore.custom_code import calls_back
 from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from hesstore.analysis.eigenvectors import EigenvectorReader
 
 
+@calls_back("progress")
 def layer_mass(ds: xr.Dataset, run: int = 0, progress: Callable[[int, int], None] | None = None) -> xr.Dataset:
     """Compute the share of each eigenvector that lies in each layer: Σ v² over the layer's parameters.
 
@@ -58,6 +60,7 @@ def layer_mass(ds: xr.Dataset, run: int = 0, progress: Callable[[int, int], None
     )
 
 
+@calls_back("progress")
 def participation_ratio(ds: xr.Dataset, run: int = 0, progress: Callable[[int, int], None] | None = None) -> xr.Dataset:
     """Compute the share of the P parameters over which each eigenvector is spread: 1 / (P Σ v⁴).
 

@@ -12,6 +12,7 @@ from hesstore.analysis.attributes import other_axis, scalar_coordinates, variabl
 from hesstore.analysis.eigenvectors import eigenvector_reader
 from hesstore.analysis.selection import l2_position
 from hesstore.config.l2_grid import value_text
+from hesstore.custom_code import calls_back
 from hesstore.errors import AnalysisError
 from hesstore.store.schema import axis_of
 
@@ -99,6 +100,7 @@ def principal_angles(
     return overlap(ds, l2_a, l2_b, k, run, run_b)[["principal_angle"]]
 
 
+@calls_back("progress")
 def overlap_map(
     ds: xr.Dataset,
     k: int | None = None,

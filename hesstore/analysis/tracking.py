@@ -12,6 +12,7 @@ import xarray as xr
 from hesstore.analysis.attributes import scalar_coordinates, variable, with_attributes
 from hesstore.analysis.eigenvectors import eigenvector_reader
 from hesstore.analysis.selection import loss_unit
+from hesstore.custom_code import calls_back
 from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hesstore.analysis.eigenvectors import EigenvectorReader
 
 
+@calls_back("progress")
 def track(
     ds: xr.Dataset, run: int = 0, k: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> xr.Dataset:

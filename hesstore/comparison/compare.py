@@ -17,6 +17,7 @@ import numpy as np
 from hesstore.comparison import distances
 from hesstore.comparison.verified_reader import Reader, check_digests, is_unset
 from hesstore.config.l2_grid import AXIS
+from hesstore.custom_code import calls_back
 from hesstore.errors import CorruptStoreError
 from hesstore.store.decoding import decoding
 from hesstore.store.environments import facts_by_group
@@ -154,6 +155,7 @@ def compare_configs(a: xr.Dataset, b: xr.Dataset) -> Comparison:
     )
 
 
+@calls_back("progress")
 def compare(
     a: xr.Dataset, b: xr.Dataset, progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> Comparison:

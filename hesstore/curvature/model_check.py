@@ -346,11 +346,19 @@ class ModelCheck:
                 "is twice differentiable there"
             )
         if _differ(forms, forms.T, self._tolerance):
-            raise self._error(
-                "has a Hessian that is not symmetric: a custom operation has a backward or jvp that is not its "
-                "derivative: correct it"
-            )
+            raise self._error(f"has a Hessian that is not symmetric: {self._asymmetry()}")
         return forms
+
+    def _asymmetry(self) -> str:
+        """The most probable cause of a Hessian that is not symmetric, and what to do."""
+        parts = self.model.module.named_modules()
+        for name, part in parts:
+            if isinstance(part, nn.Embedding) and part.padding_idx is not None:
+                return (
+                    f"the embedding {name!r} has padding_idx={part.padding_idx}, whose vector has no gradient in "
+                    "reverse mode, but one in forward mode: leave out padding_idx, or multiply the output by a mask"
+                )
+        return "a custom operation has a backward or jvp that is not its derivative: correct it"
 
     def _traced_products(self, directions: Tensor) -> Tensor:
         """H v for each direction, by the program that a sweep uses."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from hesstore.config import TRAINING_SETTINGS
 from hesstore.errors import ImportFilesError
-from hesstore.problem.models import statistics
+from hesstore.problem.models import constant_buffers, statistics
 from hesstore.problem.state_dicts import read_network, read_state_dict
 from hesstore.store.schema import Point, Status
 
@@ -54,7 +54,8 @@ class Collection:
 
     def read_statistics(self, model: FlatModel) -> dict[str, NDArray[np.float32]]:
         """The running statistics of batch norm in the first checkpoint."""
-        return read_state_dict(Path(self.files[0][2]), model.layout.names).statistics
+        names = constant_buffers(model.module)
+        return read_state_dict(Path(self.files[0][2]), model.layout.names, names).statistics
 
     def read(self, point: Point, model: FlatModel) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Read the weights (P,) and the running statistics of batch norm (S,) of a grid point.
@@ -90,7 +91,8 @@ class Collection:
 def _read(path: str, model: FlatModel) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     layout = model.layout
     own = {name: tuple(buffer.shape) for name, buffer in statistics(model.module).items()}
-    found = read_network(Path(path), dict(zip(layout.names, layout.shapes, strict=True)), own)
+    shapes = dict(zip(layout.names, layout.shapes, strict=True))
+    found = read_network(Path(path), shapes, own, constant_buffers(model.module))
     weights, values = (
         np.concatenate([np.empty(0, np.float32), *(array.reshape(-1) for array in part.values())]) for part in found
     )

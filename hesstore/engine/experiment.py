@@ -143,7 +143,7 @@ class Experiment:
         model = preparation.build_network(config, data, device, dtype)
         statistics = preparation.set_statistics(model, store, read_statistics, collection)
         data, rows = preparation.move_data(config, data, device, dtype)
-        references = load_references(config, model.layout, store, reread=reread)
+        references = load_references(config, model, store, reread=reread)
         model.module.to(device, dtype)
         model_check.issue_warnings(preparation.check_network(config, model, data))
         sizes = preparation.choose_sizes(

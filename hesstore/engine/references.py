@@ -14,6 +14,7 @@ import numpy as np
 
 from hesstore.config.l2_grid import L2_DECIMALS, value_text
 from hesstore.errors import ConfigError, ImportFilesError, StoreError
+from hesstore.problem.models import constant_buffers
 from hesstore.problem.state_dicts import read_weights
 from hesstore.store.decoding import decoding
 from hesstore.store.identity import identity_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hesstore.config import SweepConfig
-    from hesstore.problem.models import ParameterLayout
+    from hesstore.problem.models import FlatModel, ParameterLayout
     from hesstore.store.places.place import Place
     from hesstore.store.writing import SweepStore
 
@@ -54,7 +55,7 @@ class GridPointName(NamedTuple):
 
 
 def load_references(
-    config: SweepConfig, layout: ParameterLayout, store: SweepStore | None, *, reread: bool
+    config: SweepConfig, model: FlatModel, store: SweepStore | None, *, reread: bool
 ) -> Mapping[str, Weights]:
     """Return the weights (P,) that ``config`` names, by setting.
 
@@ -62,8 +63,8 @@ def load_references(
     ----------
     config : SweepConfig
         The settings.
-    layout : ParameterLayout
-        The parameters of the network.
+    model : FlatModel
+        The network.
     store : SweepStore, optional
         The store of the sweep, if it exists.
     reread : bool
@@ -84,7 +85,7 @@ def load_references(
             found[name] = store.reference(name)
         elif text:
             try:
-                found[name] = read_reference(text, layout)
+                found[name] = read_reference(text, model)
             except (ConfigError, ImportFilesError, StoreError) as error:
                 raise ConfigError(f"{name}: {error}") from None
     return found
@@ -98,13 +99,13 @@ def _is_gone(name: str, text: str, store: SweepStore) -> bool:
     return not expand_home(text).exists() if point is None else locate(point.store).is_new()
 
 
-def read_reference(text: str, layout: ParameterLayout) -> Weights:
+def read_reference(text: str, model: FlatModel) -> Weights:
     """Read weights (P,) from ``FILE.pth``, ``FILE.safetensors`` or ``STORE#run,l2``.
 
     Raises
     ------
     ConfigError
-        If the file, store or grid point does not exist, or its parameters are not those of ``layout``.
+        If the file, store or grid point does not exist, or its parameters are not those of ``model``.
     ImportFilesError
         If the file is not a checkpoint of a network with these parameters.
     StoreError
@@ -112,11 +113,12 @@ def read_reference(text: str, layout: ParameterLayout) -> Weights:
     """
     point = GridPointName.parse(text)
     if point is not None:
-        return _read_grid_point(point, layout)
+        return _read_grid_point(point, model.layout)
     path = expand_home(text)
     if not path.is_file():
         raise ConfigError(f"{text}: no such file: give a .pth or .safetensors file, or STORE#run,l2")
-    weights = read_weights(path, dict(zip(layout.names, layout.shapes, strict=True)))
+    shapes = dict(zip(model.layout.names, model.layout.shapes, strict=True))
+    weights = read_weights(path, shapes, buffers=constant_buffers(model.module))
     return np.concatenate([array.reshape(-1) for array in weights.values()])
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hesstore.config.sources import as_config
+from hesstore.custom_code import calls_back
 from hesstore.engine import sweep_plan
 from hesstore.engine.collection import settings_identity
 from hesstore.engine.devices import computing_on, resolve_device
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["SweepEvent", "SweepPlan", "SweepSummary", "plan_sweep", "run_sweep"]
 
 
+@calls_back("observer", "on_plan", "stop")
 def run_sweep(
     config: ConfigLike,
     location: str | os.PathLike[str],

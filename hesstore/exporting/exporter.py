@@ -12,6 +12,7 @@ import xarray as xr
 
 from hesstore.analysis.selection import analysing_advice, has_analyses
 from hesstore.config.suggestions import did_you_mean
+from hesstore.custom_code import calls_back
 from hesstore.dataset.point_selection import PointSelection
 from hesstore.errors import ExportError, ModelWarning
 from hesstore.exporting import checkpoints, original_csv, tidy_tables
@@ -64,6 +65,7 @@ class ExportSummary:
     skipped: tuple[tuple[int, float], ...] = ()
 
 
+@calls_back("progress")
 def export(
     store: xr.Dataset | str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hesstore import plots
 from hesstore.dataset.opening import headline
-from hesstore.durable_files import write_file
+from hesstore.durable_files import encode_text, write_file
 from hesstore.exporting import research_object, tidy_tables
 from hesstore.exporting.hub_card import card
 from hesstore.exporting.manifest import Entry, Manifest, checksum, header_of
@@ -90,14 +90,14 @@ def export_hub(
     crate = research_object.ro_crate(
         name, " ".join(headline(ds)), _date(ds.attrs), licence, [*entries, _entry_of(archive, entries[0])]
     )
-    write_file(folder / research_object.NAME, crate.encode())
+    write_file(folder / research_object.NAME, encode_text(crate))
     if packed is None:
         return WriteSummary(done.files, done.bytes, done.present + 1)
     return WriteSummary(done.files + 1, done.bytes + archive.stat().st_size, done.present)
 
 
 def _write(text: str, path: Path) -> None:
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(encode_text(text))
 
 
 def _entry_of(archive: Path, other: Entry) -> Entry:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
-from hesstore.durable_files import remove_partial, write_file
+from hesstore.durable_files import remove_partial, sync_file, write_file
 from hesstore.errors import ExportError
 
 if TYPE_CHECKING:
@@ -102,8 +101,7 @@ class Manifest:
             self.entries[entry.name] = entry
             with self.path.open("a") as file:
                 file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
+            sync_file(self.path)
 
 
 def read_entries(path: Path) -> list[Entry]:
@@ -121,7 +119,7 @@ def read_entries(path: Path) -> list[Entry]:
     for number, line in enumerate(lines[1:-1], start=2):  # the text after the last line break is incomplete or empty
         try:
             entries.append(Entry(**json.loads(line)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             raise ExportError(
                 f"{path}: line {number} is not an entry of a manifest: give another folder, or remove this file and "
                 "pass --force"
@@ -133,7 +131,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
     """Read the facts about the store from a manifest; None if there is no readable manifest."""
     try:
         header = json.loads(path.read_text(encoding="utf-8").split("\n", 1)[0])
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return header if isinstance(header, dict) and "fingerprint" in header else None
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from hesstore.custom_code import calls_back
 from hesstore.dataset.point_selection import chosen_l2, chosen_runs
 from hesstore.errors import ExportError
 from hesstore.exporting.netcdf_writer import digest_texts, import_h5netcdf, write_netcdf
@@ -33,6 +34,7 @@ _COMPARED = ("status", "digest", "entries_digest")
 """Variables that show whether two files of the same config have the same contents."""
 
 
+@calls_back("progress")
 def export_netcdf(
     store: xr.Dataset | str | os.PathLike[str],
     out: str | os.PathLike[str],

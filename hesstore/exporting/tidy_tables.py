@@ -119,7 +119,8 @@ def _write_small(
 ) -> None:
     table = _small_table(selection, dims, names)
     if format == "parquet":
-        table.write_parquet(path, compression="zstd")
+        with path.open("wb") as file:  # polars takes no path that is not text
+            table.write_parquet(file, compression="zstd")
         return
     with open_for_writing(path, compress) as file:
         table.write_csv(file)
@@ -182,9 +183,10 @@ def _write_large(
 ) -> None:
     parts = _large_parts(selection, name, point)
     if format == "parquet":
-        pl.concat([part.lazy() for part in parts]).sink_parquet(
-            path, compression="zstd", row_group_size=selection.ds.sizes["param"]
-        )
+        with path.open("wb") as file:
+            pl.concat([part.lazy() for part in parts]).sink_parquet(
+                file, compression="zstd", row_group_size=selection.ds.sizes["param"]
+            )
         return
     with open_for_writing(path, compress) as file:
         for number, part in enumerate(parts):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from hesstore.durable_files import remove_partial, whole_file
+from hesstore.durable_files import encode_text, remove_partial, whole_file
 from hesstore.errors import CorruptStoreError, ExportError, HesstoreError
 from hesstore.exporting.output_folder import check_room
 from hesstore.store.chunk_files import are_chunks_sound
@@ -164,7 +164,7 @@ class _Contents:
         for key in self._keys():  # listed again, because a run may have received its first status since
             if key.partition("/")[0] not in PROMISES:
                 yield key, self._read(key)
-        yield "config.toml", tomli_w.dumps(json.loads(attributes["config"])).encode()
+        yield "config.toml", encode_text(tomli_w.dumps(json.loads(attributes["config"])))
         yield "environment.json", (json.dumps(json.loads(attributes["environment"]), indent=2) + "\n").encode()
 
     def are_in(self, file: Path) -> bool:

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hesstore.importing.text_lines import count_decimals
-from hesstore.problem.state_dicts import read_state_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -73,16 +72,17 @@ def _conversions(plan: ImportPlan) -> Iterator[str]:
     if plan.index.paths["eigenvectors"]:
         yield "eigenvectors: in the order of their eigenvalues, with the sign that makes the largest entry positive"
     if paths := plan.index.paths["weights"]:
-        first = next(iter(paths.values()))
+        name = next(iter(paths.values())).name
         if not plan.network:
-            shown = ", ".join(f"{name} {shape}" for name, shape in list(plan.shapes.items())[:8])
+            shown = ", ".join(f"{key} {shape}" for key, shape in list(plan.shapes.items())[:8])
             more = ", …" if len(plan.shapes) > 8 else ""
+            which = "all other tensors" if plan.buffers else "all tensors"
             yield (
-                f"weights: all tensors are parameters, {plan.size} values: {shown}{more}; "
-                "only --recompute compares them with a network, which may have buffers"
+                f"weights: {which} are parameters, {plan.size} values: {shown}{more}; "
+                "only --recompute compares them with a network"
             )
-        for note in read_state_dict(first, plan.network).notes:
-            yield f"weights: {first.name}: {note}"
+        for note in plan.notes_on_weights:
+            yield f"weights: {name}: {note}"
     yield from _of_roundings(plan)
 
 

@@ -18,7 +18,7 @@ from hesstore.exporting.original_csv import REG_LOSSES
 from hesstore.problem.state_dicts import read_state_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from hesstore.importing.accuracy_tables import AccuracyTable
@@ -84,7 +84,9 @@ class MeasuredTerm:
             )
 
 
-def measure_term(table: AccuracyTable, weights: Mapping[float, Path]) -> MeasuredTerm | None:
+def measure_term(
+    table: AccuracyTable, weights: Mapping[float, Path], buffers: Collection[str] = ()
+) -> MeasuredTerm | None:
     """Measure s from the distances or the norms in a table, or from one weight file; None if it has none of them."""
     rows = table.rows.items()
     sources = {
@@ -100,7 +102,7 @@ def measure_term(table: AccuracyTable, weights: Mapping[float, Path]) -> Measure
         return norms_known[0]
     for l2, path in weights.items():
         if l2 and l2 in table.rows and math.isfinite(table.rows[l2].added):
-            arrays = read_state_dict(path).arrays.values()
+            arrays = read_state_dict(path, buffers=buffers).arrays.values()
             norm = math.sqrt(sum(float(np.sum(np.square(array, dtype=np.float64))) for array in arrays))
             return _measured(table, path.name, {l2: norm})
     return None

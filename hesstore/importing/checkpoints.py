@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hesstore.config import TRAINING_SETTINGS, SweepConfig
 from hesstore.config.l2_grid import AXIS, L2_DECIMALS, parse_l2
 from hesstore.config.setting_types import as_list, parse_number
+from hesstore.custom_code import calls_back
 from hesstore.engine.collection import Collection
 from hesstore.engine.sweep import run_sweep
 from hesstore.errors import ConfigError, ImportFilesError
@@ -29,6 +30,7 @@ NUMBERED = "checkpoint"
 """The axis of a collection whose checkpoints are only numbered, in the order in which they are given."""
 
 
+@calls_back("observer", "on_plan", "stop")
 def analyse(
     checkpoints: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     store: str | os.PathLike[str],

@@ -14,7 +14,9 @@ from hesstore.exporting.manifest import NAME as MANIFEST
 from hesstore.exporting.manifest import read_entries
 from hesstore.importing.accuracy_tables import read_accuracies
 from hesstore.importing.added_terms import measure_term
+from hesstore.importing.readers import read_gradients
 from hesstore.importing.sources import Sources, duplicate_error
+from hesstore.problem.state_dicts import tensor_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,9 +37,12 @@ class FileIndex:
     ----------
     sources : Sources
         The files.
+    given_buffers : tuple of str, optional
+        The names of the tensors in the weight files that are no parameters, if the user gave them.
     """
 
     sources: Sources
+    given_buffers: tuple[str, ...] | None = None
     _known_by_text: dict[int, dict[str, list[float]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -72,6 +77,21 @@ class FileIndex:
         certain = self.manifest_config is not None  # hesstore wrote these files
         return {run: read_accuracies(path, percent_is_certain=certain) for run, path in sorted(paths.items())}
 
+    @cached_property
+    def buffers(self) -> frozenset[str] | None:
+        """The names of the tensors in the weight files that are no parameters: those given, or without a gradient.
+
+        None if nothing shows which they are.
+        """
+        if self.given_buffers is not None:
+            return frozenset(self.given_buffers)
+        if not (self.paths["gradients"] and self.paths["weights"]):
+            return None
+        known = read_gradients(next(iter(self.paths["gradients"].values())))
+        weights = next(iter(self.paths["weights"].values()))
+        tensors = tensor_names(weights, known)
+        return frozenset(tensors) - known.keys() if known.keys() <= set(tensors) else None
+
     def weights_of(self, run: int) -> dict[float, Path]:
         """The weight files of a run, by λ."""
         return {l2: path for (of, l2), path in self.paths["weights"].items() if of == run}
@@ -79,7 +99,9 @@ class FileIndex:
     @cached_property
     def measured_terms(self) -> dict[int, MeasuredTerm | None]:
         """What the norms in the files show about ``Train_Reg_Loss`` in each table."""
-        return {run: measure_term(table, self.weights_of(run)) for run, table in self.tables.items()}
+        return {
+            run: measure_term(table, self.weights_of(run), self.buffers or ()) for run, table in self.tables.items()
+        }
 
     def manifest_reg_loss(self, path: Path) -> str:
         """What ``Train_Reg_Loss`` of a table adds, according to the manifest next to it; empty if it does not say.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -34,10 +35,13 @@ if TYPE_CHECKING:
     from hesstore.importing.accuracy_tables import AccuracyRow
     from hesstore.importing.added_terms import AddedTerm
     from hesstore.importing.file_index import FileIndex
-    from hesstore.problem.state_dicts import Shapes
+    from hesstore.problem.state_dicts import Shapes, StateDict
 
 TABLE_VARIABLES = ("loss", "penalty", "accuracy", "class_accuracy", "weights_norm", "distance")
 """The variables that are read from the tables of losses and accuracies."""
+
+_PARAMETER = re.compile(r"weight|bias")
+"""What the last part of the name of a parameter contains, unless somebody chose the name."""
 
 _CLASSES = 10
 """The number of classes if no file shows it: the digits."""
@@ -58,6 +62,8 @@ class ImportPlan:
     reg_loss : str or None
         What ``Train_Reg_Loss`` adds to ``Train_Loss``, if the user said it: see
         :data:`hesstore.exporting.original_csv.REG_LOSSES`.
+    constants : mapping of str to array, optional
+        The buffers of the network, if it is known.
     network : tuple of str
         The names of the parameters if the network is known: they decide which prefixes of the names in the weight
         files belong to the network.
@@ -68,6 +74,7 @@ class ImportPlan:
     recompute: bool
     reg_loss: str | None = None
     network: tuple[str, ...] = ()
+    constants: Mapping[str, NDArray[Any]] | None = None
 
     # -- the grid points --------------------------------------------------------------------------------------
 
@@ -244,7 +251,9 @@ class ImportPlan:
         if header is not None and "parameters" in header.get("identity", {}):
             return {name: tuple(shape) for name, shape in header["identity"]["parameters"]}
         if files := self.index.paths["weights"]:
-            return shapes_of(read_state_dict(_first(files), self.network).arrays)
+            shapes = shapes_of(self._first_weights.arrays)
+            self._check_names(shapes)
+            return shapes
         if files := self.index.paths["gradients"]:
             gradients = readers.read_gradients(_first(files))
             return shapes_from_sizes({name: len(values) for name, values in gradients.items()})
@@ -255,8 +264,41 @@ class ImportPlan:
     @cached_property
     def statistics(self) -> dict[str, NDArray[np.float32]]:
         """The running statistics of batch norm that all weights come with, from the first file."""
-        files = self.index.paths["weights"]
-        return read_state_dict(_first(files), self.network).statistics if files else {}
+        return self._first_weights.statistics if self.index.paths["weights"] else {}
+
+    @cached_property
+    def buffers(self) -> Mapping[str, NDArray[Any]]:
+        """The other buffers: those of the network, or those that all weights come with, from the first file."""
+        if self.constants is not None:
+            return self.constants
+        return self._first_weights.buffers if self.index.paths["weights"] else {}
+
+    @cached_property
+    def _first_weights(self) -> StateDict:
+        path = _first(self.index.paths["weights"])
+        names = self.index.buffers or () if self.constants is None else self.constants
+        read = read_state_dict(path, self.network, names)
+        missing = [name for name in self.index.given_buffers or () if name not in read.buffers]
+        if missing and self.constants is None:
+            raise ImportFilesError(f"{path}: has no tensor {missing[0]!r}, which was given as a buffer: leave it out")
+        return read
+
+    @property
+    def notes_on_weights(self) -> tuple[str, ...]:
+        """What was done to obtain the weights in the first file."""
+        return self._first_weights.notes
+
+    def _check_names(self, shapes: Shapes) -> None:
+        """Raise :class:`ImportFilesError` if a tensor may be a buffer: nothing but its name shows what it is."""
+        if self.constants is not None or self.index.buffers is not None:
+            return
+        doubtful = [name for name in shapes if not _PARAMETER.search(name.rpartition(".")[2])]
+        if doubtful and len(doubtful) < len(shapes):
+            raise ImportFilesError(
+                f"{_first(self.index.paths['weights'])}: {doubtful[0]!r} {shapes[doubtful[0]]} may be a buffer, which "
+                f"is no part of θ: pass --buffers {','.join(doubtful)} if it is one, --buffers none if all tensors are "
+                "parameters, or --recompute with the network"
+            )
 
     @property
     def size(self) -> int:

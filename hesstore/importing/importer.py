@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zarr.storage import LocalStore
 
 from hesstore.config.l2_grid import AXIS
 from hesstore.config.networks import named_code
+from hesstore.custom_code import calls_back
 from hesstore.errors import ConfigMismatchError, ImportFilesError, StoreError
 from hesstore.exporting.original_csv import REG_LOSSES
 from hesstore.importing.differences import Difference, compare_with_files
@@ -79,6 +80,7 @@ class ImportSummary:
     differences: tuple[Difference, ...]
 
 
+@calls_back("progress", "observer", "stop")
 def import_files(
     sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     store: str | os.PathLike[str],
@@ -86,6 +88,7 @@ def import_files(
     settings: Mapping[str, Any] | None = None,
     recompute: bool = False,
     reg_loss: str | None = None,
+    buffers: Sequence[str] | None = None,
     dry_run: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
     observer: Callable[[SweepEvent], None] = lambda _: None,
@@ -114,6 +117,9 @@ def import_files(
         What ``Train_Reg_Loss`` adds to ``Train_Loss`` in all tables: ``full`` for λ‖θ‖², or ``objective`` for the
         penalty of the objective. By default the manifest or the norms in the files show it; if they do not, it is
         λ‖θ‖², as in the published tables.
+    buffers : sequence of str, optional
+        The names of the tensors in the weight files that are buffers, hence no parameters. By default, these are the
+        tensors without a gradient if there are files of gradients, and with ``recompute`` the buffers of the network.
     dry_run : bool
         Whether to read and check all files, but create no store.
     progress : callable, optional
@@ -134,14 +140,15 @@ def import_files(
         raise ImportFilesError(f"reg_loss: {reg_loss!r} is not one of {', '.join(REG_LOSSES)}")
     if "l2" in settings:
         raise ImportFilesError("l2: the names of the files give λ: leave it out")
-    index = _index(find_sources([sources] if isinstance(sources, (str, os.PathLike)) else list(sources)))
+    found = find_sources([sources] if isinstance(sources, (str, os.PathLike)) else list(sources))
+    index = _index(found, None if buffers is None else tuple(buffers))
     plan = ImportPlan(index, settings, recompute, reg_loss)
     if not dry_run:
         place = _check_place(store, plan)
     with ExitStack() as device_settings:
         recomputer = _prepare_recomputer(plan, device_settings) if recompute else None
         if recomputer:
-            plan = replace(plan, network=recomputer.experiment.model.layout.names)
+            plan = recomputer.with_network(plan)
         spec = recomputer.spec(plan) if recomputer else plan.spec(_known_identity(plan), {})
         if dry_run:
             for point in plan.points:
@@ -160,7 +167,7 @@ def import_files(
     return _summary(plan, statuses, compare_with_files(plan, writer) if recompute else ())
 
 
-def _index(sources: Sources) -> FileIndex:
+def _index(sources: Sources, buffers: tuple[str, ...] | None) -> FileIndex:
     """Return the files by run and λ, unless their manifest says that they are those of a collection of checkpoints."""
     axis = str((sources.header or {}).get("identity", {}).get("axis", AXIS))
     if axis != AXIS:
@@ -168,7 +175,7 @@ def _index(sources: Sources) -> FileIndex:
             f"the manifest says that the files lie along {axis}, not along λ: analyse their weights with "
             "`hesstore analyse`"
         )
-    return FileIndex(sources)
+    return FileIndex(sources, buffers)
 
 
 def _check_place(store: str | os.PathLike[str], plan: ImportPlan) -> FolderPlace:
@@ -210,6 +217,7 @@ def _check_same_settings(place: FolderPlace, spec: StoreSpec) -> None:
 def _known_identity(plan: ImportPlan) -> dict[str, Any]:
     header = plan.index.sources.header or {}
     buffers = [buffer_entry(name, values, with_values=True) for name, values in plan.statistics.items()]
+    buffers += [buffer_entry(name, values, with_values=False) for name, values in plan.buffers.items()]
     return {
         "data_digest": str(header.get("identity", {}).get("data_digest", "")),
         **({"buffers": buffers} if buffers else {}),
@@ -264,7 +272,7 @@ def _values(plan: ImportPlan, point: Point, recomputer: Recomputer | None) -> di
     if recomputer is None or weights is None:
         return values
     distance = {"distance": values["distance"]} if "distance" in values else {}
-    theta = read_flat_weights(weights, plan.shapes, plan.statistics)
+    theta = read_flat_weights(weights, plan)
     return {**distance, **recomputer.measure(theta, point)}
 
 

@@ -12,14 +12,12 @@ from hesstore.importing import readers
 from hesstore.problem.state_dicts import read_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from hesstore.importing.accuracy_tables import AccuracyRow
     from hesstore.importing.import_plan import ImportPlan
-    from hesstore.problem.state_dicts import Shapes
     from hesstore.store.schema import Point
 
 
@@ -35,7 +33,7 @@ def read_values(plan: ImportPlan, point: Point) -> dict[str, Any]:
     if path := plan.path("gradients", point):
         values["gradient"] = np.concatenate(list(readers.read_gradients(path, plan.shapes).values()))
     if path := plan.path("weights", point):
-        values["weights"] = read_flat_weights(path, plan.shapes, plan.statistics)
+        values["weights"] = read_flat_weights(path, plan)
     if row := plan.row(point):
         values |= _accuracy_values(row, plan.num_classes, plan.index.sources.tables[point.run.id])
         values["penalty"] = plan.penalty_of(point)
@@ -43,9 +41,10 @@ def read_values(plan: ImportPlan, point: Point) -> dict[str, Any]:
     return values
 
 
-def read_flat_weights(path: Path, shapes: Shapes, statistics: Mapping[str, Any]) -> NDArray[np.float32]:
-    """(P,) the weights in a file, which must come with the given running statistics of batch norm."""
-    return np.concatenate([array.reshape(-1) for array in read_weights(path, shapes, statistics).values()])
+def read_flat_weights(path: Path, plan: ImportPlan) -> NDArray[np.float32]:
+    """(P,) the weights in a file, whose buffers must be those of the other files."""
+    weights = read_weights(path, plan.shapes, plan.statistics, plan.buffers)
+    return np.concatenate([array.reshape(-1) for array in weights.values()])
 
 
 def _read_eigenpairs(plan: ImportPlan, point: Point) -> dict[str, NDArray[Any]]:

@@ -14,18 +14,20 @@ from hesstore.engine.executor import LocalExecutor
 from hesstore.engine.experiment import Experiment
 from hesstore.engine.worker import Worker, fitted_values
 from hesstore.errors import ImportFilesError
+from hesstore.problem.models import constant_buffers
 from hesstore.problem.state_dicts import read_state_dict
 from hesstore.store.environments import record_environment
 from hesstore.store.schema import REFERENCES, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
     from hesstore.engine.events import SweepEvent
     from hesstore.importing.import_plan import ImportPlan
+    from hesstore.problem.models import FlatModel
     from hesstore.store.schema import Point, StoreSpec
     from hesstore.store.writing import SweepStore
 
@@ -56,11 +58,18 @@ class Recomputer:
         if not plan.index.paths["weights"]:
             raise ImportFilesError("recompute: none of the files has weights: leave out --recompute")
         first = next(iter(plan.index.paths["weights"].values()))
-        experiment = Experiment.prepare(
-            plan.config, read_statistics=lambda model: read_state_dict(first, model.layout.names).statistics
-        )
-        _check_layout(replace(plan, network=experiment.model.layout.names), experiment)
-        return cls(experiment)
+
+        def read_statistics(model: FlatModel) -> Mapping[str, Any]:
+            return read_state_dict(first, model.layout.names, constant_buffers(model.module)).statistics
+
+        recomputer = cls(Experiment.prepare(plan.config, read_statistics=read_statistics))
+        _check_layout(recomputer.with_network(plan), recomputer.experiment)
+        return recomputer
+
+    def with_network(self, plan: ImportPlan) -> ImportPlan:
+        """Return the plan with the names of the network's parameters, and its buffers."""
+        model = self.experiment.model
+        return replace(plan, network=model.layout.names, constants=constant_buffers(model.module))
 
     def spec(self, plan: ImportPlan) -> StoreSpec:
         """The specification of the store."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 KINDS = ("accuracy", "eigenvalues", "eigenvectors", "gradients", "weights")
 MOST_RUNS = 1000
+_LARGEST = 2**31  # above every size of a parameter
 
 
 @dataclass
@@ -110,10 +111,40 @@ def find_sources(given: Sequence[str | os.PathLike[str]]) -> Sources:
     if not sources.all:
         raise ImportFilesError(_nothing_to_import(paths, sources))
     folders = {path.parent for path in sources.all}
-    headers = [header for folder in sorted(folders) if (header := read_header(folder / MANIFEST)) is not None]
+    headers = [header for folder in sorted(folders) if (header := _header_of(folder / MANIFEST)) is not None]
     sources.header = headers[0] if len(headers) == 1 else None
     _check_runs(sources)
     return sources
+
+
+def _header_of(manifest: Path) -> dict[str, Any] | None:
+    """The first line of a manifest, whose identity must be one of a store; None if there is no readable manifest."""
+    header = read_header(manifest)
+    if header is not None and not _is_identity(header.get("identity", {})):
+        raise ImportFilesError(
+            f"{manifest}: line 1 is damaged: its identity is not that of a store: restore or remove the file"
+        )
+    return header
+
+
+def _is_identity(identity: Any) -> bool:
+    """Whether the parts of an identity that an import reads have the right types."""
+    if not isinstance(identity, dict):
+        return False
+    texts = (identity.get(name, "") for name in ("axis", "data_digest"))
+    parameters = identity.get("parameters", [])
+    return (
+        all(isinstance(text, str) for text in texts)
+        and isinstance(parameters, list)
+        and all(map(_is_shape, parameters))
+    )
+
+
+def _is_shape(entry: Any) -> bool:
+    match entry:
+        case [str(), [*sizes]]:
+            return all(isinstance(size, int) and 0 < size < _LARGEST for size in sizes)
+    return False
 
 
 def list_files(paths: Iterable[Path]) -> list[Path]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _FIXED = re.compile(r"-?\d+\.(\d+)")
 _BUFFER = 1 << 20
-_LONGEST = 1 << 28  # bytes of a line; a vector of ten million values is shorter
+_LONGEST = 1 << 27  # bytes of a line; a vector of ten million values is shorter
+_MOST_LINES = 10**6  # more than any of these files has, unless a small compressed file expands without end
 _GZIP, _ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _UTF8_MARK = codecs.BOM_UTF8
 _OTHER_MARKS = {
@@ -44,6 +45,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with _open(path) as file:
             for number, line in enumerate(_split_lines(file, path), start=1):
+                if number > _MOST_LINES:
+                    raise ImportFilesError(f"{path}: has more than {_MOST_LINES} lines: is it a file of results?")
                 text = _check_text(line.removeprefix(_UTF8_MARK) if number == 1 else line, path, number)
                 if plain := text.strip(b" \t\r\n"):
                     found, ended, last = True, line.endswith((b"\n", b"\r")), number

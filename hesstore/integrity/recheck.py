@@ -17,6 +17,7 @@ from hesstore.config import SweepConfig
 from hesstore.config.l2_grid import AXIS
 from hesstore.config.networks import named_code
 from hesstore.curvature import gradient
+from hesstore.custom_code import calls_back
 from hesstore.dataset.completeness import SpectrumSettings
 from hesstore.engine.devices import computing_on, resolve_device
 from hesstore.engine.experiment import Experiment
@@ -107,6 +108,7 @@ class Recheck:
         return None if self.settings is None else self.settings.summary(self.spectra)
 
 
+@calls_back("progress")
 def recheck(
     location: str | os.PathLike[str],
     *,

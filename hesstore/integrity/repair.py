@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import zarr
 
+from hesstore.custom_code import calls_back
 from hesstore.durable_files import sync_folder
 from hesstore.errors import StoreError
 from hesstore.integrity.verify import Verifier
 from hesstore.store.metadata import mend_metadata, read_metadata, rebuild_spec
-from hesstore.store.places.claims import claim
+from hesstore.store.places.claims import Claim
 from hesstore.store.places.durable_store import DurableLocalStore
 from hesstore.store.places.folder import FolderPlace
 from hesstore.store.places.links import refuse_outward_links
@@ -52,6 +53,7 @@ class Repair:
     rewritten: list[str] = field(default_factory=list)
 
 
+@calls_back("progress")
 def repair(
     location: str | os.PathLike[str],
     *,
@@ -87,7 +89,7 @@ def repair(
     with ExitStack() as claims:
         metadata = read_metadata(path)
         for run in _runs(path, metadata):
-            claims.enter_context(claim(path / "status", run))
+            claims.enter_context(Claim(path / "status", run))
         # Not lenient, because the claims that are taken here replace those that a killed driver left.
         before = Verifier(path, metadata, lenient=False).run(report_progress)
         before.problems += condemned

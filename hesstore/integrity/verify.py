@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
+from hesstore.custom_code import calls_back
+from hesstore.durable_files import leftover_folders
 from hesstore.errors import StoreError
 from hesstore.integrity.findings import Findings, Problem
 from hesstore.integrity.point_check import CheckedStore, PointCheck
@@ -25,7 +27,6 @@ from hesstore.store.digest import reference_digest
 from hesstore.store.environments import is_record, is_sound
 from hesstore.store.identity import identity_of
 from hesstore.store.metadata import Metadata, read_metadata, rebuild_spec
-from hesstore.store.places.folder import leftover_folders
 from hesstore.store.places.links import refuse_outward_links
 from hesstore.store.places.location import local_path
 from hesstore.store.places.zip_file import LEFT_OUT
@@ -44,6 +45,7 @@ CLAIM = re.compile(r"status/\.claim-\d+(\.json)?")
 PARTIAL = re.compile(r"\..+\.partial")
 
 
+@calls_back("progress")
 def verify(location: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> Findings:
     """Read a whole store and compare it with its digests, its metadata and itself. Nothing is changed.
 

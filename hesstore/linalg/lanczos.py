@@ -26,13 +26,14 @@ import torch
 from hesstore.linalg.both_ends import SearchAtBothEnds
 from hesstore.linalg.criteria import Goal
 from hesstore.linalg.eigenpairs import EigenPairs, Which, order
+from hesstore.linalg.operators import SymmetricOperator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from hesstore.linalg.operators import OperatorStack, SymmetricOperator
+    from hesstore.linalg.operators import OperatorStack
 
 
 def lanczos(
@@ -83,11 +84,18 @@ def lanczos(
 
     Raises
     ------
+    TypeError
+        If ``operator`` is something else, such as a matrix.
     ValueError
         If k, ``lowest``, ``max_matvecs`` or ``which`` is out of range.
     FloatingPointError
         If a product with A is NaN or infinite, or if A is not symmetric.
     """
+    if not isinstance(operator, SymmetricOperator):
+        raise TypeError(
+            f"operator: {type(operator).__name__} has no matvec: pass an object with size, dtype, device and matvec, "
+            "such as hesstore.Hessian"
+        )
     _check_arguments(operator.size, k, lowest, which, max_matvecs)
     goal = Goal(k=k, which=which, tol=tol, max_matvecs=max_matvecs, eta=eta, slack=slack)
     rng = generator or torch.Generator().manual_seed(0)

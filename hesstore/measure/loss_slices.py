@@ -19,6 +19,7 @@ from hesstore.analysis.eigenvectors import eigenvector_reader
 from hesstore.analysis.selection import l2_position, loss_unit, matrix_name, require_variables, run_position
 from hesstore.config.l2_grid import value_text
 from hesstore.curvature.row_losses import row_losses
+from hesstore.custom_code import calls_back
 from hesstore.dataset.networks import load_model, to_state_dict
 from hesstore.errors import AnalysisError
 from hesstore.measure.network_geometry import load_data, loss_of
@@ -42,6 +43,7 @@ STEPS = ("t", "u")
 _CHUNK_ROWS = 2048
 
 
+@calls_back("progress")
 def loss_slice(
     ds: xr.Dataset,
     l2: float,
@@ -127,6 +129,7 @@ def loss_slice(
     return with_attributes(result.assign(weights_norm=variable((), norm, "2-norm of the weights")))
 
 
+@calls_back("progress")
 def loss_path(
     ds: xr.Dataset,
     l2_a: float,

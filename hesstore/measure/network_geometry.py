@@ -15,6 +15,7 @@ from hesstore.analysis.attributes import scalar_coordinates, variable, with_attr
 from hesstore.analysis.eigenvectors import eigenvector_reader
 from hesstore.analysis.selection import l2_position, loss_unit, require_all_rows
 from hesstore.curvature.logit_geometry import gauss_newton_curvatures, mean_logit_gradients, mean_loss
+from hesstore.custom_code import calls_back
 from hesstore.dataset.networks import load_model
 from hesstore.errors import AnalysisError, DataError
 from hesstore.problem import training_data
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from hesstore.analysis.eigenvectors import EigenvectorReader
 
 
+@calls_back("progress")
 def network_geometry(
     ds: xr.Dataset,
     run: int = 0,

@@ -23,6 +23,7 @@ import torch
 
 from hesstore.curvature import FlatHessian, error_and_gradient
 from hesstore.curvature.row_memory import rows_in
+from hesstore.custom_code import guarded
 from hesstore.engine.devices import free_memory
 from hesstore.engine.precision import full_precision
 from hesstore.errors import ModelError, first_line
@@ -86,8 +87,8 @@ class _Operator:
     ) -> None:
         if chunk_rows < 0 or memory_gib < 0:
             raise ValueError(f"chunk_rows and memory_gib: {chunk_rows} and {memory_gib:g} must not be negative")
-        flat, rows = make_model(model, load_rows(x, y), as_loss(loss), output, dtype)
-        self._start(flat, rows, chunk_rows, memory_gib, progress)
+        flat, rows = make_model(model, load_rows(x, y), as_loss(loss), guarded("output", output), dtype)
+        self._start(flat, rows, chunk_rows, memory_gib, guarded("progress", progress))
 
     def _start(
         self,

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from hesstore.custom_code import running_user_code
 from hesstore.errors import DataError, first_line
 from hesstore.problem.array_conversion import to_tensor
-from hesstore.problem.custom_code import running_user_code
 
 if TYPE_CHECKING:
     from hesstore.problem.models import Inputs

@@ -1,4 +1,4 @@
-"""The training problem: data sets, models as functions of θ, seeds, and custom code.
+"""The training problem: data sets, models as functions of θ, and seeds.
 
 It imports ``store`` and lower layers.
 """

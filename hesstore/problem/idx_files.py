@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"(train|t10k|test)[-_](images|labels)[-._]idx[13][-._]ubyte(?:\.gz)?", re.IGNORECASE)
 _AXES = {"images": 3, "labels": 1}
 _BYTES = 8  # the code of unsigned bytes in the header
-_MOST = 1 << 32  # a limit for the size that a header states: 4 GiB, far above any data set of this kind
+_MOST = 600_000_000  # bytes: a limit for the size that a header states; the largest data set of this kind has 550 MB
+_PART = 1 << 24  # bytes that are read together, so that a wrong size in a header takes no memory
 _GZIP = b"\x1f\x8b"
 
 
@@ -76,7 +77,9 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         with _open(path) as file:
             shape = _read_shape(file, path)
             size = math.prod(shape)
-            content = file.read(size)
+            content = bytearray()
+            while len(content) < size and (part := file.read(min(_PART, size - len(content)))):
+                content += part
             if len(content) < size:
                 raise DataError(f"{path}: truncated: the header states {size} bytes of data, found {len(content)}")
             if file.read(1):

@@ -24,8 +24,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import UninitializedParameter
 
 from hesstore.config.networks import hidden_widths, is_custom
+from hesstore.custom_code import call_factory, exit_error
 from hesstore.errors import ModelError, first_line
-from hesstore.problem.custom_code import call_factory, exit_error
 from hesstore.problem.losses import LABEL_LOSSES, CrossEntropy, LabelLoss, LabelSquaredError, Loss
 from hesstore.problem.state_dicts import COUNTER, buffer_entry
 from hesstore.store.parameter_coordinates import parameter_coordinates
@@ -303,14 +303,22 @@ def buffer_digests(module: nn.Module) -> list[list[object]]:
     Floating-point values are converted to float32 first. The number of batches that batch norm has seen is left out,
     because it has no effect. See :func:`hesstore.problem.state_dicts.buffer_entry`.
     """
-    found: list[list[object]] = []
     known = statistics(module)
-    for name, buffer in module.named_buffers():
-        if name.rpartition(".")[2] == COUNTER:
-            continue
-        values = buffer.detach().to("cpu", torch.float32 if buffer.is_floating_point() else buffer.dtype)
-        found.append(buffer_entry(name, values.numpy(), with_values=name in known))
-    return found
+    return [buffer_entry(name, values, with_values=name in known) for name, values in _buffer_values(module).items()]
+
+
+def constant_buffers(module: nn.Module) -> dict[str, NDArray[Any]]:
+    """The values of each buffer but the running statistics of batch norm, by name."""
+    known = statistics(module)
+    return {name: values for name, values in _buffer_values(module).items() if name not in known}
+
+
+def _buffer_values(module: nn.Module) -> dict[str, NDArray[Any]]:
+    named = {name: value for name, value in module.named_buffers() if name.rpartition(".")[2] != COUNTER}
+    return {
+        name: value.detach().to("cpu", torch.float32 if value.is_floating_point() else value.dtype).numpy()
+        for name, value in named.items()
+    }
 
 
 def build(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import warnings
+import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesstore.errors import ImportFilesError, first_line
+from hesstore.errors import ImportFilesError, first_line, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -62,15 +64,21 @@ class StateDict:
         What was done to obtain them.
     statistics : dict of str to array
         The running means and variances of batch norm.
+    buffers : dict of str to array
+        The other buffers, as far as it is known that they are some; real values in float32.
     """
 
     arrays: dict[str, NDArray[np.float32]]
     notes: tuple[str, ...]
     statistics: dict[str, NDArray[np.float32]]
+    buffers: dict[str, NDArray[Any]]
 
 
 def read_weights(
-    path: Path, shapes: Shapes | None = None, statistics: Mapping[str, Any] | None = None
+    path: Path,
+    shapes: Shapes | None = None,
+    statistics: Mapping[str, Any] | None = None,
+    buffers: Mapping[str, NDArray[Any]] | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """The parameters by name; if ``shapes`` is given, names and shapes must agree with it, and it gives the order.
 
@@ -82,27 +90,34 @@ def read_weights(
         The shapes of the parameters.
     statistics : mapping, optional
         The running statistics of batch norm that the file must have, by name.
+    buffers : mapping, optional
+        The other buffers of the network, by name. The file may lack them, because they are constant.
 
     Raises
     ------
     ImportFilesError
-        As :func:`read_state_dict`, or if names or shapes differ from ``shapes``, or the statistics from the given ones.
+        As :func:`read_state_dict`, or if names or shapes differ from ``shapes``, or statistics or buffers from the
+        given ones.
     """
-    read = read_state_dict(path, shapes or ())
+    read = read_state_dict(path, shapes or (), buffers or ())
+    _check_buffers(path, read.buffers, buffers or {})
     if statistics is not None:
         _check_statistics(path, read.statistics, statistics)
     return read.arrays if shapes is None else _in_order(path, read.arrays, shapes)
 
 
-def read_network(path: Path, shapes: Shapes, statistics: Shapes) -> tuple[dict[str, NDArray[np.float32]], ...]:
+def read_network(
+    path: Path, shapes: Shapes, statistics: Shapes, buffers: Mapping[str, NDArray[Any]]
+) -> tuple[dict[str, NDArray[np.float32]], ...]:
     """The parameters and the running statistics of batch norm by name, in the order of the given shapes.
 
     Raises
     ------
     ImportFilesError
-        As :func:`read_state_dict`, or if names or shapes differ from the given ones.
+        As :func:`read_state_dict`, or if names or shapes differ from the given ones, or a buffer has other values.
     """
-    read = read_state_dict(path, shapes)
+    read = read_state_dict(path, shapes, buffers)
+    _check_buffers(path, read.buffers, buffers)
     for name, shape in statistics.items():
         if name not in read.statistics:
             raise ImportFilesError(_lacks_statistic(path, name))
@@ -114,6 +129,16 @@ def read_network(path: Path, shapes: Shapes, statistics: Shapes) -> tuple[dict[s
             "network of the checkpoints"
         )
     return _in_order(path, read.arrays, shapes), {name: read.statistics[name] for name in statistics}
+
+
+def _check_buffers(path: Path, found: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]]) -> None:
+    """Raise :class:`ImportFilesError` if a buffer in a file has other values than expected; it may be missing."""
+    for name, values in found.items():
+        if not np.array_equal(values, expected[name]):
+            raise ImportFilesError(
+                f"{path}: its buffer {name!r} is not that of the network, whose buffers are constant: build the "
+                "network with the same values, or give each other value a store of its own"
+            )
 
 
 def _in_order(path: Path, found: Mapping[str, NDArray[np.float32]], shapes: Shapes) -> dict[str, NDArray[np.float32]]:
@@ -129,12 +154,12 @@ def _in_order(path: Path, found: Mapping[str, NDArray[np.float32]], shapes: Shap
     return {key: found[key] for key in shapes}
 
 
-def read_state_dict(path: Path, names: Collection[str] = ()) -> StateDict:
+def read_state_dict(path: Path, names: Collection[str] = (), buffers: Collection[str] = ()) -> StateDict:
     """Read the only state dict in a checkpoint.
 
     It may lie in other dicts, as in ``{"model": {"state_dict": …}}``. Prefixes that all keys share because of
     ``torch.compile``, data parallelism or a training framework are removed repeatedly, until the keys are ``names``
-    or no such prefix is left.
+    or no such prefix is left. The tensors called ``buffers`` are no parameters.
 
     Raises
     ------
@@ -145,10 +170,12 @@ def read_state_dict(path: Path, names: Collection[str] = ()) -> StateDict:
     notes = [f"the state dict is under {where}"] if where else []
     named, prefix = _strip_prefixes(tensors, names)
     notes += [f"the prefix {prefix} was removed"] if prefix else []
-    buffers = {name: named.pop(name) for name in list(named) if name.rpartition(".")[2] in (*STATISTICS, COUNTER)}
+    of_norm = {name: named.pop(name) for name in list(named) if name.rpartition(".")[2] in (*STATISTICS, COUNTER)}
     statistics = {
-        name: _array(tensor, path, name) for name, tensor in buffers.items() if name.rpartition(".")[2] != COUNTER
+        name: _array(tensor, path, name) for name, tensor in of_norm.items() if name.rpartition(".")[2] != COUNTER
     }
+    constants = {name: _values(named.pop(name), path, name) for name in list(named) if name in buffers}
+    notes += [f"{', '.join(constants)}: constant, and no part of θ"] if constants else []
     notes += [f"{len(statistics)} running statistics of batch norm belong to the network"] if statistics else []
     for name, first in _tied(named, path, names):
         del named[name]
@@ -156,7 +183,7 @@ def read_state_dict(path: Path, names: Collection[str] = ()) -> StateDict:
     wide = [name for name, tensor in named.items() if tensor.is_floating_point() and tensor.element_size() > 4]
     notes += [f"{len(wide)} parameters such as {wide[0]} were rounded to float32"] if wide else []
     arrays = {name: _array(tensor, path, name) for name, tensor in named.items()}
-    return StateDict(arrays, tuple(notes), statistics)
+    return StateDict(arrays, tuple(notes), statistics, constants)
 
 
 def buffer_entry(name: str, values: NDArray[Any], *, with_values: bool) -> list[object]:
@@ -180,6 +207,18 @@ def _check_statistics(path: Path, found: Mapping[str, NDArray[np.float32]], expe
             )
 
 
+def tensor_names(path: Path, names: Collection[str] = ()) -> list[str]:
+    """The names of all tensors of the state dict in a checkpoint but those of batch norm; see :func:`read_state_dict`.
+
+    Raises
+    ------
+    ImportFilesError
+        If the file cannot be loaded, or does not contain exactly one state dict.
+    """
+    named, _ = _strip_prefixes(_unwrap(_load(path), path)[1], names)
+    return [name for name in named if name.rpartition(".")[2] not in {*STATISTICS, COUNTER}]
+
+
 def _lacks_statistic(path: Path, name: str) -> str:
     return f"{path}: lacks the running statistic {name!r} of batch norm: save all of model.state_dict()"
 
@@ -189,7 +228,7 @@ def _lacks_statistic(path: Path, name: str) -> str:
 
 def _unwrap(loaded: Any, path: Path) -> tuple[str, dict[str, Tensor]]:
     """Where the only state dict lies, and its tensors."""
-    found = list(_state_dicts(loaded))
+    found = list(_state_dicts(loaded, set()))
     if len(found) > 1:
         raise ImportFilesError(
             f"{path}: has several state dicts: {', '.join(where for where, _ in found)}: save the right one alone"
@@ -201,8 +240,13 @@ def _unwrap(loaded: Any, path: Path) -> tuple[str, dict[str, Tensor]]:
     raise ImportFilesError(f"{path}: expected a state_dict, found {type(loaded).__name__}: save model.state_dict()")
 
 
-def _state_dicts(loaded: Any, where: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """All dicts of tensors, with their places; the state of an optimiser is none."""
+def _state_dicts(
+    loaded: Any, seen: set[int], where: str = "", depth: int = 0
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """All dicts of tensors, with their places; the state of an optimiser is none.
+
+    A dict of dicts that is in several places is searched once: a small file could otherwise have any number of places.
+    """
     import torch  # noqa: PLC0415 - the other kinds of file do not need it
 
     if not isinstance(loaded, dict) or not loaded or depth > _MOST_DEPTH:
@@ -210,9 +254,12 @@ def _state_dicts(loaded: Any, where: str = "", depth: int = 0) -> Iterator[tuple
     if all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in loaded.items()):
         yield where, dict(loaded)
         return
+    if id(loaded) in seen:
+        return
+    seen.add(id(loaded))
     for key, value in loaded.items():
         if isinstance(key, str) and not _OPTIMISER.search(key):
-            yield from _state_dicts(value, f"{where}[{key!r}]", depth + 1)
+            yield from _state_dicts(value, seen, f"{where}[{key!r}]", depth + 1)
 
 
 def _contents(loaded: Mapping[Any, Any]) -> str:
@@ -272,14 +319,22 @@ def _check_dense(value: Tensor, path: Path, key: str) -> None:
         raise ImportFilesError(f"{path}: {key} repeats values of a smaller tensor: save its contiguous()")
 
 
-def _array(value: Tensor, path: Path, key: str) -> NDArray[np.float32]:
+def _values(value: Tensor, path: Path, key: str) -> NDArray[Any]:
+    """The values of a tensor of any type, those of real numbers in float32."""
     import torch  # noqa: PLC0415
 
+    _check_dense(value, path, key)
+    values: NDArray[Any] = value.detach().to(torch.float32 if value.is_floating_point() else value.dtype).numpy()
+    return values
+
+
+def _array(value: Tensor, path: Path, key: str) -> NDArray[np.float32]:
     if not value.is_floating_point():
         raise ImportFilesError(
-            f"{path}: {key} is {value.dtype}, not a real-valued parameter: save only the parameters, without buffers"
+            f"{path}: {key} is {value.dtype}, not a real-valued parameter: if it is a buffer, give its network "
+            "(--model), or pass its name to hesstore import --buffers"
         )
-    array: NDArray[np.float32] = value.detach().to(torch.float32).numpy()
+    array = _values(value, path, key)
     if not np.isfinite(array).all():
         raise ImportFilesError(f"{path}: {key} has {int((~np.isfinite(array)).sum())} values that are NaN or infinite")
     return array
@@ -293,6 +348,7 @@ def _load(path: Path) -> Any:
         return _load_safetensors(path)
     import torch  # noqa: PLC0415
 
+    _check_expansion(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([(_Ignored, name) for name in _IGNORED]):
             warnings.simplefilter("ignore")  # about formats that are refused below
@@ -308,6 +364,20 @@ def _load(path: Path) -> Any:
             f"{path}: cannot be loaded with weights_only=True, is it a file of torch.save? ({reason}): "
             "save model.state_dict()"
         ) from None
+
+
+def _check_expansion(path: Path) -> None:
+    """Raise :class:`ImportFilesError` if the file is an archive that expands; ``torch.save`` does not compress."""
+    with (
+        contextlib.suppress(zipfile.BadZipFile, OSError, ValueError, NotImplementedError),
+        zipfile.ZipFile(path) as archive,
+    ):
+        expanded = sum(member.file_size for member in archive.infolist())
+        if expanded > path.stat().st_size:
+            raise ImportFilesError(
+                f"{path}: expands from {size_text(path.stat().st_size)} to {size_text(expanded)}, but torch.save does "
+                "not compress: save model.state_dict() again"
+            )
 
 
 def _load_safetensors(path: Path) -> Any:

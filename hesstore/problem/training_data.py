@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from hesstore.config.suggestions import did_you_mean
+from hesstore.custom_code import call_factory, running_user_code
 from hesstore.errors import DataError, DataWarning, first_line
 from hesstore.problem.array_conversion import count_classes, to_inputs, to_labels
 from hesstore.problem.cifar_files import read_cifar10
-from hesstore.problem.custom_code import call_factory, running_user_code
 from hesstore.problem.idx_files import find_folder, read_splits
 from hesstore.store.places.location import expand_home
 

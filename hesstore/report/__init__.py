@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from hesstore.analysis.selection import run_position
-from hesstore.durable_files import write_file
+from hesstore.custom_code import calls_back
+from hesstore.durable_files import encode_text, write_file
 from hesstore.report.html_page import page
 from hesstore.store import open as open_store
 from hesstore.store.reading import check_dataset
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["page", "report"]
 
 
+@calls_back("progress")
 def report(
     source: xr.Dataset | Location,
     path: Path,
@@ -70,4 +72,4 @@ def report(
         ds, name = open_store(source, chunked=False, check=True), PurePosixPath(str(source)).name
     if runs is not None:
         ds = ds.isel(run=[run_position(ds, run) for run in dict.fromkeys(runs)])
-    write_file(path, page(ds, title or name, progress, overlap=overlap).encode())
+    write_file(path, encode_text(page(ds, title or name, progress, overlap=overlap)))

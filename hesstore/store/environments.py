@@ -65,7 +65,7 @@ def is_sound(key: str, data: bytes) -> bool:
     """Whether ``data`` has the digest that the name of its file contains."""
     try:
         return _key(json.loads(data)) == key
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return False
 
 

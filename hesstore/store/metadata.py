@@ -169,7 +169,7 @@ def _looks_like_ours(path: Path) -> bool:
 def _parsed(file: Path) -> dict[str, Any] | None:
     try:
         parsed = json.loads(file.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
     return parsed if isinstance(parsed, dict) else None
 

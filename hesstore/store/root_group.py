@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from hesstore.store.places.location import Location
     from hesstore.store.places.place import Place
 
+_SCALES = {"half": 0.5, "full": 1.0}
+"""The factor of λ‖θ‖² in the objective, by the name of the penalty."""
 JSON_ATTRIBUTES = {"config": dict, "identity": dict, "environment": dict, "runs": list, ORIGIN: dict}
 """The root attributes that are JSON in a string, with the type of each. Only imported stores have the last one."""
 
@@ -43,7 +45,7 @@ def open_group(location: Location, *, writable: bool = False) -> zarr.Group:
         raise StoreError(f"{place}: is not a Zarr store") from None
     except ContainsArrayError:
         raise StoreError(f"{place}: is an array, not a store: give the folder that it is in") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # zarr raises any of these for bad metadata
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:  # zarr raises any of these
         raise CorruptStoreError(
             f"{place}: its zarr.json cannot be read ({first_line(error)}): `hesstore verify {place}` lists all damage"
         ) from error
@@ -77,9 +79,20 @@ def check_attributes(place: Place, attributes: Mapping[str, Any]) -> None:
             is_sound, why = isinstance(json.loads(attributes[name]), kind), "it has another type"
         except KeyError:
             is_sound, why = False, "it is missing"
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             is_sound, why = False, first_line(error)
         if not is_sound:
             raise CorruptStoreError(
                 f"{place}: its attribute {name!r} is damaged ({why}): `hesstore verify {place}` lists all damage"
             )
+    _check_penalty_scale(place, attributes)
+
+
+def _check_penalty_scale(place: Place, attributes: Mapping[str, Any]) -> None:
+    """Raise :class:`CorruptStoreError` unless the factor of the penalty is that of the config's penalty."""
+    found = attributes.get("penalty_scale")
+    expected = _SCALES.get(str(json.loads(attributes["config"]).get("penalty")))
+    if found not in ((expected,) if expected else (None, *_SCALES.values())):
+        raise CorruptStoreError(
+            f"{place}: its attribute 'penalty_scale' is damaged ({found!r}): `hesstore verify {place}` lists all damage"
+        )

@@ -5,19 +5,19 @@ from __future__ import annotations
 import io
 import sys
 from importlib import import_module
-from operator import attrgetter
+from operator import attrgetter, index
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hesstore.custom_code import running_user_code
 from hesstore.durable_files import write_file
-from hesstore.errors import ConfigError
+from hesstore.errors import ConfigError, ModelError
 from hesstore.store.places.location import expand_home
 from hesstore.store.schema import is_axis_name
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
     from pathlib import Path
 
 _LIGHTNING = ("lightning.pytorch", "pytorch_lightning")
@@ -66,15 +66,40 @@ class CheckpointWriter:
 
         The file appears complete or not at all, and replaces one of the same value. With several processes of
         ``torch.distributed``, only the first one writes.
+
+        Raises
+        ------
+        ConfigError
+            If ``value`` is not a whole number.
+        ModelError
+            If ``model`` has no weights, or its ``state_dict`` raises an exception.
         """
+        try:
+            value = index(value)
+        except TypeError:
+            raise ConfigError(
+                f"{self.axis}: {value!r} is not a whole number, which the name of a checkpoint ends with"
+            ) from None
         if value % self.every or not _is_first_process():
             return None
         path = self.folder / f"{'' if self.seed is None else f'seed{self.seed}_'}{self.axis}_{value}.pth"
         buffer = io.BytesIO()
-        torch.save({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}, buffer)
+        torch.save(_state_of(model), buffer)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_file(path, buffer.getbuffer())
         return path
+
+
+def _state_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    name = type(model).__name__
+    if not isinstance(model, torch.nn.Module):
+        raise ModelError(f"model: {name} is not an nn.Module: pass the network itself")
+    with running_user_code(name, ModelError):
+        state = model.state_dict()
+    found = {key: value.detach().cpu() for key, value in state.items() if isinstance(value, torch.Tensor)}
+    if not found:
+        raise ModelError(f"model: {name} has no weights: pass the network itself")
+    return found
 
 
 def _is_first_process() -> bool:
@@ -114,7 +139,6 @@ def lightning_callback(
     if axis not in {"step", "epoch"}:
         raise ConfigError(f"axis: {axis!r} is not one of step, epoch")
     writer = CheckpointWriter(folder, every=every, axis=axis, seed=seed)
-    chosen: Callable[[Any], Any] = attrgetter(network) if network else lambda module: module
     base: type = _callback_class()
 
     class WeightsCallback(base):  # type: ignore[misc]  # mypy knows no base class that is a variable
@@ -136,9 +160,18 @@ def lightning_callback(
         def _write(self, module: Any, value: int) -> None:
             if value != self.last:  # while gradients accumulate, several batches belong to one step
                 self.last = value
-                writer(chosen(module), value)
+                writer(_part_of(module, network), value)
 
     return WeightsCallback()
+
+
+def _part_of(module: Any, network: str) -> Any:
+    try:
+        return attrgetter(network)(module) if network else module
+    except AttributeError:
+        raise ConfigError(
+            f"network: {type(module).__name__} has no attribute {network!r}: give that of the network"
+        ) from None
 
 
 def _callback_class() -> type:

@@ -128,6 +128,14 @@ def test_attributes_are_json_of_their_kind(tmp_path: Path, name: str, value: obj
         check_attributes(locate(tmp_path), {**sound, name: value})
 
 
+@pytest.mark.parametrize(("penalty", "scale"), [("half", 1.0), ("full", [1.0]), ("half", None), ("other", 7)])
+def test_the_scale_of_the_penalty_is_that_of_the_config(tmp_path: Path, penalty: str, scale: object) -> None:
+    attributes = {"runs": "[]", "config": json.dumps({"penalty": penalty}), "identity": "{}", "environment": "{}"}
+    check_attributes(locate(tmp_path), {**attributes, "config": '{"penalty": "half"}', "penalty_scale": 0.5})
+    with pytest.raises(CorruptStoreError, match="its attribute 'penalty_scale' is damaged"):
+        check_attributes(locate(tmp_path), {**attributes, "penalty_scale": scale})
+
+
 def test_other_errors_keep_their_traceback(
     run_hesstore: RunHesstore, swept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

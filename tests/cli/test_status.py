@@ -17,7 +17,7 @@ import pytest
 
 from hesstore.dataset import progress
 from hesstore.store import Run, Status, SweepStore, reading
-from hesstore.store.places.claims import parse_holder
+from hesstore.store.places.claims import parse_holder, process_space
 from hesstore.store.places.location import locate
 from hesstore_cli.main import run
 from hesstore_cli.terminal import status_view
@@ -51,7 +51,7 @@ def complete(store: SweepStore, run: Run, index: int) -> None:
 def claimed(path: Path, run_id: int = 0, **facts: Any) -> None:
     """Leave a claim like that of a driver on another machine or of a killed one."""
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    said = {"pid": os.getpid(), "host": socket.gethostname(), "since": now, **facts}
+    said = {"pid": os.getpid(), "host": socket.gethostname(), "since": now, "processes": "of another boot", **facts}
     (path / "status" / f".claim-{run_id}.json").write_text(json.dumps(said))
 
 
@@ -114,14 +114,17 @@ def test_the_driver(store: SweepStore, run_hesstore: RunHesstore, tmp_path: Path
     assert "no process computes" not in text
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    for facts in ({"pid": ended.pid}, {"since": old}):  # killed; killed, and another process has its number
-        claimed(path, **facts)
+    for facts in ({"pid": ended.pid}, {"start": 7}):  # killed; killed, and another process has its number
+        claimed(path, processes=process_space(), **facts)
         text = run_hesstore("status", "s.zarr").stdout
         assert "no longer runs (run 0)" in text, facts
         assert "no process computes this sweep" in text
     for text in ("", "{", "[]", '{"pid": "x"}'):  # a claim during its write
         (path / "status" / ".claim-0.json").write_text(text)
         assert "no process computes this sweep" in run_hesstore("status", "s.zarr").stdout
+    claimed(path)
+    text = " ".join(run_hesstore("status", "s.zarr").stdout.split())
+    assert "on another machine of this name, or before a restart: it may no longer run" in text
     claimed(path, pid=1, host="a")
     claimed(path, 1, pid=2, host="b")
     assert "process 1 on a" in run_hesstore("status", "s.zarr").stdout
@@ -131,7 +134,7 @@ def test_the_driver(store: SweepStore, run_hesstore: RunHesstore, tmp_path: Path
 def test_a_lease_shows_when_it_was_renewed() -> None:
     now = dt.datetime.now(dt.UTC).isoformat()
     facts = {"pid": 3, "host": "h", "since": now, "renewed": now}
-    holder = parse_holder(facts, is_here=False)
+    holder = parse_holder(facts)
     assert holder is not None
     assert holder.alive is None
     assert "claim renewed 0 s ago" in status_view.holder_text(holder)

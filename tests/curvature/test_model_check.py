@@ -77,6 +77,18 @@ class Recurrent(nn.Module):
         return out
 
 
+class Padded(nn.Module):
+    """A network whose embedding has a vector for padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(20, 3, padding_idx=0), nn.Linear(64 * 3, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.words((10 * x).long().clamp(0, 19)).flatten(1))
+        return out
+
+
 class Returning(nn.Linear):
     """A linear layer that returns something other than logits."""
 
@@ -114,6 +126,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "straight through": (lambda: Between(lambda _, h: h + (h.round() - h).detach()), "not the slope of its loss"),
     "numpy": (lambda: Between(lambda _, h: torch.from_numpy(np.tanh(h.numpy()))), r"no gradient: .*numpy\(\)"),
     "wrong jvp": (lambda: Between(lambda _, h: Wrong.apply(h)), "not symmetric"),
+    "padding": (Padded, "not symmetric: the embedding 'words' has padding_idx=0"),
     "lstm": (Recurrent, "no second derivative .*_rnn_layer"),
     "det": (lambda: Between(lambda _, h: h * h[:, :4].view(-1, 2, 2).det()[:, None]), "contradict each other.*det"),
     "write to view": (lambda: Between(lambda _, h: torch.tanh(write_to_view(h))), "contradict each other"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -100,4 +101,12 @@ def test_files_of_a_path_between_minima(tmp_path: Path) -> None:
     assert list(find_sources([tmp_path]).files["weights"]) == [(0, "0.00020")]
     touch(tmp_path, "gradients-0-0.00040.csv")
     with pytest.raises(ImportFilesError, match="belongs to another series than"):
+        find_sources([tmp_path])
+
+
+@pytest.mark.parametrize("identity", [7, {"axis": 3}, {"parameters": [["w", [-1]]]}, {"parameters": {"w": [3]}}])
+def test_a_damaged_manifest_is_named(tmp_path: Path, identity: object) -> None:
+    (tmp_path / "Hessian-eigenvalues-0-0.00100.csv").write_text("1\n")
+    (tmp_path / "manifest.jsonl").write_text(json.dumps({"fingerprint": "f", "identity": identity}) + "\n")
+    with pytest.raises(ImportFilesError, match=r"manifest.jsonl: line 1 is damaged: its identity"):
         find_sources([tmp_path])

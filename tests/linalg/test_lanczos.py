@@ -150,6 +150,11 @@ def test_arguments_out_of_range(k: int, options: dict[str, object], message: str
         lanczos(DenseOperator(torch.eye(20)), k, **options)  # type: ignore[arg-type]  # on purpose
 
 
+def test_a_matrix_is_no_operator() -> None:
+    with pytest.raises(TypeError, match="operator: Tensor has no matvec: pass an object with size"):
+        lanczos(torch.eye(4), 2)  # type: ignore[arg-type]  # on purpose
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_spectrum(data: st.DataObject) -> None:

@@ -21,7 +21,7 @@ obstore = pytest.importorskip("obstore")
 pytest.importorskip("moto")
 
 from hesstore.store.places import s3, s3_errors  # noqa: E402
-from hesstore.store.places.lease import process_space  # noqa: E402
+from hesstore.store.places.claims import process_space  # noqa: E402
 from tests.support.faulty_proxy import FaultyProxy, faulty_proxy  # noqa: E402
 from tests.support.s3_server import ask, served  # noqa: E402
 

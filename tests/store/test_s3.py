@@ -569,7 +569,7 @@ def test_status_asks_the_bucket(run_hesstore: RunHesstore, monkeypatch: pytest.M
         answer = run_hesstore("status", URL, "--json")
         assert answer.returncode == 0, answer.stderr
         assert contents() == before
-        monkeypatch.setattr("hesstore.store.places.s3.process_space", lambda: "of another machine")
+        monkeypatch.setattr("hesstore.store.places.claims.process_space", lambda: "of another machine")
         elsewhere = run_hesstore("status", URL).stdout
     facts = json.loads(answer.stdout)
     assert (facts["complete"], facts["total"], facts["is_driven"]) == (1, 6, True)

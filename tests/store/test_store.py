@@ -330,7 +330,7 @@ def test_a_store_that_cannot_be_written_names_the_first_cause(
     shutil.rmtree(path / "status")
     (path / "status").write_text("a file where the claims should be")
     with (
-        pytest.raises(StoreError, match=rf"^{path}: cannot be written \(File exists\)"),
+        pytest.raises(StoreError, match=rf"^{path}: cannot be written \(Not a directory\)"),
         store.claim(store.runs[0]),
     ):
         pass

@@ -30,7 +30,7 @@ def results(path: Path) -> xr.Dataset:
     return ds.drop_attrs(deep=False)
 
 
-class Stop(Exception):  # noqa: N818 - an interruption, not an error
+class Stop(BaseException):
     """Interrupts a sweep."""
 
 

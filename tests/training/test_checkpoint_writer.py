@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hesstore.errors import ConfigError
+from hesstore.errors import ConfigError, HesstoreError
 from hesstore.importing.file_names import parse_name
 from hesstore.problem.state_dicts import read_weights
 from hesstore.training.checkpoint_writer import CheckpointWriter, lightning_callback
@@ -42,6 +42,26 @@ def test_wrong_arguments(tmp_path: Path, arguments: dict[str, int | str], messag
         CheckpointWriter(tmp_path, **arguments)  # type: ignore[arg-type]
 
 
+class WithoutState(nn.Linear):
+    def state_dict(self, *_: object, **__: object) -> dict[str, object]:  # type: ignore[override]
+        raise RuntimeError("sharded")
+
+
+@pytest.mark.parametrize(
+    ("model", "value", "message"),
+    [
+        (small_network(), 1.0, "step: 1.0 is not a whole number"),
+        (small_network().state_dict(), 1, "model: OrderedDict is not an nn.Module"),
+        (nn.Tanh(), 1, "model: Tanh has no weights"),
+        (WithoutState(2, 2), 1, r"'WithoutState' raised RuntimeError: sharded, .*test_checkpoint_writer.py line \d+"),
+    ],
+)
+def test_what_cannot_be_written(tmp_path: Path, model: nn.Module, value: int, message: str) -> None:
+    with pytest.raises(HesstoreError, match=message):
+        CheckpointWriter(tmp_path)(model, value)
+    assert not names(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("axis", "expected"),
     [("step", ["step_0.pth", "step_2.pth", "step_4.pth"]), ("epoch", ["epoch_0.pth", "epoch_2.pth"])],
@@ -63,6 +83,9 @@ def test_the_hooks_of_lightning(
             callback.on_train_batch_end(trainer, module, None, None, batch)
         callback.on_train_epoch_end(trainer, module)
     assert names(tmp_path) == expected
+    wrong = lightning_callback(tmp_path, network="nets")
+    with pytest.raises(ConfigError, match="network: SimpleNamespace has no attribute 'nets'"):
+        wrong.on_train_start(trainer, module)
     with pytest.raises(ConfigError, match="axis: 'width' is not one of step, epoch"):
         lightning_callback(tmp_path, axis="width")
 

@@ -13,7 +13,7 @@ from hesstore_cli.exit_status import ExitStatus
 from hesstore_cli.help_pages import Command
 from hesstore_cli.options import Choice, setting_options, store_argument
 from hesstore_cli.stop_request import StopRequest
-from hesstore_cli.terminal.account import account_lines, printable
+from hesstore_cli.terminal.account import account_lines
 from hesstore_cli.terminal.amounts import counted
 from hesstore_cli.terminal.point_text import point_text
 from hesstore_cli.terminal.streams import write_line
@@ -48,6 +48,12 @@ if TYPE_CHECKING:
     help="What Train_Reg_Loss adds to Train_Loss: full is λ‖θ‖², objective is the penalty of the objective.  "
     "[default: what the files show, or else full]",
 )
+@click.option(
+    "--buffers",
+    metavar="NAMES",
+    help="Names of the tensors in the weight files that are buffers, not parameters, such as mask,pos; or none.  "
+    "[default: those without a gradient, or an error if a name is doubtful]",
+)
 @click.option("--dry-run", is_flag=True, help="Read and check all files, print what they are read as, and stop.")
 @setting_options
 def import_(
@@ -57,6 +63,7 @@ def import_(
     *,
     recompute: bool,
     reg_loss: str | None,
+    buffers: str | None,
     dry_run: bool,
 ) -> int:
     """Create STORE from files of an export or the original scripts.
@@ -89,6 +96,7 @@ def import_(
             settings=settings,
             recompute=recompute,
             reg_loss=reg_loss,
+            buffers=None if buffers is None else [] if buffers == "none" else buffers.split(","),
             dry_run=dry_run,
             progress=bar.advance,
             observer=reporter,
@@ -134,7 +142,7 @@ def _dry_run_line(summary: ImportSummary, store: str) -> str:
 
 
 def _ignored(summary: ImportSummary) -> str:
-    names = ", ".join(printable(path.name) for path in summary.ignored[:3])
+    names = ", ".join(path.name for path in summary.ignored[:3])
     return f"; {counted(len(summary.ignored), 'other file')} ignored, such as {names}"
 
 

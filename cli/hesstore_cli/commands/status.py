@@ -14,7 +14,7 @@ from hesstore_cli.options import store_argument
 from hesstore_cli.terminal.pace import Pace
 from hesstore_cli.terminal.status_view import StatusView, StoreWatcher
 from hesstore_cli.terminal.streams import is_live, write_line
-from hesstore_cli.terminal.widths import UNLIMITED, width
+from hesstore_cli.terminal.widths import UNLIMITED, printable, width
 
 EVERY = 5.0
 WIDTH = 100
@@ -107,7 +107,7 @@ def _watch(watcher: StoreWatcher, view: StatusView, every: float, *, as_json: bo
         pace.note(view.progress.finished)
         if view.key != key:
             key = view.key
-            click.echo(json.dumps(view.facts(), allow_nan=False) if as_json else view.as_line(pace))
+            click.echo(json.dumps(view.facts(), allow_nan=False) if as_json else printable(view.as_line(pace)))
             sys.stdout.flush()
         if view.progress.is_over:
             return view

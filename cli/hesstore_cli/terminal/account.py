@@ -30,11 +30,6 @@ def account_lines(account: Account, *, complete: bool, width: int = UNLIMITED) -
     ]
 
 
-def printable(name: str) -> str:
-    """Return a file name that cannot control a terminal."""
-    return name if name.isprintable() else ascii(name)
-
-
 def _rows(uses: Sequence[FileUse], *, complete: bool) -> Iterator[tuple[str, str, str, str]]:
     half = len(uses) if complete or len(uses) <= _SHOWN else _SHOWN // 2
     for use in uses[:half]:
@@ -46,4 +41,4 @@ def _rows(uses: Sequence[FileUse], *, complete: bool) -> Iterator[tuple[str, str
 
 
 def _row(use: FileUse) -> tuple[str, str, str, str]:
-    return printable(use.file), use.kind, str(use.run), "in its rows" if use.l2 is None else f"{use.l2:.10g}"
+    return use.file, use.kind, str(use.run), "in its rows" if use.l2 is None else f"{use.l2:.10g}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from hesstore.errors import size_text
 from hesstore_cli.terminal.amounts import duration
 from hesstore_cli.terminal.streams import is_live, write_line
+from hesstore_cli.terminal.widths import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
@@ -70,7 +71,7 @@ class Bar:
         if self._progress is None:
             write_line(text)
         else:
-            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._progress.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def time_left(self, done: int, total: int) -> str:
         """Return «about 3 min 05 s left», from the mean pace so far; empty if the pace is not known yet."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from hesstore_cli.terminal.widths import wrapped
+from hesstore_cli.terminal.widths import printable, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -93,7 +93,7 @@ class LiveBlock:
     def folded(self, text: str) -> str:
         """Return ``text`` in lines that fit the terminal, broken between words."""
         width, _ = self._size()
-        return "\n".join(wrapped(text, width))
+        return "\n".join(wrapped(printable(text), width))
 
     def write(self, text: str) -> None:
         """Write a line above the block."""
@@ -154,7 +154,7 @@ def last_pieces(content: BlockContent) -> list[str]:
 def flow(pieces: Iterable[str], width: int, *, gap: str = GAP) -> list[str]:
     """Return lines of at most ``width`` columns that hold the pieces in order; a longer piece is cut."""
     lines: list[str] = []
-    for piece in pieces:
+    for piece in map(printable, pieces):
         cut = piece if len(piece) <= width else f"{piece[: width - 1]}…"
         if lines and len(lines[-1]) + len(gap) + len(cut) <= width:
             lines[-1] += gap + cut

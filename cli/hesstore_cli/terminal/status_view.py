@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shlex
+import socket
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -256,9 +257,16 @@ def holder_text(holder: Holder) -> str:
     if holder.alive:
         return f"driven by {process}"
     if holder.alive is None:
-        renewed = f"claim renewed {_ago(holder.renewed)}" if holder.renewed else "only that machine knows if it runs"
-        return f"claimed by {process}; {renewed}"
+        return f"claimed by {process}; {_unknown_text(holder)}"
     return f"{process}, no longer runs"
+
+
+def _unknown_text(holder: Holder) -> str:
+    if holder.renewed:
+        return f"claim renewed {_ago(holder.renewed)}"
+    if holder.host == socket.gethostname():  # the name may be that of several machines
+        return "in another container, on another machine of this name, or before a restart: it may no longer run"
+    return "only that machine knows if it runs"
 
 
 def _run_text(run: RunProgress) -> str:

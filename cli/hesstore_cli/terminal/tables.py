@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hesstore_cli.terminal.widths import UNLIMITED
+from hesstore_cli.terminal.widths import UNLIMITED, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +41,7 @@ def table(
     name bc
       size 2
     """
+    rows = [[printable(cell).replace("\n", "\\n") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     if sum(widths) + 2 * len(widths) - 2 > width:
         return [line for row in rows for line in _listed(headings, row, width)]

@@ -15,6 +15,27 @@ UNLIMITED = 10**6
 """The width of an output that does not go to a terminal: programs read it by lines."""
 
 
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that move the cursor, change colours or the direction of writing, or erase text; not newline and tab.
+
+The last ones are the bytes of file names that are not text.
+"""
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with control characters as escapes such as ``\\x1b``.
+
+    Names in a store that somebody else made, of files and of failures can contain any characters, and a terminal would
+    carry out what these say.
+    """
+    return _CONTROL.sub(lambda found: _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    byte = ord(character) - 0xDC00  # Python represents a byte that is not text in this way
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else character.encode("unicode_escape").decode()
+
+
 def width(stream: TextIO | None = None) -> int:
     """Return the columns of the terminal to which ``stream`` (by default stdout) goes, or :data:`UNLIMITED`.
 
@@ -63,7 +84,7 @@ def fitted(text: str, stream: TextIO | None = None) -> str:
     In a line such as ``  name   value``, a value that is continued stays in its column.
     """
     columns = width(stream)
-    return "\n".join(part for line in text.split("\n") for part in fit_line(line, columns))
+    return "\n".join(part for line in printable(text).split("\n") for part in fit_line(line, columns))
 
 
 def fit_line(line: str, columns: int) -> list[str]:

@@ -6,7 +6,6 @@ import datetime as dt
 import errno
 import json
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -17,9 +16,18 @@ from typing import TYPE_CHECKING
 from zarr.storage import LocalStore
 
 from hesstore.config.suggestions import did_you_mean
-from hesstore.durable_files import sync_folder, write_file
+from hesstore.durable_files import (
+    leftover_folders,
+    rename,
+    set_mode,
+    sync_file,
+    sync_folder,
+    system_call,
+    temporary_folder,
+    write_file,
+)
 from hesstore.errors import StoreError, size_text
-from hesstore.store.places.claims import claim, parse_holder
+from hesstore.store.places.claims import Claim, check_locks, parse_holder
 from hesstore.store.places.durable_store import DurableLocalStore
 from hesstore.store.places.links import refuse_outward_links
 from hesstore.store.places.place import LocalPlace
@@ -39,6 +47,10 @@ _NAMED = 5
 
 class FolderPlace(LocalPlace):
     """A store in the folder ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._claims: dict[int, Claim] = {}
 
     def is_new(self) -> bool:
         """Whether the folder does not exist or is empty."""
@@ -88,8 +100,8 @@ class FolderPlace(LocalPlace):
         if not parent.is_dir():
             raise StoreError(f"{path}: the folder {parent} does not exist: create it first")
         try:
-            with tempfile.TemporaryFile(dir=parent):
-                pass
+            with tempfile.TemporaryFile(dir=parent) as file:
+                check_locks(parent, file)
         except OSError as error:
             raise StoreError(f"{path}: can't write in {parent} ({error.strerror}): give another path") from None
 
@@ -104,11 +116,11 @@ class FolderPlace(LocalPlace):
     def create(self, write: Callable[[Store], None]) -> None:
         """Write into a temporary folder next to the store's path, then rename that folder."""
         path = self.path
-        template = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
+        template = temporary_folder(path)
         try:
-            template.chmod(0o777 & ~_umask())
+            set_mode(template, 0o777 & ~_umask())
             write(DurableLocalStore(template))
-            template.rename(path)
+            rename(template, path)
         except BaseException:
             shutil.rmtree(template, ignore_errors=True)
             raise
@@ -118,9 +130,9 @@ class FolderPlace(LocalPlace):
     def replacing(self) -> Iterator[Place]:
         """Make a folder next to this one, and exchange them at the end by two renames."""
         path = self.path
-        template = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
+        template = temporary_folder(path)
         try:
-            template.chmod(path.stat().st_mode & 0o777)
+            set_mode(template, path.stat().st_mode & 0o777)
             yield FolderPlace(template)
             self._exchange(template)
         finally:
@@ -129,7 +141,8 @@ class FolderPlace(LocalPlace):
     def _exchange(self, template: Path) -> None:
         """Replace the store by two renames, between which :meth:`recover` finds the old one."""
         path, aside = self.path, template.with_suffix(".old")
-        path.rename(aside)
+        with system_call("rename", path):
+            path.rename(aside)
         try:
             template.rename(path)
         except OSError as error:
@@ -142,7 +155,7 @@ class FolderPlace(LocalPlace):
         """Restore the old store if the process was killed between the two renames, and remove it otherwise."""
         aside = leftover_folders(self.path, "old")
         if aside and not self.path.exists():
-            aside[-1].rename(self.path)
+            rename(aside[-1], self.path)
             sync_folder(self.path.absolute().parent)
         for folder in aside:
             shutil.rmtree(folder, ignore_errors=True)
@@ -163,11 +176,14 @@ class FolderPlace(LocalPlace):
         return LocalStore(self.path, read_only=True) if read_only else DurableLocalStore(self.path)
 
     def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[object]:
-        """Hold a run by a lock of the operating system; see :func:`hesstore.store.places.claims.claim`."""
-        return claim(self.path / "status", run_id, workers)
+        """Hold a run by a lock of the operating system; see :class:`hesstore.store.places.claims.Claim`."""
+        self._claims[run_id] = Claim(self.path / "status", run_id, workers)
+        return self._claims[run_id]
 
     def check_claim(self, run_id: int) -> None:
-        """Do nothing: a process does not lose a lock of the operating system while it lives."""
+        """Raise :class:`StoreBusyError` if the lock was lost, and another process has taken over the run."""
+        if run_id in self._claims:
+            self._claims[run_id].check()
 
     def holder(self, run_id: int) -> Holder | None:
         """The process that the file next to the lock names; the lock itself is not touched."""
@@ -205,14 +221,17 @@ class FolderPlace(LocalPlace):
 
     def delete(self, key: str) -> None:
         """Remove a file."""
-        (self.path / key).unlink()
-        sync_folder((self.path / key).parent)
+        file = self.path / key
+        with system_call("unlink", file):
+            file.unlink()
+        sync_folder(file.parent)
 
     def remove(self) -> None:
         """Rename the folder, and then delete it."""
         path = self.path
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
-        path.rename(aside)
+        aside = temporary_folder(path)
+        with system_call("rename", path):
+            path.rename(aside)
         sync_folder(path.absolute().parent)
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -243,32 +262,14 @@ def _looks_like_store(path: Path) -> bool:
     return not path.name.startswith(".") and ((path / "zarr.json").is_file() or path.name.lower().endswith(".zarr.zip"))
 
 
-def leftover_folders(path: Path, suffix: str) -> list[Path]:
-    """Temporary folders next to a store that an interrupted command has left there.
-
-    Parameters
-    ----------
-    path : Path
-        The store.
-    suffix : str
-        ``partial`` for folders that were to become the store when it was made or grown, ``old`` for the store as it
-        was before it was grown.
-    """
-    whole = path.absolute()
-    pattern = re.compile(rf"\.{re.escape(whole.name)}\.[a-z0-9_]{{8}}\.{suffix}")
-    return sorted(entry for entry in whole.parent.glob(".*") if pattern.fullmatch(entry.name) and entry.is_dir())
-
-
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError as error:
-        if error.errno not in {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP}:
+        if error.errno not in {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}:
             raise
         shutil.copyfile(source, target)  # a file system without links
-        descriptor = os.open(target, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        sync_file(target)
 
 
 def _size(file: str | Path) -> int:

@@ -13,7 +13,6 @@ import contextlib
 import datetime as dt
 import json
 import time
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 
@@ -22,7 +21,7 @@ from obstore.exceptions import AlreadyExistsError, NotSupportedError, Preconditi
 
 from hesstore.errors import HesstoreError, StoreBusyError, StoreError
 from hesstore.store.places.claim_thread import ClaimThread
-from hesstore.store.places.claims import describe_holder, facts_of_this_process
+from hesstore.store.places.claims import describe_holder, facts_of_this_process, process_space
 from hesstore.store.places.s3_errors import repeat_async, translating_errors, url_of
 
 if TYPE_CHECKING:
@@ -72,10 +71,8 @@ class Lease:
         self._objects, self._key, self._activity = objects, key, activity
         self._url = url_of(objects)
         self._facts = {
-            **facts_of_this_process(workers),
+            **facts_of_this_process(workers),  # the token identifies a put whose answer got lost
             "lease_seconds": LEASE_SECONDS,
-            "processes": process_space(),
-            "token": uuid.uuid4().hex,  # identifies a put of this process whose answer got lost
         }
         self._tag = ""
         self._renewed = 0.0
@@ -270,15 +267,6 @@ class Lease:
 def _clock() -> float:
     """Seconds on a clock that continues while the machine sleeps, as the server's clock does."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def process_space() -> str:
-    """Identify the set of processes in which a process ID is unique: one boot and one PID namespace.
-
-    Two processes with equal values see the same processes under the same IDs.
-    """
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
 
 
 def _is_alive(pid: object) -> bool:

@@ -27,7 +27,7 @@ from zarr.storage import MemoryStore
 
 from hesstore.errors import CorruptStoreError, HesstoreError, StoreError
 from hesstore.store.places.claims import parse_holder
-from hesstore.store.places.lease import Lease, process_space
+from hesstore.store.places.lease import Lease
 from hesstore.store.places.place import Place
 from hesstore.store.places.s3_errors import endpoint, repeat, translating_errors
 from hesstore.store.places.s3_zarr_store import S3ZarrStore
@@ -253,7 +253,7 @@ class S3Place(Place):
         """The process that the claim names."""
         try:
             facts = json.loads(self._fetch(f"status/.claim-{run_id}.json"))
-            return parse_holder(facts, is_here=facts.get("processes") == process_space())
+            return parse_holder(facts)
         except (FileNotFoundError, ValueError, AttributeError):
             return None
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import ZipStore
 
-from hesstore.errors import CorruptStoreError, StoreError
+from hesstore.errors import CorruptStoreError, StoreError, size_text
 from hesstore.store.places.folder import names_nearby
 from hesstore.store.places.place import LocalPlace, ReadOnlyPlace
 
@@ -32,6 +32,9 @@ LEFT_OUT = "left_out"
 """The root attribute that lists the variables which were left out of a pack, separated by spaces."""
 
 _GET_AGAIN = "copy or download the zip file again"
+
+_MOST_EXPANSION, _LARGE = 100, 1 << 20
+"""The factor by which a member of at least as many bytes may expand: a small file could otherwise fill the memory."""
 
 _HEADER = 30
 """Length of a member's local header before the member's name, in bytes."""
@@ -87,6 +90,11 @@ class ZipPlace(ReadOnlyPlace, LocalPlace):
             name = member.filename
             if name.startswith("/") or "\\" in name or ":" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
                 raise StoreError(f"{self}: the name of a member, {name!r}, leads out of the store")
+            if member.file_size > _LARGE and member.file_size > _MOST_EXPANSION * member.compress_size:
+                raise StoreError(
+                    f"{self}: its member {name!r} expands from {size_text(member.compress_size)} to "
+                    f"{size_text(member.file_size)}, which no results do: do not use it"
+                )
         sizes = {member.filename: member.file_size for member in members}
         if len(sizes) < len(members):
             raise StoreError(f"{self}: has two members with the same name")

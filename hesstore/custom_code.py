@@ -1,4 +1,4 @@
-"""The edge to the user's code: custom models and data sets, which settings name as ``module:factory``.
+"""The edge to the user's code: custom models and data sets, which settings name as ``module:factory``, and callbacks.
 
 Whatever this code does, hesstore ends with one error that names it and its line: it may raise, call ``sys.exit``, parse
 the command line of hesstore as its own, or print.
@@ -7,7 +7,9 @@ the command line of hesstore as its own, or print.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
+import inspect
 import io
 import os
 import sys
@@ -15,16 +17,19 @@ import sysconfig
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from hesstore.errors import HesstoreError, first_line
+from hesstore.errors import CallbackError, HesstoreError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _NOT_THE_USERS = tuple(
     f"{folder}{os.sep}"
-    for folder in (Path(__file__).parents[1], *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
+    for folder in (Path(__file__).parent, *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
 )
 
 
@@ -78,7 +83,10 @@ def load_factory(name: str, error: type[HesstoreError]) -> Callable[..., Any]:
         with _own_arguments(module_name), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             module = importlib.import_module(module_name)
     except SystemExit as cause:
-        raise error(f"{name!r}: importing {module_name!r} {_exit_text(cause, printed.getvalue())}") from cause
+        raise error(
+            f"{name!r}: importing {module_name!r} {_exit_text(cause, printed.getvalue())}: "
+            'run such code only if __name__ == "__main__"'
+        ) from cause
     except Exception as cause:
         raise error(
             f"{name!r}: can't import {module_name!r} ({type(cause).__name__}: {first_line(cause)}{_place(cause)})"
@@ -112,6 +120,60 @@ def running_user_code(name: str, error: type[HesstoreError]) -> Iterator[None]:
         raise error(f"{name!r} raised {type(cause).__name__}: {first_line(cause)}{_place(cause)}") from cause
 
 
+def calls_back(*names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorate a function that takes functions of the user: whatever these raise becomes one :class:`CallbackError`.
+
+    ``KeyboardInterrupt`` and the errors of hesstore pass, and so does all that its own command line raises.
+
+    Parameters
+    ----------
+    *names : str
+        The names of the arguments that are functions, or None.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*arguments: P.args, **others: P.kwargs) -> T:
+            try:
+                bound = signature.bind(*arguments, **others)
+            except TypeError:
+                return function(*arguments, **others)  # which says what is wrong with its arguments
+            for name in bound.arguments.keys() & set(names):
+                bound.arguments[name] = guarded(name, bound.arguments[name])
+            return function(*bound.args, **bound.kwargs)
+
+        return call
+
+    return decorate
+
+
+def guarded(argument: str, callback: Any) -> Any:
+    """Return ``callback``, the value of ``argument``, such that its errors become one :class:`CallbackError`."""
+    if callback is None or str(getattr(callback, "__module__", "")).partition(".")[0] in _OWN_PACKAGES:
+        return callback
+    if not callable(callback):
+        raise CallbackError(f"{argument}: {callback!r} is not a function")
+    kind = callback if hasattr(callback, "__qualname__") else type(callback)
+    name = f"{argument}={kind.__module__}.{kind.__qualname__}"
+
+    def call(*arguments: Any, **others: Any) -> Any:
+        with running_user_code(name, CallbackError):
+            found = callback(*arguments, **others)
+        if argument != "stop":
+            return found
+        try:
+            return bool(found)
+        except Exception as cause:
+            raise CallbackError(f"{name!r} returned {type(found).__name__}, which is neither true nor false") from cause
+
+    return call
+
+
+_OWN_PACKAGES = {"hesstore", "hesstore_cli"}
+
+
 def exit_error(name: str, error: type[HesstoreError], cause: SystemExit) -> HesstoreError:
     """Return the error for code that ended the program; ``name`` is how the message names the code."""
     return error(f"{name!r} {_exit_text(cause)}")
@@ -132,10 +194,7 @@ def _exit_text(cause: SystemExit, printed: str = "") -> str:
     """The end of a message: how the code ended the program, with the last line that it printed."""
     lines = printed.strip().splitlines()
     last = f" after printing {lines[-1][:200]!r}" if lines else ""
-    return (
-        f"ended the program with sys.exit({'' if cause.code is None else repr(cause.code)}){last}{_place(cause)}: "
-        'run such code only if __name__ == "__main__"'
-    )
+    return f"ended the program with sys.exit({'' if cause.code is None else repr(cause.code)}){last}{_place(cause)}"
 
 
 def _place(cause: BaseException) -> str:

@@ -3,13 +3,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from hesstore.errors import DataError, HesstoreError, ModelError
+import hesstore
+from hesstore.custom_code import guarded, load_factory
+from hesstore.errors import CallbackError, DataError, HesstoreError, ModelError
 from hesstore.problem import models, training_data
-from hesstore.problem.custom_code import load_factory
 from tests.support.command_line import RunHesstore
+from tests.support.toy import TOY
 
 Write = Callable[[str], str]
 DATA = """
@@ -101,6 +105,50 @@ def test_the_users_code_sees_none_of_our_arguments(module: Write, monkeypatch: p
     )
     assert load_factory(f"{name}:get", HesstoreError)() == 1
     assert sys.argv == ["hesstore", "sweep", "--lr", "7"]
+
+
+def watch(event: object) -> None:
+    sys.exit("enough")
+
+
+def count(done: int, total: int) -> None:
+    raise ZeroDivisionError(f"{done} of {total}")
+
+
+def missing(out: torch.Tensor) -> torch.Tensor:
+    return {"logits": out}["scores"]
+
+
+def no_tensor(out: torch.Tensor) -> float:
+    return float(out.shape[0])
+
+
+HERE = r", .*test_custom_code.py line \d+"
+
+
+def test_callbacks(tmp_path: Path) -> None:
+    """The store is that of an interrupted sweep, which continues."""
+    path, config = tmp_path / "s.zarr", {**TOY, "l2": "0,0.01", "k": 0, "epochs": 1}
+
+    def refused(message: str, **callbacks: Any) -> None:
+        with pytest.raises(CallbackError, match=message):
+            hesstore.run_sweep(config, path, **callbacks)
+
+    refused(
+        r"'observer=tests.test_custom_code.watch' ended the program with sys.exit\('enough'\)" + HERE, observer=watch
+    )
+    refused("stop: 7 is not a function", stop=7)
+    with pytest.raises(CallbackError, match=f"'stop={__name__}.*' returned Tensor, which is neither true nor false"):
+        guarded("stop", lambda: torch.zeros(2))()
+    assert hesstore.run_sweep(config, path).complete == 2
+    with pytest.raises(CallbackError, match=f"'progress={__name__}.count' raised ZeroDivisionError: .* of .*{HERE}"):
+        hesstore.export(path, tmp_path / "out", progress=count)
+    hesstore.export(path, tmp_path / "out")
+    net, x, y = torch.nn.Linear(2, 2), torch.randn(6, 2), torch.arange(6) % 2
+    with pytest.raises(HesstoreError, match=f"'output={__name__}.missing' raised KeyError: 'scores'{HERE}"):
+        hesstore.Hessian(net, x, y, output=missing)
+    with pytest.raises(HesstoreError, match="to float, not to 6 outputs"):
+        hesstore.Hessian(net, x, y, output=no_tensor)  # type: ignore[arg-type]
 
 
 def test_output_goes_to_stderr(module: Write, capsys: pytest.CaptureFixture[str]) -> None:
