@@ -115,8 +115,8 @@ def test_lanczos_steps(machine: Machine) -> None:
 
 
 def test_a_grid_point(machine: Machine) -> None:
-    settings = {"hidden": "40,40", "k": 3, "max_matvecs": STEPS, "chunk_rows": 4096, "models": 1, "response": 0.1, "device": DEVICE}
-    at = Experiment.prepare(SweepConfig.from_mapping({**TOY, **settings, "epochs": 1}))
+    settings = {"hidden": "40,40", "k": 3, "max_matvecs": STEPS, "chunk_rows": 4096, "models": 1, "device": DEVICE}
+    at = Experiment.prepare(SweepConfig.from_mapping({**TOY, **settings, "epochs": 1, "response": 0.1}))
     point, theta = Point(Run(0, 0, "up"), 0, 0.001), at.model.theta()
     (analysis,) = at.analyse([theta], [point])
     assert isinstance(analysis, Analysis)
