@@ -35,8 +35,8 @@ COUNTS = {
     "an epoch": (162, 1),
     "the metrics": (43, 2),
     "the gradient": (25, 0),
-    "the class geometry": (772, 17),
-    "an analysis with 16 products": (1854, 38),
+    "the class geometry": (1233, 26),
+    "an analysis with 16 products": (2315, 47),
 }
 """(kernels, waits) of each part. Those of a grid point are its epochs, its metrics and its analysis."""
 
@@ -116,7 +116,7 @@ def test_lanczos_steps(machine: Machine) -> None:
 
 def test_a_grid_point(machine: Machine) -> None:
     settings = {"hidden": "40,40", "k": 3, "max_matvecs": STEPS, "chunk_rows": 4096, "models": 1, "device": DEVICE}
-    at = Experiment.prepare(SweepConfig.from_mapping({**TOY, **settings, "epochs": 1}))
+    at = Experiment.prepare(SweepConfig.from_mapping({**TOY, **settings, "epochs": 1, "response": 0.1}))
     point, theta = Point(Run(0, 0, "up"), 0, 0.001), at.model.theta()
     (analysis,) = at.analyse([theta], [point])
     assert isinstance(analysis, Analysis)
