@@ -49,6 +49,7 @@ class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorc
 
 def count(run: Callable[[], object]) -> WorkCounter:
     """Return the work of a call of ``run``."""
-    with WorkCounter() as counter:
+    counter = WorkCounter()
+    with counter:
         run()
     return counter
