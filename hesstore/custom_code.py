@@ -155,7 +155,7 @@ def guarded(argument: str, callback: Any) -> Any:
         return callback
     if not callable(callback):
         raise CallbackError(f"{argument}: {callback!r} is not a function")
-    kind = callback if hasattr(callback, "__qualname__") else type(callback)
+    kind = callback if hasattr(callback, "__qualname__") and hasattr(callback, "__module__") else type(callback)
     name = f"{argument}={kind.__module__}.{kind.__qualname__}"
 
     def call(*arguments: Any, **others: Any) -> Any:

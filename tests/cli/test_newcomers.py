@@ -195,7 +195,7 @@ def test_all_grid_points_and_settings_that_count(run_hesstore: RunHesstore, tmp_
     assert "momentum" not in short
     assert "optimizer=adam" in short
     config = {"model": "my:net", "optimizer": "sgd", "polish": 5, "density": True, "k": 3}
-    assert ignored_settings(config) == {"hidden", "chunk_rows", "models", "threads", "memory_gib"}
+    assert ignored_settings(config) == {"hidden", "chunk_rows", "models", "threads", "memory_gib", "blocks", "block_k"}
     assert {"tol", "probes", "density_steps"} < ignored_settings({**config, "k": 0})
 
 

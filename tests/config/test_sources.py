@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hesstore.config import SweepConfig
@@ -23,7 +23,7 @@ POSITIVE = st.integers(1, 2**63 - 1)
 SHARE = st.floats(0, 1, exclude_min=True, exclude_max=True)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("dataset", "data_dir", "model", "device", "center", "start"), st.text()),
-    **dict.fromkeys(("batch_size", "epochs", "patience", "density_probes"), POSITIVE),
+    **dict.fromkeys(("batch_size", "epochs", "patience", "density_probes", "block_k"), POSITIVE),
     **dict.fromkeys(("hessian_samples", "chunk_rows", "models", "threads", "polish"), NATURAL),
     **dict.fromkeys(("lr", "tol", "slack", "eta", "momentum", "polish_tol"), SHARE),
     **dict.fromkeys(("response", "memory_gib"), st.floats(0, 1e300)),
@@ -46,7 +46,6 @@ CONFIGS = (
 
 
 @given(CONFIGS)
-@settings(deadline=None)
 def test_toml_round_trip(config: SweepConfig) -> None:
     text = as_toml(config)
     assert SweepConfig.from_mapping(tomllib.loads(text)) == config

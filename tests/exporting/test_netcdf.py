@@ -348,7 +348,7 @@ def test_a_stopped_export_leaves_nothing(mixed: Path, tmp_path: Path, monkeypatc
             raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(durable_files, "observe", unsynced)
-    with pytest.raises(ExportError, match=r"m\.nc: cannot be written \(Input/output error\)"):
+    with pytest.raises(ExportError, match=r"m\.nc: cannot be written \(fsync failed: Input/output error\)"):
         export_netcdf(mixed, tmp_path / "out" / "m.nc")
     assert not list((tmp_path / "out").iterdir())
 

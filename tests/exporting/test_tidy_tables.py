@@ -70,7 +70,8 @@ COLUMNS = {
     "lowest_residual_norm": "residual_norm",
     "lowest_converged": "converged",
 }
-KINDS = [kind for kind in TABLES if kind != "density"]
+KINDS = [kind for kind in TABLES if kind not in {"density", "blocks", "block_eigenvalues"}]
+"""The tables of a store without a density and without blocks of layers."""
 
 
 @pytest.mark.parametrize(

@@ -383,7 +383,7 @@ def test_a_stopped_pack_leaves_nothing(live: SweepStore, tmp_path: Path, monkeyp
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(durable_files, "observe", full)
-    with pytest.raises(ExportError, match=r"p\.zarr\.zip: cannot be written \(No space left on device\)"):
+    with pytest.raises(ExportError, match=r"p\.zarr\.zip: cannot be written \(fsync failed: No space left on device\)"):
         pack(live.path, out / "p.zarr.zip")
     assert not list(out.iterdir())
     monkeypatch.undo()

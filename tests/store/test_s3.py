@@ -36,7 +36,7 @@ pytest.importorskip("moto")
 
 from obstore.store import S3Store  # noqa: E402
 
-from hesstore.store.places import claim_thread  # noqa: E402
+from hesstore.store.places import claim_thread, s3_errors  # noqa: E402
 from hesstore.store.places import lease as lease_module  # noqa: E402
 from hesstore.store.places.lease import Lease  # noqa: E402
 from hesstore.store.places.s3 import UNFINISHED  # noqa: E402
@@ -369,6 +369,7 @@ def test_a_claim_that_was_taken_over_stops_its_holder(monkeypatch: pytest.Monkey
 
 def test_a_claim_that_can_not_be_renewed_stops_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.5)
+    monkeypatch.setattr(s3_errors, "PATIENCE_SECONDS", 0.5)
     store = SweepStore.create(URL, spec())
     with store.claim(store.runs[0]):
 
