@@ -46,8 +46,9 @@ def test_too_few_grid_points_have_no_interval(count: int, phi: float) -> None:
     assert coverage(200, count, phi, 0.5, "none").known < 0.05
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("trend", TRENDS)
+@pytest.mark.parametrize(
+    "trend", [pytest.param(trend, marks=pytest.mark.slow if trend == "none" else pytest.mark.bench) for trend in TRENDS]
+)
 def test_rank_correlations_everywhere(trend: str) -> None:
     """Strong trends make intervals wider than necessary, never too narrow; so does choosing series that have one."""
     cells = itertools.product((4, 8, 16, 24, 32, 48, 67, 128, 400), (0, 0.5, 0.8, 0.9, 0.95), (0, 0.8))

@@ -62,6 +62,17 @@ LONG_SWEEPS: dict[str, Mapping[str, object]] = {  # each optional result of a sw
     },
 }
 
+OF_EACH_KIND = {
+    "the sizes that are chosen for a GPU",
+    "both directions and two seeds",
+    "the second device",
+    "another solver and several lowest pairs",
+    "a stack of polished fits",
+    "deep linear networks with the squared error",
+    "a stack of networks that make a constant",
+}
+"""Those that run among the checks; the others take as long again."""
+
 
 def config(settings: Mapping[str, object], device: str) -> SweepConfig:
     return SweepConfig.from_mapping({**SMALL, "device": device, **settings})
@@ -91,8 +102,10 @@ def test_a_sweep_of_stacks_on_the_second_device(machine: Machine, tmp_path: Path
     compare(tmp_path, SWEEP)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", LONG_SWEEPS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in OF_EACH_KIND else pytest.mark.bench) for name in LONG_SWEEPS],
+)
 def test_a_long_sweep_equals_that_of_the_cpu(machine: Machine, tmp_path: Path, name: str) -> None:
     compare(tmp_path, LONG_SWEEPS[name])
 

@@ -584,6 +584,7 @@ def test_links_that_lead_outside_are_refused(store: Path, tmp_path: Path) -> Non
 
 def test_every_small_variable_is_promised_by_a_status() -> None:
     everything = {"k": 1, "lowest": 1, "response": 0.1, "probes": 4, "density": True, "center": "x", "polish": 1}
+    everything |= {"blocks": "layer", "block_k": 1}
     promised = {name for status in Status for name in promised_small(everything, status)}
     assert promised == {variable.name for variable in VARIABLES if not variable.is_large} - set(PROMISES)
 

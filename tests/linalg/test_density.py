@@ -108,9 +108,13 @@ def bulk_of(kind: str, size: int) -> NDArray[np.float64]:
     return bulks[kind]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("steps", [32, 64])
-@pytest.mark.parametrize("probes", [2, 4])
+@pytest.mark.parametrize(
+    ("probes", "steps"),
+    [
+        pytest.param(4, 64, marks=pytest.mark.slow),
+        *(pytest.param(*n, marks=pytest.mark.bench) for n in ((2, 32), (4, 32))),
+    ],
+)
 @pytest.mark.parametrize("bulk", ["many orders of magnitude", "normal", "mostly zero", "a few values"])
 def test_errors_cover(bulk: str, probes: int, steps: int) -> None:
     """Where an error is given, it is at least the deviation from the exact density, in 95 % of cases.
