@@ -30,8 +30,12 @@ def rows_in(memory: float, most: int, model: FlatModel, x: Inputs, y: Tensor) ->
 
 
 def _saved_bytes(model: FlatModel, x: Inputs, y: Tensor) -> float:
-    """The number of bytes that are saved for the gradient of each row, measured on a few rows."""
+    """The number of bytes that are saved for the gradient of each row, measured on a few rows.
+
+    The rows themselves do not count: they are views of the whole data set, which is in memory anyway.
+    """
     x, y = first_rows(x, SAMPLE_ROWS), y[:SAMPLE_ROWS]
+    theta = model.theta().to(y.device).requires_grad_()
     saved: dict[int, int] = {}
 
     def count(tensor: Tensor) -> Tensor:
@@ -39,9 +43,9 @@ def _saved_bytes(model: FlatModel, x: Inputs, y: Tensor) -> float:
         saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    theta = model.theta().to(y.device).requires_grad_()
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         loss = model.loss_sum(theta, x, y)
-    saved.pop(theta.untyped_storage().data_ptr(), None)  # the parameters
+    for resident in (theta, y, *(x if isinstance(x, tuple) else (x,))):
+        saved.pop(resident.untyped_storage().data_ptr(), None)
     del loss
     return sum(saved.values()) / len(y)

@@ -21,6 +21,14 @@ def test_a_cpu_takes_one_model_unless_the_config_gives_a_number() -> None:
     assert chosen.cache_bytes > 1 << 20
 
 
+def test_the_size_of_the_data_set_does_not_count_for_the_rows_of_a_pass() -> None:
+    """Few rows are a view of all rows, whose storage is that of the whole data set."""
+    model = build("mlp", (128, 128), (784,), 10, seed=0)
+    for rows in (100, 60_000):
+        x, y = torch.zeros(rows, 784), torch.zeros(rows, dtype=torch.int64)
+        assert work_sizes.choose(model, x, y, models=0, chunk_rows=0, memory_gib=0).chunk_rows == work_sizes.CPU_ROWS
+
+
 @pytest.mark.parametrize("gib", [0.1, 1, 4, 40, 1000])
 def test_stacks_stay_within_the_budget(gib: float) -> None:
     """The default network on 60,000 rows takes 6 kB per row and 473 kB per vector."""
