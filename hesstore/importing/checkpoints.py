@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from hesstore.config import TRAINING_SETTINGS, SweepConfig
-from hesstore.config.l2_grid import AXIS, L2_DECIMALS, parse_l2
+from hesstore.config.l2_grid import AXIS, parse_l2, round_l2
 from hesstore.config.setting_types import as_list, parse_number
 from hesstore.custom_code import calls_back
 from hesstore.engine.collection import Collection
@@ -164,7 +164,7 @@ def _place(
     if from_name:
         for path in paths:
             name = parse_name(path, axis)
-            yield name.run, _rounded(float(name.value), axis), path
+            yield name.run, _value(name.value, axis, path), path
         return
     if values is None:
         yield from ((0, float(index), path) for index, path in enumerate(paths))
@@ -178,11 +178,17 @@ def _place(
             f"values: {len(numbers)} values for {len(paths)} checkpoints: give one per checkpoint, in their order"
         )
     for value, path in zip(numbers, paths, strict=True):
-        yield run_in_name(path), _rounded(value, axis), path
+        yield run_in_name(path), _value(value, axis, path), path
 
 
-def _rounded(value: float, axis: str) -> float:
-    return (round(value, L2_DECIMALS) if axis == AXIS else value) + 0.0
+def _value(value: float | str, axis: str, path: Path) -> float:
+    """The value on the grid; λ is rounded."""
+    if axis != AXIS:
+        return float(value) + 0.0
+    try:
+        return round_l2(value)
+    except ValueError as error:
+        raise ImportFilesError(f"{path}: {error}") from None
 
 
 def _config(settings: dict[str, Any], axis: str, grid: tuple[float, ...], numbers: Sequence[int]) -> SweepConfig:
