@@ -3,7 +3,7 @@
 A driver that is killed between the digests of an analysis and its status leaves a fitted grid point with the digests of
 a complete one. The next driver repeats the analysis, and writes durations, at least, that differ. If it is killed too,
 before it writes its digests, the old ones would match nothing. So it first gives such a grid point the digests of its
-status.
+status. A pending one has none: the next driver may stop before it fits it, and give its claim back.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hesstore.store.checking import TOGETHER
 from hesstore.store.digest import EntriesDigests, digest
 from hesstore.store.schema import Status, promised_large, promised_small
 
@@ -32,9 +33,10 @@ def settled_digests(
     rows: Mapping[str, NDArray[Any]],
     read: Callable[[str, int], NDArray[Any]],
 ) -> dict[str, NDArray[np.uint64]]:
-    """Return the digests of a run in which each fitted grid point has those of its status, not of a later one.
+    """Return the digests of a run in which each grid point has those of its status, not of a later one.
 
-    Digests that match neither stay as they are: they show damage.
+    Digests of a fitted grid point that match neither stay as they are, and so do those of more than :data:`TOGETHER`
+    pending ones: they show damage.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ def settled_digests(
     grid : ndarray
         (L,) the values of the grid.
     rows : mapping of str to array
-        Its small variables at all grid points.
+        Its small variables at all grid points; without a fitted one, the status and the digests are enough.
     read : callable
         Called with the name of a large variable and the index of a grid point; returns its values.
 
@@ -64,6 +66,9 @@ def settled_digests(
         return digest(run, float(grid[index]), arrays)
 
     large, entries = rows["digest"].copy(), rows["entries_digest"].copy()
+    pending = (rows["status"] == Status.PENDING) & ((large != 0) | (entries != 0))
+    if np.count_nonzero(pending) <= TOGETHER:
+        large[pending] = entries[pending] = 0
     for index in np.flatnonzero(rows["status"] == Status.FITTED).tolist():
         if entries[index] in {of_small(index, status) for status in _LATER}:
             entries[index] = of_small(index, Status.FITTED)

@@ -195,9 +195,9 @@ class SweepStore:
         """
         with self.place.claim(run.id, workers) as claim, self._arrays.remember(run.id):
             self._require_unchanged()
-            self._settle(run)
             self._unfinished.discard(run.id)
             try:
+                self._settle(run)
                 yield
             finally:
                 if run.id in self._unfinished:
@@ -205,13 +205,25 @@ class SweepStore:
 
     def _settle(self, run: Run) -> None:
         """Withdraw what a killed driver has promised ahead of a status."""
-        if (self.status(run) == Status.FITTED).any():
-            rows = {each.name: self.entries(each.name, run) for each in variables(self.identity) if not each.is_large}
+        with self._finishing(run):
+            status = self.status(run)
+            if not (status < Status.COMPLETE).any():
+                return
+            small = (each.name for each in variables(self.identity) if not each.is_large)
+            names = small if (status == Status.FITTED).any() else PROMISES
+            rows = {name: self.entries(name, run) for name in names}
             found = settled_digests(
                 self.identity, run, self.grid, rows, lambda name, index: self.read(name, run, index)
             )
             for name, values in found.items():
                 self.put_all(name, run, values)
+
+    @contextmanager
+    def _finishing(self, run: Run) -> Iterator[None]:
+        """Take a run for unfinished if the block, in which statuses may be behind their digests, raises an error."""
+        self._unfinished.add(run.id)
+        yield
+        self._unfinished.discard(run.id)
 
     def _require_unchanged(self) -> None:
         """Raise :class:`StoreError` if the store has grown since it was opened, so that grid points have moved."""
@@ -451,10 +463,9 @@ class SweepStore:
             known = {name: values[index] for name, values in rows.items() if index in values}
             rows["entries_digest"][index] = self._digest_of_entries(run, index, Status(int(status)), known)
         _write_each(lambda name: self._arrays.put(name, run.id, rows[name]), rows.keys() - {*PROMISES})
-        self._unfinished.add(run.id)
-        for name in reversed(PROMISES):
-            self._arrays.put(name, run.id, rows.get(name, {}))
-        self._unfinished.discard(run.id)
+        with self._finishing(run):
+            for name in reversed(PROMISES):
+                self._arrays.put(name, run.id, rows.get(name, {}))
 
     def _digest_of_entries(self, run: Run, index: int, status: Status, known: Mapping[str, Any]) -> np.uint64:
         """Return the digest of the small variables that ``status`` promises; those not in ``known`` are read."""
@@ -478,9 +489,10 @@ class SweepStore:
         """
         chosen = np.zeros(len(self.grid), bool)
         chosen[list(indices)] = True
-        for name in PROMISES:
-            self._arrays.clear(name, run.id, chosen)
-            self.place.sync(f"{name}/c/{run.id}")  # zarr removes the file of a chunk that holds only zeros
+        with self._finishing(run):
+            for name in PROMISES:
+                self._arrays.clear(name, run.id, chosen)
+                self.place.sync(f"{name}/c/{run.id}")  # zarr removes the file of a chunk that holds only zeros
 
     def _conforming(self, name: str, value: Any) -> NDArray[np.generic]:
         variable, shape = BY_NAME[name], self._arrays[name].shape[2:]

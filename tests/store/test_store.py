@@ -342,10 +342,7 @@ def test_a_store_that_cannot_be_written_names_the_first_cause(
 def test_two_ends_in_a_row_leave_what_reads(
     store: SweepStore, path: Path, monkeypatch: pytest.MonkeyPatch, written: int, error: BaseException
 ) -> None:
-    """The first before a status or its last digest, the second before the digests of the repeated analysis.
-
-    A process that was killed leaves its claim; one that found the disk full does not.
-    """
+    """The first before a status or its last digest, the second before the digests of the repeated analysis."""
     run = store.runs[0]
     store.record(run, 0, Status.FITTED, fitted(0))
 
@@ -372,3 +369,35 @@ def test_two_ends_in_a_row_leave_what_reads(
     with store.claim(run):
         store.record(run, 0, Status.COMPLETE, analysed(0))
     assert float(hesstore.open(path, check=True)["analysis_seconds"][0, 0]) == 1.5
+
+
+@pytest.mark.parametrize("before", [Status.PENDING, Status.FITTED])
+def test_a_driver_that_does_nothing_after_a_full_disk_leaves_what_reads(
+    store: SweepStore, path: Path, monkeypatch: pytest.MonkeyPatch, before: Status
+) -> None:
+    """Nor does one that finds the disk still full while it withdraws what the first one had promised."""
+    full, run = OSError(errno.ENOSPC, "No space left on device"), store.runs[0]
+    if before == Status.FITTED:
+        store.record(run, 0, Status.FITTED, fitted(0))
+
+    def stop_at(method: str, name: str) -> None:
+        def put(arrays: Arrays, each: str, *rest: object) -> None:
+            if each == name:
+                raise full
+            real(arrays, each, *rest)
+
+        real = getattr(Arrays, method)
+        monkeypatch.setattr(Arrays, method, put)
+
+    stop_at("put", "status")
+    with pytest.raises(OSError, match="No space"), store.claim(run):
+        store.record(run, 0, Status.COMPLETE, {**fitted(0), **analysed(0)})
+    stop_at("put_row", "entries_digest")
+    with pytest.raises(OSError, match="No space"), store.claim(run):
+        pass
+    assert int(hesstore.open(path, check=True)["status"][0, 0]) == before
+    monkeypatch.undo()
+    with store.claim(run):
+        pass
+    assert int(hesstore.open(path, check=True)["status"][0, 0]) == before
+    assert not (path / "status" / ".claim-0.json").exists()
