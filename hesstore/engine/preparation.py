@@ -70,7 +70,8 @@ def build_network(
     Raises
     ------
     ConfigError
-        If the network has no room in memory, k is not below its number of parameters, or ``lowest`` is above it.
+        If the network has no room in memory, k is not below its number of parameters, or ``lowest`` or ``block_k`` is
+        above it.
     ModelError
         If the network can't be built, or differs each time.
     """
@@ -88,6 +89,8 @@ def build_network(
         raise ConfigError(f"k: {config.k} must be below the number of parameters, {model.layout.size}")
     if config.lowest > model.layout.size:
         raise ConfigError(f"lowest: {config.lowest} must not exceed the number of parameters, {model.layout.size}")
+    if config.blocks != "none" and config.block_k > model.layout.size:
+        raise ConfigError(f"block_k: {config.block_k} must not exceed the number of parameters, {model.layout.size}")
     return model
 
 

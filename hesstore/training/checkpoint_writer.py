@@ -40,7 +40,7 @@ class CheckpointWriter:
     Raises
     ------
     ConfigError
-        If ``every`` is below 1, or ``axis`` can't be the name of a grid.
+        If ``every`` is below 1, ``axis`` can't be the name of a grid, ``seed`` is negative, or ``folder`` is a file.
 
     Examples
     --------
@@ -55,11 +55,13 @@ class CheckpointWriter:
     def __init__(
         self, folder: str | os.PathLike[str], *, every: int = 1, axis: str = "step", seed: int | None = None
     ) -> None:
-        if every < 1:
-            raise ConfigError(f"every: {every} is below the least value 1")
+        self.every = _whole("every", every, least=1)
         if not is_axis_name(axis):
             raise ConfigError(f"axis: {axis!r} can't be the name of a grid: give a word such as step or epoch")
-        self.folder, self.every, self.axis, self.seed = expand_home(folder), every, axis, seed
+        self.axis, self.seed = axis, None if seed is None else _whole("seed", seed, least=0)
+        self.folder = expand_home(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ConfigError(f"folder: {folder} is a file: give the path of a folder")
 
     def __call__(self, model: torch.nn.Module, value: int) -> Path | None:
         """Write the state of ``model``, unless ``value`` is not a multiple of ``every``; return the file.
@@ -70,16 +72,11 @@ class CheckpointWriter:
         Raises
         ------
         ConfigError
-            If ``value`` is not a whole number.
+            If ``value`` is not a whole number, or negative.
         ModelError
             If ``model`` has no weights, or its ``state_dict`` raises an exception.
         """
-        try:
-            value = index(value)
-        except TypeError:
-            raise ConfigError(
-                f"{self.axis}: {value!r} is not a whole number, which the name of a checkpoint ends with"
-            ) from None
+        value = _whole(self.axis, value, least=0, use=", which the name of a checkpoint ends with")
         if value % self.every or not _is_first_process():
             return None
         path = self.folder / f"{'' if self.seed is None else f'seed{self.seed}_'}{self.axis}_{value}.pth"
@@ -88,6 +85,17 @@ class CheckpointWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_file(path, buffer.getbuffer())
         return path
+
+
+def _whole(name: str, value: int, *, least: int, use: str = "") -> int:
+    """Return ``value`` as an int; raise :class:`ConfigError` unless it is a whole number of at least ``least``."""
+    try:
+        number = index(value)
+    except TypeError:
+        raise ConfigError(f"{name}: {value!r} is not a whole number{use}") from None
+    if number < least:
+        raise ConfigError(f"{name}: {number} is below the least value {least}")
+    return number
 
 
 def _state_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:

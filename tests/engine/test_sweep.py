@@ -477,6 +477,7 @@ def test_custom_model(toy_config: MakeConfig, tmp_path: Path) -> None:
     [
         ({"k": 500, "max_matvecs": 600}, ConfigError, "k: 500 must be below the number of parameters, 485"),
         ({"lowest": 486}, ConfigError, "lowest: 486 must not exceed the number of parameters, 485"),
+        ({"blocks": "layer", "block_k": 486}, ConfigError, "block_k: 486 must not exceed the number of parameters"),
         ({"hessian_samples": 301}, DataError, "subset of 301 rows"),
         ({"dataset": "tests.support.toy:with_nan"}, DataError, "NaN"),
         ({"dataset": "tests.support.toy:overflowing"}, DataError, "in float32: .* NaN or infinite"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -36,10 +37,19 @@ def test_weights_of_a_training_loop(tmp_path: Path) -> None:
     assert parse_name(write.folder / "seed3_step_10.pth", "step") == (3, "10")
 
 
-@pytest.mark.parametrize(("arguments", "message"), [({"every": 0}, "every: 0"), ({"axis": "mode"}, "axis: 'mode'")])
-def test_wrong_arguments(tmp_path: Path, arguments: dict[str, int | str], message: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"every": 0}, "every: 0"),
+        ({"every": 2.5}, "every: 2.5 is not a whole number"),
+        ({"seed": -1}, "seed: -1 is below the least value 0"),
+        ({"axis": "mode"}, "axis: 'mode'"),
+        ({"folder": __file__}, "is a file: give the path of a folder"),
+    ],
+)
+def test_wrong_arguments(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        CheckpointWriter(tmp_path, **arguments)  # type: ignore[arg-type]
+        CheckpointWriter(**{"folder": tmp_path, **arguments})
 
 
 class WithoutState(nn.Linear):
@@ -51,6 +61,7 @@ class WithoutState(nn.Linear):
     ("model", "value", "message"),
     [
         (small_network(), 1.0, "step: 1.0 is not a whole number"),
+        (small_network(), -1, "step: -1 is below the least value 0"),
         (small_network().state_dict(), 1, "model: OrderedDict is not an nn.Module"),
         (nn.Tanh(), 1, "model: Tanh has no weights"),
         (WithoutState(2, 2), 1, r"'WithoutState' raised RuntimeError: sharded, .*test_checkpoint_writer.py line \d+"),
