@@ -23,6 +23,7 @@ from hesstore.config import SweepConfig
 from hesstore.engine.sweep import run_sweep
 from hesstore.errors import ConfigMismatchError, StoreBusyError, StoreError, StoreUnreachableError
 from hesstore.store import Run, Status, SweepStore
+from hesstore.store.arrays import Arrays
 from hesstore.store.growing import grow_store
 from hesstore.store.places.location import locate
 from tests.support.command_line import RunHesstore
@@ -341,6 +342,27 @@ def _foreign(key: str = "status/.claim-0.json", **changes: Any) -> None:
     """Write a claim of a process on another machine."""
     facts = {"pid": 1, "host": "elsewhere", "since": "then", "lease_seconds": 2, "processes": "x", "token": "y"}
     obstore.put(objects(), key, json.dumps({**facts, **changes}).encode())
+
+
+def test_a_claim_that_an_error_left_is_free_for_the_same_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SweepStore.create(URL, spec())
+    run, real = store.runs[0], Arrays.put
+
+    def put(arrays: Arrays, name: str, *rest: Any) -> None:
+        if name == "status":
+            raise StoreUnreachableError("down")
+        real(arrays, name, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Arrays, "put", put)
+        with pytest.raises(StoreUnreachableError), store.claim(run):
+            store.record(run, 0, Status.FITTED, fitted(0))
+    assert "status/.claim-0.json" in contents()
+    assert int(hesstore.open(URL, check=True)["status"][0, 0]) == Status.PENDING
+    with store.claim(run):
+        store.record(run, 0, Status.FITTED, fitted(0))
+    assert int(hesstore.open(URL, check=True)["status"][0, 0]) == Status.FITTED
+    assert not [key for key in contents() if ".claim" in key]
 
 
 @pytest.mark.slow

@@ -39,6 +39,9 @@ TRIES = 5
 
 _THREAD = ClaimThread()
 
+_LEFT: set[str] = set()
+"""The tokens of claims that this process has left: it may take them over, although it runs."""
+
 _LOST = (AlreadyExistsError, PreconditionError, FileNotFoundError)
 """Errors of a conditional put whose condition is not met."""
 
@@ -99,7 +102,10 @@ class Lease:
             _THREAD.leave()
 
     def leave(self) -> None:
-        """Leave the claim to expire when the context ends, as a process that is killed does."""
+        """Leave the claim to expire when the context ends, as a process that is killed does.
+
+        This process can take it over before, and so can others on the machine when this one has ended.
+        """
         self._is_left = True
 
     async def _hold(self) -> None:
@@ -110,6 +116,8 @@ class Lease:
     async def _give_back(self, *, patiently: bool) -> None:
         self._done.set()
         await self._renewals
+        if self._is_left:
+            _LEFT.add(self._facts["token"])
         if self._lost or self._is_left:
             return
         # A claim that can't be given back now expires; an error inside the context matters more.
@@ -229,7 +237,9 @@ class Lease:
         return _Found(facts if isinstance(facts, dict) else {}, str(answer.meta["e_tag"]), answer.meta["last_modified"])
 
     async def _is_dead(self, found: _Found) -> bool:
-        """Whether the holder no longer runs, or the claim has expired by the server's clock."""
+        """Whether the holder no longer runs or has left the claim, or it has expired by the server's clock."""
+        if found.facts.get("token") in _LEFT:
+            return True
         if found.facts.get("processes") == process_space() and not _is_alive(found.facts.get("pid")):
             return True
         clock_key = f"{self._key}.clock-{self._facts['token']}"
