@@ -267,6 +267,9 @@ def test_the_command(folder: Path, run_hesstore: RunHesstore) -> None:
     assert "epochs=" not in shown
     assert "last: step = 200" in run_hesstore("status", "c.zarr").stdout
     assert json.loads(run_hesstore("status", "c.zarr", "--json").stdout)["runs"][0]["last"]["step"] == 200
+    wrong = run_hesstore("analyse", folder, "-o", "d.zarr", *options[:3], "--seeds", "5", "--lowest", "1000000")
+    assert wrong.returncode == 2
+    assert wrong.stderr.split()[:3] == ["checkpoint", "number", "step"], "the number in a name is not the seed"
     wrong = run_hesstore("analyse", folder, "-o", "d.zarr", "--axis", "step")
     assert wrong.returncode == 2
     assert "give --from-name, or --values" in wrong.stderr

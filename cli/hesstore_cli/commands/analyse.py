@@ -113,7 +113,8 @@ def analyse(
 
         if not quiet:
             found, placed = place_checkpoints(checkpoints, axis, values, from_name=from_name)
-            for line in checkpoint_lines(found, placed, complete=verbose, width=width(sys.stderr)):
+            number = "number" if "seeds" in settings else "seed"
+            for line in checkpoint_lines(found, placed, number=number, complete=verbose, width=width(sys.stderr)):
                 write_line(line)
         with SweepReporter(quiet, None, stop, verbose=verbose) as reporter:
             summary = run_analyse(

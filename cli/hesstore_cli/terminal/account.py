@@ -33,14 +33,17 @@ def account_lines(account: Account, *, complete: bool, width: int = UNLIMITED) -
 
 
 def checkpoint_lines(
-    axis: str, placed: Sequence[PlacedCheckpoint], *, complete: bool, width: int = UNLIMITED
+    axis: str, placed: Sequence[PlacedCheckpoint], *, number: str = "seed", complete: bool, width: int = UNLIMITED
 ) -> list[str]:
-    """Return a table of the checkpoints; unless it is to be ``complete``, of many only the first and the last ones."""
+    """Return a table of the checkpoints; unless it is to be ``complete``, of many only the first and the last ones.
+
+    ``number`` is the heading of the numbers of their runs, which are the seeds unless others are given.
+    """
     rows = [(str(each.path), str(each.run), f"{each.value:.10g}") for each in placed]
     if not complete and len(rows) > _SHOWN:
         half = _SHOWN // 2
         rows = [*rows[:half], (f"… {len(rows) - 2 * half} more", "…", "…"), *rows[-half:]]
-    return table(("checkpoint", "seed", axis_symbol(axis)), rows, width=width)
+    return table(("checkpoint", number, axis_symbol(axis)), rows, width=width)
 
 
 def _rows(uses: Sequence[FileUse], *, complete: bool) -> Iterator[tuple[str, str, str, str]]:
