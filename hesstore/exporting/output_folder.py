@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -88,16 +88,22 @@ def write_files(
     fingerprint = str(manifest.header.get("fingerprint", ""))
     done = 0
     with manifest, ThreadPoolExecutor(len(os.sched_getaffinity(0)) + EXTRA_THREADS) as pool:
-        pending = {pool.submit(_write, folder, file, manifest, fingerprint) for file in to_write}
+        futures = [pool.submit(_write, folder, file, manifest, fingerprint) for file in to_write]
+        pending = set(futures)
         try:
             while pending:
-                finished, pending = wait(pending, return_when="FIRST_COMPLETED")
+                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                if any(future.exception() for future in finished):
+                    break
                 done += sum(future.result() for future in finished)
                 progress(done, max(done, round(expected)) if pending else done)
         finally:
             for future in pending:
                 future.cancel()
-            wait(pending, return_when=FIRST_EXCEPTION)
+            wait(pending)
+        for future in futures:
+            if not future.cancelled():
+                future.result()  # raises the error of the first file of several that have one
     return WriteSummary(len(to_write), done, len(files) - len(to_write))
 
 

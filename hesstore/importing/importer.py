@@ -11,8 +11,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zarr.storage import LocalStore
-
 from hesstore.config.l2_grid import AXIS
 from hesstore.config.networks import named_code
 from hesstore.custom_code import calls_back
@@ -31,14 +29,12 @@ from hesstore.store.places.location import locate
 from hesstore.store.reading import open_store
 from hesstore.store.root_group import open_group
 from hesstore.store.schema import Status
-from hesstore.store.template import write_template
+from hesstore.store.template import template
 from hesstore.store.writing import SweepStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
-
-    from zarr.abc.store import Store
 
     from hesstore.engine.events import SweepEvent
     from hesstore.importing.account import Account
@@ -156,7 +152,8 @@ def import_files(
             return _summary(plan, [plan.status(point) for point in plan.points], ())
         if place.is_new():
             place.check_space(int(LEAST_SHARE * spec.large_bytes) * len(plan.points))
-            place.create(lambda zarr_store: _fill(zarr_store, spec, plan, recomputer, progress))
+            with place.creating() as new:
+                _fill(new, spec, plan, recomputer, progress)
         else:
             _check_same_settings(place, spec)
             open_store(place, chunked=False, check=True)
@@ -240,16 +237,16 @@ def _prepare_recomputer(plan: ImportPlan, device_settings: ExitStack) -> Recompu
 
 
 def _fill(
-    zarr_store: Store,
+    place: FolderPlace,
     spec: StoreSpec,
     plan: ImportPlan,
     recomputer: Recomputer | None,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Create an empty store and record all grid points that have files."""
-    write_template(zarr_store, spec)
-    assert isinstance(zarr_store, LocalStore)  # noqa: S101 - FolderPlace.create() passes one
-    store = SweepStore.open(zarr_store.root)
+    """Make the store in an empty folder and record all grid points that have files."""
+    for key, contents in template(spec).items():
+        place.put(key, contents)
+    store = SweepStore.open(place)
     done, total = 0, plan.index.sources.bytes
 
     def results(run: Run) -> Iterator[tuple[int, Status, dict[str, Any]]]:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from zarr.storage import MemoryStore
 
 from hesstore.config.l2_grid import value_text
 from hesstore.errors import ConfigMismatchError
@@ -31,14 +30,13 @@ from hesstore.store.schema import (
     promised_large,
     variables,
 )
-from hesstore.store.template import write_template
+from hesstore.store.template import template
 from hesstore.store.writing import PROMISES, SweepStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
-    from zarr.core.buffer import Buffer
 
     from hesstore.store.places.place import Place
     from hesstore.store.variable import Variable
@@ -142,10 +140,8 @@ def _status(old: SweepStore, run: Run, *, reanalyse: bool) -> NDArray[np.int8]:
 def _fill(place: Place, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -> None:
     """Make the larger store in an empty place."""
     places = _places(old, spec)
-    template: dict[str, Buffer] = {}
-    write_template(MemoryStore(template), spec)
-    for key, value in template.items():
-        place.put(key, value.to_bytes())
+    for key, contents in template(spec).items():
+        place.put(key, contents)
     new = SweepStore.open(place)
     kept = [variable for variable in variables(old.identity) if variable.name in AT_FIT or not reanalyse]
     for run in old.runs:

@@ -10,6 +10,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.errors import ZarrUserWarning
+from zarr.storage import MemoryStore
 
 from hesstore.config import fingerprint
 from hesstore.config.l2_grid import AXIS
@@ -34,10 +35,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from zarr.abc.store import Store
+    from zarr.core.buffer import Buffer
 
 
-def write_template(store: Store, spec: StoreSpec) -> None:
-    """Write the template that ``spec`` describes into an empty Zarr store."""
+def template(spec: StoreSpec) -> dict[str, bytes]:
+    """The contents of all files of a store that ``spec`` describes, by key; places write them as they need."""
+    files: dict[str, Buffer] = {}
+    _write(MemoryStore(files), spec)
+    return {key: contents.to_bytes() for key, contents in files.items()}
+
+
+def _write(store: Store, spec: StoreSpec) -> None:
     root = zarr.create_group(store, zarr_format=3)
     root.attrs.update(
         {

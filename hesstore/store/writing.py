@@ -39,7 +39,7 @@ from hesstore.store.schema import (
     variables,
 )
 from hesstore.store.settling import settled_digests
-from hesstore.store.template import write_template
+from hesstore.store.template import template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -139,7 +139,7 @@ class SweepStore:
         """
         place = locate(location)
         place.check_creatable()
-        place.create(lambda store: write_template(store, spec))
+        place.create(template(spec))
         return cls.open(place)
 
     def require(self, identity: Mapping[str, Any], *, partly: bool = False) -> None:

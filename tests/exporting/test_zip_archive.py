@@ -195,7 +195,7 @@ def test_commands_that_write_are_refused(packed: Path, toy_arguments: list[str],
         lambda: place.claim(0),
         lambda: place.put("zarr.json", b""),
         lambda: place.delete("zarr.json"),
-        lambda: place.create(lambda _: None),
+        lambda: place.create({}),
     ):
         with pytest.raises(StoreError, match=READ_ONLY):
             act()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.store import ByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.core.buffer import Buffer, BufferPrototype, cpu
 from zarr.storage import MemoryStore, WrapperStore
 
 from hesstore.store import Run, Status, StoreSpec, SweepStore
@@ -81,8 +81,8 @@ class CountedPlace(Place):
 
     def check_writable(self) -> None: ...
 
-    def create(self, write: Callable[[Store], None]) -> None:
-        write(MemoryStore(self.objects))
+    def create(self, template: Mapping[str, bytes]) -> None:
+        self.objects.update({key: cpu.Buffer.from_bytes(contents) for key, contents in template.items()})
 
     def replacing(self) -> AbstractContextManager[Place]:
         raise NotImplementedError  # nothing that is counted does

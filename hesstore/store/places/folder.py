@@ -33,7 +33,7 @@ from hesstore.store.places.links import refuse_outward_links
 from hesstore.store.places.place import LocalPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from zarr.abc.store import Store
@@ -113,16 +113,23 @@ class FolderPlace(LocalPlace):
             if folder.exists() and not os.access(folder, os.W_OK):
                 raise StoreError(f"{self}: no permission to write in {folder}: change it, or copy the store")
 
-    def create(self, write: Callable[[Store], None]) -> None:
-        """Write into a temporary folder next to the store's path, then rename that folder."""
+    def create(self, template: Mapping[str, bytes]) -> None:
+        """Write the files; see :meth:`creating`."""
+        with self.creating() as place:
+            for key, contents in template.items():
+                place.put(key, contents)
+
+    @contextmanager
+    def creating(self) -> Iterator[FolderPlace]:
+        """Make a temporary folder next to the store's path, which is renamed to it when the context ends."""
         path = self.path
-        template = temporary_folder(path)
+        folder = temporary_folder(path)
         try:
-            set_mode(template, 0o777 & ~_umask())
-            write(DurableLocalStore(template))
-            rename(template, path)
+            set_mode(folder, 0o777 & ~_umask())
+            yield FolderPlace(folder)
+            rename(folder, path)
         except BaseException:
-            shutil.rmtree(template, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
         sync_folder(path.absolute().parent)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -58,13 +58,13 @@ class Place(ABC):
         """Raise :class:`StoreError` if it is known, without writing, that the store can't be written."""
 
     @abstractmethod
-    def create(self, write: Callable[[Store], None]) -> None:
+    def create(self, template: Mapping[str, bytes]) -> None:
         """Make a store that appears whole or not at all.
 
         Parameters
         ----------
-        write : callable
-            Called with an empty Zarr store, into which it writes the template.
+        template : mapping of str to bytes
+            The contents of all of its files or objects.
         """
 
     @abstractmethod
@@ -180,7 +180,7 @@ class ReadOnlyPlace(Place):
         """Raise :class:`StoreError`."""
         self.check_writable()
 
-    def create(self, write: Callable[[Store], None]) -> NoReturn:  # noqa: ARG002
+    def create(self, template: Mapping[str, bytes]) -> NoReturn:  # noqa: ARG002
         """Raise :class:`StoreError`."""
         self.check_writable()
 

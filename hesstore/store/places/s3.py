@@ -23,7 +23,6 @@ from urllib.parse import urlparse
 import obstore
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import S3Store
-from zarr.storage import MemoryStore
 
 from hesstore.errors import CorruptStoreError, HesstoreError, StoreError
 from hesstore.store.places.claims import parse_holder
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import BackoffConfig, ClientConfig, RetryConfig
     from zarr.abc.store import Store
-    from zarr.core.buffer import Buffer
 
     from hesstore.store.places.claims import Holder
 
@@ -55,7 +53,7 @@ NEXT = ".next"
 MOVED = json.dumps({"zarr_format": 3, "node_type": "moved", "to": NEXT}).encode()
 """The root ``zarr.json`` of a store that is being replaced: Zarr finds no group, and hesstore reads the new store."""
 _REPLACING_CLAIM = "status/.claim-replacing.json"
-_COPIES_AT_ONCE = 8
+_REQUESTS_AT_ONCE = 8
 
 _OF_A_TEMPLATE = re.compile(r"([A-Za-z]\w*)/(zarr\.json|c/0)")
 
@@ -139,19 +137,18 @@ class S3Place(Place):
     def check_writable(self) -> None:
         """Do nothing: only a write would show it, and the claim on a run is the first write."""
 
-    def create(self, write: Callable[[Store], None]) -> None:
-        """Write the template, with the root ``zarr.json`` last.
+    def create(self, template: Mapping[str, bytes]) -> None:
+        """Write the objects, with the root ``zarr.json`` last.
 
         Until then this is not a store, and the same command, run again, completes it.
         """
-        template: dict[str, Buffer] = {}
-        write(MemoryStore(template))
-        root = template.pop(ROOT).to_bytes()
+        root = template[ROOT]
         with Lease(self._brief, _TEMPLATE_CLAIM, f"{self}: is being made"), translating_errors(self.url):
             self.check_creatable()
             self.put(UNFINISHED, b"")
-            for key, value in template.items():
-                self.put(key, value.to_bytes())
+            with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+                for _ in pool.map(lambda key: self.put(key, template[key]), template.keys() - {ROOT}):
+                    pass
             try:
                 repeat(lambda: obstore.put(self._objects, ROOT, root, mode="create"), self.url)
             except AlreadyExistsError:
@@ -215,7 +212,7 @@ class S3Place(Place):
             self._ask(lambda: obstore.copy(self._objects, *pair))
 
         try:
-            with ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
+            with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
                 for _ in pool.map(copy, names.items()):
                     pass
         except FileNotFoundError:
