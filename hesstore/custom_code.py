@@ -87,7 +87,9 @@ def load_factory(name: str, error: type[HesstoreError]) -> Callable[..., Any]:
             f"{name!r}: importing {module_name!r} {_exit_text(cause, printed.getvalue())}: "
             'run such code only if __name__ == "__main__"'
         ) from cause
-    except Exception as cause:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as cause:
         raise error(
             f"{name!r}: can't import {module_name!r} ({type(cause).__name__}: {first_line(cause)}{_place(cause)})"
         ) from cause
@@ -112,11 +114,11 @@ def running_user_code(name: str, error: type[HesstoreError]) -> Iterator[None]:
     try:
         with _own_arguments(name):
             yield
-    except HesstoreError:
+    except (HesstoreError, KeyboardInterrupt):
         raise
     except SystemExit as cause:
         raise exit_error(name, error, cause) from cause
-    except Exception as cause:
+    except BaseException as cause:
         raise error(f"{name!r} raised {type(cause).__name__}: {first_line(cause)}{_place(cause)}") from cause
 
 

@@ -60,6 +60,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
     ("text", "message", "line"),
     [
         ("import sys\nsys.exit(3)\n", r"importing '\w+' ended the program with sys.exit\(3\)", 2),
+        ("raise BaseException('odd')\n", r"can't import '\w+' \(BaseException: odd", 1),
+        ("def data():\n    raise GeneratorExit\n", r"raised GeneratorExit", 2),
         ("raise SystemExit\n", r"ended the program with sys.exit\(\)", 1),
         ("import os\nexit('no GPU')\n", r"ended the program with sys.exit\('no GPU'\)", 2),
         (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from decimal import Decimal
 
 from hesstore.config.setting_types import as_list, integer, parse_number
 
@@ -17,6 +19,10 @@ L2_DECIMALS = 10
 """Decimals to which λ is rounded, so that ``.sel(l2=0.0006)`` finds the decimal literal exactly."""
 
 
+NOISE = 1e-15
+"""Up to this value, a λ that should be 0 can differ from it because of rounding in a computation."""
+
+
 def value_text(axis: str, value: float) -> str:
     """Return a value on the grid as text, such as ``λ = 0.001`` or ``step = 1000``."""
     return f"{axis_symbol(axis)} = {value:.10g}"
@@ -25,6 +31,22 @@ def value_text(axis: str, value: float) -> str:
 def axis_symbol(axis: str) -> str:
     """Return the symbol of the grid's values: λ in a sweep, and the name of the axis in a collection."""
     return "λ" if axis == AXIS else axis
+
+
+def round_l2(value: float | str) -> float:
+    """Return λ, a number or its decimal literal, rounded to 10 decimals as in every grid.
+
+    Raises
+    ------
+    ValueError
+        If it is infinite, or so small that it would become 0.
+    """
+    rounded = round(float(value), L2_DECIMALS) + 0.0  # -0.0 becomes 0.0
+    if math.isinf(rounded):
+        raise ValueError(f"λ = {value} is not finite")
+    if not rounded and abs(Decimal(value)) > (0 if isinstance(value, str) else NOISE):
+        raise ValueError(f"λ = {value} is too small: λ is rounded to {L2_DECIMALS} decimals")
+    return rounded
 
 
 def linear_grid(start: float, stop: float, num: int) -> tuple[float, ...]:
@@ -54,7 +76,7 @@ def parse_l2(value: object) -> tuple[float, ...]:
             raise ValueError(f"{value!r} does not ascend: STOP must be above START")
         grid = linear_grid(start, stop, num)
     else:
-        grid = tuple(round(parse_number(item), L2_DECIMALS) for item in as_list(value))
+        grid = tuple(round_l2(parse_number(item)) for item in as_list(value))
     if not grid:
         raise ValueError("is empty: give START:STOP:NUM or a comma-separated list")
     if grid[0] < 0 or min(grid) < 0:
@@ -64,7 +86,7 @@ def parse_l2(value: object) -> tuple[float, ...]:
             raise ValueError(f"{current:.10g} appears twice (λ is rounded to {L2_DECIMALS} decimals)")
         if current < previous:
             raise ValueError(f"{current:.10g} comes after {previous:.10g}: list λ in ascending order")
-    return tuple(value + 0.0 for value in grid)  # -0.0 becomes 0.0
+    return tuple(value + 0.0 for value in grid)
 
 
 def format_l2(grid: tuple[float, ...]) -> str | list[float]:

@@ -50,6 +50,13 @@ NOISE = 0.01
 Without it, a last layer that starts at zero would make many derivatives zero.
 """
 
+_CHECKPOINTING = "which has no derivative in forward mode: switch off torch.utils.checkpoint"
+_EMBEDDING_OPTIONS = {
+    "max_norm": "which changes its weight in each call",
+    "sparse": "whose gradient is a sparse tensor",
+    "scale_grad_by_freq": "whose gradient is not the derivative",
+}
+
 
 def check_model(module: nn.Module, x: Tensor, y: Tensor) -> None:
     """Raise if a sweep can't use a network, and warn if its Hessian is less meaningful than it seems.
@@ -169,6 +176,7 @@ class ModelCheck:
         ModelError
             If the network can't be used.
         """
+        self._check_embeddings()
         outputs = self._check_function()
         _ = self._gradient_facts
         if self.is_classifier:
@@ -208,6 +216,16 @@ class ModelCheck:
     @cached_property
     def _weight(self) -> float:
         return self.model.loss.weight(self._rows[1]) or 1.0
+
+    def _check_embeddings(self) -> None:
+        """Refuse the options of embeddings that change a weight, or its gradient into something else."""
+        for part_name, part in self.model.module.named_modules():
+            if isinstance(part, (nn.Embedding, nn.EmbeddingBag)):
+                for option, reason in _EMBEDDING_OPTIONS.items():
+                    if getattr(part, option):
+                        raise self._error(
+                            f"has the embedding {part_name!r} with {option}, {reason}: leave out {option}"
+                        )
 
     # -- E is a function of θ alone --------------------------------------------------------------------------------
 
@@ -284,6 +302,8 @@ class ModelCheck:
                 loss = self.model.loss.sum(self.model.call(parameters, x), y) / self._weight
             gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         except Exception as error:
+            if "torch.utils.checkpoint" in str(error):
+                raise self._error(f"uses activation checkpointing, {_CHECKPOINTING}") from error
             raise self._error(
                 "has no gradient: an operation between its parameters and its logits, such as argmax, cuts it off: "
                 f"remove it ({first_line(error)})"
@@ -358,7 +378,10 @@ class ModelCheck:
                     f"the embedding {name!r} has padding_idx={part.padding_idx}, whose vector has no gradient in "
                     "reverse mode, but one in forward mode: leave out padding_idx, or multiply the output by a mask"
                 )
-        return "a custom operation has a backward or jvp that is not its derivative: correct it"
+        return (
+            "a custom operation has a backward or jvp that is not its derivative, or a hook changes a gradient: "
+            "correct it"
+        )
 
     def _traced_products(self, directions: Tensor) -> Tensor:
         """H v for each direction, by the program that a sweep uses."""
@@ -371,9 +394,12 @@ class ModelCheck:
         return torch.stack([hessian_product(self.model, self._theta, *self._rows, v) for v in directions])
 
     def _forward_mode_error(self, error: Exception) -> ModelError:
+        reason = first_line(error)
+        if "saved tensor hooks" in reason:
+            return self._error(f"uses activation checkpointing, {_CHECKPOINTING}")
         return self._error(
-            f"has no second derivative that PyTorch can compute in forward mode: {first_line(error)}: replace the "
-            "operation by operations that have one"
+            f"has no second derivative that PyTorch can compute in forward mode: {reason}: replace the operation by "
+            "operations that have one"
         )
 
     def _check_double_backward(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,10 @@ CHOOSE_LICENCE = "No licence has been chosen: add one to the front matter, such 
 _CONTENTS = """\
 The {matrix} spectrum, gradient, weights and class accuracies of networks. Each grid point is one network: in a sweep,
 `l2` is λ, the strength of the L2 penalty. Every variable has a `long_name`, and `units` unless it is a pure number."""
+
+_SPECIAL = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff]")
+"""Characters that YAML takes for line breaks or does not allow, and those that change the direction of writing."""
+_CONTROL = re.compile("[\x00-\x1f]")
 
 _SIZES = {
     1_000: "n<1K",
@@ -72,8 +78,8 @@ def card(ds: xr.Dataset, name: str, tables: Sequence[str], figures: Sequence[str
         }
     )
     sections = [
-        f"# {name}",
-        "\n".join(line.strip() for line in headline(ds)),
+        f"# {_one_line(name)}",
+        "\n".join(_one_line(line.strip()) for line in headline(ds)),
         _CONTENTS.format(matrix=matrix_name(ds)),
         *(f"![{_stem(path)}]({path})" for path in figures),
         _opening(name, tables),
@@ -85,9 +91,28 @@ def card(ds: xr.Dataset, name: str, tables: Sequence[str], figures: Sequence[str
 
 
 def front_matter(values: Mapping[str, Any]) -> str:
-    """Return YAML front matter; values are written as JSON, which is a part of YAML."""
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    """Return YAML front matter; values are written as JSON, which is a part of YAML but for a few characters."""
+    lines = [f"{key}: {_json(value)}" for key, value in values.items()]
     return "\n".join(["---", *lines, "---", "", ""])
+
+
+def _json(value: Any) -> str:
+    """The value as JSON that is also YAML, and a literal of Python unless it has a boolean or null."""
+    return _escape(json.dumps(value, ensure_ascii=False))
+
+
+def _escape(text: str) -> str:
+    return _SPECIAL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _one_line(text: str) -> str:
+    """The text as one line of Markdown, in which nothing is HTML."""
+    return html.escape(_escape(_CONTROL.sub(" ", text)), quote=False)
+
+
+def _repository(name: str) -> str:
+    """A name of a repository on the hub that is like the name of the store."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "store"
 
 
 def _stem(path: str) -> str:
@@ -101,13 +126,14 @@ def _size_category(ds: xr.Dataset) -> str:
 
 def _opening(name: str, tables: Sequence[str]) -> str:
     """Return how to open the store and the tables, and how to push the folder."""
-    first = _stem(tables[0])
+    first, repository = _stem(tables[0]), _repository(name)
+    file_name = _json(f"{name}.zarr.zip")
     return f"""## Open it
 
 ```python
 from huggingface_hub import hf_hub_download
 
-path = hf_hub_download("USER/{name}", "{name}.zarr.zip", repo_type="dataset")
+path = hf_hub_download("USER/{repository}", {file_name}, repo_type="dataset")
 
 import hesstore
 
@@ -120,11 +146,11 @@ from zarr.storage import ZipStore
 ds = xr.open_zarr(ZipStore(path, mode="r"), zarr_format=3)
 ```
 
-The tables, without the store: `datasets.load_dataset("USER/{name}", "{first}")`, or
-`pandas.read_parquet("tables/{first}.parquet")`. `hesstore verify {name}.zarr.zip` checks every number
-of the store against its checksum.
+The tables, without the store: `datasets.load_dataset("USER/{repository}", "{first}")`, or
+`pandas.read_parquet("tables/{first}.parquet")`. `hesstore verify` checks every number of the packed
+store against its checksum.
 
-This folder is ready to be pushed: `hf upload USER/{name} . --repo-type dataset`."""
+This folder is ready to be pushed: `hf upload USER/{repository} . --repo-type dataset`."""
 
 
 def _origin(attrs: Mapping[Any, Any]) -> str:
@@ -137,8 +163,8 @@ def _origin(attrs: Mapping[Any, Any]) -> str:
         "exported with hesstore": metadata.version("hesstore"),
         **{f"computed with {name}": versions[name] for name in ("python", "torch", "numpy") if name in versions},
     }
-    return "\n".join(f"- {name}: `{value}`" for name, value in facts.items() if value)
+    return "\n".join(f"- {name}: `{_one_line(str(value)).replace('`', '′')}`" for name, value in facts.items() if value)
 
 
 def _config(attrs: Mapping[Any, Any]) -> str:
-    return tomli_w.dumps(json.loads(attrs.get("config", "{}")))
+    return _escape(tomli_w.dumps(json.loads(attrs.get("config", "{}"))))

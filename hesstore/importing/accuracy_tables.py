@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hesstore.config.l2_grid import L2_DECIMALS
+from hesstore.config.l2_grid import round_l2
 from hesstore.errors import ImportFilesError
-from hesstore.importing.number_grammar import parse_number
+from hesstore.importing.number_grammar import BLANKS, parse_number
 from hesstore.importing.text_lines import read_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 COLUMNS = ("L2_strength", "Train_Loss", "Train_Reg_Loss", "Test_Loss", "Test_Accuracy")
+ROUNDING = 1e-6
+"""The difference up to which a loss with the penalty may lie below the one without it, because of rounding."""
 _CLASS = re.compile(r"Class_([0-9]+)_Accuracy")
 _DISTANCE = re.compile(r"r[0-9]+(?:-r[0-9X]+)?")
 
@@ -125,7 +127,7 @@ def _cells(line: bytes, path: Path, number: int) -> list[str]:
         raise ImportFilesError(
             f"{path}: line {number}: cannot be split at commas ({error}): check its quotes"
         ) from None
-    return [cell.strip() for cell in cells]
+    return [cell.strip(BLANKS) for cell in cells]
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ class _Columns:
         for name in ("r0", *self.distances):
             if values.get(name, 0.0) < 0:
                 raise ImportFilesError(f"{path}: line {number}: {name} is {values[name]:g}, but a norm is at least 0")
+        _check_losses(values, path, number)
         norm, distance = values.get("r0", math.nan), values.get(self.distance, math.nan)
         return AccuracyRow(train, regularised, test, accuracy, classes, norm, distance)
 
@@ -194,7 +197,10 @@ class _Columns:
         l2 = _number(cells[self.by_name[COLUMNS[0]]], path, number, COLUMNS[0])
         if math.isnan(l2) or l2 < 0:
             raise ImportFilesError(f"{path}: line {number}: {COLUMNS[0]} is {l2:g}, but must be finite and at least 0")
-        return round(l2, L2_DECIMALS) + 0.0
+        try:
+            return round_l2(l2)
+        except ValueError as error:
+            raise ImportFilesError(f"{path}: line {number}: {COLUMNS[0]}: {error}") from None
 
 
 def _number(cell: str, path: Path, number: int, column: str) -> float:
@@ -204,6 +210,19 @@ def _number(cell: str, path: Path, number: int, column: str) -> float:
         return parse_number(cell)
     except ValueError as error:
         raise ImportFilesError(f"{path}: line {number}: {column}: {error}") from None
+
+
+def _check_losses(values: Mapping[str, float], path: Path, number: int) -> None:
+    """Raise :class:`ImportFilesError` if a loss is negative, or if the penalty would be."""
+    for name in COLUMNS[1:4]:
+        if values.get(name, 0.0) < 0:
+            raise ImportFilesError(f"{path}: line {number}: {name} is {values[name]:g}, but a loss is at least 0")
+    train, regularised = (values.get(name, math.nan) for name in COLUMNS[1:3])
+    if regularised < train - ROUNDING * max(1.0, train):
+        raise ImportFilesError(
+            f"{path}: line {number}: Train_Reg_Loss is {regularised:g}, below Train_Loss, {train:g}: the penalty in it "
+            "is at least 0: are the columns in the right order?"
+        )
 
 
 def _check_percent(row: AccuracyRow, path: Path, number: int) -> None:

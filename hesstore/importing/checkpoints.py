@@ -5,10 +5,10 @@ from __future__ import annotations
 import glob
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hesstore.config import TRAINING_SETTINGS, SweepConfig
-from hesstore.config.l2_grid import AXIS, L2_DECIMALS, parse_l2
+from hesstore.config.l2_grid import AXIS, parse_l2, round_l2
 from hesstore.config.setting_types import as_list, parse_number
 from hesstore.custom_code import calls_back
 from hesstore.engine.collection import Collection
@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 
 NUMBERED = "checkpoint"
 """The axis of a collection whose checkpoints are only numbered, in the order in which they are given."""
+
+
+class PlacedCheckpoint(NamedTuple):
+    """A checkpoint with the number of its run and its value on the axis."""
+
+    run: int
+    value: float
+    path: Path
 
 
 @calls_back("observer", "on_plan", "stop")
@@ -91,9 +99,7 @@ def analyse(
     HesstoreError
         As :func:`hesstore.run_sweep`.
     """
-    given = [checkpoints] if isinstance(checkpoints, (str, os.PathLike)) else list(checkpoints)
-    axis = _choose_axis(axis, given_values=values is not None, from_name=from_name)
-    placed = list(_place(_find(given), axis, values, from_name=from_name))
+    axis, placed = place_checkpoints(checkpoints, axis, values, from_name=from_name)
     grid = tuple(sorted({value for _, value, _ in placed}))
     numbers = sorted({number for number, _, _ in placed})
     config = _config(dict(settings or {}), axis, grid, numbers)
@@ -111,6 +117,32 @@ def analyse(
         grow=grow,
         collection=Collection(axis, grid, tuple(files)),
     )
+
+
+def place_checkpoints(
+    checkpoints: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    axis: str | None = None,
+    values: Sequence[float] | str | None = None,
+    *,
+    from_name: bool = False,
+) -> tuple[str, list[PlacedCheckpoint]]:
+    """Find the checkpoints, and their places on the axis; the arguments are those of :func:`analyse`.
+
+    Returns
+    -------
+    axis : str
+        The name of the axis.
+    placed : list of PlacedCheckpoint
+        The checkpoints, in the order in which they are given.
+
+    Raises
+    ------
+    ConfigError, ImportFilesError
+        As :func:`analyse`.
+    """
+    given = [checkpoints] if isinstance(checkpoints, (str, os.PathLike)) else list(checkpoints)
+    axis = _choose_axis(axis, given_values=values is not None, from_name=from_name)
+    return axis, [PlacedCheckpoint(*each) for each in _place(_find(given), axis, values, from_name=from_name)]
 
 
 def _choose_axis(axis: str | None, *, given_values: bool, from_name: bool) -> str:
@@ -164,7 +196,7 @@ def _place(
     if from_name:
         for path in paths:
             name = parse_name(path, axis)
-            yield name.run, _rounded(float(name.value), axis), path
+            yield name.run, _value(name.value, axis, path), path
         return
     if values is None:
         yield from ((0, float(index), path) for index, path in enumerate(paths))
@@ -178,11 +210,17 @@ def _place(
             f"values: {len(numbers)} values for {len(paths)} checkpoints: give one per checkpoint, in their order"
         )
     for value, path in zip(numbers, paths, strict=True):
-        yield run_in_name(path), _rounded(value, axis), path
+        yield run_in_name(path), _value(value, axis, path), path
 
 
-def _rounded(value: float, axis: str) -> float:
-    return (round(value, L2_DECIMALS) if axis == AXIS else value) + 0.0
+def _value(value: float | str, axis: str, path: Path) -> float:
+    """The value on the grid; λ is rounded."""
+    if axis != AXIS:
+        return float(value) + 0.0
+    try:
+        return round_l2(value)
+    except ValueError as error:
+        raise ImportFilesError(f"{path}: {error}") from None
 
 
 def _config(settings: dict[str, Any], axis: str, grid: tuple[float, ...], numbers: Sequence[int]) -> SweepConfig:

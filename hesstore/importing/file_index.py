@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Context, Decimal
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from hesstore.config import SweepConfig
-from hesstore.config.l2_grid import L2_DECIMALS
+from hesstore.config.l2_grid import L2_DECIMALS, round_l2
 from hesstore.errors import ConfigError, ExportError, ImportFilesError
 from hesstore.exporting.manifest import NAME as MANIFEST
 from hesstore.exporting.manifest import read_entries
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     from hesstore.importing.accuracy_tables import AccuracyRow, AccuracyTable
     from hesstore.importing.added_terms import MeasuredTerm
+
+_EXACT = Context(prec=1000)
+"""As many digits as a name of 255 bytes and a λ of every size can need."""
 
 Key = tuple[int, float]
 """The run ID and λ of a grid point, while its run and the grid are not known yet."""
@@ -43,7 +47,7 @@ class FileIndex:
 
     sources: Sources
     given_buffers: tuple[str, ...] | None = None
-    _known_by_text: dict[int, dict[str, list[float]]] = field(
+    _known_by_digits: dict[int, dict[Decimal, list[float]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -154,13 +158,16 @@ class FileIndex:
         Raises
         ------
         ImportFilesError
-            If several values round to it.
+            If several values round to it, or if it is too small or too large.
         """
-        exact = round(float(text), L2_DECIMALS)
+        try:
+            exact = round_l2(text)
+        except ValueError as error:
+            raise ImportFilesError(f"{path}: {error}: rename the file") from None
         if exact in self._known_l2:
             return exact
-        decimals = len(text.partition(".")[2])
-        candidates = self._rounded(decimals).get(text, [])
+        written = Decimal(text)
+        candidates = self._rounded(int(written.as_tuple().exponent)).get(written, [])
         if len(candidates) > 1:
             shown = ", ".join(f"{l2:.{L2_DECIMALS}g}" for l2 in candidates[:6])
             raise ImportFilesError(
@@ -169,13 +176,14 @@ class FileIndex:
             )
         return candidates[0] if candidates else exact
 
-    def _rounded(self, decimals: int) -> dict[str, list[float]]:
-        """The known λ by their texts with so many decimals."""
-        if decimals not in self._known_by_text:
-            by_text = self._known_by_text[decimals] = {}
+    def _rounded(self, exponent: int) -> dict[Decimal, list[float]]:
+        """The known λ by what they are when rounded to the digit of 10 to the power of ``exponent``."""
+        if exponent not in self._known_by_digits:
+            found = self._known_by_digits[exponent] = {}
             for l2 in sorted(self._known_l2):
-                by_text.setdefault(f"{l2:.{decimals}f}", []).append(l2)
-        return self._known_by_text[decimals]
+                rounded = Decimal(l2).quantize(Decimal((0, (1,), exponent)), context=_EXACT)
+                found.setdefault(rounded, []).append(l2)
+        return self._known_by_digits[exponent]
 
     @cached_property
     def _known_l2(self) -> frozenset[float]:

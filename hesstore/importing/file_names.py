@@ -52,11 +52,12 @@ _REAL = re.compile(rf"({_NUMBER}){_END}")
 _WHOLE = re.compile(rf"([0-9]+){_END}")
 _ALONE = re.compile(rf"(?<![^-_\s()\[\];])({_NUMBER}){_END}")
 _OTHER_QUANTITY = re.compile(
-    rf"{_START}(?:lr|eta|acc|accuracy|val|valid|test|train|loss|err|error|epochs?|ep|steps?|it|iters?|iteration|batch|bs"
+    rf"{_START}(?:l1|lr|eta|acc|accuracy|val|valid|test|train|loss|err|error|epochs?|ep|steps?|it|iters?|iteration|batch|bs"
     r"|momentum|dropout|top|fold|layers?|width|hidden|k|v|version|temp|gamma|beta|sigma|noise)[-_\s]$",
     re.IGNORECASE,
 )
 _L2_BEFORE = re.compile(rf"{_START}(?:{_L2_LABEL})[-_=:\s]$", re.IGNORECASE)
+_MORE_DIGITS = re.compile(r"[-_\s]([0-9]+)(?![0-9.eE])")
 _CHUNK = re.compile(r"[^_\s]+")
 
 
@@ -150,11 +151,19 @@ def parse_name(path: Path, axis: str = AXIS) -> NameParts:
     label = _LABELS.get(axis, re.escape(axis))
     matches = re.finditer(rf"{_START}({label})({_JOIN})(?=[+-]?\.?[0-9])", rest, re.IGNORECASE)
     labelled = [(match, _read_after(path, rest, match, _REAL)) for match in matches]
+    if axis == AXIS:
+        for match, text in labelled:
+            _refuse_split_number(path, rest, match, text)
     # The whole number in l20 or reg2 may also be part of the word.
     weak = [text for match, text in labelled if axis == AXIS and not match[2] and text.isdigit()]
     strong = [text for match, text in labelled if axis != AXIS or match[2] or not text.isdigit()]
     candidates = strong or [*weak, *_numbers_alone(rest, axis)]
     what = "λ" if axis == AXIS else f"the {axis}"
+    if axis == AXIS and not labelled and len(candidates) == 1 and candidates[0].isdigit() and int(candidates[0]):
+        raise ImportFilesError(
+            f"{path}: {candidates[0]} in the name could be λ or the number of a file: write l2_ before λ, or pass "
+            "--values A,B,…"
+        )
     if len({float(each) for each in candidates}) > 1:
         raise ImportFilesError(
             f"{path}: the name has several numbers that could be {what}: {', '.join(candidates)}: "
@@ -212,6 +221,16 @@ def _read_after(path: Path, stem: str, label: re.Match[str], number: re.Pattern[
     text = chunk[0] if chunk else ""
     what = "a whole number" if number is _WHOLE else "a number as 0.001 or 1e-3"
     raise ImportFilesError(f"{path}: {text!r} after {label[1]!r} in the name is not {what}: rename the file")
+
+
+def _refuse_split_number(path: Path, stem: str, label: re.Match[str], text: str) -> None:
+    """Raise :class:`ImportFilesError` for 0_001, in which a separator may stand for the decimal point."""
+    after = _MORE_DIGITS.match(stem, label.end() + len(text))
+    if label[2] and text.isdigit() and after:
+        raise ImportFilesError(
+            f"{path}: {text + after[0]!r} after {label[1]!r} in the name could be {text} or {text}.{after[1]}: "
+            "rename the file, as in l2_0.001.pth"
+        )
 
 
 def _numbers_alone(stem: str, axis: str) -> list[str]:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from hesstore.store.schema import Point
 
 
+OVERLAP = 0.1
+"""The largest scalar product of two eigenvectors: more than that of coarse approximations."""
+
+
 def read_values(plan: ImportPlan, point: Point) -> dict[str, Any]:
     """Read all files of a grid point; only the order of the modes and the signs of the vectors are changed.
 
@@ -74,7 +78,21 @@ def _read_eigenvectors(path: Path, plan: ImportPlan) -> NDArray[np.float32]:
             raise ImportFilesError(f"{path}: line {len(rows) + 1}: expected only {plan.modes} lines, one per eigenpair")
         rows.append(vector)
     _check_count(len(rows), plan.modes, path)
-    return np.stack(rows)
+    vectors = np.stack(rows)
+    _check_orthogonality(vectors, path)
+    return vectors
+
+
+def _check_orthogonality(vectors: NDArray[np.float32], path: Path) -> None:
+    """Raise :class:`ImportFilesError` if two of the vectors overlap, as the same vector twice does."""
+    known = np.nan_to_num(vectors)
+    overlaps = np.tril(np.abs(known @ known.T), -1)
+    if overlaps.size and overlaps.max() > OVERLAP:
+        second, first = np.unravel_index(int(overlaps.argmax()), overlaps.shape)
+        raise ImportFilesError(
+            f"{path}: lines {first + 1} and {second + 1} have the scalar product {overlaps.max():.3g} (in magnitude), "
+            "but eigenvectors of a spectrum are orthogonal: restore the file"
+        )
 
 
 def _check_count(count: int, modes: int, path: Path) -> None:

@@ -28,6 +28,17 @@ _OTHER_MARKS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 
+_OTHER_FORMATS = {
+    b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ\x00": "compressed with xz",
+    b"PK\x03\x04": "a zip archive",
+    _GZIP: "compressed twice",
+    _ZSTANDARD: "compressed twice",
+    b"PAR1": "a Parquet file",
+    b"\x93NUMPY": "a NumPy file",
+    b"\x89HDF": "an HDF5 file",
+}
+
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines of a text file that are not blank, numbered from 1, without line breaks and blanks at their ends.
@@ -81,6 +92,9 @@ def _check_text(line: bytes, path: Path, number: int) -> bytes:
         encoding = next((name for mark, name in _OTHER_MARKS.items() if line.startswith(mark)), None)
         if encoding:
             raise ImportFilesError(f"{path}: line 1: the text is encoded as {encoding}: save the file as UTF-8")
+        form = next((name for start, name in _OTHER_FORMATS.items() if line.startswith(start)), None)
+        if form:
+            raise ImportFilesError(f"{path}: is {form}: save it as text in UTF-8, plain or compressed with gzip")
     if b"\0" in line:
         raise ImportFilesError(f"{path}: line {number}: has NUL bytes: save the file as text in UTF-8")
     if not line.isascii():

@@ -85,7 +85,7 @@ def lanczos(
     Raises
     ------
     TypeError
-        If ``operator`` is something else, such as a matrix.
+        If ``operator`` is something else, such as a matrix, or if a number of pairs or products is not whole.
     ValueError
         If k, ``lowest``, ``max_matvecs`` or ``which`` is out of range.
     FloatingPointError
@@ -177,6 +177,9 @@ def lanczos_stack(
 
 
 def _check_arguments(size: int, k: int, lowest: int, which: Which, max_matvecs: int) -> None:
+    for name, value in (("k", k), ("lowest", lowest), ("max_matvecs", max_matvecs)):
+        if not hasattr(value, "__index__"):
+            raise TypeError(f"{name}: {value!r} is not a whole number")
     if not 1 <= k <= size:
         raise ValueError(f"k: {k} must be between 1 and the operator's size {size}")
     if not 0 <= lowest <= size:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from torch.optim.swa_utils import AveragedModel
 
 from hesstore.curvature.model_check import ModelCheck, issue_warnings
 from hesstore.curvature.model_warnings import probability_warning
@@ -65,13 +66,22 @@ def copy_network(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
         raise ModelError(f"dtype: {dtype} is too coarse for second derivatives: use torch.float32 or torch.float64")
     duplicate.to(dtype).train(mode=False)
     for part in duplicate.modules():
-        if isinstance(part, (nn.Embedding, nn.EmbeddingBag)) and part.max_norm is not None:
-            raise ModelError(f"model: {name!r} has an embedding with max_norm, which changes its weight in each call")
-        if isinstance(part, nn.Embedding) and part.padding_idx is not None:
-            _hold_padding(part)
-        if type(part) is parametrizations._WeightNorm:  # noqa: SLF001 - it has no public name
-            part.forward = partial(_weight_norm, part.dim)  # type: ignore[method-assign]
+        _adapt(part, name)
     return duplicate
+
+
+def _adapt(part: nn.Module, name: str) -> None:
+    """Replace what has no second derivative in PyTorch by what has one, with the same outputs."""
+    if isinstance(part, (nn.Embedding, nn.EmbeddingBag)):
+        if part.max_norm is not None:
+            raise ModelError(
+                f"model: {name!r} has an embedding with max_norm, which changes its weight in each call: leave it out"
+            )
+        part.sparse = part.scale_grad_by_freq = False  # they only change the gradient that training uses
+    if isinstance(part, nn.Embedding) and part.padding_idx is not None:
+        _hold_padding(part)
+    if type(part) is parametrizations._WeightNorm:  # noqa: SLF001 - it has no public name
+        part.forward = partial(_weight_norm, part.dim)  # type: ignore[method-assign]
 
 
 def trainable(module: nn.Module) -> list[str]:
@@ -84,7 +94,7 @@ def _unwrapped(module: nn.Module) -> nn.Module:
     while True:
         if isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
             module = inner
-        elif isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        elif isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)):
             module = module.module
         else:
             return module

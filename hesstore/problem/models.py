@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import UninitializedParameter
 
 from hesstore.config.networks import hidden_widths, is_custom
@@ -261,8 +261,8 @@ def _without_fast_path() -> Iterator[None]:
 
 
 def statistics(module: nn.Module) -> dict[str, Tensor]:
-    """The running means and variances of batch norm by name, which are data of a checkpoint as its weights are."""
-    layers = [(name, part) for name, part in module.named_modules() if isinstance(part, _BatchNorm)]
+    """The running means and variances of batch and instance norm by name, data of a checkpoint as its weights are."""
+    layers = [(name, part) for name, part in module.named_modules() if isinstance(part, _NormBase)]
     return {
         f"{name}.{kind}".removeprefix("."): part.get_buffer(kind)
         for name, part in layers

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 Shapes = dict[str, tuple[int, ...]]
 """The shapes of the parameters by name, in the order of the ``state_dict``."""
 
-_PREFIXES = ("_orig_mod.", "module.", "model.")  # of torch.compile, data parallelism and training frameworks
-_COMPILED = "._orig_mod."
+_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""What torch.compile, sharding and activation checkpointing write before the names of any part of a network."""
+_PREFIXES = (*_WRAPPERS, "module.", "model.")  # the latter of data parallelism and training frameworks
+_AVERAGED = "n_averaged"
+"""The number of averaged networks in a state dict of ``torch.optim.swa_utils.AveragedModel``."""
 STATISTICS = ("running_mean", "running_var")
 """The last parts of the names of running statistics of batch norm."""
 COUNTER = "num_batches_tracked"
@@ -34,7 +37,8 @@ _OPTIMISER = re.compile(r"optim|optimi[sz]er|sched|scaler", re.IGNORECASE)
 _MOST_DEPTH = 8
 _IGNORED = (
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
-    *("numpy.dtype", "numpy.ndarray", "_codecs.encode", "argparse.Namespace"),
+    *("numpy.dtype", "numpy.ndarray", "_codecs.encode", "argparse.Namespace", "types.SimpleNamespace"),
+    *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
     *(f"pathlib{part}.{name}" for part in ("", "._local") for name in ("PosixPath", "PurePosixPath", "WindowsPath")),
 )
 """What checkpoints often contain next to the weights. It becomes :class:`_Ignored`, so that no code of it runs."""
@@ -279,14 +283,17 @@ def _type_name(value: Any) -> str:
 
 def _strip_prefixes(tensors: Mapping[str, Tensor], names: Collection[str]) -> tuple[dict[str, Tensor], str]:
     found, prefix, wanted = dict(tensors), "", set(names)
+    if _AVERAGED not in wanted and all(name.startswith("module.") for name in found.keys() - {_AVERAGED}):
+        found.pop(_AVERAGED, None)
     while not (wanted and wanted <= found.keys()):
         shared = next((each for each in _PREFIXES if all(name.startswith(each) for name in found)), None)
         if shared is None or shared in found:
             break
         found = {name.removeprefix(shared): tensor for name, tensor in found.items()}
         prefix += shared
-    if not (wanted and wanted <= found.keys()):
-        found = {name.replace(_COMPILED, "."): tensor for name, tensor in found.items()}
+    for wrapper in _WRAPPERS:
+        if not (wanted and wanted <= found.keys()):
+            found = {name.replace(f".{wrapper}", "."): tensor for name, tensor in found.items()}
     return found, prefix
 
 

@@ -105,6 +105,7 @@ class SweepStore:
         self.identity = identity_of(group.attrs)
         self.grid, self.runs = grid, runs
         self._arrays = arrays
+        self._unfinished: set[int] = set()  # the runs whose last statuses this process has not written
 
     @classmethod
     def open(cls, location: Location) -> SweepStore:
@@ -192,10 +193,15 @@ class SweepStore:
         Meanwhile its small variables are read only once, since nobody else writes them. What a killed driver has
         promised ahead of a status is withdrawn; see :mod:`hesstore.store.settling`.
         """
-        with self.place.claim(run.id, workers), self._arrays.remember(run.id):
+        with self.place.claim(run.id, workers) as claim, self._arrays.remember(run.id):
             self._require_unchanged()
             self._settle(run)
-            yield
+            self._unfinished.discard(run.id)
+            try:
+                yield
+            finally:
+                if run.id in self._unfinished:
+                    claim.leave()  # so that readers know why statuses may be behind their digests
 
     def _settle(self, run: Run) -> None:
         """Withdraw what a killed driver has promised ahead of a status."""
@@ -445,8 +451,10 @@ class SweepStore:
             known = {name: values[index] for name, values in rows.items() if index in values}
             rows["entries_digest"][index] = self._digest_of_entries(run, index, Status(int(status)), known)
         _write_each(lambda name: self._arrays.put(name, run.id, rows[name]), rows.keys() - {*PROMISES})
+        self._unfinished.add(run.id)
         for name in reversed(PROMISES):
             self._arrays.put(name, run.id, rows.get(name, {}))
+        self._unfinished.discard(run.id)
 
     def _digest_of_entries(self, run: Run, index: int, status: Status, known: Mapping[str, Any]) -> np.uint64:
         """Return the digest of the small variables that ``status`` promises; those not in ``known`` are read."""

@@ -9,14 +9,18 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hesstore.engine.sweep import SweepEvent, SweepSummary
 from hesstore.engine.sweep_plan import Span, SweepPlan
+from hesstore.integrity.verify import verify
 from hesstore.store import Run
 from hesstore_cli.event_log import EventLog
 from hesstore_cli.exit_status import ExitStatus
@@ -25,9 +29,11 @@ from hesstore_cli.terminal import plan_text, streams
 from hesstore_cli.terminal.live_block import BlockContent, LiveBlock, block_lines, flow
 from hesstore_cli.terminal.pace import Pace
 from hesstore_cli.terminal.sweep_reporter import SweepReporter
+from hesstore_cli.terminal.widths import printable
 from tests.support.command_line import RunHesstore
 from tests.support.export_stores import make_store
 from tests.support.terminal import Terminal, terminal
+from tests.support.toy import TOY
 
 RUN = Run(0, 0, "up")
 GOOD: dict[str, Any] = {"test_accuracy": 0.914, "worst_class": 5, "worst_class_accuracy": 0.74, "eigenvalue": 3.02}
@@ -332,3 +338,46 @@ def test_an_encoding_without_our_characters(tmp_path: Path, environment: dict[st
         assert b"Traceback" not in done.stderr, done.stderr
         printed += done.stdout
     assert b"?" in printed
+
+
+def test_an_ascii_locale(tmp_path: Path, environment: dict[str, str]) -> None:
+    """A job on a machine that names no encoding: names keep their characters, and the output is UTF-8."""
+    folder = tmp_path / "Läufe μ"
+    folder.mkdir()
+    script = """
+        import sys
+        from hesstore_cli.main import run
+        store, folder, *options = sys.argv[1:]
+        for line in (["sweep", store, *options], ["status", store], ["info", store], ["export", store, "-o", folder]):
+            assert run(line) == 0
+        """
+    plain = {name: value for name, value in environment.items() if not name.startswith(("LC_", "LANG"))}
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    options = {**TOY, "hidden": "4", "l2": "0,0.01", "k": 1, "epochs": 1}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), "größe.zarr", "größe-é"]
+        + [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))],
+        env={**plain, **ascii_only},
+        cwd=folder,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "größe.zarr: 2 of 2 grid points complete" in done.stdout.decode()
+    assert "λ = 0.01" in done.stderr.decode()
+    assert {path.name for path in folder.iterdir()} == {"größe.zarr", "größe-é"}
+    assert len([*(folder / "größe-é").glob("*.csv")]) == 7
+    assert verify(folder / "größe.zarr").ok
+
+
+@given(st.text())
+def test_no_text_controls_a_terminal(text: str) -> None:
+    shown = printable(text)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", shown)
+    assert printable(shown) == shown
+    assert shown == text or not text.isprintable()
+
+
+def test_bytes_in_names_are_shown_as_text_if_they_are() -> None:
+    assert printable("größe μ".encode().decode("ascii", "surrogateescape")) == "größe μ"
+    assert printable(os.fsdecode(b"a\xff\xc2\x9b1m")) == r"a\xff\x9b1m"

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 import hesstore
 from hesstore.config import SweepConfig, fingerprint
@@ -80,9 +81,10 @@ class Recurrent(nn.Module):
 class Padded(nn.Module):
     """A network whose embedding has a vector for padding."""
 
-    def __init__(self) -> None:
+    def __init__(self, padding_idx: int | None = 0, **options: Any) -> None:
         super().__init__()
-        self.words, self.head = nn.Embedding(20, 3, padding_idx=0), nn.Linear(64 * 3, 10)
+        self.words = nn.Embedding(20, 3, padding_idx=padding_idx, **options)
+        self.head = nn.Linear(64 * 3, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.head(self.words((10 * x).long().clamp(0, 19)).flatten(1))
@@ -127,6 +129,22 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "numpy": (lambda: Between(lambda _, h: torch.from_numpy(np.tanh(h.numpy()))), r"no gradient: .*numpy\(\)"),
     "wrong jvp": (lambda: Between(lambda _, h: Wrong.apply(h)), "not symmetric"),
     "padding": (Padded, "not symmetric: the embedding 'words' has padding_idx=0"),
+    "sparse": (
+        lambda: Padded(padding_idx=None, sparse=True),
+        "the embedding 'words' with sparse, whose gradient is a sp",
+    ),
+    "by frequency": (
+        lambda: Padded(padding_idx=None, scale_grad_by_freq=True),
+        "with scale_grad_by_freq, whose gradient is not the derivative: leave out scale_grad_by_freq",
+    ),
+    "changing": (
+        lambda: Padded(max_norm=1.0),
+        "with max_norm, which changes its weight in each call: leave out max_norm",
+    ),
+    "checkpointing": (
+        lambda: Between(lambda _, h: checkpoint(torch.tanh, h, use_reentrant=False)),
+        "uses activation checkpointing, which has no derivative in forward mode: switch off torch.utils.checkpoint",
+    ),
     "lstm": (Recurrent, "no second derivative .*_rnn_layer"),
     "det": (lambda: Between(lambda _, h: h * h[:, :4].view(-1, 2, 2).det()[:, None]), "contradict each other.*det"),
     "write to view": (lambda: Between(lambda _, h: torch.tanh(write_to_view(h))), "contradict each other"),

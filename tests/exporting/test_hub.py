@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
+import tomllib
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import xarray as xr
+import yaml
 from huggingface_hub import DatasetCard
+from hypothesis import given
+from hypothesis import strategies as st
 
 import hesstore
 from hesstore.errors import ExportError
+from hesstore.exporting.hub_card import card, front_matter
 from hesstore.exporting.manifest import checksum
 from hesstore.store import Status
 from tests.support.command_line import RunHesstore
@@ -49,6 +56,53 @@ def test_the_hub_reads_the_card(store: Path, folder: Path) -> None:
     ds = hesstore.open(store)
     assert ds.attrs["fingerprint"] in card.text
     assert 'model = "mlp"' in card.text
+
+
+HOSTILE = (
+    "a: b # c",
+    "'single' and \"double\"",
+    "line 1\nline 2\n---\nlicense: mit\n---",
+    "...\n--- !!python/object:os.system",
+    "<script>alert(1)</script>",
+    "\x1b[2J\x7f\x85\x9b\u2028\u202e\ufeff\uffff",
+    "&a *b {c} [d] `e` ```",
+    "λ 数字 😀",
+)
+
+
+def read_front_matter(text: str) -> object:
+    """The front matter as the hub takes it: the YAML between the first two lines ``---``."""
+    _, front, _ = re.split(r"^---$", text, maxsplit=2, flags=re.MULTILINE)
+    return yaml.safe_load(front)
+
+
+@given(st.sampled_from(HOSTILE) | st.text(max_size=30))
+def test_any_name_is_the_same_in_the_front_matter(name: str) -> None:
+    values = {"pretty_name": name, "tags": [name], "configs": [{"config_name": name, "default": True}]}
+    assert read_front_matter(front_matter(values)) == values
+
+
+def test_names_cannot_change_the_card(tmp_path: Path) -> None:
+    """Names of the store and of the data set, in a store that somebody else made."""
+    make_store(tmp_path / "s.zarr")
+    ds = hesstore.open(tmp_path / "s.zarr")
+    for name in HOSTILE:
+        ds.attrs["config"] = json.dumps({"dataset": name, "model": name})
+        ds.attrs["fingerprint"] = name
+        text = card(ds, name, ["tables/splits.parquet"], ["figures/summary.png"], None)
+        front = read_front_matter(text)
+        assert isinstance(front, dict)
+        assert (front["pretty_name"], "license" in front) == (name, False)
+        _, _, body = re.split(r"^---$", text, maxsplit=2, flags=re.MULTILINE)
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e]|^---$", body, re.MULTILINE)
+        python = re.search(r"```python\n(.*?)^```$", body, re.DOTALL | re.MULTILINE)
+        toml = re.search(r"```toml\n(.*?)^```$", body, re.DOTALL | re.MULTILINE)
+        assert python is not None
+        assert toml is not None
+        assert "<script>" not in body.replace(python[0], "").replace(toml[0], "")
+        (download,) = [node for node in ast.walk(ast.parse(python[1])) if isinstance(node, ast.Call)][:1]
+        assert ast.literal_eval(download.args[1]) == f"{name}.zarr.zip"
+        assert tomllib.loads(toml[1]) == {"dataset": name, "model": name}
 
 
 def test_the_data_are_those_of_the_store(store: Path, folder: Path) -> None:

@@ -257,6 +257,10 @@ def test_the_command(folder: Path, run_hesstore: RunHesstore) -> None:
     assert done.returncode == 0, done.stderr
     assert "3 grid points complete in c.zarr" in done.stderr
     assert "step = 200" in done.stderr
+    rows = [line.split() for line in done.stderr.splitlines()[:4]]
+    assert rows[0] == ["checkpoint", "seed", "step"]
+    assert [Path(path).stem for path, _, _ in rows[1:]] == [f"net_lr0.1_step{value}" for value in (5, 10, 200)]
+    assert [each[1:] for each in rows[1:]] == [["0", "5"], ["0", "10"], ["0", "200"]]
     shown = run_hesstore("info", "c.zarr").stdout
     assert "1 run × 3 grid points" in shown
     assert "  step  test accuracy" in shown

@@ -35,6 +35,21 @@ def test_a_number_that_stands_alone_is_l2(words: list[str], number: str, separat
     assert Decimal(parse_name(Path("_".join([*words, f"net{separator}{number}"]) + ending)).value) == Decimal(number)
 
 
+@given(LABELS, st.integers(0, 20), st.sampled_from("_- "), st.text("0123456789", min_size=1, max_size=5), ENDINGS)
+def test_a_separator_may_stand_for_a_decimal_point(
+    label: str, whole: int, separator: str, decimals: str, ending: str
+) -> None:
+    """A label that the number follows without a separator may be a part of a word; then both numbers stand alone."""
+    name = f"net_{label}{whole}{separator}{decimals}{ending}"
+    try:
+        found = parse_name(Path(name))
+    except ImportFilesError as error:
+        assert "could be" in str(error)  # noqa: PT017 - nearly all of these names are errors
+    else:
+        assert label == "wd"
+        assert float(found.value) == whole == int(decimals)
+
+
 @given(st.text("l2wdrun013.e-_= ^,em", max_size=14))
 @example("1_0.5")
 @example("l20_0.001")
@@ -82,6 +97,11 @@ def test_names_as_people_write_them(name: str, run: int, l2: str) -> None:
         ("l20_0.001.pth", "several numbers that could be λ: 0, 0.001"),
         ("run1_seed2_0.1.pth", "several numbers that could be the run: 1, 2"),
         ("seed3.5_0.1.pth", "'3.5' after 'seed' in the name is not a whole number"),
+        ("l2_0_001.pth", "'0_001' after 'l2' in the name could be 0 or 0.001: rename the file, as in l2_0.001.pth"),
+        ("wd-1-5_seed2.pth", "'1-5' after 'wd' in the name could be 1 or 1.5"),
+        ("lr=0.0015_1.pth", "1 in the name could be λ or the number of a file: write l2_ before λ"),
+        ("net_3.pth", "3 in the name could be λ or the number of a file"),
+        ("l1_0.01.pth", "the name has no number that could be λ"),
         ("lr=0.01.pth", "the name has no number that could be λ"),
         ("lr_0.01.pth", "the name has no number that could be λ"),
         ("model.0.001.pth", "the name has no number that could be λ"),

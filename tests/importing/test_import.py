@@ -158,6 +158,11 @@ def test_one_kind_alone(original: Original, folder: Path, tmp_path: Path, kept: 
         ("Hessian-eigenvectors-0-0.00040.csv", "1,2\n", "line 1: expected 14 values, found 2"),
         ("Hessian-eigenvectors-0-0.00040.csv", ("1" + ",0" * (P - 1) + "\n") * 4, "line 4: expected only 3 lines"),
         (
+            "Hessian-eigenvectors-0-0.00040.csv",
+            ("1" + ",0" * (P - 1) + "\n") * 3,
+            "lines 1 and 2 have the scalar product 1",
+        ),
+        (
             "gradients-0-0.00040.csv",
             "dL/dfc3.weight: 1\n",
             "line 1: expected fc1.weight, found the parameter 'fc3.weight'",

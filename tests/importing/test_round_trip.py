@@ -74,11 +74,12 @@ def odd_stores(draw: st.DrawFn) -> dict[str, object]:
         shapes += [(f"fc{number}.weight", (fan_out, fan_in)), (f"fc{number}.bias", (fan_out,))]
     size, classes = size_of(shapes), widths[-1]
     k = draw(st.integers(1, 4))
-    found = draw(st.integers(1, k))  # the solver may have found fewer
+    found = draw(st.integers(1, min(k, size)))  # the solver may have found fewer
     floats = st.one_of(WORDS, st.floats(width=32, allow_nan=False, allow_infinity=False))
     vectors = draw(hnp.arrays(np.float32, (k, size), elements=floats))
+    vectors = vectors * (np.arange(size) % found == np.arange(k)[:, None] % found)  # they are orthogonal
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    vectors = np.where(norms > 0, vectors / np.where(norms > 0, norms, 1), np.eye(1, size)).astype(np.float32)
+    vectors = np.where(norms > 0, vectors / np.where(norms > 0, norms, 1), np.eye(k, size)).astype(np.float32)
     peaks = np.take_along_axis(vectors, np.abs(vectors).argmax(1)[:, None], 1)
     vectors = np.where(peaks < 0, -vectors, vectors)
     vectors[found:] = np.nan

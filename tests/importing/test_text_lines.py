@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
+import lzma
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,29 @@ def test_all_usual_forms_of_a_text_are_read_alike(
             lines_of(path)
 
 
+@given(
+    st.binary(max_size=40)
+    | st.text(max_size=20).map(str.encode)
+    | st.text("12,.\r\n \t\0", max_size=20).map(str.encode)
+)
+def test_any_other_file_is_an_error_that_names_it(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    """The reference is Python's decoder, and a split at the three line breaks."""
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(content)
+    try:
+        lines = re.split(r"\r\n|\r|\n", content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        lines = []
+    expected = [(number, line.strip(" \t")) for number, line in enumerate(lines, start=1) if line.strip(" \t")]
+    is_cut_off = bool(lines and lines[-1].strip(" \t"))
+    if expected and not is_cut_off and b"\0" not in content:
+        assert lines_of(path) == expected
+    else:
+        with pytest.raises(ImportFilesError) as raised:
+            lines_of(path)
+        assert re.match(rf"{re.escape(str(path))}: (line [0-9]+: |the file is empty|is )", str(raised.value))
+
+
 def test_line_breaks_of_several_systems_in_one_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"1\r2\r\n3\n\r4\r")
     assert lines_of(tmp_path / "x") == [(1, "1"), (2, "2"), (3, "3"), (5, "4")]
@@ -57,6 +83,10 @@ def test_line_breaks_of_several_systems_in_one_file(tmp_path: Path) -> None:
         ("1\n2\n".encode("utf-16-le"), "line 1: has NUL bytes"),
         ("1\n2µ\n".encode("latin-1"), "line 2: byte 2 is not UTF-8"),
         (b"\n\r\n  \n", "the file is empty"),
+        (bz2.compress(b"1\n"), "is compressed with bzip2: save it as text in UTF-8, plain or compressed with gzip"),
+        (lzma.compress(b"1\n"), "is compressed with xz"),
+        (gzip.compress(gzip.compress(b"1\n")), "is compressed twice"),
+        (b"PK\x03\x04\n", "is a zip archive"),
     ],
 )
 def test_other_encodings_are_named(tmp_path: Path, content: bytes, message: str) -> None:

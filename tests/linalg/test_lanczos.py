@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -148,6 +149,14 @@ def test_products_that_are_not_finite_are_refused() -> None:
 def test_arguments_out_of_range(k: int, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         lanczos(DenseOperator(torch.eye(20)), k, **options)  # type: ignore[arg-type]  # on purpose
+
+
+def test_a_number_of_pairs_is_whole() -> None:
+    operator = DenseOperator(torch.eye(4))
+    assert len(lanczos(operator, np.int64(2)).eigenvalues) == 2  # type: ignore[arg-type]  # an index all the same
+    for k in (1.5, "2"):
+        with pytest.raises(TypeError, match=f"k: {k!r} is not a whole number"):
+            lanczos(operator, k)  # type: ignore[arg-type]
 
 
 def test_a_matrix_is_no_operator() -> None:

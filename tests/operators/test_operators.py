@@ -135,6 +135,17 @@ def test_a_transformer_with_a_padding_mask() -> None:
     torch.testing.assert_close(dense(hessian), expected, rtol=1e-8, atol=1e-11)
 
 
+def test_options_of_an_embedding_that_only_change_the_training() -> None:
+    torch.manual_seed(0)
+    module = networks.TiedTokens()
+    x, y = tokens(2, high=5), tokens(2, high=5)
+    expected = dense(hesstore.Hessian(module, x, y, dtype=torch.float64))
+    module.tokens.sparse = module.tokens.scale_grad_by_freq = True
+    found = dense(hesstore.Hessian(torch.optim.swa_utils.AveragedModel(module), x, y, dtype=torch.float64))
+    torch.testing.assert_close(found, expected)
+    assert module.tokens.sparse
+
+
 def binary(out: Tensor, y: Tensor) -> Tensor:
     return nn.functional.binary_cross_entropy_with_logits(out, y)
 

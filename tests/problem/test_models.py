@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from hesstore.errors import ModelError
-from hesstore.problem.models import MLP, ParameterLayout, build
+from hesstore.problem.models import MLP, ParameterLayout, build, statistics
 
 
 def test_the_default_network() -> None:
@@ -99,3 +99,17 @@ def test_buffers_have_digests_of_their_values() -> None:
     assert model.buffers() == again.buffers()
     assert model.module.get_buffer("code").dtype == torch.float64
     assert build("mlp", (4,), (6,), 3, seed=0).buffers() == []
+
+
+def test_instance_norm_has_statistics_as_batch_norm_has() -> None:
+    layers = nn.ModuleDict(
+        {
+            "batch": nn.BatchNorm1d(2),
+            "instance": nn.InstanceNorm1d(2, track_running_stats=True),
+            "group": nn.GroupNorm(1, 2),
+        }
+    )
+    found = statistics(layers)
+    assert [*found] == [f"{name}.{kind}" for name in ("batch", "instance") for kind in ("running_mean", "running_var")]
+    assert found["instance.running_var"] is layers["instance"].get_buffer("running_var")
+    assert not statistics(nn.InstanceNorm1d(2))

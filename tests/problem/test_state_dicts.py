@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
+import types
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +32,18 @@ OPTIMISER = {"state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.ones(2)}}
 
 
 @given(
-    prefixes=st.lists(st.sampled_from(["_orig_mod.", "module.", "model."]), max_size=3).map("".join),
+    prefixes=st.lists(st.sampled_from(["_orig_mod.", "module.", "model.", "_fsdp_wrapped_module."]), max_size=3).map(
+        "".join
+    ),
     keys=st.lists(st.sampled_from(["net", "model", "state_dict", "model_state_dict", "ema"]), max_size=3),
-    extras=st.sets(st.sampled_from(["epoch", "acc", "loss", "args", "optimizer", "lr_scheduler", "rng", "history"])),
+    extras=st.sets(
+        st.sampled_from(["epoch", "acc", "loss", "args", "optimizer", "lr_scheduler", "rng", "history", "time"])
+    ),
+    inner=st.sampled_from(["", "_orig_mod.", "_checkpoint_wrapped_module."]),
     ending=st.sampled_from([".pth", ".pt", ".ckpt", ".pth.tar"]),
 )
 def test_state_dicts_as_people_save_them(
-    tmp_path_factory: pytest.TempPathFactory, prefixes: str, keys: list[str], extras: set[str], ending: str
+    tmp_path_factory: pytest.TempPathFactory, prefixes: str, keys: list[str], extras: set[str], inner: str, ending: str
 ) -> None:
     """A person finds the one dict of tensors, and the layers without the names of wrappers."""
     neighbours = {
@@ -47,9 +54,10 @@ def test_state_dicts_as_people_save_them(
         "optimizer": OPTIMISER,
         "lr_scheduler": {"last_lr": [torch.tensor(0.1)], "state": {"a": torch.ones(1)}},
         "rng": np.arange(3),
+        "time": {"start": dt.datetime(2026, 1, 1, tzinfo=dt.UTC), "all": types.SimpleNamespace(s=dt.timedelta(1))},
         "history": {"loss": [np.float32(1), 2.0]},
     }
-    saved: dict[str, object] = {prefixes + name: tensor for name, tensor in STATE.items()}
+    saved: dict[str, object] = {prefixes + name.replace(".", f".{inner}"): tensor for name, tensor in STATE.items()}
     for key in keys:
         saved = {key: saved, **{name: neighbours[name] for name in extras}}
     path = tmp_path_factory.getbasetemp() / f"w{ending}"
@@ -73,6 +81,48 @@ def test_other_forms_of_state_dicts(tmp_path: Path) -> None:
     assert read_weights(tmp_path / "w.safetensors", SHAPES)["fc1.bias"].tolist() == [1, 1]
     torch.save(torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(2, 2)).state_dict(), path)
     assert "parametrizations.weight.original0" in read_weights(path)
+
+
+def tree(value: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.dictionaries(st.sampled_from(["a", "b", "net", "optimizer", 3]), value, max_size=3) | st.lists(
+        value, max_size=2
+    )
+
+
+def state_dicts(value: object, where: str = "") -> list[tuple[str, list[object]]]:
+    """The dicts of tensors alone, by their places in other dicts."""
+    if not isinstance(value, dict) or not value:
+        return []
+    if all(isinstance(each, torch.Tensor) for each in value.values()) and 3 not in value:
+        return [(where, list(value))]
+    inner = [(key, each) for key, each in value.items() if key not in {"optimizer", 3}]
+    return [found for key, each in inner for found in state_dicts(each, f"{where}[{key!r}]")]
+
+
+@given(st.recursive(st.sampled_from([None, 3, "x"]) | st.builds(torch.ones, st.just(2)), tree, max_leaves=8))
+def test_the_only_dict_of_tensors_is_read_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, saved: object
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.pth"
+    torch.save(saved, path)
+    found = state_dicts(saved)
+    if len(found) == 1:
+        where, names = found[0]
+        read = read_state_dict(path)
+        assert list(read.arrays) == names
+        assert all(array.tolist() == [1, 1] for array in read.arrays.values())
+        assert read.notes == ((f"the state dict is under {where}",) if where else ())
+    else:
+        message = "has several state dicts" if found else "expected a state_dict, found"
+        with pytest.raises(ImportFilesError, match=message) as raised:
+            read_state_dict(path)
+        assert str(raised.value).startswith(f"{path}: ")
+
+
+def test_the_counter_of_averaged_networks_is_no_parameter(tmp_path: Path) -> None:
+    averaged = torch.optim.swa_utils.AveragedModel(torch.nn.Linear(3, 2))
+    torch.save(averaged.state_dict(), tmp_path / "w.pth")
+    assert list(read_weights(tmp_path / "w.pth")) == ["weight", "bias"]
 
 
 def test_the_network_decides_which_prefix_is_a_layer(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -336,18 +337,22 @@ def test_a_store_that_cannot_be_written_names_the_first_cause(
         pass
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
 @pytest.mark.parametrize("written", [1, 2])
-def test_two_kills_in_a_row_leave_what_reads(
-    store: SweepStore, path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+def test_two_ends_in_a_row_leave_what_reads(
+    store: SweepStore, path: Path, monkeypatch: pytest.MonkeyPatch, written: int, error: BaseException
 ) -> None:
-    """The first before a status or its last digest, the second before the digests of the repeated analysis."""
+    """The first before a status or its last digest, the second before the digests of the repeated analysis.
+
+    A process that was killed leaves its claim; one that found the disk full does not.
+    """
     run = store.runs[0]
     store.record(run, 0, Status.FITTED, fitted(0))
 
     def stop_at(name: str) -> None:
         def put(arrays: Arrays, each: str, *rest: object) -> None:
             if each == name:
-                raise KeyboardInterrupt
+                raise error
             real(arrays, each, *rest)  # type: ignore[arg-type]
 
         monkeypatch.setattr(Arrays, "put", put)
@@ -355,10 +360,11 @@ def test_two_kills_in_a_row_leave_what_reads(
     real = Arrays.put
     for name, seconds in ((("digest", "status")[written - 1], 1.5), ("entries_digest", 2.5)):
         stop_at(name)
-        with pytest.raises(KeyboardInterrupt), store.claim(run):
+        with pytest.raises(type(error)), store.claim(run):
             store.record(run, 0, Status.COMPLETE, {**analysed(0), "analysis_seconds": seconds})
-        claim = {"pid": 2**22 + 1, "host": socket.gethostname(), "since": "2026-01-01T00:00:00+00:00"}
-        (path / "status" / ".claim-0.json").write_text(json.dumps(claim))  # as a process that was killed leaves it
+        if not isinstance(error, OSError):
+            claim = {"pid": 2**22 + 1, "host": socket.gethostname(), "since": "2026-01-01T00:00:00+00:00"}
+            (path / "status" / ".claim-0.json").write_text(json.dumps(claim))
         found = hesstore.open(path, check=True, chunked=False)
         assert int(found["status"][0, 0]) == Status.FITTED
         SweepStore.open(path).check_large(run, 0)

@@ -83,6 +83,8 @@ def consistent_values(spec: StoreSpec, rng: np.random.Generator, l2: float) -> d
             found[variable.name] = rng.integers(0, 2 if variable.dtype == "i1" else 50, shape).astype(variable.dtype)
         else:
             found[variable.name] = rng.normal(size=shape).astype(variable.dtype)
+    if spec.k <= found["eigenvectors"].shape[1]:
+        found["eigenvectors"] = np.ascontiguousarray(np.linalg.qr(found["eigenvectors"].T)[0].T)
     peaks = np.abs(found["eigenvectors"]).argmax(1)
     signs = np.sign(found["eigenvectors"][np.arange(spec.k), peaks])
     found["eigenvectors"] *= signs[:, None] / np.linalg.norm(found["eigenvectors"], axis=1, keepdims=True)

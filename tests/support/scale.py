@@ -20,7 +20,7 @@ from zarr.core.buffer import Buffer, BufferPrototype, cpu
 from zarr.storage import MemoryStore, WrapperStore
 
 from hesstore.store import Run, Status, StoreSpec, SweepStore
-from hesstore.store.places.place import Place
+from hesstore.store.places.place import HeldRun, Place
 from hesstore.store.schema import VARIABLES, promised_large, promised_small, variables
 from hesstore.store.variable import Variable
 
@@ -63,6 +63,12 @@ class CountingStore(WrapperStore[MemoryStore]):
         await super().set(key, value)
 
 
+class Held:
+    """A claim that nobody reads."""
+
+    def leave(self) -> None: ...
+
+
 class CountedPlace(Place):
     """A store in memory."""
 
@@ -93,8 +99,8 @@ class CountedPlace(Place):
     def zarr_store(self, *, read_only: bool) -> Store:  # noqa: ARG002 - nobody else is here
         return CountingStore(MemoryStore(self.objects), self.count)
 
-    def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[object]:  # noqa: ARG002
-        return contextlib.nullcontext()
+    def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[HeldRun]:  # noqa: ARG002
+        return contextlib.nullcontext(Held())
 
     def check_claim(self, run_id: int) -> None: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from hesstore_cli.help_pages import Command
 from hesstore_cli.options import analysis_options, dask_option, workers_option
 from hesstore_cli.stop_request import Duration, StopRequest
 from hesstore_cli.terminal.streams import write_line
+from hesstore_cli.terminal.widths import width
 
 if TYPE_CHECKING:
     from hesstore_cli.exit_status import ExitStatus
@@ -87,7 +89,8 @@ def analyse(
     marks. STORE gets spectra, gradients, accuracies and class geometry, along the training step or anything else that
     the checkpoints differ in.
 
-    All checkpoints are checked before STORE is created. To continue after an interruption, run the same command again.
+    The value of each checkpoint is printed, and all are checked, before STORE is created. To continue after an
+    interruption, run the same command again.
 
     \b
     Examples:
@@ -104,8 +107,14 @@ def analyse(
     stop = StopRequest(time_limit)
     with stop:
         from hesstore.importing.checkpoints import analyse as run_analyse
+        from hesstore.importing.checkpoints import place_checkpoints
+        from hesstore_cli.terminal.account import checkpoint_lines
         from hesstore_cli.terminal.sweep_reporter import SweepReporter
 
+        if not quiet:
+            found, placed = place_checkpoints(checkpoints, axis, values, from_name=from_name)
+            for line in checkpoint_lines(found, placed, complete=verbose, width=width(sys.stderr)):
+                write_line(line)
         with SweepReporter(quiet, None, stop, verbose=verbose) as reporter:
             summary = run_analyse(
                 checkpoints,

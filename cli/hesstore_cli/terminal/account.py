@@ -1,10 +1,11 @@
-"""The account of an import as text: the run, λ and kind of each file, and the conversions."""
+"""What is read from each file as text: the account of an import, and the places of checkpoints on their axis."""
 
 from __future__ import annotations
 
 import itertools
 from typing import TYPE_CHECKING
 
+from hesstore.config.l2_grid import axis_symbol
 from hesstore_cli.terminal.tables import table
 from hesstore_cli.terminal.widths import UNLIMITED
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from hesstore.importing.account import Account, FileUse
+    from hesstore.importing.checkpoints import PlacedCheckpoint
 
 _SHOWN = 6  # files of one kind and run, in an account that is not complete
 
@@ -28,6 +30,17 @@ def account_lines(account: Account, *, complete: bool, width: int = UNLIMITED) -
         *table(("file", "kind", "run", "λ"), rows, width=width),
         *(f"converted: {line}" for line in account.conversions),
     ]
+
+
+def checkpoint_lines(
+    axis: str, placed: Sequence[PlacedCheckpoint], *, complete: bool, width: int = UNLIMITED
+) -> list[str]:
+    """Return a table of the checkpoints; unless it is to be ``complete``, of many only the first and the last ones."""
+    rows = [(str(each.path), str(each.run), f"{each.value:.10g}") for each in placed]
+    if not complete and len(rows) > _SHOWN:
+        half = _SHOWN // 2
+        rows = [*rows[:half], (f"… {len(rows) - 2 * half} more", "…", "…"), *rows[-half:]]
+    return table(("checkpoint", "seed", axis_symbol(axis)), rows, width=width)
 
 
 def _rows(uses: Sequence[FileUse], *, complete: bool) -> Iterator[tuple[str, str, str, str]]:

@@ -22,13 +22,22 @@ The last ones are the bytes of file names that are not text.
 """
 
 
+_BYTES = re.compile("[\udc80-\udcff]+")
+"""Bytes of file names that Python could not decode."""
+
+
 def printable(text: str) -> str:
     """Return ``text`` with control characters as escapes such as ``\\x1b``.
 
     Names in a store that somebody else made, of files and of failures can contain any characters, and a terminal would
-    carry out what these say.
+    carry out what these say. In an ASCII locale, Python takes all other characters of file names for bytes that are
+    not text; those that are UTF-8 are shown as characters.
     """
-    return _CONTROL.sub(lambda found: _escape(found[0]), text)
+    return _CONTROL.sub(lambda found: _escape(found[0]), _BYTES.sub(_decode, text))
+
+
+def _decode(found: re.Match[str]) -> str:
+    return found[0].encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
 
 def _escape(character: str) -> str:

@@ -137,6 +137,7 @@ class Claim:
         self._facts = facts_of_this_process(workers)
         self._holder = folder / f".claim-{run_id}.json"
         self._lock: IO[bytes] | None = None
+        self._is_left = False
 
     def __enter__(self) -> Self:
         """Take the run.
@@ -170,10 +171,14 @@ class Claim:
 
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
-            if self._is_ours():
+            if self._is_ours() and not self._is_left:
                 self._holder.unlink(missing_ok=True)
             self._lock.close()  # which gives the lock back
             self._lock = None
+
+    def leave(self) -> None:
+        """Leave the name of the holder when the context ends, as a process that is killed does."""
+        self._is_left = True
 
     def _error(self, error: OSError) -> StoreError:
         return StoreError(

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
     from hesstore.store.places.claims import Holder
-    from hesstore.store.places.place import Place
+    from hesstore.store.places.place import HeldRun, Place
 
 _NAMED = 5
 """Stores that a message names at most."""
@@ -182,7 +182,7 @@ class FolderPlace(LocalPlace):
         """Zarr's local store; for writing, one whose writes are flushed to disk."""
         return LocalStore(self.path, read_only=True) if read_only else DurableLocalStore(self.path)
 
-    def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[object]:
+    def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[HeldRun]:
         """Hold a run by a lock of the operating system; see :class:`hesstore.store.places.claims.Claim`."""
         self._claims[run_id] = Claim(self.path / "status", run_id, workers)
         return self._claims[run_id]

@@ -77,6 +77,7 @@ class Lease:
         self._tag = ""
         self._renewed = 0.0
         self._lost = ""
+        self._is_left = False
         self._done = asyncio.Event()
         self._renewals: asyncio.Task[None]
 
@@ -97,6 +98,10 @@ class Lease:
         finally:
             _THREAD.leave()
 
+    def leave(self) -> None:
+        """Leave the claim to expire when the context ends, as a process that is killed does."""
+        self._is_left = True
+
     async def _hold(self) -> None:
         # The token in the claim shows whether an attempt without an answer has succeeded.
         await repeat_async(self._acquire, self._url)
@@ -105,7 +110,7 @@ class Lease:
     async def _give_back(self, *, patiently: bool) -> None:
         self._done.set()
         await self._renewals
-        if self._lost:
+        if self._lost or self._is_left:
             return
         # A claim that can't be given back now expires; an error inside the context matters more.
         with contextlib.suppress(HesstoreError, *_LOST), translating_errors(self._url):

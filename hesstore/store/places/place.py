@@ -6,7 +6,7 @@ All code above this package reads and writes a store through a :class:`Place`, s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
     from hesstore.store.places.claims import Holder
+
+
+class HeldRun(Protocol):
+    """A claim on a run, while it is held."""
+
+    def leave(self) -> None:
+        """Leave the claim behind when its context ends, as a process that is killed does."""
 
 
 class Place(ABC):
@@ -97,7 +104,7 @@ class Place(ABC):
         """
 
     @abstractmethod
-    def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[object]:
+    def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[HeldRun]:
         """Hold run ``run_id`` against other drivers while the context lasts; ``workers`` processes compute for it.
 
         Raises

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
     from hesstore.store.places.claims import Holder
+    from hesstore.store.places.place import HeldRun
 
 T = TypeVar("T")
 
@@ -235,7 +236,7 @@ class S3Place(Place):
             self.recover()
         return S3ZarrStore(self._current._objects, read_only=read_only)  # noqa: SLF001 - the same class
 
-    def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[object]:
+    def claim(self, run_id: int, workers: int = 1) -> AbstractContextManager[HeldRun]:
         """Hold a run by an object that is renewed; see :class:`hesstore.store.places.lease.Lease`."""
         lease = Lease(self._brief, f"status/.claim-{run_id}.json", f"{self}: run {run_id} is being computed", workers)
         self._claims[run_id] = lease
