@@ -67,6 +67,17 @@ class GroupedOption(click.Option):
         self.group = group
 
 
+_PLAN = "hesstore plan takes the same options, and computes and writes nothing"
+_CONTINUES = "a sweep computes only what STORE lacks: run it without this option"
+_ANSWERS = {
+    ("sweep", "--dry-run"): _PLAN,
+    ("sweep", "--plan"): _PLAN,
+    ("sweep", "--continue"): _CONTINUES,
+    ("sweep", "--resume"): _CONTINUES,
+}
+"""What to do instead of an option that a command does not need."""
+
+
 class Command(click.Command):
     """A command whose help page lists options in groups.
 
@@ -78,6 +89,8 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
+            if answer := _ANSWERS.get((self.name or "", error.option_name)):
+                raise click.UsageError(f"No such option {error.option_name!r}: {answer}", ctx) from None
             known = [name for parameter in self.get_params(ctx) for name in parameter.opts if name.startswith("--")]
             if meant := synonym_of(error.option_name, known):
                 error.possibilities = [meant]  # type: ignore[misc]  # Click itself compares only the letters

@@ -29,6 +29,7 @@ The fast versions work in four steps:
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal, get_args
@@ -280,6 +281,34 @@ class FlatHessian:
         """H at each row of ``theta`` (G, P), as one operator; ``cache_bytes`` is the limit for all rows together."""
         return HessianStack(theta, self._chunks_at(theta, cache_bytes), self, cache_bytes, on_product)
 
+    def part_at(self, theta: Tensor, *, cache_bytes: float, seconds: float) -> tuple[HessianOperator, float]:
+        """A part of the sum over rows, whose products show how long those of all rows take.
+
+        Parameters
+        ----------
+        theta : Tensor
+            (P,) or (G, P), as for :meth:`at` and :meth:`at_each`.
+        cache_bytes : float
+            The memory for cached primal values of all rows; as large a share of the part is cached.
+        seconds : float
+            The time after which no further chunk is added to the first.
+
+        Returns
+        -------
+        operator : HessianOperator
+            The sum over the first chunks.
+        share : float
+            Their share of all chunks.
+        """
+        chunks = self._chunks_at(theta, cache_bytes, seconds)
+        share = len(chunks) / len(self._chunks_by_shape[theta.shape])
+        resident = self._resident(theta, chunks)
+        cached = sum(_unshared_bytes(chunk.primal, resident) for chunk in chunks if chunk.primal is not None)
+        if cached > share * cache_bytes:
+            kept = int(len(chunks) * share * cache_bytes / cached)
+            chunks = [*chunks[:kept], *(replace(chunk, primal=None) for chunk in chunks[kept:])]
+        return HessianOperator(theta, chunks, self), share
+
     @property
     def _inputs(self) -> tuple[Tensor, ...]:
         return self._x if isinstance(self._x, tuple) else (self._x,)
@@ -293,17 +322,27 @@ class FlatHessian:
         primal = program.primal(theta, *inputs, y)
         return _unshared_bytes(primal, {_storage(t) for t in (theta, *self._inputs, y, *inputs)}) / len(y)
 
+    def _resident(self, theta: Tensor, chunks: list[_Chunk]) -> set[int]:
+        """The storages of θ and of the data, which take no memory of their own in primal values."""
+        resident = {_storage(t) for t in (theta, *self._inputs)}
+        return resident | {_storage(t) for chunk in chunks for t in (*chunk.inputs, chunk.y)}
+
     @torch.no_grad()
-    def _chunks_at(self, theta: Tensor, cache_bytes: float) -> list[_Chunk]:
-        """The chunks with their primal values at ``theta``, as many as fit in ``cache_bytes``."""
+    def _chunks_at(self, theta: Tensor, cache_bytes: float, seconds: float = float("inf")) -> list[_Chunk]:
+        """The chunks with their primal values at ``theta``, as many as fit in ``cache_bytes``.
+
+        After ``seconds``, the remaining chunks are left out.
+        """
         if theta.shape not in self._chunks_by_shape:  # tracing is done once and serves every θ of this shape
             self._chunks_by_shape[theta.shape] = self._split_rows(theta)
         uncached = self._chunks_by_shape[theta.shape]
-        chunks = []
+        chunks: list[_Chunk] = []
         left = cache_bytes
-        resident = {_storage(t) for t in (theta, *self._inputs)}
-        resident |= {_storage(t) for chunk in uncached for t in (*chunk.inputs, chunk.y)}
+        resident = self._resident(theta, uncached)
+        began = time.perf_counter()
         for chunk in uncached:
+            if chunks and time.perf_counter() - began > seconds:
+                break
             # After one chunk that does not fit, no other is tried: each attempt costs a pass and its memory.
             primal: Primal | None = chunk.program.primal(theta, *chunk.inputs, chunk.y) if left > 0 else None
             if primal is not None:

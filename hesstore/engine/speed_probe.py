@@ -17,7 +17,10 @@ STEPS_TOGETHER = 50
 """Number of training steps per measurement."""
 
 BUDGET = {"step": 0.25, "product": 0.5, "vector": 0.05}
-"""Seconds for each part of the probe, in addition to one warm-up each. The sweep uses what the warm-up traces."""
+"""Seconds for each part of the probe, in addition to one warm-up each. The sweep uses what the warm-up traces.
+
+A product is measured on as many chunks of rows as can be prepared in its time, at least one.
+"""
 
 BASIS_SIZE = 32
 """Number of vectors against which one vector is orthogonalised in the probe."""
@@ -69,15 +72,16 @@ def _measure(experiment: Experiment, fits: int, analyses: int) -> Rates:
         step = _mean_seconds(lambda: trainer.take_steps(STEPS_TOGETHER), BUDGET["step"]) / STEPS_TOGETHER / fits
     if not analyses:
         return Rates(step, 0.0, 0.0)
-    hessian, cache = experiment.hessian, experiment.sizes.cache_bytes
-    stacked = theta.repeat(analyses, 1)
-    operator = hessian.at(theta, cache_bytes=cache) if analyses == 1 else hessian.at_each(stacked, cache_bytes=cache)
-    v = torch.full_like(operator.theta, theta.numel() ** -0.5)
+    stacked = theta if analyses == 1 else theta.repeat(analyses, 1)
+    operator, share = experiment.hessian.part_at(
+        stacked, cache_bytes=experiment.sizes.cache_bytes, seconds=BUDGET["product"]
+    )
+    v = torch.full_like(stacked, theta.numel() ** -0.5)
     basis = theta.new_full((BASIS_SIZE, theta.numel()), theta.numel() ** -0.5)
     # .item() waits for the device.
     return Rates(
         step=step,
-        product=_mean_seconds(lambda: operator.matvec(v).sum().item(), BUDGET["product"]) / analyses,
+        product=_mean_seconds(lambda: operator.matvec(v).sum().item(), BUDGET["product"]) / share / analyses,
         vector=_mean_seconds(lambda: (basis.T @ (basis @ basis[0])).sum().item(), BUDGET["vector"]) / BASIS_SIZE,
     )
 

@@ -371,7 +371,8 @@ def _stack_sizes(experiment: Experiment, statuses: Statuses) -> tuple[int, int]:
     pending = [int((status == Status.PENDING).sum()) for status in statuses.values()]
     ready = sum(pending) if experiment.config.path == "independent" else sum(count > 0 for count in pending)
     left = sum(int((status < Status.COMPLETE).sum()) for status in statuses.values())
-    return min(most, ready), min(most, left) if experiment.config.k else int(experiment.config.polish > 0)
+    fits = 0 if experiment.collection is not None else min(most, ready)
+    return fits, min(most, left) if experiment.config.k else int(experiment.config.polish > 0)
 
 
 def _quartiles(values: NDArray[np.float64]) -> Span:

@@ -77,5 +77,6 @@ def _recorded_threads(store: SweepStore, experiment: Experiment) -> int | None:
 def _grid_point_seconds(experiment: Experiment) -> float:
     """An estimate of the time for one grid point with the current number of threads."""
     needs_products = experiment.config.k > 0 or experiment.config.polish > 0
-    span = point_seconds(experiment, speed_probe.measure_rates(experiment, 1, int(needs_products)))
+    fits = int(experiment.collection is None)
+    span = point_seconds(experiment, speed_probe.measure_rates(experiment, fits, int(needs_products)))
     return (span.least + span.most) / 2

@@ -125,6 +125,8 @@ def test_other_names_lead_to_ours(run_hesstore: RunHesstore) -> None:
     ):
         done = run_hesstore("sweep", "s.zarr", option, "1")
         assert (done.returncode, f"Did you mean '{meant}'?" in done.stderr) == (2, True), done.stderr
+    assert "'--dry-run': hesstore plan takes the same options" in run_hesstore("sweep", "s.zarr", "--dry-run").stderr
+    assert "'--resume': a sweep computes only what STORE lacks" in run_hesstore("sweep", "s.zarr", "--resume").stderr
     assert "; did you mean lr?" in run_hesstore("sweep", "s.zarr", "--set", "learning_rate=1").stderr
     assert "Did you mean 'sweep'?" in run_hesstore("resume", "s.zarr").stderr
     assert set(COMMAND_SYNONYMS.values()) <= set(cli.commands)

@@ -79,6 +79,22 @@ def test_memory_budget_changes_speed_not_bits(cache_bytes: float, share: float) 
     assert torch.equal(operator.matvec(v), hessian.at(theta).matvec(v))
 
 
+def test_a_part_of_the_rows_has_its_share_of_the_cache() -> None:
+    model = small_model((5,), 6, 3, torch.float64)
+    x, y = toy.blobs(40, 6, 3)
+    theta, v = model.theta(), torch.ones(model.layout.size, dtype=torch.float64)
+    hessian = FlatHessian(model, x, y, chunk_rows=10)
+    memory = 40 * hessian.row_bytes(theta)
+    operator, share = hessian.part_at(theta, cache_bytes=memory, seconds=0)
+    assert (share, cached_share(operator)) == (0.25, 1)
+    few, _ = hessian.part_at(theta, cache_bytes=memory / 2, seconds=0)
+    assert cached_share(few) == 0
+    assert torch.equal(few.matvec(v), operator.matvec(v))
+    whole, share = hessian.part_at(theta, cache_bytes=memory / 2, seconds=60)
+    assert (share, cached_share(whole)) == (1, 0.5)
+    assert torch.equal(whole.matvec(v), hessian.at(theta).matvec(v))
+
+
 def test_one_trace_serves_every_theta() -> None:
     model = small_model((4,), 5, 3, torch.float64)
     x, y = toy.blobs()

@@ -26,6 +26,7 @@ from hesstore.store import Status
 from tests.support import broken_tasks
 from tests.support.paths import ROOT
 from tests.support.sweeps import results
+from tests.support.toy import digits, with_batch_norm
 
 MakeConfig = Callable[..., SweepConfig]
 
@@ -47,13 +48,17 @@ def children() -> list[psutil.Process]:
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.slow
-@pytest.mark.parametrize("path", ["continuation", "independent"])
+@pytest.mark.parametrize(
+    "settings",
+    [{"path": "continuation"}, {"path": "independent", "operator": "ggn", "blocks": "layer", "block_k": 2}],
+    ids=lambda settings: settings["path"],
+)
 def test_two_processes_give_the_bytes_of_one(
-    toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+    toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object]
 ) -> None:
     """One of them is killed during the sweep, and its tasks are submitted again."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    config = toy_config(direction="both", path=path)
+    config = toy_config(direction="both", **settings)
     killed: list[int] = []
 
     def observe(event: SweepEvent) -> None:
@@ -71,6 +76,30 @@ def test_two_processes_give_the_bytes_of_one(
     while children() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert children() == []
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.slow
+def test_two_processes_analyse_checkpoints_with_statistics_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for step in range(3):
+        torch.manual_seed(step)
+        network = with_batch_norm((64,), 10)
+        network(torch.from_numpy(digits()[0]))  # which changes the running statistics
+        torch.save(network.state_dict(), tmp_path / f"step_{step}.pth")
+    settings = {
+        "model": "tests.support.toy:with_batch_norm",
+        "dataset": "tests.support.toy:digits",
+        "k": 3,
+        "response": 0,
+        "device": "cpu",
+    }
+    for name, workers in (("workers.zarr", 2), ("alone.zarr", 0)):
+        checkpoints = sorted(tmp_path.glob("*.pth"))
+        hesstore.analyse(checkpoints, tmp_path / name, axis="step", from_name=True, settings=settings, workers=workers)
+    xr.testing.assert_identical(results(tmp_path / "workers.zarr"), results(tmp_path / "alone.zarr"))
 
 
 @pytest.mark.slow

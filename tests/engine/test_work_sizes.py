@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hesstore.curvature import FlatHessian
+from hesstore.curvature.row_memory import SAMPLE_ROWS, rows_in
 from hesstore.engine import work_sizes
 from hesstore.engine.work_sizes import GIB, GPU_MODELS, GPU_ROWS, models_that_fit, rows_that_fit
 from hesstore.problem.models import build
@@ -27,6 +28,15 @@ def test_the_size_of_the_data_set_does_not_count_for_the_rows_of_a_pass() -> Non
     for rows in (100, 60_000):
         x, y = torch.zeros(rows, 784), torch.zeros(rows, dtype=torch.int64)
         assert work_sizes.choose(model, x, y, models=0, chunk_rows=0, memory_gib=0).chunk_rows == work_sizes.CPU_ROWS
+
+
+def test_many_parameters_allow_more_rows_in_a_pass() -> None:
+    """A pass may take the memory of 16 vectors of parameters: 6.4 MB, for rows of 5 kB."""
+    few, x, y = build("linear:1", (), (4,), 3, seed=0), torch.zeros(2048, 4), torch.zeros(2048, dtype=torch.int64)
+    assert rows_in(0, 2048, few, x, y) == SAMPLE_ROWS
+    many, x = build("linear:2", (200,), (500,), 3, seed=0), torch.zeros(2048, 500)
+    assert rows_in(0, 2048, many, x, y) == 1024
+    assert rows_in(1e9, 2048, many, x, y) == 2048
 
 
 @pytest.mark.parametrize("gib", [0.1, 1, 4, 40, 1000])

@@ -1,0 +1,86 @@
+"""One Hessian product with the networks of ``docs/examples/images32.py``, by hesstore and by other packages.
+
+Run ``python -m tests.benchmarks.large_networks NAME --rows N``. It prints CPU seconds, because other work on the
+machine changes them less than the time that passes. All products are computed in turn in one process with one thread.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import hesstore
+from tests.benchmarks.hessian_products import Product, optional_package
+from tests.support.paths import ROOT
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BATCH = 250
+"""Number of rows in a batch of the other packages."""
+
+
+def products(model: nn.Module, x: Tensor, y: Tensor, memory_gib: float) -> dict[str, Product]:
+    """The map v ↦ H v of each package."""
+    curvlinops, eigenthings = optional_package("curvlinops"), optional_package("hessian_eigenthings")
+    batches = list(zip(torch.split(x, BATCH), torch.split(y, BATCH), strict=True))
+    loss = eigenthings.supervised_loss(nn.functional.cross_entropy)
+    other = curvlinops.HessianLinearOperator(
+        model, nn.CrossEntropyLoss(), list(model.parameters()), batches, check_deterministic=False
+    )
+    return {
+        "hesstore": hesstore.Hessian(model, x, y, memory_gib=memory_gib).matvec,
+        "hessian-eigenthings": eigenthings.HessianOperator(model, batches, loss).matvec,
+        "curvlinops": lambda v: (other @ v).detach(),
+    }
+
+
+def network(name: str, rows: int) -> tuple[nn.Module, Tensor, Tensor]:
+    """A network of ``images32`` in eval mode, after one call that sets running statistics, with its rows."""
+    spec = importlib.util.spec_from_file_location("images32", ROOT / "docs" / "examples" / "images32.py")
+    assert spec is not None
+    assert spec.loader is not None
+    images32: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(images32)
+    x, y, *_ = (torch.from_numpy(part)[:rows] for part in images32.load())
+    torch.manual_seed(0)
+    model: nn.Module = getattr(images32, name)((3, 32, 32), 10)
+    model(x[:64])
+    return model.eval(), x, y
+
+
+@click.command()
+@click.argument("name", type=click.Choice(["resnet18", "transformer"]))
+@click.option("--rows", default=2000, show_default=True)
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--memory-gib", default=2.0, show_default=True)
+def main(name: str, rows: int, rounds: int, memory_gib: float) -> None:
+    """Print the CPU seconds of one product by each package, the best of some rounds."""
+    torch.set_num_threads(1)
+    model, x, y = network(name, rows)
+    v = torch.randn(sum(part.numel() for part in model.parameters()))
+    seconds: dict[str, list[float]] = {}
+    results: dict[str, Tensor] = {}
+    with sdpa_kernel(SDPBackend.MATH):  # hessian-eigenthings differentiates no fused attention twice
+        makers = products(model, x, y, memory_gib)
+        makers["hesstore"](v)  # traces and caches
+        for _ in range(rounds):
+            for package, product in makers.items():
+                began = time.process_time()
+                results[package] = product(v)
+                seconds.setdefault(package, []).append(time.process_time() - began)
+    first = results["hesstore"]
+    for package, times in seconds.items():
+        difference = float((results[package] - first).norm() / first.norm())
+        sys.stdout.write(f"{package:20} {min(times):8.2f} s  differs by {difference:.1e}\n")
+
+
+if __name__ == "__main__":
+    main()
