@@ -34,7 +34,7 @@ def layer_blocks(
     Parameters
     ----------
     operator : SymmetricOperator
-        H at the weights of the grid point.
+        H at the weights of the grid point, or its Gauss–Newton part.
     rows : sequence of Tensor
         The indices of the parameters of each layer.
     config : SweepConfig

@@ -101,8 +101,7 @@ def load(name: str, data_dir: str = "") -> ClassificationData:
     data_dir : str, optional
         Folder with the IDX files of the data set, plain or ``.gz``, or with torchvision's layout of folders
         (``MNIST/raw/train-images-idx3-ubyte`` …); for ``cifar10``, with its archive or its folder of batches. It is
-        only read. By default, the files are downloaded into the
-        user's cache folder.
+        only read. By default, the files are downloaded into the user's cache folder.
 
     Raises
     ------

@@ -164,7 +164,7 @@ class S3Place(Place):
         """Make the new store under :data:`NEXT`, replace the root ``zarr.json`` here, and move all objects here.
 
         The root makes the difference: before it is replaced, the old store is here; after it, readers find the new one
-        under :data:`NEXT`, and any process that opens the store for writing goes on to move it.
+        under :data:`NEXT`, and any process that opens the store for writing continues to move it.
         """
         with Lease(self._brief, _REPLACING_CLAIM, f"{self}: is being replaced") as lease:
             self._remove_next()
