@@ -45,7 +45,9 @@ def round_l2(value: float | str) -> float:
     if math.isinf(rounded):
         raise ValueError(f"λ = {value} is not finite")
     if not rounded and abs(Decimal(value)) > (0 if isinstance(value, str) else NOISE):
-        raise ValueError(f"λ = {value} is too small: λ has {L2_DECIMALS} decimals: give 0, or at least 1e-{L2_DECIMALS}")
+        raise ValueError(
+            f"λ = {value} is too small: λ is rounded to {L2_DECIMALS} decimals: give 0, or at least 1e-{L2_DECIMALS}"
+        )
     return rounded
 
 
