@@ -85,9 +85,10 @@ def test_line_breaks_of_several_systems_in_one_file(tmp_path: Path) -> None:
         (b"\n\r\n  \n", "the file is empty"),
         (bz2.compress(b"1\n"), "is compressed with bzip2: save it as text in UTF-8, plain or compressed with gzip"),
         (lzma.compress(b"1\n"), "is compressed with xz"),
-        (gzip.compress(gzip.compress(b"1\n")), "is compressed twice"),
+        (gzip.compress(gzip.compress(b"1\n", mtime=0), mtime=0), "is compressed twice"),
         (b"PK\x03\x04\n", "is a zip archive"),
     ],
+    ids=["utf-16", "utf-32", "nul", "latin-1", "blank", "bzip2", "xz", "gzip-twice", "zip"],
 )
 def test_other_encodings_are_named(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "x.csv"
