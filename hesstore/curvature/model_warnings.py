@@ -29,9 +29,10 @@ _KINKS = {
     **dict.fromkeys(("max_pool2d_with_indices", "max_pool3d_with_indices"), "max pooling"),
     **dict.fromkeys(("amax", "amin", "max", "maximum", "min", "minimum"), "max or min"),
     **dict.fromkeys(_CLAMPS, "clamp"),
+    **dict.fromkeys(("ceil", "floor", "round", "sgn", "sign", "trunc"), "rounding or sign"),
     **(_CURVED := {"elu": "SELU, or ELU with an alpha other than 1", "hardswish": "hardswish"}),
 }
-"""Operations with kinks by PyTorch's internal names, each with its usual name if that differs."""
+"""Operations with kinks or steps by PyTorch's internal names, each with its usual name if that differs."""
 
 
 class KinkFinder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
@@ -65,8 +66,8 @@ def kink_warning(kinks: Sequence[str]) -> str:
     names = list(dict.fromkeys(kinks))
     elsewhere = "" if set(names) <= set(_CURVED.values()) else " and zero almost everywhere else"
     return (
-        f"uses {_abbreviate(names)}: the second derivative is undefined at the kinks{elsewhere}, so the Hessian does "
-        "not capture their effect: use GELU, softplus, tanh or sigmoid, and average pooling"
+        f"uses {_abbreviate(names)}: the second derivative is undefined at the kinks and steps{elsewhere}, so "
+        "the Hessian does not capture their effect: use GELU, softplus, tanh or sigmoid, and average pooling"
     )
 
 

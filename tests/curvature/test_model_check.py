@@ -210,6 +210,7 @@ KINKS: dict[str, tuple[Callable[[Tensor], Tensor], list[str]]] = {
     "max pooling": (lambda h: functional.max_pool2d(h[:, None], 2), ["max pooling"]),
     "max pooling along one axis": (nn.MaxPool1d(2), ["max pooling"]),
     "adaptive": (lambda h: functional.adaptive_max_pool2d(h[:, None], 2), ["max pooling"]),
+    "rounding": (lambda h: h + torch.round(h), ["rounding or sign"]),
     "gelu": (functional.gelu, []),
     "average pooling": (nn.AvgPool1d(2), []),
 }
@@ -229,7 +230,7 @@ def test_kinks_are_found_where_parameters_meet_them(name: str) -> None:
 
 def test_warnings() -> None:
     assert kink_warning(["ReLU", "abs", "ReLU"]).startswith(
-        "uses ReLU, abs: the second derivative is undefined at the kinks and"
+        "uses ReLU, abs: the second derivative is undefined at the kinks and steps and"
     )
     assert "zero almost everywhere" not in kink_warning(["hardswish"])
     assert (
