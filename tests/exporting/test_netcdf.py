@@ -370,7 +370,10 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(swept: Path, tmp_path: Path)
     (path,) = export_netcdf(swept, tmp_path / "s.nc")
     size = path.stat().st_size
     for limit in (100, size // 2, size - 1):
-        with at_most(limit), pytest.raises(ExportError, match=r"full\.nc: cannot be written \(File too large\)"):
+        with (
+            at_most(limit),
+            pytest.raises(ExportError, match=r"full\.nc: cannot be written \(write failed: File too large\)"),
+        ):
             export_netcdf(swept, tmp_path / "full.nc")
         assert [file.name for file in tmp_path.iterdir()] == ["s.nc"]
 

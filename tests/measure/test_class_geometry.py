@@ -151,7 +151,7 @@ def test_lines_in_groups_give_the_same(toy_config: MakeConfig, tmp_path: Path, m
     found = []
     for limit in (class_geometry.LINE_BYTES, 1):
         monkeypatch.setattr(class_geometry, "LINE_BYTES", limit)
-        run_sweep(toy_config(l2=[0.01]), tmp_path / f"{limit}.zarr")
+        run_sweep(toy_config(l2=[0.01], response=0.1), tmp_path / f"{limit}.zarr")
         found.append(hesstore.open(tmp_path / f"{limit}.zarr").load())
     for name in ("class_slope", "class_curvature", "class_response", "response_step", *RISES):
         np.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-4, atol=1e-6)
