@@ -101,7 +101,7 @@ def load_factory(name: str, error: type[HesstoreError]) -> Callable[..., Any]:
 
 
 @contextmanager
-def running_user_code(name: str, error: type[HesstoreError]) -> Iterator[None]:
+def running_user_code(name: str, error: type[HesstoreError], *, may_interrupt: bool = False) -> Iterator[None]:
     """Turn whatever the user's code raises within the block into one error; errors of hesstore pass.
 
     Parameters
@@ -110,6 +110,9 @@ def running_user_code(name: str, error: type[HesstoreError]) -> Iterator[None]:
         How messages name the code.
     error : type
         The class of errors to raise.
+    may_interrupt : bool
+        Whether exceptions that do not derive from ``Exception`` pass too, except ``SystemExit``. By these, a callback
+        ends the call of its own caller.
     """
     try:
         with _own_arguments(name):
@@ -119,13 +122,16 @@ def running_user_code(name: str, error: type[HesstoreError]) -> Iterator[None]:
     except SystemExit as cause:
         raise exit_error(name, error, cause) from cause
     except BaseException as cause:
+        if may_interrupt and not isinstance(cause, Exception):
+            raise
         raise error(f"{name!r} raised {type(cause).__name__}: {first_line(cause)}{_place(cause)}") from cause
 
 
 def calls_back(*names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Decorate a function that takes functions of the user: whatever these raise becomes one :class:`CallbackError`.
 
-    ``KeyboardInterrupt`` and the errors of hesstore pass, and so does all that its own command line raises.
+    The errors of hesstore pass, and so do exceptions that do not derive from ``Exception``, such as
+    ``KeyboardInterrupt`` but not ``SystemExit``, and all that the command line of hesstore raises.
 
     Parameters
     ----------
@@ -161,7 +167,7 @@ def guarded(argument: str, callback: Any) -> Any:
     name = f"{argument}={kind.__module__}.{kind.__qualname__}"
 
     def call(*arguments: Any, **others: Any) -> Any:
-        with running_user_code(name, CallbackError):
+        with running_user_code(name, CallbackError, may_interrupt=True):
             found = callback(*arguments, **others)
         if argument != "stop":
             return found
