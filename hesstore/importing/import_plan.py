@@ -43,6 +43,12 @@ TABLE_VARIABLES = ("loss", "penalty", "accuracy", "class_accuracy", "weights_nor
 _PARAMETER = re.compile(r"weight|bias")
 """What the last part of the name of a parameter contains, unless somebody chose the name."""
 
+_COMPUTES = re.compile("_(mask|u|v)$")
+"""The end of the name of a buffer by which ``torch.nn.utils`` computes a weight from the parameter ``*_orig``.
+
+``prune`` has a mask, and ``spectral_norm`` two vectors.
+"""
+
 _CLASSES = 10
 """The number of classes if no file shows it: the digits."""
 
@@ -292,7 +298,11 @@ class ImportPlan:
         """Raise :class:`ImportFilesError` if a tensor may be a buffer: nothing but its name shows what it is."""
         if self.constants is not None or self.index.buffers is not None:
             return
-        doubtful = [name for name in shapes if not _PARAMETER.search(name.rpartition(".")[2])]
+        doubtful = [
+            name
+            for name in shapes
+            if not _PARAMETER.search(name.rpartition(".")[2]) or _COMPUTES.sub("_orig", name) in shapes.keys() - {name}
+        ]
         if doubtful and len(doubtful) < len(shapes):
             raise ImportFilesError(
                 f"{_first(self.index.paths['weights'])}: {doubtful[0]!r} {shapes[doubtful[0]]} may be a buffer, which "

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import hesstore
 from hesstore.errors import ExportError, ImportFilesError
@@ -106,3 +107,18 @@ def test_with_a_network_buffers_are_compared(tmp_path: Path) -> None:
     (tmp_path / "all.zarr").rename(tmp_path / "other.zarr")
     with pytest.raises(ImportFilesError, match="its buffer 'code' is not that of the network"):
         loss("all", "with_other_buffers")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.spectral_norm`:FutureWarning")
+def test_what_a_weight_is_computed_from_is_asked_for(tmp_path: Path, run_hesstore: RunHesstore) -> None:
+    pruned, normed = nn.Linear(3, 2), nn.Linear(3, 2)
+    prune.l1_unstructured(pruned, "weight", 0.5)  # type: ignore[no-untyped-call]
+    nn.utils.spectral_norm(normed)
+    for name, module, buffers in (("pruned", pruned, "weight_mask"), ("normed", normed, "weight_u,weight_v")):
+        (tmp_path / name).mkdir()
+        torch.save(module.state_dict(), tmp_path / name / "model_weights-0-0.000.pth")
+        refused = run_hesstore("import", name, f"{name}.zarr")
+        assert (refused.returncode, f"pass --buffers {buffers} if" in refused.stderr) == (2, True)
+        assert run_hesstore("import", name, f"{name}.zarr", "--buffers", buffers).returncode == 0
+        with hesstore.open(tmp_path / f"{name}.zarr") as ds:
+            assert ds.sizes["param"] == 8
