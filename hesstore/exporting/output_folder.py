@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from hesstore.durable_files import remove_partial, whole_file
@@ -89,21 +90,22 @@ def write_files(
     done = 0
     with manifest, ThreadPoolExecutor(len(os.sched_getaffinity(0)) + EXTRA_THREADS) as pool:
         futures = [pool.submit(_write, folder, file, manifest, fingerprint) for file in to_write]
-        pending = set(futures)
+        ended: SimpleQueue[Future[int]] = SimpleQueue()  # an interrupt never leaves its lock held
         try:
-            while pending:
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                if any(future.exception() for future in finished):
+            for future in futures:
+                future.add_done_callback(ended.put)
+            for left in reversed(range(len(futures))):
+                future = ended.get()
+                if future.exception():
                     break
-                done += sum(future.result() for future in finished)
-                progress(done, max(done, round(expected)) if pending else done)
+                done += future.result()
+                progress(done, max(done, round(expected)) if left else done)
         finally:
-            for future in pending:
+            for future in futures:
                 future.cancel()
-            wait(pending)
-        for future in futures:
-            if not future.cancelled():
-                future.result()  # raises the error of the first file of several that have one
+    for future in futures:
+        if not future.cancelled():
+            future.result()  # raises the error of the first file of several that have one
     return WriteSummary(len(to_write), done, len(files) - len(to_write))
 
 
