@@ -22,8 +22,8 @@ _VALUES = 6
 _VECTORS = 16
 """The number of vectors of the length of θ whose memory a product may always take.
 
-Each chunk reads the weights and writes a gradient: with 50 rows, a third of the time of ResNet-18. A search for
-eigenpairs holds more vectors than these anyway.
+Each chunk reads all weights and writes a gradient, which takes a third of the time of ResNet-18 in chunks of 50 rows. A
+search for eigenpairs holds more vectors than these anyway.
 """
 
 

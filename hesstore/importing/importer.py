@@ -244,8 +244,7 @@ def _fill(
     progress: Callable[[int, int], None],
 ) -> None:
     """Make the store in an empty folder and record all grid points that have files."""
-    for key, contents in template(spec).items():
-        place.put(key, contents)
+    place.fill(template(spec))
     store = SweepStore.open(place)
     done, total = 0, plan.index.sources.bytes
 

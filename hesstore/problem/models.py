@@ -261,7 +261,7 @@ def _without_fast_path() -> Iterator[None]:
 
 
 def statistics(module: nn.Module) -> dict[str, Tensor]:
-    """The running means and variances of batch and instance norm by name, data of a checkpoint as its weights are."""
+    """The running means and variances of batch and instance norm by name; a checkpoint has them next to its weights."""
     layers = [(name, part) for name, part in module.named_modules() if isinstance(part, _NormBase)]
     return {
         f"{name}.{kind}".removeprefix("."): part.get_buffer(kind)

@@ -140,8 +140,7 @@ def _status(old: SweepStore, run: Run, *, reanalyse: bool) -> NDArray[np.int8]:
 def _fill(place: Place, old: SweepStore, spec: StoreSpec, *, reanalyse: bool) -> None:
     """Make the larger store in an empty place."""
     places = _places(old, spec)
-    for key, contents in template(spec).items():
-        place.put(key, contents)
+    place.fill(template(spec))
     new = SweepStore.open(place)
     kept = [variable for variable in variables(old.identity) if variable.name in AT_FIT or not reanalyse]
     for run in old.runs:

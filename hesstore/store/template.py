@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def template(spec: StoreSpec) -> dict[str, bytes]:
-    """The contents of all files of a store that ``spec`` describes, by key; places write them as they need."""
+    """The files or objects of an empty store that ``spec`` describes: their contents by key."""
     files: dict[str, Buffer] = {}
     _write(MemoryStore(files), spec)
     return {key: contents.to_bytes() for key, contents in files.items()}

@@ -220,7 +220,10 @@ class SweepStore:
 
     @contextmanager
     def _finishing(self, run: Run) -> Iterator[None]:
-        """Take a run for unfinished if the block, in which statuses may be behind their digests, raises an error."""
+        """Mark a run as unfinished during the block, and after it if the block raises an error.
+
+        The statuses may then be behind their digests.
+        """
         self._unfinished.add(run.id)
         yield
         self._unfinished.discard(run.id)

@@ -116,8 +116,7 @@ class FolderPlace(LocalPlace):
     def create(self, template: Mapping[str, bytes]) -> None:
         """Write the files; see :meth:`creating`."""
         with self.creating() as place:
-            for key, contents in template.items():
-                place.put(key, contents)
+            place.fill(template)
 
     @contextmanager
     def creating(self) -> Iterator[FolderPlace]:

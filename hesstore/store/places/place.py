@@ -129,6 +129,11 @@ class Place(ABC):
     def put(self, key: str, data: bytes) -> None:
         """Write one file or object, atomically."""
 
+    def fill(self, files: Mapping[str, bytes]) -> None:
+        """Write some files or objects, given by key, each as :meth:`put` does."""
+        for key, contents in files.items():
+            self.put(key, contents)
+
     @abstractmethod
     def delete(self, key: str) -> None:
         """Remove one file or object."""

@@ -147,9 +147,7 @@ class S3Place(Place):
         with Lease(self._brief, _TEMPLATE_CLAIM, f"{self}: is being made"), translating_errors(self.url):
             self.check_creatable()
             self.put(UNFINISHED, b"")
-            with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
-                for _ in pool.map(lambda key: self.put(key, template[key]), template.keys() - {ROOT}):
-                    pass
+            self.fill({key: contents for key, contents in template.items() if key != ROOT})
             try:
                 repeat(lambda: obstore.put(self._objects, ROOT, root, mode="create"), self.url)
             except AlreadyExistsError:
@@ -276,6 +274,12 @@ class S3Place(Place):
     def put(self, key: str, data: bytes) -> None:
         """Write an object."""
         self._ask(lambda: obstore.put(self._objects, key, data))
+
+    def fill(self, files: Mapping[str, bytes]) -> None:
+        """Write some objects, a few at a time."""
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+            for _ in pool.map(self.put, files.keys(), files.values()):
+                pass
 
     def delete(self, key: str) -> None:
         """Delete an object."""
