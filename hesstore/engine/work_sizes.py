@@ -33,8 +33,8 @@ GPU_MODELS = 64
 """Maximum number of models side by side on a GPU. With so many, a training step on an H200 takes 4 µs for each
 model, most of it memory traffic."""
 
-LANCZOS_VECTORS = 256
-"""Number of Lanczos vectors, and of their products, for which memory is set aside for each spectrum."""
+LANCZOS_VECTORS = 352
+"""Number of vectors for which memory is set aside for each spectrum: 256 of a chain, and 3 for each of 32 pairs."""
 
 LEAST_ROWS = 256
 """Number of rows per pass below which a device that runs out of memory does not go."""
@@ -154,7 +154,7 @@ def models_that_fit(budget: float, cached_bytes: float, vector_bytes: float) -> 
     cached_bytes, vector_bytes : float
         For one model, the bytes of its cached rows and of one vector of its parameters.
     """
-    each = cached_bytes + (2 * LANCZOS_VECTORS + FIT_VECTORS) * vector_bytes
+    each = cached_bytes + (LANCZOS_VECTORS + FIT_VECTORS) * vector_bytes
     return max(1, min(GPU_MODELS, int(budget / each)))
 
 

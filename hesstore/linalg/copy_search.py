@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hesstore.linalg.tridiagonal import empty
-from hesstore.linalg.vector_rows import VectorRows
+from hesstore.linalg.vector_rows import VectorRows, orthogonalise
 
 if TYPE_CHECKING:
     from hesstore.linalg.operators import Images, VectorSpace
@@ -96,7 +96,8 @@ class CopySearch:
         count = self._count
         while self._eigenvectors and self._eigenvectors[0].distance > least:
             if self._collected:
-                outside = self._rows.orthogonalise(self._collected.pop(0), count)
+                outside = self._collected.pop(0)
+                orthogonalise(outside, self._rows.vectors(count))
                 if float(torch.linalg.vector_norm(outside)) > OUTSIDE:
                     return self._rows.unit(outside, count)
             elif self._level < self._images.levels:

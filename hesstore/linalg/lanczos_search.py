@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from hesstore.linalg.arnoldi_relation import ArnoldiRelation
 from hesstore.linalg.certificate import bound_outside, smallest_component, upper_bound
 from hesstore.linalg.copy_search import CopySearch
 from hesstore.linalg.criteria import Criteria
@@ -26,7 +27,7 @@ from hesstore.linalg.eigenpairs import EigenPairs, eigenpairs, padded
 from hesstore.linalg.endings import Ending, ending_message
 from hesstore.linalg.known_products import KnownProducts
 from hesstore.linalg.tridiagonal import Tridiagonal, empty
-from hesstore.linalg.vector_rows import VectorRows
+from hesstore.linalg.vector_rows import VectorRows, orthogonalise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,8 +62,8 @@ ASYMMETRY = 1e3
 class LanczosSearch:
     """The locked pairs and the chain that currently grows.
 
-    The vectors and their products with A are kept on the device: first the locked Ritz vectors, then the vectors of the
-    chain, then the next vector.
+    The vectors are kept on the device: first the locked Ritz vectors, along with their products with A, then the
+    vectors of the chain, then the next vector.
 
     Parameters
     ----------
@@ -101,8 +102,8 @@ class LanczosSearch:
         self._criteria = Criteria(goal, space.dtype)
         self._rows = VectorRows(space)
         self._locked, self._residual_norms = empty(), empty()
-        self._chain = Tridiagonal()
-        self._new_steps: list[Tensor] = []  # (α, β) of the steps since the last inspection, on the device
+        self._chain, self._relation = Tridiagonal(), ArnoldiRelation(space)
+        self._new_steps = 0  # steps since the last inspection
         self._window = SEARCH_STEPS
         self._bound = self._free_bound = math.inf
         self._complements = 0  # chains that started in the complement of locked pairs
@@ -193,7 +194,7 @@ class LanczosSearch:
     @property
     def _row(self) -> int:
         """The row of the next vector."""
-        return len(self._locked) + self._multiplied + self._chain.steps + len(self._new_steps)
+        return len(self._locked) + self._multiplied + self._chain.steps + self._new_steps
 
     def _advance(self, product: Tensor) -> None:
         """Use the product of the next vector."""
@@ -204,7 +205,7 @@ class LanczosSearch:
             self._take_image(self._copies, self._image, product)
         else:
             self._step(product)
-            if len(self._new_steps) == self._window or is_last:
+            if self._new_steps == self._window or is_last:
                 self._update_chain()
                 self._decide()
         if is_last and self.ending is None:
@@ -212,7 +213,7 @@ class LanczosSearch:
 
     def _solve(self, memory: KnownProducts) -> None:
         """A is known as a whole: its Ritz pairs are its eigenpairs."""
-        self._chain, self._new_steps, self._image, self._extra = Tridiagonal(), [], None, 0
+        self._chain, self._new_steps, self._image, self._extra = Tridiagonal(), 0, None, 0
         self._rows.put(0, memory.vectors, memory.products)
         projection = memory.vectors @ memory.products.T
         self._check_finite(projection)
@@ -230,7 +231,7 @@ class LanczosSearch:
     def _take_extra(self, product: Tensor, *, is_last: bool) -> None:
         """Take the product of such a vector; after the last one, lock the best pairs on the span of all."""
         self._check_finite(product.abs().max())
-        self._rows.products(self._row + 1)[-1] = product
+        self._rows.put_products(self._row, product[None])
         self._multiplied += 1
         if self._multiplied == self._extra or is_last:
             rows, self._extra, self._multiplied = self._row, 0, 0
@@ -258,33 +259,34 @@ class LanczosSearch:
         # Invariant spaces of few dimensions tend to follow each other: inspect the next chain as soon.
         steps = BOUND_STEPS if rows >= self.goal.k else SEARCH_STEPS
         self._window = min(self._chain.steps or steps, steps)
-        self._chain, self._bound = Tridiagonal(), self._free_bound
+        self._chain, self._relation = Tridiagonal(), ArnoldiRelation(space, rows)
+        self._bound = self._free_bound
         self._complements += rows > 0 and self._is_random
         self._forget_copies()
 
     def _step(self, w: Tensor) -> None:
-        """Compute α, β and the next vector from A q = ``w``, without waiting for a GPU."""
+        """Compute the next vector from A q = ``w``, in place, without waiting for a GPU."""
         rows, row, tiny = self._rows, self._row, torch.finfo(self.space.dtype).tiny
         rows.reserve(row + 2)
-        rows.products(row + 1)[-1] = w
         vectors = rows.vectors(row + 2)
-        q = vectors[row]
         if row == len(self._locked):
-            self._compare_with_first_product(q, w)
-        alpha = q.dot(w)
-        w.sub_(q * alpha)
-        if row > len(self._locked):  # the measured β_{m-1} q_{m-1}: with it, the full pass below is a second pass
-            w.sub_(vectors[row - 1] * vectors[row - 1].dot(w))
-        before = torch.linalg.vector_norm(w)
-        w = rows.orthogonalise(w, row + 1)
+            self._compare_with_first_product(vectors[row], w)
+        coefficients = self._relation.add_product(row)
+        if w.device.type == "cpu":
+            # Without its components along the last two vectors, which are large, the full pass is a second pass.
+            last = slice(max(len(self._locked), row - 1), row + 1)
+            coefficients[last] += orthogonalise(w, vectors[last])
+            before = float(torch.linalg.vector_norm(w))
+        coefficients[:-1] += orthogonalise(w, vectors[:-1])
         beta = torch.linalg.vector_norm(w)
-        w = w / beta.clamp_min(tiny)
-        if w.device.type != "cpu" or float(beta) < LOST_ACCURACY * float(before):  # a GPU does not wait for the answer
-            w = rows.orthogonalise(w, row + 1)
+        w /= beta.clamp_min(tiny)
+        if w.device.type != "cpu" or float(beta) < LOST_ACCURACY * before:  # a GPU does not wait for the answer
+            coefficients[:-1].addcmul_(beta, orthogonalise(w, vectors[:-1]))
             kept = torch.linalg.vector_norm(w)
-            w, beta = w / kept.clamp_min(tiny), beta * kept
-        vectors[row + 1] = w
-        self._new_steps.append(torch.stack([alpha, beta]))
+            w /= kept.clamp_min(tiny)
+            beta *= kept
+        coefficients[-1], vectors[-1] = beta, w
+        self._new_steps += 1
 
     def _update_chain(self) -> None:
         """Append the new steps to T. A chain ends at the first β that is rounding, which becomes zero.
@@ -292,8 +294,8 @@ class LanczosSearch:
         A chain that gives a bound continues: behind a small β there may be a component of its start vector that is just
         as small, and its eigenvalue shows in the steps that follow. No chain is longer than its space has dimensions.
         """
-        alpha, beta = torch.stack(self._new_steps).to("cpu", torch.float64).T
-        self._new_steps = []
+        alpha, beta = self._relation.last_diagonals(self._new_steps)
+        self._new_steps = 0
         self._check_finite(torch.cat([alpha, beta]))
         self._criteria.grow(torch.cat([alpha, beta]))
         end = 0.0 if self._gives_bound else self._criteria.rounding
@@ -432,7 +434,9 @@ class LanczosSearch:
 
     def _ritz_vectors(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """Ritz vectors of the chain and their products, from their coefficients (steps, n)."""
-        return self._rows.combine(torch.nn.functional.pad(s.T, (len(self._locked), 0)))
+        mix = s.T.to(self.space.device)
+        vectors = self._rows.combine(torch.nn.functional.pad(mix, (len(self._locked), 0)))
+        return vectors, self._rows.combine(self._relation.products(mix))
 
     def _append(self, rows: VectorRows, s: Tensor) -> int:
         """Put Ritz vectors of the chain, and then the copies, after the locked rows; return the number of rows."""

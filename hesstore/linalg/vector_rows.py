@@ -17,7 +17,7 @@ INDEPENDENT = 0.5
 
 
 class VectorRows:
-    """Orthonormal vectors and their products, in memory that grows as needed. The last vector has no product yet.
+    """Orthonormal vectors, and the products of the first of them, in memory that grows as needed.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class VectorRows:
 
     def __init__(self, space: VectorSpace) -> None:
         self._space = space
-        self._vectors, self._products = self._empty(64), self._empty(64)
+        self._vectors, self._products = self._empty(0), self._empty(0)
 
     def vectors(self, count: int) -> Tensor:
         """(count, P) the first vectors."""
@@ -38,14 +38,8 @@ class VectorRows:
         return self._products[:count]
 
     def reserve(self, count: int) -> None:
-        """Make room for ``count`` rows."""
-        capacity = len(self._vectors)
-        if count <= capacity:
-            return
-        for name in ("_vectors", "_products"):
-            larger = self._empty(max(count, 2 * capacity))
-            larger[:capacity] = getattr(self, name)
-            setattr(self, name, larger)
+        """Make room for ``count`` vectors."""
+        self._vectors = self._enlarged(self._vectors, count)
 
     def put(self, first: int, vectors: Tensor, products: Tensor | None = None) -> None:
         """Put vectors (n, P), and their products if these are known, into the rows from ``first`` on."""
@@ -53,7 +47,13 @@ class VectorRows:
         self.reserve(last + 1)
         self._vectors[first:last] = vectors
         if products is not None:
-            self._products[first:last] = products
+            self.put_products(first, products)
+
+    def put_products(self, first: int, products: Tensor) -> None:
+        """Put the products of the vectors in the rows from ``first`` on."""
+        last = first + len(products)
+        self._products = self._enlarged(self._products, last)
+        self._products[first:last] = products
 
     def append_independent(self, count: int, vectors: Tensor, products: Tensor) -> int:
         """Append the component of each of ``vectors`` outside the first ``count`` rows; return the new count.
@@ -83,7 +83,7 @@ class VectorRows:
         """
         projection = (self.vectors(count) @ self.products(count).T).double()
         values, mix = torch.linalg.eigh((projection + projection.T) / 2)
-        self.put(0, *self.combine(mix.T))
+        self.put(0, self.combine(mix.T), mix.T.to(self._products) @ self.products(count))
         on_host: Tensor = values.cpu()
         return on_host
 
@@ -91,16 +91,11 @@ class VectorRows:
         """(count,) v·Av of the first vectors, on the host in float64."""
         return (self.vectors(count) * self.products(count)).sum(1, dtype=torch.float64).cpu()
 
-    def orthogonalise(self, w: Tensor, count: int) -> Tensor:
-        """Apply one pass of classical Gram–Schmidt to ``w`` against the first ``count`` vectors, in place."""
-        vectors = self._vectors[:count]
-        return w.addmv_(vectors.T, vectors @ w, alpha=-1)
-
     def unit(self, w: Tensor, count: int) -> Tensor:
         """The unit vector along the component of ``w`` that is orthogonal to the first ``count`` vectors."""
         w = w / torch.linalg.vector_norm(w)
         for _ in range(3):  # little of w may be left; each pass restores the orthogonality that the last one lost
-            w = self.orthogonalise(w, count)
+            orthogonalise(w, self.vectors(count))
             w /= torch.linalg.vector_norm(w)
         return w
 
@@ -113,10 +108,28 @@ class VectorRows:
             directions = torch.linalg.qr(directions.T)[0].T
         return directions
 
-    def combine(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-        """Combinations of the first vectors, and their products, for ``coefficients`` (n, count)."""
-        mix, count = coefficients.to(self._vectors), coefficients.shape[1]
-        return mix @ self.vectors(count), mix @ self.products(count)
+    def combine(self, coefficients: Tensor) -> Tensor:
+        """Combinations of the first vectors, for ``coefficients`` (n, count)."""
+        combined: Tensor = coefficients.to(self._vectors) @ self.vectors(coefficients.shape[1])
+        return combined
+
+    def _enlarged(self, rows: Tensor, count: int) -> Tensor:
+        capacity = len(rows)
+        if count <= capacity:
+            return rows
+        larger = self._empty(max(count, 64, 2 * capacity))
+        larger[:capacity] = rows
+        return larger
 
     def _empty(self, count: int) -> Tensor:
         return torch.empty(count, self._space.size, dtype=self._space.dtype, device=self._space.device)
+
+
+def orthogonalise(w: Tensor, vectors: Tensor) -> Tensor:
+    """Apply one pass of classical Gram–Schmidt to ``w`` against ``vectors`` (n, P), in place.
+
+    Returns the coefficients (n,) of the vectors, which were subtracted.
+    """
+    coefficients = vectors @ w
+    w.addmv_(vectors.T, coefficients, alpha=-1)
+    return coefficients

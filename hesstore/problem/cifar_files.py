@@ -84,10 +84,10 @@ def _splits(contents: dict[str, bytes], where: Path) -> tuple[CifarSplit, CifarS
     for name in (*_TRAIN, _TEST):
         if name not in contents:
             raise DataError(f"{where}: lacks {name}: give all six files of CIFAR-10")
-        rows = np.frombuffer(contents[name], np.uint8)
-        if not rows.size or rows.size % _ROW:
-            raise DataError(f"{where}: {name} has {rows.size:,} bytes, not rows of {_ROW:,}: restore it")
-        rows = rows.reshape(-1, _ROW).copy()
+        content = np.frombuffer(contents[name], np.uint8)
+        if not content.size or content.size % _ROW:
+            raise DataError(f"{where}: {name} has {content.size:,} bytes, not rows of {_ROW:,}: restore it")
+        rows = content.reshape(-1, _ROW).copy()
         if rows[:, 0].max() >= _CLASSES:
             raise DataError(f"{where}: {name} has the label {rows[:, 0].max()}, not below {_CLASSES}: restore it")
         parts[name] = CifarSplit(rows[:, 1:].reshape(-1, *_SHAPE), rows[:, 0])

@@ -142,7 +142,7 @@ def noises(count: int, series: int) -> Iterator[tuple[str, Floats]]:
         yield f"autocorrelated {rho}", autoregressive(rng.standard_normal((series, count * 3 // 2)), rho)[:, :count]
     yield "growing", normal * np.exp(3 * x)
     yield "counts", rng.binomial(1000, 0.1, shape) / 1000
-    yield "answers of a constant predictor", rng.choice([0.098, 0.1028, 0.1135], shape)
+    yield "answers of a constant predictor", rng.choice(np.array([0.098, 0.1028, 0.1135]), shape)
     yield "path of steps", (2 + 0.4 * rng.standard_normal(shape)).cumsum(1)
     for scale in (0.01, 0.3):
         yield f"logarithm, {scale}", -np.log(x + 0.01) + scale * normal

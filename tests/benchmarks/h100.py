@@ -167,10 +167,10 @@ def predict(work: Workload, a: Assumptions, *, models: int) -> Prediction:
 def resident_gib(work: Workload, a: Assumptions, models: int) -> float:
     """Return the GiB of the data and, for each stacked model, of cached primal values and Lanczos vectors.
 
-    Each Lanczos vector is kept with its product.
+    Lanczos vectors are kept without their products; each pair takes three vectors more.
     """
     primal = work.rows * a.cached_per_unit * work.units
-    lanczos = 2 * work.products * num_parameters(work.widths)
+    lanczos = (work.products + 3 * work.k) * num_parameters(work.widths)
     return FLOAT * (work.rows * work.widths[0] + models * (primal + lanczos)) / 2**30
 
 

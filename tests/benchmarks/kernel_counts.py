@@ -28,7 +28,7 @@ GRADIENT = 25
 METRICS = 43
 """Kernels of the metrics of both splits, for one chunk of rows each."""
 
-LANCZOS = 47
+LANCZOS = 42
 """Kernels of Lanczos for each product and model, without the product: the mean over a whole search."""
 
 LANCZOS_WAITS = 2.4

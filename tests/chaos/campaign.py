@@ -28,7 +28,7 @@ from tests.support.s3_server import ask, served
 from tests.support.sweeps import TIMES
 from tests.support.toy import TOY
 
-CONFIG = {**TOY, "direction": "both", "epochs": 2, "l2": "0:0.05:12"}
+CONFIG = {**TOY, "direction": "both", "epochs": 2, "l2": "0:0.05:12", "threads": 1}
 FAULTS = 0.05
 """The share of requests to the bucket with a fault."""
 EVENTS = 8
@@ -203,7 +203,7 @@ def _finish(sweeps: Sweeps, reference: xr.Dataset) -> None:
 def _environment(**further: str) -> dict[str, str]:
     path = os.pathsep.join([str(ROOT), str(ROOT / "cli")])
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    return {**kept, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **further}
+    return {**kept, "PYTHONPATH": path, **further}
 
 
 def _remove(store: Path) -> None:

@@ -31,12 +31,12 @@ COUNTS = {
     "a product": (37, 0),
     "a product of two chunks": (74, 0),
     "a product of a stack": (32, 0),
-    "16 Lanczos steps without their products": (356, 4),
+    "16 Lanczos steps without their products": (272, 4),
     "an epoch": (162, 1),
     "the metrics": (43, 2),
     "the gradient": (25, 0),
     "the class geometry": (1233, 26),
-    "an analysis with 16 products": (2315, 47),
+    "an analysis with 16 products": (2247, 47),
 }
 """(kernels, waits) of each part. Those of a grid point are its epochs, its metrics and its analysis."""
 

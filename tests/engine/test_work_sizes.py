@@ -45,7 +45,7 @@ def test_stacks_stay_within_the_budget(gib: float) -> None:
     cached, vector = 6_000 * 60_000, 473_128
     models = models_that_fit(gib * GIB, cached, vector)
     assert 1 <= models <= GPU_MODELS
-    assert models == 1 or models * (cached + 2 * 256 * vector) <= gib * GIB
+    assert models == 1 or models * (cached + 352 * vector) <= gib * GIB
     assert models == GPU_MODELS or (models + 1) * (cached + 530 * vector) > gib * GIB
 
 

@@ -118,8 +118,8 @@ def test_round_trip_of_odd_shapes_and_numbers(store: dict[str, object]) -> None:
         again = hesstore.open(round_trip(Path(folder) / "s.zarr", Path(folder)))
         ds = hesstore.open(made.path)
         for name in ("eigenvectors", "gradient", "weights"):
-            bits = [each[name].values.view(np.uint32)[~np.isnan(each[name].values)] for each in (ds, again)]
-            assert np.array_equal(*bits), name
+            first, second = (each[name].values.view(np.uint32)[~np.isnan(each[name].values)] for each in (ds, again))
+            assert np.array_equal(first, second), name
 
 
 @given(st.integers(1, 60_000).flatmap(lambda rows: st.tuples(st.integers(0, rows), st.just(rows))))

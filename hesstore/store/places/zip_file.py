@@ -107,6 +107,8 @@ class _ZipStore(ZipStore):
     It also reads a range of bytes of an uncompressed member without reading the rest.
     """
 
+    path: Path
+
     def __init__(self, path: Path) -> None:
         super().__init__(path, mode="r")
 
