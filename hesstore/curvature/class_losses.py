@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 LEAST_LINES = 4
 """The least number of lines in a pass with several lines. One line at a time is faster than two or three."""
 
+GRADIENT_BYTES = 2**28
+"""The maximum memory of the gradients of classes that are computed together, in float64."""
+
 IGNORED = -100
 """The label of rows without a loss, as in :func:`torch.nn.functional.cross_entropy`."""
 
@@ -179,16 +182,19 @@ class ClassLosses:
 
     def gradients(self, theta: Tensor) -> Tensor:
         """(C, P) the gradients ∇E_c at ``theta`` (P,), one row for each class; NaN for a class without rows."""
-        total = torch.zeros(self.num_classes, len(theta), dtype=torch.float64, device=theta.device)
+        gradients = theta.new_empty(self.num_classes, len(theta))
         gradient = torch.func.grad(self.model.loss_sum)
-        for labels, rows, y in self._class_rows:
-            x = self.x[rows]
-            if self._is_batchable:
-                each = torch.func.vmap(gradient, (None, 0, 0))(theta, x, y)
-            else:
-                each = torch.stack([gradient(theta, *batch) for batch in zip(x, y, strict=True)])
-            total.index_add_(0, labels, each.to(torch.float64))
-        return (total / self.counts[:, None]).to(theta.dtype)  # 0/0 is NaN
+        for group, passes in self._class_groups:
+            total = torch.zeros(len(gradients[group]), len(theta), dtype=torch.float64, device=theta.device)
+            for labels, rows, y in passes:
+                x = self.x[rows]
+                if self._is_batchable and len(labels) > 1:
+                    each = torch.func.vmap(gradient, (None, 0, 0))(theta, x, y)
+                else:
+                    each = torch.stack([gradient(theta, *batch) for batch in zip(x, y, strict=True)])
+                total.index_add_(0, labels - group.start, each.to(torch.float64))
+            gradients[group] = total.div_(self.counts[group, None])  # 0/0 is NaN
+        return gradients
 
     @cached_property
     def _is_batchable(self) -> bool:
@@ -201,18 +207,26 @@ class ClassLosses:
         return True
 
     @cached_property
-    def _class_rows(self) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """The rows by class, in passes: some classes (c,), the indices (c, n) of rows of each, and their labels (c, n).
+    def _class_groups(self) -> list[tuple[slice, list[tuple[Tensor, Tensor, Tensor]]]]:
+        """Groups of classes whose gradients take at most :data:`GRADIENT_BYTES`, and the passes over their rows."""
+        most = max(1, GRADIENT_BYTES // (torch.float64.itemsize * self.model.layout.size))
+        groups = [slice(first, first + most) for first in range(0, self.num_classes, most)]
+        return [(group, self._passes(group)) for group in groups]
+
+    def _passes(self, classes: slice) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """The rows of some classes in passes: the classes (c,), the indices (c, n) of rows of each, and labels (c, n).
 
         Where a class has fewer rows, other rows fill the place, with a label that losses ignore.
         """
         counts = self.counts.to(torch.int64)
         first, sizes = counts.cumsum(0) - counts, counts.tolist()
         order, passes, done = self.y.argsort(stable=True), [], 0
-        while done < max(sizes):
-            labels = (counts > done).nonzero()[:, 0]
+        chosen = torch.arange(self.num_classes, device=self.y.device)[classes]
+        most = max(sizes[classes])
+        while done < most:
+            labels = chosen[counts[classes] > done]
             place = done + torch.arange(max(1, self.chunk_rows // len(labels)), device=self.y.device)
-            place = place[: max(sizes) - done]
+            place = place[: most - done]
             rows = order[(first[labels, None] + place).clamp_max(len(order) - 1)]
             y = torch.where(place < counts[labels, None], labels[:, None], IGNORED)
             passes.append((labels, rows, y))

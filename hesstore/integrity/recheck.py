@@ -23,7 +23,7 @@ from hesstore.engine.devices import computing_on, resolve_device
 from hesstore.engine.experiment import Experiment
 from hesstore.errors import CorruptStoreError, StoreError
 from hesstore.integrity.findings import Problem
-from hesstore.linalg import lanczos
+from hesstore.linalg import inner_products, lanczos
 from hesstore.linalg.eigenpairs import distance, order
 from hesstore.measure.layer_blocks import layer_blocks
 from hesstore.problem.seeds import generator
@@ -239,7 +239,7 @@ def _outside(eigenvalues: Tensor, vectors: Tensor, span: Tensor) -> Tensor:
     span : Tensor
         (k, P) an orthonormal basis of the span.
     """
-    rest = vectors - (vectors @ span.T) @ span
+    rest = vectors - inner_products(vectors, span) @ span
     mix, sizes, _ = torch.linalg.svd(rest.double().cpu(), full_matrices=False)
     mix = mix[:, sizes > OUTSIDE]
     outside: Tensor = torch.linalg.eigvalsh(mix.T @ (eigenvalues[:, None] * mix))

@@ -3,13 +3,15 @@
 Read ``lanczos`` first and then ``lanczos_search``, which has the main path of a search. Its ideas have a file each:
 ``tridiagonal`` (T and its Ritz values), ``criteria`` (which pairs have converged, and which matter), ``certificate``
 (the bound on further eigenvalues), ``copy_search`` (copies from images), ``known_products`` (small matrices),
-``both_ends`` (the lowest pairs), ``vector_rows`` (the vectors in memory) and ``endings`` (what a search says).
+``both_ends`` (the lowest pairs), ``vector_rows`` (the vectors in memory), ``arnoldi_relation`` (their products),
+``long_sums`` (inner products of long vectors) and ``endings`` (what a search says).
 """
 
 from hesstore.linalg.arpack import as_scipy, eigsh
 from hesstore.linalg.density import Density, Kernel, spectral_density
 from hesstore.linalg.eigenpairs import EigenPairs
 from hesstore.linalg.lanczos import lanczos, lanczos_stack
+from hesstore.linalg.long_sums import inner_products
 from hesstore.linalg.moments import Moments, moments, trace
 from hesstore.linalg.operators import OperatorStack, SymmetricOperator
 from hesstore.linalg.submatrix import Submatrix
@@ -24,6 +26,7 @@ __all__ = [
     "SymmetricOperator",
     "as_scipy",
     "eigsh",
+    "inner_products",
     "lanczos",
     "lanczos_stack",
     "moments",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from hesstore.linalg.long_sums import inner_products, lengths
 from hesstore.linalg.tridiagonal import empty
 from hesstore.linalg.vector_rows import VectorRows, orthogonalise
 
@@ -98,7 +99,7 @@ class CopySearch:
             if self._collected:
                 outside = self._collected.pop(0)
                 orthogonalise(outside, self._rows.vectors(count))
-                if float(torch.linalg.vector_norm(outside)) > OUTSIDE:
+                if float(lengths(outside)) > OUTSIDE:
                     return self._rows.unit(outside, count)
             elif self._level < self._images.levels:
                 self._collect(self._rows.vectors(count))
@@ -114,7 +115,7 @@ class CopySearch:
     def accept(self, image: Tensor, product: Tensor) -> None:
         """Keep an image, which has turned out to be nearly an eigenvector."""
         self._rows.put(self._count, image[None], product[None])
-        self.values = torch.cat([self.values, image.dot(product).to("cpu", torch.float64)[None]])
+        self.values = torch.cat([self.values, inner_products(image, product).to("cpu", torch.float64)[None]])
 
     def reject(self) -> None:
         """Use no more images of the eigenvector of the last image."""
@@ -126,9 +127,11 @@ class CopySearch:
         """Collect independent images. Large batches are drawn only if small ones have brought something."""
         vector = self._eigenvectors[0].vector
         images = self._images.images(vector.expand(self._batch, -1), self._level, self._generator)
-        changes = images - torch.outer(images @ vector, vector)  # often tiny: the units of a group often act as one
-        if bool((torch.linalg.vector_norm(changes, dim=1) > OUTSIDE).any()):
-            self._collected = _independent(images - (images @ known.T) @ known)
+        changes = images - torch.outer(
+            inner_products(images, vector), vector
+        )  # often tiny: the units of a group often act as one
+        if bool((lengths(changes) > OUTSIDE).any()):
+            self._collected = _independent(images - inner_products(images, known) @ known)
         if len(self._collected) == self._batch:
             self._batch *= 2
         else:
@@ -139,10 +142,10 @@ def _independent(vectors: Tensor) -> list[Tensor]:
     """Orthonormal vectors by Gram–Schmidt with pivoting; components shorter than OUTSIDE are left out."""
     found: list[Tensor] = []
     while len(found) < len(vectors):
-        lengths = torch.linalg.vector_norm(vectors, dim=1)
-        longest = int(lengths.argmax())
-        if not float(lengths[longest]) > OUTSIDE:  # NaN, too, ends the search
+        norms = lengths(vectors)
+        longest = int(norms.argmax())
+        if not float(norms[longest]) > OUTSIDE:  # NaN, too, ends the search
             break
-        found.append(vectors[longest] / lengths[longest])
-        vectors = vectors - torch.outer(vectors @ found[-1], found[-1])
+        found.append(vectors[longest] / norms[longest])
+        vectors = vectors - torch.outer(inner_products(vectors, found[-1]), found[-1])
     return found

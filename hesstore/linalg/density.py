@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from hesstore.linalg.intervals import half_width
+from hesstore.linalg.vector_rows import orthogonalise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,7 +167,7 @@ def _tridiagonal(
     basis[:count] = known
     start = torch.randn(operator.size, generator=generator, dtype=torch.float64).to(operator.device, operator.dtype)
     for _ in range(2):
-        start.addmv_(known.T, known @ start, alpha=-1)
+        orthogonalise(start, known)
     basis[count] = start / _norm(start)
     alpha: list[float] = []
     beta: list[float] = []
@@ -178,7 +179,7 @@ def _tridiagonal(
             raise FloatingPointError(f"product {step + 1} of a Lanczos quadrature is NaN or infinite")
         vectors = basis[: count + step + 1]
         for _ in range(2):  # full reorthogonalisation: without it, copies of eigenvalues appear and share the weight
-            w.addmv_(vectors.T, vectors @ w, alpha=-1)
+            orthogonalise(w, vectors)
         length = _norm(w)
         if step + 1 == steps or length <= 16 * eps * max(map(abs, [*alpha, *beta])):
             break

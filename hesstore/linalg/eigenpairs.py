@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 Which = Literal["LM", "LA", "SA"]
@@ -111,8 +113,8 @@ def order(eigenvalues: Tensor, which: Which) -> Tensor:
 
 
 def eigenpairs(
-    vectors: Tensor,
-    products: Tensor,
+    vectors: Sequence[Tensor],
+    products: Sequence[Tensor],
     *,
     which: Which,
     tol: float,
@@ -127,30 +129,30 @@ def eigenpairs(
 
     Parameters
     ----------
-    vectors, products : Tensor
-        (k, P), V and A V, one vector in each row.
+    vectors, products : sequence of Tensor
+        k vectors v (P,), and A v of each.
     which, tol, num_matvecs, message, scale, resolution
         As in :class:`EigenPairs` and :func:`tolerances`.
     """
-    # In float64, because the float32 norm of 10⁵ entries is wrong by 2e-5.
-    norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True, dtype=torch.float64)
-    peaks = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
-    scales = torch.where(peaks < 0, -1.0, 1.0) / norms
-    vectors, products = (
-        torch.stack([(row.double() * scale).to(row.dtype) for row, scale in zip(rows, scales, strict=True)])
-        for rows in (vectors, products)
-    )
-    quotients = (vectors * products).sum(1, dtype=torch.float64)
-    residuals = products.addcmul(vectors, quotients.to(vectors.dtype)[:, None], value=-1)
-    residual_norms = torch.linalg.vector_norm(residuals, dim=1, dtype=torch.float64).cpu()
-    eigenvalues = quotients.cpu()
+    units = torch.empty(len(vectors), len(vectors[0]), dtype=vectors[0].dtype, device=vectors[0].device)
+    numbers = []
+    for unit, vector, product in zip(units, vectors, products, strict=True):
+        # In float64, because the float32 norm of 10⁵ entries is wrong by 2e-5.
+        peak = vector.gather(0, vector.abs().argmax(0, keepdim=True))
+        factor = torch.where(peak < 0, -1.0, 1.0) / torch.linalg.vector_norm(vector, dtype=torch.float64)
+        unit[:] = vector.double() * factor
+        image = (product.double() * factor).to(unit.dtype)
+        quotient = (unit * image).sum(dtype=torch.float64)
+        residual = image.addcmul_(unit, quotient.to(unit.dtype), value=-1)
+        numbers.append(torch.stack([quotient, torch.linalg.vector_norm(residual, dtype=torch.float64)]))
+    eigenvalues, residual_norms = torch.stack(numbers).T.cpu()
     rank = order(eigenvalues, which)
     eigenvalues, residual_norms = eigenvalues[rank], residual_norms[rank]
     return EigenPairs(
         eigenvalues=eigenvalues,
-        eigenvectors=vectors[rank.to(vectors.device)],
+        eigenvectors=units[rank.to(units.device)],
         residual_norms=residual_norms,
-        converged=residual_norms <= tolerances(eigenvalues, tol, vectors.dtype, scale, resolution),
+        converged=residual_norms <= tolerances(eigenvalues, tol, units.dtype, scale, resolution),
         num_matvecs=num_matvecs,
         message=message,
     )

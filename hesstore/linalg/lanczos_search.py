@@ -26,6 +26,7 @@ from hesstore.linalg.criteria import Criteria
 from hesstore.linalg.eigenpairs import EigenPairs, eigenpairs, padded
 from hesstore.linalg.endings import Ending, ending_message
 from hesstore.linalg.known_products import KnownProducts
+from hesstore.linalg.long_sums import inner_products, lengths
 from hesstore.linalg.tridiagonal import Tridiagonal, empty
 from hesstore.linalg.vector_rows import VectorRows, orthogonalise
 
@@ -276,13 +277,13 @@ class LanczosSearch:
             # Without its components along the last two vectors, which are large, the full pass is a second pass.
             last = slice(max(len(self._locked), row - 1), row + 1)
             coefficients[last] += orthogonalise(w, vectors[last])
-            before = float(torch.linalg.vector_norm(w))
+            before = float(lengths(w))
         coefficients[:-1] += orthogonalise(w, vectors[:-1])
-        beta = torch.linalg.vector_norm(w)
+        beta = lengths(w)
         w /= beta.clamp_min(tiny)
         if w.device.type != "cpu" or float(beta) < LOST_ACCURACY * before:  # a GPU does not wait for the answer
             coefficients[:-1].addcmul_(beta, orthogonalise(w, vectors[:-1]))
-            kept = torch.linalg.vector_norm(w)
+            kept = lengths(w)
             w /= kept.clamp_min(tiny)
             beta *= kept
         coefficients[-1], vectors[-1] = beta, w
@@ -422,7 +423,7 @@ class LanczosSearch:
         source = torch.tensor([copies.source], dtype=torch.float64)
         residual_norm = torch.linalg.vector_norm(product - copies.source * image, dtype=torch.float64).cpu()
         self._check_finite(residual_norm)
-        is_wanted = bool(self._criteria.distance(image.dot(product).double().cpu()) > self._least)
+        is_wanted = bool(self._criteria.distance(inner_products(image, product).double().cpu()) > self._least)
         if is_wanted and bool(residual_norm <= PROMISING * self._criteria.tolerances(source)):
             copies.accept(image, product)
         else:
@@ -434,15 +435,18 @@ class LanczosSearch:
 
     def _ritz_vectors(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """Ritz vectors of the chain and their products, from their coefficients (steps, n)."""
+        vectors, products = map(self._rows.combine, self._ritz_coefficients(s))
+        return vectors, products
+
+    def _ritz_coefficients(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """The coefficients of all vectors in Ritz vectors of the chain, and in their products."""
         mix = s.T.to(self.space.device)
-        vectors = self._rows.combine(torch.nn.functional.pad(mix, (len(self._locked), 0)))
-        return vectors, self._rows.combine(self._relation.products(mix))
+        return torch.nn.functional.pad(mix, (len(self._locked), 0)), self._relation.products(mix)
 
     def _append(self, rows: VectorRows, s: Tensor) -> int:
         """Put Ritz vectors of the chain, and then the copies, after the locked rows; return the number of rows."""
-        vectors, products = self._ritz_vectors(s)
-        rows.put(len(self._locked), vectors, products)
-        count = len(self._locked) + len(vectors)
+        rows.put_combinations(len(self._locked), self._rows, *self._ritz_coefficients(s))
+        count = len(self._locked) + s.shape[1]
         return rows.append_independent(count, *self._copies.pairs) if self._copies else count
 
     def _are_loose(self, values: Tensor, residual_norms: Tensor) -> Tensor:
@@ -453,24 +457,23 @@ class LanczosSearch:
 
     def _lock(self, count: int) -> None:
         """Lock the best pairs on the span of the first ``count`` rows. Then refine some, end, or start a chain."""
-        rows, device = self._rows, self.space.device
+        rows = self._rows
         values = rows.ritz_pairs(count)
         self._check_finite(values)
         self._criteria.grow(values)
-        residuals = rows.products(count).addcmul(rows.vectors(count), values.to(rows.vectors(count))[:, None], value=-1)
-        norms = torch.linalg.vector_norm(residuals, dim=1).to("cpu", torch.float64)
+        norms = rows.residual_norms(count, values)
         loose = self._are_loose(values, norms)
         self._misses.append(float((norms / self._criteria.tolerances(values))[loose].sum()))
         recent, before = self._misses[-PATIENCE:], self._misses[:-PATIENCE]
         if count >= self.goal.k and bool(loose.any()) and (not before or min(recent) < min(before)):
             self._locked, self._residual_norms = values, norms
-            self._add_extra(rows.orthonormal(residuals[loose.to(device)], count))
+            residuals = rows.residuals(loose.nonzero()[:, 0].to(self.space.device), values)
+            self._add_extra(rows.orthonormal(residuals, count))
             return
         kept = self._criteria.worth_locking(values, norms, empty())
         kept[self._criteria.order(values)[: self.goal.k]] = True
         self._locked, self._residual_norms = values[kept], norms[kept]
-        if not bool(kept.all()):
-            rows.put(0, rows.vectors(count)[kept.to(device)], rows.products(count)[kept.to(device)])
+        rows.keep(kept)
         if self._next_ending or self._has_close_bound():  # the k-th eigenvalue may have changed
             self.ending = Ending.COMPLETE if self._has_close_bound() else self._next_ending
             self._chain = Tridiagonal()  # its vectors were overwritten
@@ -492,7 +495,7 @@ class LanczosSearch:
             self._first_product = v.clone(), product.clone()
         else:
             u, product_of_u = self._first_product
-            self._check_symmetry(abs(float(u.dot(product)) - float(v.dot(product_of_u))))
+            self._check_symmetry(abs(float(inner_products(u, product)) - float(inner_products(v, product_of_u))))
 
     def _check_symmetry(self, difference: float) -> None:
         if difference > ASYMMETRY * torch.finfo(self.space.dtype).eps * self._criteria.scale:
@@ -517,11 +520,11 @@ class LanczosSearch:
             rows.put(0, self._rows.vectors(len(self._locked)), self._rows.products(len(self._locked)))
             values = rows.ritz_pairs(self._append(rows, s[:, chosen]))
         count = len(values)
-        outermost = criteria.order(values)[: self.goal.k].to(self.space.device)
+        outermost = criteria.order(values)[: self.goal.k].tolist()
         unit = self._criteria.unit
         pairs = eigenpairs(
-            rows.vectors(count)[outermost],
-            rows.products(count)[outermost],
+            [rows.vectors(count)[row] for row in outermost],
+            [rows.products(count)[row] for row in outermost],
             which=self.goal.which,
             tol=self.goal.tol,
             num_matvecs=self.num_matvecs,

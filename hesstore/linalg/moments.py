@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hesstore.linalg.intervals import half_width, standard_error
+from hesstore.linalg.long_sums import inner_products
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,7 +136,7 @@ def _samples(operator: SymmetricOperator, basis: Tensor, probes: int, generator:
     signs = [torch.randint(2, (operator.size,), generator=generator, dtype=torch.int8) for _ in range(probes)]
     z = (2 * torch.stack(signs) - 1).to(operator.device).to(operator.dtype)
     for _ in range(2):  # one pass leaves rounding errors of the size of ‖z‖ = √P
-        z.addmm_(z @ basis.T, basis, alpha=-1)
+        z.addmm_(inner_products(z, basis), basis, alpha=-1)
     products = [operator.matvec(each).to(torch.float64) for each in z]
     pairs = [(each.to(torch.float64) @ product, product @ product) for each, product in zip(z, products, strict=True)]
     return torch.stack([torch.stack(pair) for pair in pairs])

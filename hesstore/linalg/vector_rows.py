@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from hesstore.linalg.long_sums import LONG, inner_products, lengths
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from hesstore.linalg.operators import VectorSpace
 
+
+TOGETHER = 2**24
+"""The number of entries of residuals that are computed together."""
 
 INDEPENDENT = 0.5
 """A unit vector is independent of others if its component outside their span has at least this length."""
@@ -62,15 +67,15 @@ class VectorRows:
         """
         known, known_products, first = self.vectors(count), self.products(count), count
         for _ in range(2):
-            overlap = vectors @ known.T
+            overlap = inner_products(vectors, known)
             vectors, products = vectors - overlap @ known, products - overlap @ known_products
         for vector, product in zip(vectors, products, strict=True):
             outside, product_outside = vector, product
             for _ in range(2):
-                overlap = self.vectors(count)[first:] @ outside
+                overlap = inner_products(self.vectors(count)[first:], outside)
                 outside = outside - overlap @ self.vectors(count)[first:]
                 product_outside = product_outside - overlap @ self.products(count)[first:]
-            length = torch.linalg.vector_norm(outside)
+            length = lengths(outside)
             if float(length) > INDEPENDENT:
                 self.put(count, outside[None] / length, product_outside[None] / length)
                 count += 1
@@ -81,11 +86,32 @@ class VectorRows:
 
         The values have the precision of the products.
         """
-        projection = (self.vectors(count) @ self.products(count).T).double()
+        projection = inner_products(self.vectors(count), self.products(count)).double()
         values, mix = torch.linalg.eigh((projection + projection.T) / 2)
-        self.put(0, self.combine(mix.T), mix.T.to(self._products) @ self.products(count))
+        mix = mix.T.to(projection.device, self._space.dtype)
+        for rows in (self.vectors(count), self.products(count)):
+            for columns in self._column_blocks:
+                rows[:, columns] = mix @ rows[:, columns]
         on_host: Tensor = values.cpu()
         return on_host
+
+    def residual_norms(self, count: int, values: Tensor) -> Tensor:
+        """(count,) ‖A v − μ v‖ of the first vectors, for ``values`` μ, on the host in float64."""
+        together = max(1, TOGETHER // self._space.size)
+        groups = torch.arange(count).split(together)
+        norms = [lengths(self.residuals(slice(int(rows[0]), int(rows[-1]) + 1), values)) for rows in groups]
+        return torch.cat(norms).to("cpu", torch.float64)
+
+    def residuals(self, rows: slice | Tensor, values: Tensor) -> Tensor:
+        """(n, P) A v − μ v of the vectors in some of the rows; ``values`` are those of all rows."""
+        vectors = self._vectors[rows]
+        return self._products[rows].addcmul(vectors, values.to(vectors)[rows, None], value=-1)
+
+    def keep(self, kept: Tensor) -> None:
+        """Keep those of the first vectors for which ``kept`` (count,) is true, and their products."""
+        for new, old in enumerate(kept.nonzero()[:, 0].tolist()):
+            if new < old:
+                self._vectors[new], self._products[new] = self._vectors[old], self._products[old]
 
     def quotients(self, count: int) -> Tensor:
         """(count,) v·Av of the first vectors, on the host in float64."""
@@ -93,25 +119,52 @@ class VectorRows:
 
     def unit(self, w: Tensor, count: int) -> Tensor:
         """The unit vector along the component of ``w`` that is orthogonal to the first ``count`` vectors."""
-        w = w / torch.linalg.vector_norm(w)
+        w = w / lengths(w)
         for _ in range(3):  # little of w may be left; each pass restores the orthogonality that the last one lost
             orthogonalise(w, self.vectors(count))
-            w /= torch.linalg.vector_norm(w)
+            w /= lengths(w)
         return w
 
     def orthonormal(self, directions: Tensor, count: int) -> Tensor:
-        """Orthonormal combinations of ``directions`` (n, P), made orthogonal to the first ``count`` vectors."""
-        vectors = self.vectors(count)
-        directions = directions / torch.linalg.vector_norm(directions, dim=1, keepdim=True)
-        for _ in range(2):
-            directions = directions - (directions @ vectors.T) @ vectors
-            directions = torch.linalg.qr(directions.T)[0].T
-        return directions
+        """Orthonormal combinations of ``directions`` (n, P), orthogonal to the first ``count`` vectors.
+
+        They are put into the rows after these vectors.
+        """
+        for row, direction in enumerate(directions, count):
+            self.put(row, self.unit(direction, row)[None])
+        return self.vectors(count + len(directions))[count:]
 
     def combine(self, coefficients: Tensor) -> Tensor:
         """Combinations of the first vectors, for ``coefficients`` (n, count)."""
         combined: Tensor = coefficients.to(self._vectors) @ self.vectors(coefficients.shape[1])
         return combined
+
+    def put_combinations(self, first: int, source: VectorRows, vectors: Tensor, products: Tensor) -> None:
+        """Put combinations of the first vectors of ``source``, which may be these rows, into rows from ``first`` on.
+
+        Parameters
+        ----------
+        first : int
+            The first row.
+        source : VectorRows
+            The vectors that are combined.
+        vectors, products : Tensor
+            (n, …) the coefficients of the vectors, and those of their products.
+        """
+        last = first + len(vectors)
+        self.reserve(last + 1)
+        self._products = self._enlarged(self._products, last)
+        pairs = [(mix.to(self._vectors), to) for mix, to in ((vectors, self._vectors), (products, self._products))]
+        for columns in self._column_blocks:
+            combined = [mix @ source.vectors(mix.shape[1])[:, columns] for mix, _ in pairs]
+            for (_, to), part in zip(pairs, combined, strict=True):
+                to[first:last, columns] = part
+
+    @property
+    def _column_blocks(self) -> list[slice]:
+        """The columns in blocks, so that rows can be replaced by their combinations without a copy of all of them."""
+        size = self._space.size
+        return [slice(first, first + LONG) for first in range(0, size, LONG)]
 
     def _enlarged(self, rows: Tensor, count: int) -> Tensor:
         capacity = len(rows)
@@ -130,6 +183,6 @@ def orthogonalise(w: Tensor, vectors: Tensor) -> Tensor:
 
     Returns the coefficients (n,) of the vectors, which were subtracted.
     """
-    coefficients = vectors @ w
+    coefficients = inner_products(vectors, w)
     w.addmv_(vectors.T, coefficients, alpha=-1)
     return coefficients

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 
 from hesstore import linalg
@@ -33,7 +34,6 @@ from hesstore.store.schema import DENSITY_SCALE, LONGEST_STEP, density_grid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -218,23 +218,36 @@ class ClassGeometry:
 
         The gradients are those of all training rows and of the test rows, as a whole and by class.
         """
-        theta, classes = inputs.theta, self.data.num_classes
-        by_class = [losses.gradients(theta) for losses in self._split_losses]
-        test_gradient = _mean_of_classes(by_class[1].T, self._split_losses[1].shares.to(theta.dtype))
-        objective = inputs.gradient + inputs.shift * inputs.displacement
-        vectors = torch.stack([inputs.gradient, test_gradient, theta, objective, *by_class[0], *by_class[1]])
-        lengths = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
-        units = vectors.div_(lengths.to(vectors.dtype)[:, None])  # NaN for a zero vector
-        norms, within = _numpy(lengths), _numpy(_shares_of_span(units, inputs.pairs))
-        cosines = torch.stack([rows @ rows.T for rows in torch.split(units[4:], classes)])
+        theta, slope = inputs.theta, inputs.gradient
+        lengths: list[Tensor] = []
+        components: list[Tensor] = []
+        cosines: list[Tensor] = []
+
+        def collect(vectors: Tensor) -> Tensor:
+            norm, units = _lengths_and_units(vectors)
+            lengths.append(norm)
+            components.append(linalg.inner_products(units, inputs.pairs.eigenvectors))
+            return units
+
+        for losses in self._split_losses:  # one after the other: a gradient for each class takes much memory
+            gradients = losses.gradients(theta)
+            test_gradient = _mean_of_classes(gradients.T, losses.shares.to(theta.dtype))  # the test split is the last
+            units = collect(gradients)
+            cosines.append(linalg.inner_products(units, units))
+        objective = slope + inputs.shift * inputs.displacement
+        collect(torch.stack([slope, test_gradient, theta, objective]))
+        norms = _numpy(torch.cat(lengths))
+        within = _numpy(_shares_of_span(torch.cat(components), inputs.pairs))
+        classes = 2, self.data.num_classes
+        gradient_norm, test_norm, _, objective_norm = norms[-4:]
         return {
-            "gradient_norm": norms[:2],
-            "gradient_share": within[:2],
-            "weights_share": float(within[2]),
-            "stationarity": float(norms[3] / norms[0]) if norms[0] else math.nan,
-            "class_gradient_norm": norms[4:].reshape(2, classes),
-            "class_gradient_share": within[4:].reshape(2, classes),
-            "class_gradient_cosine": _numpy(cosines).clip(-1, 1),
+            "gradient_norm": np.array([gradient_norm, test_norm]),
+            "gradient_share": within[-4:-2],
+            "weights_share": float(within[-2]),
+            "stationarity": float(objective_norm / gradient_norm) if gradient_norm else math.nan,
+            "class_gradient_norm": norms[:-4].reshape(classes),
+            "class_gradient_share": within[:-4].reshape(classes),
+            "class_gradient_cosine": _numpy(torch.stack(cosines)).clip(-1, 1),
         }
 
     # -- the whole spectrum -------------------------------------------------------------------------------
@@ -360,6 +373,12 @@ def _norm(vector: Tensor) -> float:
     return float(torch.linalg.vector_norm(vector, dtype=torch.float64))
 
 
+def _lengths_and_units(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """The lengths (n,) of vectors (n, P) in float64, and the vectors scaled in place to length 1; NaN if they are 0."""
+    lengths = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
+    return lengths, vectors.div_(lengths.to(vectors.dtype)[:, None])
+
+
 def _identity_error(curvature: Tensor, eigenvalues: Tensor) -> float:
     """The largest |Σ_c π_c vᵀH_c v − μ| over |μ₁|, among the eigenvalues that were found."""
     found = eigenvalues.isfinite()
@@ -368,8 +387,7 @@ def _identity_error(curvature: Tensor, eigenvalues: Tensor) -> float:
     return float(deviation / scale) if scale else float(deviation)
 
 
-def _shares_of_span(units: Tensor, pairs: EigenPairs) -> Tensor:
-    """(n,) the shares ‖V u‖² of n unit vectors u (n, P), where the rows of V are the eigenvectors that were found."""
-    found = pairs.eigenvalues.isfinite().to(units.device)
-    components = (units @ pairs.eigenvectors.T).to(torch.float64)
-    return torch.where(found, components, 0.0).square().sum(1)
+def _shares_of_span(components: Tensor, pairs: EigenPairs) -> Tensor:
+    """(n,) the shares ‖V u‖² of n unit vectors u, from all V u (n, k); without pairs that were not found."""
+    found = pairs.eigenvalues.isfinite().to(components.device)
+    return torch.where(found, components.to(torch.float64), 0.0).square().sum(1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hesstore.curvature import ClassLosses, FlatHessian, LossLines, gradient, line_bytes
+from hesstore.curvature import ClassLosses, FlatHessian, LossLines, class_losses, gradient, line_bytes
 from hesstore.problem.models import FlatModel, build
 from tests.support import toy
 
@@ -180,8 +180,12 @@ class Unbatchable(nn.Module):
 
 @pytest.mark.parametrize("chunk_rows", [7, 1000])
 @pytest.mark.parametrize("batchable", [True, False])
-def test_gradients_are_those_of_the_class_losses(chunk_rows: int, *, batchable: bool) -> None:
+@pytest.mark.parametrize("together", [1, 2, CLASSES])
+def test_gradients_are_those_of_the_class_losses(
+    monkeypatch: pytest.MonkeyPatch, chunk_rows: int, together: int, *, batchable: bool
+) -> None:
     model = small_model() if batchable else FlatModel(Unbatchable().double())
+    monkeypatch.setattr(class_losses, "GRADIENT_BYTES", together * 8 * model.layout.size)
     x, y = toy.blobs(50, 5, CLASSES)
     theta = model.theta()
     expected = torch.stack([torch.func.grad(class_loss(model, x, y, label))(theta) for label in range(CLASSES)])

@@ -1,0 +1,43 @@
+"""Inner products and lengths of long vectors in float32, without the rounding error of one long sum.
+
+A float32 sum over 10⁷ entries of one sign is wrong by up to 0.3 % in PyTorch's matrix products on a CPU: each step
+rounds a total that is much larger than what is added. With vectors that are unit and orthogonal only to 0.3 %, a search
+for eigenpairs does not converge. Therefore long sums are taken in blocks, which are added in float64. That is as fast,
+and the error is 10⁻⁶ as for short vectors.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LONG = 2**18
+"""Up to this length, one sum is precise to 10⁻⁶."""
+
+BLOCK = 2**16
+"""Number of entries of a block."""
+
+
+def inner_products(a: Tensor, b: Tensor) -> Tensor:
+    """The products a bᵀ for ``a`` (P,) or (n, P), and ``b`` (P,) or (m, P); without the dimension P.
+
+    Examples
+    --------
+    >>> inner_products(torch.ones(2, 300_000), torch.ones(300_000))
+    tensor([300000., 300000.])
+    """
+    size = a.shape[-1]
+    if size <= LONG or a.dtype == torch.float64:
+        return a @ b.T if b.dim() == 2 else a @ b
+    whole = size // BLOCK * BLOCK
+    rows, others = torch.atleast_2d(a), torch.atleast_2d(b)
+    blocks, others_blocks = (part[:, :whole].unflatten(1, (-1, BLOCK)).transpose(0, 1) for part in (rows, others))
+    total = torch.bmm(blocks, others_blocks.mT).sum(0, dtype=torch.float64) + rows[:, whole:] @ others[:, whole:].T
+    return total.to(a.dtype).reshape(a.shape[:-1] + b.shape[:-1])
+
+
+def lengths(vectors: Tensor, *, keepdim: bool = False) -> Tensor:
+    """The 2-norm of a vector (P,), or of each row of (n, P), in the precision of the vectors."""
+    precision = torch.float64 if vectors.shape[-1] > LONG else None
+    norms: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=keepdim, dtype=precision)
+    return norms.to(vectors.dtype)
