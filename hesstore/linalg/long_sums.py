@@ -30,10 +30,11 @@ def inner_products(a: Tensor, b: Tensor) -> Tensor:
     if size <= LONG or a.dtype == torch.float64:
         return a @ b.T if b.dim() == 2 else a @ b
     whole = size // BLOCK * BLOCK
-    rows, others = torch.atleast_2d(a), torch.atleast_2d(b)
-    blocks, others_blocks = (part[:, :whole].unflatten(1, (-1, BLOCK)).transpose(0, 1) for part in (rows, others))
+    rows, others = a.reshape(-1, size), b.reshape(-1, size)
+    blocks, others_blocks = (part[:, :whole].view(len(part), -1, BLOCK).transpose(0, 1) for part in (rows, others))
     total = torch.bmm(blocks, others_blocks.mT).sum(0, dtype=torch.float64) + rows[:, whole:] @ others[:, whole:].T
-    return total.to(a.dtype).reshape(a.shape[:-1] + b.shape[:-1])
+    products: Tensor = total.to(a.dtype).reshape(a.shape[:-1] + b.shape[:-1])
+    return products
 
 
 def lengths(vectors: Tensor, *, keepdim: bool = False) -> Tensor:

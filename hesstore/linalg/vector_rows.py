@@ -98,8 +98,8 @@ class VectorRows:
     def residual_norms(self, count: int, values: Tensor) -> Tensor:
         """(count,) ‖A v − μ v‖ of the first vectors, for ``values`` μ, on the host in float64."""
         together = max(1, TOGETHER // self._space.size)
-        groups = torch.arange(count).split(together)
-        norms = [lengths(self.residuals(slice(int(rows[0]), int(rows[-1]) + 1), values)) for rows in groups]
+        groups = [slice(first, min(first + together, count)) for first in range(0, count, together)]
+        norms = [lengths(self.residuals(rows, values)) for rows in groups]
         return torch.cat(norms).to("cpu", torch.float64)
 
     def residuals(self, rows: slice | Tensor, values: Tensor) -> Tensor:

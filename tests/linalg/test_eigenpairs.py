@@ -10,7 +10,7 @@ def test_long_float32_vectors_have_unit_norm_and_their_rayleigh_quotients() -> N
     generator = torch.Generator().manual_seed(0)
     vectors = 3 * torch.randn(3, 118_282, generator=generator) ** 5
     diagonal = 2 + torch.rand(118_282, generator=generator)
-    pairs = eigenpairs(vectors, vectors * diagonal, which="LM", tol=1e-3, num_matvecs=3, message="")
+    pairs = eigenpairs(list(vectors), list(vectors * diagonal), which="LM", tol=1e-3, num_matvecs=3, message="")
     assert float((torch.linalg.vector_norm(pairs.eigenvectors.double(), dim=1) - 1).abs().max()) < 1e-7
     exact = (vectors.double().square() @ diagonal.double()) / vectors.double().square().sum(1)
     torch.testing.assert_close(pairs.eigenvalues, exact.sort(descending=True).values, rtol=2e-7, atol=0)
