@@ -12,7 +12,7 @@ from tests.support.operators import ReflectedDiagonal
 SIZE = 3_000_001  # blocks, and a rest
 
 
-@pytest.mark.parametrize("shapes", [((), ()), ((3,), ()), ((3,), (2,)), ((), (2,))])
+@pytest.mark.parametrize("shapes", [((), ()), ((3,), ()), ((3,), (2,)), ((), (2,)), ((0,), ()), ((2,), (0,))])
 @pytest.mark.parametrize("size", [1000, SIZE])
 def test_inner_products(shapes: tuple[tuple[int, ...], tuple[int, ...]], size: int) -> None:
     generator = torch.Generator().manual_seed(0)
