@@ -31,8 +31,10 @@ def inner_products(a: Tensor, b: Tensor) -> Tensor:
         return a @ b.T if b.dim() == 2 else a @ b
     whole = size // BLOCK * BLOCK
     rows, others = a.reshape(-1, size), b.reshape(-1, size)
-    blocks, others_blocks = (part[:, :whole].view(len(part), whole // BLOCK, BLOCK).transpose(0, 1) for part in (rows, others))
-    total = torch.bmm(blocks, others_blocks.mT).sum(0, dtype=torch.float64) + rows[:, whole:] @ others[:, whole:].T
+    of_rows, of_others = (
+        part[:, :whole].view(len(part), whole // BLOCK, BLOCK).transpose(0, 1) for part in (rows, others)
+    )
+    total = torch.bmm(of_rows, of_others.mT).sum(0, dtype=torch.float64) + rows[:, whole:] @ others[:, whole:].T
     products: Tensor = total.to(a.dtype).reshape(a.shape[:-1] + b.shape[:-1])
     return products
 

@@ -14,9 +14,6 @@ from hesstore_cli.main import run
 from tests.support.command_line import RunHesstore
 from tests.support.lost_chunks import COMMANDS, DAMAGES, OPTIONS, SOME, Damage, chunks, hold_all, is_silent
 
-FEW = ("csv", "transitions")
-"""Commands of the default run."""
-
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -25,14 +22,12 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
-@pytest.mark.parametrize(
-    "command", [pytest.param(name, marks=[] if name in FEW else [pytest.mark.slow]) for name in COMMANDS]
-)
-def test_every_command_on_lost_chunks(run_hesstore: RunHesstore, swept: Path, tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize("command", ["csv", "transitions"])
+def test_commands_on_lost_chunks(run_hesstore: RunHesstore, swept: Path, tmp_path: Path, command: str) -> None:
     hold_all(run_hesstore, swept, tmp_path, command, SOME)
 
 
-@pytest.mark.bench  # minutes
+@pytest.mark.slow  # minutes in all
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_on_every_kind_of_lost_chunk(
     run_hesstore: RunHesstore, swept: Path, tmp_path: Path, command: str
