@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 STEPS_TOGETHER = 50
 """Number of training steps per measurement."""
 
-BUDGET = {"step": 0.25, "product": 0.5, "vector": 0.05}
+BUDGET = {"step": 0.1, "product": 0.25, "vector": 0.02}
 """Seconds for each part of the probe, in addition to one warm-up each. The sweep uses what the warm-up traces.
 
 A product is measured on as many chunks of rows as can be prepared in its time, at least one.
