@@ -23,8 +23,9 @@ from hesstore.engine.devices import computing_on, resolve_device
 from hesstore.engine.experiment import Experiment
 from hesstore.errors import CorruptStoreError, StoreError
 from hesstore.integrity.findings import Problem
-from hesstore.linalg import inner_products, lanczos
+from hesstore.linalg import lanczos
 from hesstore.linalg.eigenpairs import distance, order
+from hesstore.linalg.long_sums import inner_products
 from hesstore.measure.layer_blocks import layer_blocks
 from hesstore.problem.seeds import generator
 from hesstore.store.identity import identity_of

@@ -11,7 +11,6 @@ from hesstore.linalg.arpack import as_scipy, eigsh
 from hesstore.linalg.density import Density, Kernel, spectral_density
 from hesstore.linalg.eigenpairs import EigenPairs
 from hesstore.linalg.lanczos import lanczos, lanczos_stack
-from hesstore.linalg.long_sums import inner_products
 from hesstore.linalg.moments import Moments, moments, trace
 from hesstore.linalg.operators import OperatorStack, SymmetricOperator
 from hesstore.linalg.submatrix import Submatrix
@@ -26,7 +25,6 @@ __all__ = [
     "SymmetricOperator",
     "as_scipy",
     "eigsh",
-    "inner_products",
     "lanczos",
     "lanczos_stack",
     "moments",

@@ -26,6 +26,7 @@ from hesstore.curvature import (
     line_bytes,
     scalar_curvature,
 )
+from hesstore.linalg.long_sums import inner_products
 from hesstore.measure.class_response import Steps, find_steps
 from hesstore.measure.layer_blocks import layer_blocks
 from hesstore.store.parameter_coordinates import layer_of
@@ -226,14 +227,14 @@ class ClassGeometry:
         def collect(vectors: Tensor) -> Tensor:
             norm, units = _lengths_and_units(vectors)
             lengths.append(norm)
-            components.append(linalg.inner_products(units, inputs.pairs.eigenvectors))
+            components.append(inner_products(units, inputs.pairs.eigenvectors))
             return units
 
         for losses in self._split_losses:  # one after the other: a gradient for each class takes much memory
             gradients = losses.gradients(theta)
             test_gradient = _mean_of_classes(gradients.T, losses.shares.to(theta.dtype))  # the test split is the last
             units = collect(gradients)
-            cosines.append(linalg.inner_products(units, units))
+            cosines.append(inner_products(units, units))
         objective = slope + inputs.shift * inputs.displacement
         collect(torch.stack([slope, test_gradient, theta, objective]))
         norms = _numpy(torch.cat(lengths))

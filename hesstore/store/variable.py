@@ -117,10 +117,11 @@ class Variable:
         _, grid, *others = self.dims
         block = 1 if self.is_large else min(CHUNK_POINTS, sizes[grid])
         is_whole = [not self._of_parameters or dim == "param" for dim in others]
-        return (1, block, *(sizes[dim] if whole else 1 for dim, whole in zip(others, is_whole, strict=True)))
+        # Not every version of zarr takes a chunk of length zero.
+        return (1, block, *(max(1, sizes[dim]) if whole else 1 for dim, whole in zip(others, is_whole, strict=True)))
 
     def shards(self, sizes: Mapping[str, int]) -> tuple[int, ...] | None:
         """Return the shape of a shard, one grid point, for a variable that has several chunks per grid point."""
         if not (self._of_parameters and len(self.dims) > 3):
             return None
-        return (1, 1, *(sizes[dim] for dim in self.dims[2:]))
+        return (1, 1, *(max(1, sizes[dim]) for dim in self.dims[2:]))

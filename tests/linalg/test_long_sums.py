@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hesstore.linalg import inner_products, lanczos, long_sums
-from hesstore.linalg.long_sums import LONG, lengths
+from hesstore.linalg import lanczos, long_sums
+from hesstore.linalg.long_sums import LONG, inner_products, lengths
 from tests.support.operators import ReflectedDiagonal
 
 SIZE = 3_000_001  # blocks, and a rest

@@ -113,11 +113,11 @@ def go(page: Page, run: int, l2: str) -> None:
 
 def until(page: Page, expression: str) -> None:
     """Wait until an expression is true; the page's policy forbids what Playwright's own function does."""
-    for _ in range(100):
+    for _ in range(600):
         if page.evaluate(expression):
             return
         page.wait_for_timeout(50)
-    pytest.fail(f"still false after 5 s: {expression}")
+    pytest.fail(f"still false after 30 s: {expression}")
 
 
 def settled(page: Page) -> None:

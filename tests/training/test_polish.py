@@ -72,7 +72,7 @@ def test_a_network_ends_at_a_stationary_point_below_its_start(dtype: torch.dtype
         lambda theta: error_and_gradient(network, theta, X.to(dtype), Y), lambda theta: hessian.at(theta).matvec, 0.002
     )
     start = network.theta()
-    found = polish(objective, start, 500, tol)
+    found = polish(objective, start, 3000, tol)
     assert found.theta.dtype == dtype
     assert found.value < objective.at(start).value
     exact = build("mlp", (6, 5), (5,), 3, seed=0)
