@@ -152,7 +152,7 @@ def test_on_workers(
     toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", environment["PYTHONPATH"])
-    run_sweep(toy_config(k=0), tmp_path / "s.zarr", workers=1)
+    run_sweep(toy_config(k=0), tmp_path / "s.zarr", workers=2)  # as below: one worker would have two threads
     run_sweep(toy_config(), tmp_path / "s.zarr", workers=2, grow=True)
     run_sweep(toy_config(), tmp_path / "whole.zarr")
     xr.testing.assert_identical(results(tmp_path / "s.zarr"), results(tmp_path / "whole.zarr"))

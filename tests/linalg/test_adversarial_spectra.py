@@ -82,7 +82,7 @@ def lacking(case: Case, pairs: EigenPairs) -> str:
     """
     dtype, spectrum = case.operator.dtype, case.operator.eigenvalues.double()
     scale = float(spectrum.abs().max())
-    rounding = 50 * torch.finfo(dtype).eps * scale
+    rounding = 100 * torch.finfo(dtype).eps * scale  # of products that are sums over up to all vectors
     exact = distance(spectrum, case.which).sort(descending=True).values[: case.k]
     found = distance(pairs.eigenvalues, case.which).nan_to_num(-torch.inf)
     bound = -pairs.bound if case.which == "SA" else pairs.bound
