@@ -340,6 +340,7 @@ def test_an_encoding_without_our_characters(tmp_path: Path, environment: dict[st
     assert b"?" in printed
 
 
+@pytest.mark.slow  # seconds
 def test_an_ascii_locale(tmp_path: Path, environment: dict[str, str]) -> None:
     """A job on a machine that names no encoding: names keep their characters, and the output is UTF-8."""
     folder = tmp_path / "Läufe μ"

@@ -65,6 +65,7 @@ def test_configs_that_differ(run_hesstore: RunHesstore, stores: Path) -> None:
     assert run_hesstore("diff", "a.zarr", "b.zarr", "--config-only").stdout == "the configs are the same\n"
 
 
+@pytest.mark.slow  # seconds
 def test_damaged_or_missing_bytes(run_hesstore: RunHesstore, stores: Path) -> None:
     """Equal digests do not prove that the values are still readable."""
     for key in ("weights/c/0/1/0", "eigenvectors/c/0/1/0/0", "class_slope/c/0/1/0/0/0", "loss/c/0/0/0"):

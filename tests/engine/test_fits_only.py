@@ -81,6 +81,7 @@ def test_a_plan_counts_no_products(toy_config: MakeConfig, tmp_path: Path) -> No
     assert 0 < plan_sweep(toy_config(k=0), tmp_path / "s.zarr").unfinished < 4
 
 
+@pytest.mark.slow  # seconds
 def test_every_command_reads_it_or_says_what_is_missing(
     run_hesstore: RunHesstore, toy_arguments: list[str], tmp_path: Path
 ) -> None:

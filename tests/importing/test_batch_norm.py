@@ -97,6 +97,7 @@ def test_weights_without_their_statistics_are_refused(module: nn.Module, tmp_pat
         hesstore.analyse(path, tmp_path / "s.zarr", settings=SETTINGS)
 
 
+@pytest.mark.slow  # seconds
 def test_each_checkpoint_of_a_collection_has_statistics_of_its_own(module: nn.Module, tmp_path: Path) -> None:
     folder, store = tmp_path / "ckpt", tmp_path / "s.zarr"
     folder.mkdir()

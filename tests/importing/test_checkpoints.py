@@ -133,6 +133,7 @@ def test_figures_and_files_follow_the_axis(store: Path, tmp_path: Path) -> None:
     assert hesstore.compare(ds, ds).identical == 3
 
 
+@pytest.mark.slow  # seconds
 def test_a_run_is_continued_and_grows(store: Path, folder: Path, swept: Path, tmp_path: Path) -> None:
     calls = iter([False, False, False, *[True] * 99])
     path, own = tmp_path / "c.zarr", tmp_path / "own"

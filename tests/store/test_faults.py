@@ -59,6 +59,7 @@ def record(store: SweepStore) -> None:
             store.record(run, index, Status.COMPLETE, analysed(index))
 
 
+@pytest.mark.slow  # seconds
 def test_a_record_through_faults_is_that_without(proxy: FaultyProxy, tmp_path: Path) -> None:
     local, store = SweepStore.create(tmp_path / "s.zarr", spec()), SweepStore.create(URL, spec())
     record(local)

@@ -51,6 +51,7 @@ def test_the_same_dataset(url: str, folder: Path) -> None:
     np.testing.assert_array_equal(several["accuracy"].values[:2], several["accuracy"].values[2:])
 
 
+@pytest.mark.slow  # seconds
 def test_commands_that_read(run_hesstore: RunHesstore, url: str, folder: Path, tmp_path: Path) -> None:
     here = json.loads(run_hesstore("info", folder / "s.zarr", "--json").stdout)
     shown = run_hesstore("info", url, "--json")

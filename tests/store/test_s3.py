@@ -565,6 +565,7 @@ def test_workers_write_to_the_bucket(toy_config: MakeConfig, tmp_path: Path, mon
     assert untimed(contents()) == untimed(local)
 
 
+@pytest.mark.slow  # seconds
 def test_one_thread_renews_all_claims(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "LEASE_SECONDS", 1.0)
     runs = tuple(Run(index, index, "up") for index in range(20))
