@@ -143,7 +143,7 @@ class CommandGroup(click.Group):
         except click.exceptions.NoSuchCommand as error:
             meant = COMMAND_SYNONYMS.get(args[0].lower())
             if meant is not None:
-                error.possibilities = [meant]  # type: ignore[misc]
+                error.possibilities = [meant]  # type: ignore[misc]  # as for options
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click passes it

@@ -127,9 +127,8 @@ class CopySearch:
         """Collect independent images. Large batches are drawn only if small ones have brought something."""
         vector = self._eigenvectors[0].vector
         images = self._images.images(vector.expand(self._batch, -1), self._level, self._generator)
-        changes = images - torch.outer(
-            inner_products(images, vector), vector
-        )  # often tiny: the units of a group often act as one
+        # Changes are often tiny, because the units of a group often act as one.
+        changes = images - torch.outer(inner_products(images, vector), vector)
         if bool((lengths(changes) > OUTSIDE).any()):
             self._collected = _independent(images - inner_products(images, known) @ known)
         if len(self._collected) == self._batch:

@@ -19,7 +19,17 @@ BLOCK = 2**16
 
 
 def inner_products(a: Tensor, b: Tensor) -> Tensor:
-    """The products a bᵀ for ``a`` (P,) or (n, P), and ``b`` (P,) or (m, P); without the dimension P.
+    """The inner products of vectors, a bᵀ, in their precision.
+
+    Parameters
+    ----------
+    a, b : Tensor
+        One vector (P,), or several: (n, P) and (m, P).
+
+    Returns
+    -------
+    Tensor
+        (n, m); a single vector has no dimension there.
 
     Examples
     --------
@@ -39,8 +49,8 @@ def inner_products(a: Tensor, b: Tensor) -> Tensor:
     return products
 
 
-def lengths(vectors: Tensor, *, keepdim: bool = False) -> Tensor:
+def lengths(vectors: Tensor) -> Tensor:
     """The 2-norm of a vector (P,), or of each row of (n, P), in the precision of the vectors."""
     precision = torch.float64 if vectors.shape[-1] > LONG else None
-    norms: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=keepdim, dtype=precision)
+    norms: Tensor = torch.linalg.vector_norm(vectors, dim=-1, dtype=precision)
     return norms.to(vectors.dtype)
