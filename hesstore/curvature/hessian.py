@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from hesstore.problem.models import FlatModel, Inputs
 
     Primal = tuple[Tensor, ...]
+    TangentPrograms = dict[torch.Size, dict[int, TangentProgram]]
 
 Kind = Literal["hessian", "ggn"]
 """A matrix of second derivatives: H, or its Gauss–Newton part G."""
@@ -222,6 +223,9 @@ class FlatHessian:
         processor's cache and more of their columns are constant.
     kind : {"hessian", "ggn"}
         Whether products are those with H or with G.
+    programs : dict
+        The traced programs by the shape of θ and the number of rows. Pass the same dict to share programs between
+        data sets of one model and one kind.
 
     Examples
     --------
@@ -234,12 +238,20 @@ class FlatHessian:
     """
 
     def __init__(
-        self, model: FlatModel, x: Inputs, y: Tensor, *, chunk_rows: int = 2048, kind: Kind = "hessian"
+        self,
+        model: FlatModel,
+        x: Inputs,
+        y: Tensor,
+        *,
+        chunk_rows: int = 2048,
+        kind: Kind = "hessian",
+        programs: TangentPrograms | None = None,
     ) -> None:
         if kind not in get_args(Kind):
             raise ValueError(f"kind: {kind!r} is not one of {', '.join(get_args(Kind))}")
         self.model, self.kind = model, kind
         self._x, self._y, self._chunk_rows = x, y, chunk_rows
+        self._programs: TangentPrograms = {} if programs is None else programs
         self._chunks_by_shape: dict[torch.Size, list[_Chunk]] = {}
 
     @cached_property
@@ -262,7 +274,8 @@ class FlatHessian:
     def _split_rows(self, theta: Tensor) -> list[_Chunk]:
         """The rows in chunks, each with the program for its number of rows."""
         max_rows = _rows_per_copy(self._chunk_rows, len(theta)) if theta.dim() == 2 else self._chunk_rows
-        chunks = split_into_chunks(partial(self._trace, theta), self._x, self._y, max_rows)
+        programs = self._programs.setdefault(theta.shape, {})
+        chunks = split_into_chunks(partial(self._trace, theta), self._x, self._y, max_rows, programs)
         return [_Chunk(program, inputs, labels) for program, inputs, labels in chunks]
 
     def at(

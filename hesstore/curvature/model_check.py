@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +27,13 @@ from hesstore.curvature.model_warnings import (
 )
 from hesstore.curvature.row_chunks import first_rows
 from hesstore.errors import ModelError, ModelWarning, first_line
+from hesstore.linalg.long_sums import inner_products, lengths
 from hesstore.problem.models import FlatModel, check_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hesstore.curvature.hessian import Kind
+    from hesstore.curvature.hessian import Kind, TangentPrograms
     from hesstore.problem.models import Inputs
 
 ROWS = 32
@@ -41,8 +42,14 @@ ROWS = 32
 DIRECTIONS = 4
 """Number of directions along which second derivatives are compared."""
 
-STEPS = (1e-3, 1e-4)
-"""Steps along these directions, in units of a parameter, for comparing differences of the loss with its gradient."""
+LARGE, FEW_DIRECTIONS = 2**20, 2
+"""Number of parameters above which directions take long, and the number of directions for such a network."""
+
+STEPS = (1e-3, 1e-4, 1e-5)
+"""Steps along these directions, in units of a parameter, for comparing differences of the loss with its gradient.
+
+The loss of ResNet-18 bends so much that only the smallest step is short enough for some directions.
+"""
 
 NOISE = 0.01
 """Standard deviation of the noise that is added to the initial weights.
@@ -138,6 +145,11 @@ class ModelCheck:
         fit the targets ``y`` in its loss.
     most : int
         Maximum number of rows to use.
+    chunk : (Tensor, Tensor), optional
+        Other inputs and labels for the second derivatives of a classifier.
+    programs : dict
+        Gets the traced program of the products; see :class:`~hesstore.curvature.FlatHessian`. A sweep whose chunks have
+        as many rows can use it.
     """
 
     model: FlatModel
@@ -147,6 +159,8 @@ class ModelCheck:
     num_classes: int | None = None
     is_classifier: bool = True
     most: int = ROWS
+    chunk: tuple[Tensor, Tensor] | None = None
+    programs: TangentPrograms = field(default_factory=dict)
 
     def run(self) -> list[str]:
         """Check the network and return the warnings about it, one line each.
@@ -157,6 +171,10 @@ class ModelCheck:
             If the network can't be used.
         """
         logits = self.check()
+        return self.warnings(logits)
+
+    def warnings(self, logits: Tensor) -> list[str]:
+        """The warnings about the network, one line each; ``logits`` are its outputs."""
         idle, kinks = self._gradient_facts
         module = self.model.module
         messages = [
@@ -176,13 +194,30 @@ class ModelCheck:
         ModelError
             If the network can't be used.
         """
+        outputs = self.check_products() if self.is_classifier else self._check_gradient()
+        if self.is_classifier:
+            self.check_class_curvatures()
+        else:
+            self._check_double_backward()
+        return outputs
+
+    def check_products(self) -> Tensor:
+        """Check a classifier except for :meth:`check_class_curvatures`, and return its outputs on the rows.
+
+        Raises
+        ------
+        ModelError
+            If the network can't be used.
+        """
+        outputs = self._check_gradient()
+        _ = self._traced_forms
+        return outputs
+
+    def _check_gradient(self) -> Tensor:
+        """Check everything but second derivatives, and return the outputs on the rows."""
         self._check_embeddings()
         outputs = self._check_function()
         _ = self._gradient_facts
-        if self.is_classifier:
-            self._check_class_curvatures()
-        else:
-            self._check_double_backward()
         return outputs
 
     @property
@@ -200,13 +235,14 @@ class ModelCheck:
     @cached_property
     def _theta(self) -> Tensor:
         theta = self.model.theta()
-        noise = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        noise = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
         return theta + NOISE * noise.to(theta)
 
     @cached_property
     def _directions(self) -> Tensor:
-        generator = torch.Generator().manual_seed(1)
-        return torch.randn(DIRECTIONS, len(self._theta), generator=generator, dtype=torch.float64).to(self._theta)
+        generator, size = torch.Generator().manual_seed(1), len(self._theta)
+        count = DIRECTIONS if size <= LARGE else FEW_DIRECTIONS
+        return torch.randn(count, size, generator=generator, dtype=torch.float32).to(self._theta)
 
     @cached_property
     def _classes(self) -> int:
@@ -332,14 +368,16 @@ class ModelCheck:
         """Compare the gradient with differences of the loss; coarsely, because of rounding and possible kinks."""
         x, y = self._rows
         targets = y.to(torch.float64) if y.is_floating_point() else y
-        expected = self._directions.to(torch.float64) @ gradient.to(torch.float64)
+        expected = inner_products(self._directions, gradient).to(torch.float64)
 
         def loss(theta: Tensor) -> Tensor:
             return self.model.loss.sum(self._logits(x, theta).to(torch.float64), targets) / self._weight
 
         for step in STEPS:
             found = torch.stack([loss(self._theta + step * v) - loss(self._theta - step * v) for v in self._directions])
-            if not _differ(found / (2 * step), expected, 0.25):
+            # The mean square of the slopes along random directions is that of the gradient.
+            scale = torch.maximum(expected.abs().max(), lengths(gradient))
+            if bool(((found / (2 * step) - expected).abs() <= 0.25 * scale).all()):
                 return
         raise self._error(
             "has a gradient that is not the slope of its loss: between parameters and logits there is an operation "
@@ -352,14 +390,14 @@ class ModelCheck:
         return float(3 * torch.finfo(self._theta.dtype).eps ** 0.5)
 
     def _curvature_forms(self, multiply: Callable[[Tensor], Tensor]) -> Tensor:
-        """uᵀHv for all pairs of directions, in float64, by products with H in forward over reverse mode."""
+        """uᵀHv for all pairs of directions, by products with H in forward over reverse mode."""
         _, y = self._rows
         directions = self._directions
         try:
             products = multiply(directions)
         except Exception as error:
             raise self._forward_mode_error(error) from error
-        forms = directions.to(torch.float64) @ products.to(torch.float64).T
+        forms = inner_products(directions, products).to(torch.float64)
         if not bool(torch.isfinite(forms).all()):
             raise self._error(
                 f"has a second derivative that is NaN or infinite on {len(y)} rows of the data: use an operation that "
@@ -383,10 +421,15 @@ class ModelCheck:
             "correct it"
         )
 
+    @property
+    def _chunk(self) -> tuple[Any, Tensor]:
+        """The rows for the second derivatives of a classifier, whose inputs are one tensor."""
+        return self._rows if self.chunk is None else self.chunk
+
     def _traced_products(self, directions: Tensor) -> Tensor:
         """H v for each direction, by the program that a sweep uses."""
-        x, y = self._rows
-        operator = FlatHessian(self.model, x, y, chunk_rows=len(y)).at(self._theta)
+        x, y = self._chunk
+        operator = FlatHessian(self.model, x, y, chunk_rows=len(y), programs=self.programs).at(self._theta)
         return torch.stack([operator.matvec(v) for v in directions])
 
     def _defined_products(self, directions: Tensor) -> Tensor:
@@ -419,7 +462,7 @@ class ModelCheck:
                 f"has no second derivative that PyTorch can compute by double backward: {first_line(error)}: replace "
                 "the operation by operations that have one"
             ) from error
-        expected = self._directions.to(torch.float64) @ torch.stack(products).to(torch.float64).T
+        expected = inner_products(self._directions, torch.stack(products)).to(torch.float64)
         if _differ(forms, expected, self._tolerance):
             raise self._error(
                 "has second derivatives that contradict each other in forward over reverse mode and by double "
@@ -427,11 +470,27 @@ class ModelCheck:
                 "operation by others"
             )
 
-    def _check_class_curvatures(self) -> None:
-        """Compare second derivatives by the two ways that a sweep uses."""
-        x, y = self._rows
-        forms = self._curvature_forms(self._traced_products)
-        losses = ClassLosses(self.model, x, y, self._classes, len(y))  # type: ignore[arg-type]  # one tensor
+    @cached_property
+    def _traced_forms(self) -> Tensor:
+        """uᵀHv for all pairs of directions, by the program that a sweep uses."""
+        return self._curvature_forms(self._traced_products)
+
+    def check_class_curvatures(self, losses: ClassLosses | None = None) -> None:
+        """Compare the second derivatives of a classifier by the two ways that a sweep uses.
+
+        Parameters
+        ----------
+        losses : ClassLosses, optional
+            The losses by class of any rows of the network: its programs are used, and get those that are missing.
+
+        Raises
+        ------
+        ModelError
+            If the derivatives differ, or can't be computed.
+        """
+        x, y = self._chunk
+        forms = self._traced_forms
+        losses = replace(losses or ClassLosses(self.model, x, y, self._classes, len(y)), x=x, y=y)
         try:
             by_class = losses.along(self._theta, self._directions).curvature
         except Exception as error:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hesstore.config import SweepConfig
+    from hesstore.curvature.hessian import TangentPrograms
     from hesstore.engine.collection import Collection
     from hesstore.engine.environment import Environment
     from hesstore.engine.speed_probe import Rates
@@ -103,6 +104,7 @@ class Experiment:
     statistics: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     rates: dict[tuple[int, int, int], Rates] = field(default_factory=dict, init=False, repr=False, compare=False)
     _trainers: dict[int, Trainer] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _check: model_check.ModelCheck | None = field(default=None, init=False, repr=False, compare=False)
     _full_hessian: FlatHessian | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
@@ -112,6 +114,7 @@ class Experiment:
         store: SweepStore | None = None,
         *,
         reread: bool = True,
+        whole_check: bool = True,
         read_statistics: Callable[[FlatModel], Mapping[str, Any]] | None = None,
         collection: Collection | None = None,
     ) -> Experiment:
@@ -125,6 +128,8 @@ class Experiment:
             The store of the experiment, if it exists: it keeps copies of the references.
         reread : bool
             Whether references that still exist are read again, so that a change of them is noticed.
+        whole_check : bool
+            Whether a custom network is checked completely. Otherwise :meth:`finish_check` is left to the caller.
         read_statistics : callable, optional
             Returns the running statistics of batch norm for the network, if its weights come from checkpoints. Those
             of a store are used again.
@@ -145,14 +150,34 @@ class Experiment:
         data, rows = preparation.move_data(config, data, device, dtype)
         references = load_references(config, model, store, reread=reread)
         model.module.to(device, dtype)
-        model_check.issue_warnings(preparation.check_network(config, model, data))
+        programs: TangentPrograms = {}
+        check = preparation.check_network(config, model, data, rows, programs)
         sizes = preparation.choose_sizes(
             config, model, rows, len(collection.values) if collection else 0, one_by_one=bool(statistics)
         )
         preparation.check_stack(config, model, rows, sizes)
-        hessian = FlatHessian(model, *rows, chunk_rows=sizes.chunk_rows, kind=preparation.kind_of(config))
+        hessian = FlatHessian(
+            model, *rows, chunk_rows=sizes.chunk_rows, kind=preparation.kind_of(config), programs=programs
+        )
         geometry = ClassGeometry(config, model, data, rows, sizes.chunk_rows)
-        return cls(config, data, model, hessian, geometry, sizes, references, collection, statistics)
+        experiment = cls(config, data, model, hessian, geometry, sizes, references, collection, statistics)
+        experiment._check = check
+        if whole_check:
+            experiment.finish_check()
+        return experiment
+
+    def finish_check(self) -> None:
+        """Finish the check of a custom network. It traces the programs of the class geometry, which take a while.
+
+        Raises
+        ------
+        ModelError
+            If the second derivatives of its class losses are wrong, or can't be computed.
+        """
+        if self._check is not None:
+            is_hessian = self.hessian.kind == "hessian"
+            self._check.check_class_curvatures(self.geometry.training_losses if is_hessian else None)
+            self._check = None
 
     @property
     def device(self) -> torch.device:
@@ -216,7 +241,7 @@ class Experiment:
             runs=tuple(Run(index, *run) for index, run in enumerate(self.config.runs())),
             k=self.config.k,
             num_classes=self.data.num_classes,
-            param_coords=self.model.layout.coordinates(),
+            parameters=tuple(zip(self.model.layout.names, self.model.layout.shapes, strict=True)),
             identity=self.identity(),
             attrs={
                 "config": json.dumps(config if self.collection is None else without_training(config)),

@@ -17,6 +17,7 @@ import numpy as np
 
 from hesstore.config.networks import hidden_widths, is_custom
 from hesstore.curvature import model_check
+from hesstore.curvature.row_chunks import even_chunk_rows
 from hesstore.engine import work_sizes
 from hesstore.engine.precision import check_precision
 from hesstore.errors import ConfigError, CorruptStoreError
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hesstore.config import SweepConfig
-    from hesstore.curvature.hessian import Kind
+    from hesstore.curvature.hessian import Kind, TangentPrograms
     from hesstore.engine.collection import Collection
     from hesstore.engine.work_sizes import Sizes
     from hesstore.problem.models import FlatModel
@@ -168,13 +169,27 @@ def move_data(
     return moved, (x, y) if chosen is None else (x[chosen], y[chosen])
 
 
-def check_network(config: SweepConfig, model: FlatModel, data: training_data.ClassificationData) -> list[str]:
-    """Try a custom network on a few rows of each class.
+def check_network(
+    config: SweepConfig,
+    model: FlatModel,
+    data: training_data.ClassificationData,
+    rows: Rows,
+    programs: TangentPrograms,
+) -> model_check.ModelCheck | None:
+    """Try a custom network on a few rows of each class, and its second derivatives on as many as a product takes.
+
+    ``programs`` gets the traced program of these products, so that it need not be traced again for ``rows``, those of
+    the Hessian.
 
     Returns
     -------
-    warnings : list of str
-        The reasons why its Hessian is of limited use.
+    ModelCheck, optional
+        The check of a custom network, of which the class curvatures are left.
+
+    Warns
+    -----
+    ModelWarning
+        If its Hessian is of limited use.
 
     Raises
     ------
@@ -184,17 +199,41 @@ def check_network(config: SweepConfig, model: FlatModel, data: training_data.Cla
         If the config asks for polishing and the network has kinks.
     """
     if not _is_custom(config):
-        return []
+        return None
     x, y = data.train
-    few = training_data.stratified_indices(y, min(model_check.ROWS, len(y))).to(y.device)
-    check = model_check.ModelCheck(model, config.model, x[few], y[few], data.num_classes)
-    found = check.run()
+    few, chunk = (
+        training_data.stratified_indices(y, min(count, len(y))).to(y.device)
+        for count in (model_check.ROWS, _checked_rows(config, model, rows))
+    )
+    check = model_check.ModelCheck(
+        model,
+        config.model,
+        x[few],
+        y[few],
+        data.num_classes,
+        chunk=(x[chunk], y[chunk]),
+        programs=programs if kind_of(config) == "hessian" else {},
+    )
+    found = check.warnings(check.check_products())
     if config.polish and check.kinks:
         raise ConfigError(
             f"polish: {config.model!r} uses {check.kinks[0]}, which has kinks where the objective has no second "
             "derivative: leave it out, or use a smooth network"
         )
-    return found
+    model_check.issue_warnings(found)
+    return check
+
+
+def _checked_rows(config: SweepConfig, model: FlatModel, rows: Rows) -> int:
+    """The number of rows in a chunk of the products on a CPU; on a GPU, where it is large, that of other checks."""
+    x, y = rows
+    if x.device.type != "cpu" or config.models > 1:
+        return model_check.ROWS
+    try:
+        most = config.chunk_rows or work_sizes.cpu_rows(model, x, y)
+    except Exception:  # noqa: BLE001 - the check says in one line what is wrong with the network
+        return model_check.ROWS
+    return even_chunk_rows(len(y), most)
 
 
 def choose_sizes(

@@ -11,19 +11,23 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hesstore.curvature import HessianOperator
     from hesstore.engine.experiment import Experiment
+
+    Parts = dict[int, tuple[HessianOperator, float]]
 
 STEPS_TOGETHER = 50
 """Number of training steps per measurement."""
 
 BUDGET = {"step": 0.1, "product": 0.25, "vector": 0.02}
-"""Seconds for each part of the probe, in addition to one warm-up each. The sweep uses what the warm-up traces.
+"""Seconds for each part of the probe, in addition to one warm-up each if that is short.
 
-A product is measured on as many chunks of rows as can be prepared in its time, at least one.
+The sweep uses what the warm-up traces. A product is measured on as many chunks of rows as can be prepared in a third of
+its time, because a product takes longer than its preparation, and on at least one.
 """
 
-BASIS_SIZE = 32
-"""Number of vectors against which one vector is orthogonalised in the probe."""
+BASIS_SIZE, BASIS_ENTRIES = 32, 2**24
+"""Maximum numbers of vectors, and of their entries, against which one vector is orthogonalised in the probe."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Rates:
     vector: float
 
 
-def measure_rates(experiment: Experiment, fits: int, analyses: int) -> Rates:
+def measure_rates(experiment: Experiment, fits: int, analyses: int, parts: Parts | None = None) -> Rates:
     """Measure the rates at the initial weights, with as many models side by side as the sweep will use.
 
     No random number is drawn. The programs that are traced stay with the experiment, and so do the rates: the choice of
@@ -57,14 +61,16 @@ def measure_rates(experiment: Experiment, fits: int, analyses: int) -> Rates:
         The experiment.
     fits, analyses : int
         The number of fits and of analyses side by side. Without fits, ``step`` is 0; without analyses, the others are.
+    parts : dict, optional
+        Keeps what is prepared for a product, for another measurement with the same number of analyses.
     """
     key = torch.get_num_threads(), fits, analyses
     if key not in experiment.rates:
-        experiment.rates[key] = _measure(experiment, fits, analyses)
+        experiment.rates[key] = _measure(experiment, fits, analyses, {} if parts is None else parts)
     return experiment.rates[key]
 
 
-def _measure(experiment: Experiment, fits: int, analyses: int) -> Rates:
+def _measure(experiment: Experiment, fits: int, analyses: int, parts: Parts) -> Rates:
     theta = experiment.model.theta()
     step = 0.0
     if fits:
@@ -73,17 +79,31 @@ def _measure(experiment: Experiment, fits: int, analyses: int) -> Rates:
     if not analyses:
         return Rates(step, 0.0, 0.0)
     stacked = theta if analyses == 1 else theta.repeat(analyses, 1)
-    operator, share = experiment.hessian.part_at(
-        stacked, cache_bytes=experiment.sizes.cache_bytes, seconds=BUDGET["product"]
-    )
+    if analyses not in parts:
+        parts[analyses] = experiment.hessian.part_at(
+            stacked, cache_bytes=experiment.sizes.cache_bytes, seconds=BUDGET["product"] / 3
+        )
+    operator, share = parts[analyses]
     v = torch.full_like(stacked, theta.numel() ** -0.5)
-    basis = theta.new_full((BASIS_SIZE, theta.numel()), theta.numel() ** -0.5)
+    vectors = max(1, min(BASIS_SIZE, BASIS_ENTRIES // theta.numel()))
+    basis = theta.new_full((vectors, theta.numel()), theta.numel() ** -0.5)
     # .item() waits for the device.
     return Rates(
         step=step,
-        product=_mean_seconds(lambda: operator.matvec(v).sum().item(), BUDGET["product"]) / share / analyses,
-        vector=_mean_seconds(lambda: (basis.T @ (basis @ basis[0])).sum().item(), BUDGET["vector"]) / BASIS_SIZE,
+        product=_product_seconds(lambda: operator.matvec(v).sum().item(), v.device) / share / analyses,
+        vector=_mean_seconds(lambda: (basis.T @ (basis @ basis[0])).sum().item(), BUDGET["vector"]) / vectors,
     )
+
+
+def _product_seconds(multiply: Callable[[], object], device: torch.device) -> float:
+    """The mean seconds of a product. If the first one takes long on a CPU, little of its time is warming up."""
+    if device.type == "cpu":
+        began = time.perf_counter()
+        multiply()
+        first = time.perf_counter() - began
+        if first > BUDGET["product"]:
+            return first
+    return _mean_seconds(multiply, BUDGET["product"])
 
 
 def _mean_seconds(run: Callable[[], object], budget: float) -> float:

@@ -103,7 +103,7 @@ def run_sweep(
         computed again from the stored weights because k is larger or another setting of the spectrum differs.
     overwrite : bool
         Whether an existing store is deleted and made again. It is deleted when data, network and config have been
-        checked, and before the plan.
+        checked, and after the plan.
     runs : iterable of int
         IDs of the runs to compute and to count in the summary; all by default. Other processes may compute the others.
     collection : Collection, optional
@@ -133,11 +133,15 @@ def run_sweep(
         observing(observer, progress=progress) as observe,
         computing_on(resolve_device(config.device), config.threads),
     ):
-        experiment = Experiment.prepare(config, existing, collection=collection)
+        experiment = Experiment.prepare(config, existing, collection=collection, whole_check=False)
         if collection is not None:
             collection.check(experiment.model, existing)
         probing = on_plan is not None and not stop() and not workers and not scheduler
         threads_reason = "" if workers or scheduler else choose_threads(experiment, existing, probing=probing)
+        if on_plan is not None:
+            options = {"retry_failed": retry_failed, "grow": grow, "probing": probing}
+            on_plan(_plan(experiment, existing, place, runs, threads_reason, **options))
+        experiment.finish_check()  # after the plan, because it may take as long as all that came before
         spec = experiment.spec()
         with connect_workers(workers, scheduler, config.threads) as client, ExitStack() as claims:
             if overwrite and not place.is_new():
@@ -148,8 +152,6 @@ def run_sweep(
             _claim(store, chosen, claims, workers=worker_count(client), retry_failed=retry_failed)
             is_chain = config.path == "continuation" and collection is None
             driver = Driver(store, chosen, observe, continuation=is_chain)
-            if on_plan is not None:
-                on_plan(_plan_runs(experiment, store, chosen, threads_reason, probing=probing))
             if driver.finished < driver.total:
                 place.check_space(least_bytes(spec, driver.total - driver.finished))
                 record_environment(store, experiment.environment)
@@ -190,19 +192,7 @@ def plan_sweep(
     with computing_on(resolve_device(config.device), config.threads):
         experiment = Experiment.prepare(config, store)
         reason = choose_threads(experiment, store, probing=True)
-        if store is None:
-            spec = experiment.spec()
-            pending = np.full(len(spec.grid), Status.PENDING, np.int8)
-            statuses = dict.fromkeys(choose_runs(spec.runs, runs, place or "a new store"), pending)
-            plan = sweep_plan.plan(experiment, statuses, place=place, threads_reason=reason)
-        elif grow:
-            grown = statuses_after_growth(store, experiment.spec())
-            statuses = {run: grown[run] for run in choose_runs(tuple(grown), runs, store.place)}
-            plan = sweep_plan.plan(experiment, statuses, place=place, threads_reason=reason)
-        else:
-            store.require(experiment.identity())
-            chosen = choose_runs(store.runs, runs, store.place)
-            plan = _plan_runs(experiment, store, chosen, reason, retry_failed=retry_failed)
+        plan = _plan(experiment, store, place, runs, reason, retry_failed=retry_failed, grow=grow)
     if place is not None:
         place.check_space(int(plan.disk_end.least) - plan.disk_now)
     return plan
@@ -314,24 +304,38 @@ def make_executor(experiment: Experiment, store: SweepStore, client: Client | No
 # -- the plan --------------------------------------------------------------------------------------------------
 
 
-def _plan_runs(
+def _plan(
     experiment: Experiment,
-    store: SweepStore,
-    runs: tuple[Run, ...],
+    store: SweepStore | None,
+    place: Place | None,
+    runs: Sequence[int],
     threads_reason: str,
     *,
-    retry_failed: bool = False,
+    retry_failed: bool,
+    grow: bool,
     probing: bool = True,
 ) -> SweepPlan:
-    """The plan of some runs of an existing store."""
-    statuses = {run: store.status(run) for run in runs}
+    """The plan of some runs (IDs) of a store, of one that is to grow, or of a new one, which ``store`` is None for."""
+    effort = Effort()
+    if store is None:
+        spec = experiment.spec()
+        pending = np.full(len(spec.grid), Status.PENDING, np.int8)
+        statuses = dict.fromkeys(choose_runs(spec.runs, runs, place or "a new store"), pending)
+    elif grow:
+        grown = statuses_after_growth(store, experiment.spec())
+        statuses = {run: grown[run] for run in choose_runs(tuple(grown), runs, store.place)}
+    else:
+        store.require(experiment.identity())
+        chosen = choose_runs(store.runs, runs, store.place)
+        statuses, effort = {run: store.status(run) for run in chosen}, Effort.of(store, chosen)
     if retry_failed:
         statuses = {run: np.where(at == Status.FAILED, np.int8(Status.PENDING), at) for run, at in statuses.items()}
     return sweep_plan.plan(
         experiment,
         statuses,
-        place=store.place,
-        effort=Effort.of(store, runs),
+        place=place,
+        is_new=store is None,
+        effort=effort,
         threads_reason=threads_reason,
         probing=probing,
     )

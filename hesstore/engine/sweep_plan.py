@@ -185,6 +185,7 @@ def plan(
     statuses: Statuses,
     *,
     place: Place | None = None,
+    is_new: bool = False,
     effort: Effort | None = None,
     threads_reason: str = "",
     probing: bool = True,
@@ -199,6 +200,8 @@ def plan(
         (L,) the status of each grid point of the runs that are to be computed.
     place : Place, optional
         The place where the store lies or will lie.
+    is_new : bool
+        Whether the store is made there, or replaces another one.
     effort : Effort, optional
         The effort of its complete grid points.
     threads_reason : str
@@ -212,7 +215,7 @@ def plan(
     estimate = _estimate(experiment, statuses, effort or Effort(), probing=probing)
     data, parameters = experiment.data, experiment.model.layout.size
     together = min(experiment.sizes.models, status.size)
-    now = 0 if place is None or place.is_new() else place.size() or 0
+    now = 0 if place is None or is_new else place.size() or 0
     return SweepPlan(
         store=None if place is None else str(place),
         fingerprint=fingerprint(experiment.identity()),

@@ -18,6 +18,7 @@ from hesstore.store.environments import environments
 
 if TYPE_CHECKING:
     from hesstore.engine.experiment import Experiment
+    from hesstore.engine.speed_probe import Parts
     from hesstore.store.writing import SweepStore
 
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -57,9 +58,10 @@ def choose_threads(experiment: Experiment, store: SweepStore | None, *, probing:
         return "" if recorded == usual else "as in the store"
     if not probing:
         return ""
-    several = _grid_point_seconds(experiment)
+    parts: Parts = {}
+    several = _grid_point_seconds(experiment, parts)
     torch.set_num_threads(1)
-    if _grid_point_seconds(experiment) < ADVANTAGE * several:
+    if _grid_point_seconds(experiment, parts) < ADVANTAGE * several:
         return f"faster here than {usual}"
     torch.set_num_threads(usual)
     return ""
@@ -74,9 +76,9 @@ def _recorded_threads(store: SweepStore, experiment: Experiment) -> int | None:
     return None
 
 
-def _grid_point_seconds(experiment: Experiment) -> float:
+def _grid_point_seconds(experiment: Experiment, parts: Parts) -> float:
     """An estimate of the time for one grid point with the current number of threads."""
     needs_products = experiment.config.k > 0 or experiment.config.polish > 0
     fits = int(experiment.collection is None)
-    span = point_seconds(experiment, speed_probe.measure_rates(experiment, fits, int(needs_products)))
+    span = point_seconds(experiment, speed_probe.measure_rates(experiment, fits, int(needs_products), parts))
     return (span.least + span.most) / 2

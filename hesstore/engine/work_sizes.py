@@ -108,7 +108,7 @@ def choose(
     free = free_memory(x.device)
     budget = memory_gib * GIB or free / 2
     if x.device.type == "cpu":
-        return Sizes(models or 1, chunk_rows or rows_in(CPU_CHUNK, CPU_ROWS, model, x, y), budget)
+        return Sizes(models or 1, chunk_rows or cpu_rows(model, x, y), budget)
     theta = model.theta()
     row_bytes = FlatHessian(model, x, y, kind=kind).row_bytes(theta)
     return Sizes(
@@ -116,6 +116,11 @@ def choose(
         chunk_rows or rows_that_fit(free / 8, row_bytes),
         budget,
     )
+
+
+def cpu_rows(model: FlatModel, x: Tensor, y: Tensor) -> int:
+    """The maximum number of rows per pass of a network on a CPU."""
+    return rows_in(CPU_CHUNK, CPU_ROWS, model, x, y)
 
 
 def least_bytes(parameters: int, pairs: int, itemsize: int, models: int = 1) -> int:

@@ -22,7 +22,6 @@ from hesstore.importing.sources import KINDS
 from hesstore.importing.text_lines import count_decimals, read_lines
 from hesstore.problem.state_dicts import read_state_dict, shapes_from_sizes, shapes_of
 from hesstore.store.import_origin import ORIGIN, VARIABLE_OF, Origin
-from hesstore.store.parameter_coordinates import parameter_coordinates
 from hesstore.store.schema import Point, Run, Status, StoreSpec
 
 if TYPE_CHECKING:
@@ -359,7 +358,7 @@ class ImportPlan:
             runs=self.runs,
             k=config.k,
             num_classes=self.num_classes,
-            param_coords=parameter_coordinates([(name, shape) for name, shape in self.shapes.items()]),
+            parameters=tuple(self.shapes.items()),
             identity={
                 **config.identity(),
                 **({"distance": self.distance} if self.distance else {}),

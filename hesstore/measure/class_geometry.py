@@ -148,6 +148,11 @@ class ClassGeometry:
         )
         return train, replace(train, x=self.data.test.x, y=self.data.test.y)
 
+    @property
+    def training_losses(self) -> ClassLosses:
+        """The losses by class of the rows over which H is taken; they hold the programs that grid points share."""
+        return self._hessian_losses[0]
+
     @cached_property
     def _split_losses(self) -> tuple[ClassLosses, ClassLosses]:
         """The losses by class of all training rows, and of the test rows."""

@@ -28,7 +28,6 @@ from hesstore.custom_code import call_factory, exit_error
 from hesstore.errors import ModelError, first_line
 from hesstore.problem.losses import LABEL_LOSSES, CrossEntropy, LabelLoss, LabelSquaredError, Loss
 from hesstore.problem.state_dicts import COUNTER, buffer_entry
-from hesstore.store.parameter_coordinates import parameter_coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -129,10 +128,6 @@ class ParameterLayout:
         """Return views of ``theta`` (P,) as named parameters."""
         parts = torch.split(theta, list(self.sizes))
         return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
-
-    def coordinates(self) -> dict[str, NDArray[np.generic]]:
-        """The labels of the P entries; see :func:`hesstore.store.parameter_coordinates.parameter_coordinates`."""
-        return parameter_coordinates(zip(self.names, self.shapes, strict=True))
 
 
 class FlatModel:

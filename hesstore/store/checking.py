@@ -18,7 +18,6 @@ from hesstore.store.chunk_files import chunk_file
 from hesstore.store.digest import EntriesDigests, reference_digest
 from hesstore.store.identity import identity_of
 from hesstore.store.import_origin import origin_of
-from hesstore.store.parameter_coordinates import parameter_coordinates
 from hesstore.store.schema import (
     BY_NAME,
     REFERENCES,
@@ -207,7 +206,7 @@ def _spec(attributes: Mapping[Any, Any], identity: Mapping[str, Any], found: Map
         runs=tuple(Run(index, *run) for index, run in enumerate(json.loads(attributes["runs"]))),
         k=sizes.get("mode", 0),
         num_classes=sizes.get("label", 0),
-        param_coords=parameter_coordinates(identity["parameters"] if labelled else ()),
+        parameters=identity["parameters"] if labelled else (),
         identity=identity,
         attrs={},
     )

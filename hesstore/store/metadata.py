@@ -17,7 +17,6 @@ from hesstore.durable_files import write_file
 from hesstore.errors import ConfigError, StoreError
 from hesstore.store.identity import identity_of
 from hesstore.store.import_origin import ORIGIN
-from hesstore.store.parameter_coordinates import parameter_coordinates
 from hesstore.store.places.zip_file import LEFT_OUT
 from hesstore.store.root_group import check_version
 from hesstore.store.schema import (
@@ -205,7 +204,6 @@ def rebuild_spec(found: Metadata) -> StoreSpec:
         environment, data_digest = json.loads(attributes["environment"]), identity["data_digest"]
         runs = [(seed, direction) for seed, direction in json.loads(attributes["runs"])]
         classes = int(found.documents["class_accuracy"]["shape"][3])
-        coordinates = parameter_coordinates(parameters)
     except KeyError as error:
         raise StoreError(f"the attribute {error} is missing") from error
     except (ConfigError, ValueError, TypeError, IndexError) as error:
@@ -231,7 +229,7 @@ def rebuild_spec(found: Metadata) -> StoreSpec:
         runs=tuple(Run(index, *run) for index, run in enumerate(runs)),
         k=config.k,
         num_classes=classes,
-        param_coords=coordinates,
+        parameters=parameters,
         identity=identity,
         attrs={
             name: attributes[name] for name in ("config", "penalty_scale", "environment", ORIGIN) if name in attributes

@@ -45,19 +45,20 @@ def parameter_coordinates(parameters: Iterable[tuple[str, Sequence[int]]]) -> di
         ``layer`` and ``kind`` (object arrays of str: ``fc1``, ``weight``), ``out_index`` (first index) and
         ``in_index`` (index over the remaining axes, flattened; −1 for parameters with one axis), int32.
     """
-    layers, kinds, outs, ins = [], [], [], []
+    layers, kinds, sizes, outs, ins = [], [], [], [], []
     for name, shape in parameters:
         size = math.prod(shape)
-        layers += [layer_of(name)] * size
-        kinds += [name.rpartition(".")[2]] * size
+        layers.append(layer_of(name))
+        kinds.append(name.rpartition(".")[2])
+        sizes.append(size)
         rows = shape[0] if shape else 1
         columns = size // rows if rows else 0
         outs.append(np.repeat(np.arange(rows, dtype=np.int32), columns))
         inner = np.arange(columns, dtype=np.int32) if len(shape) > 1 else np.full(columns, -1, np.int32)
         ins.append(np.tile(inner, rows))
     return {
-        "layer": np.array(layers, dtype=object),
-        "kind": np.array(kinds, dtype=object),
+        "layer": np.repeat(np.array(layers, dtype=object), sizes),
+        "kind": np.repeat(np.array(kinds, dtype=object), sizes),
         "out_index": np.concatenate([*outs, np.empty(0, np.int32)]),
         "in_index": np.concatenate([*ins, np.empty(0, np.int32)]),
     }

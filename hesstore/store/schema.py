@@ -13,7 +13,7 @@ from hesstore.store.parameter_coordinates import layer_names
 from hesstore.store.variable import BOOKKEEPING, CROSS_ENTROPY, HESSIAN, TEXT, Variable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import xarray as xr
@@ -563,8 +563,8 @@ class StoreSpec:
         The runs, by ID.
     k, num_classes : int
         The number of eigenpairs per grid point, or 0 for a store without analyses; and the number of classes.
-    param_coords : mapping of str to ndarray
-        ``layer``, ``kind``, ``out_index``, ``in_index``, each (P,).
+    parameters : sequence of (str, sequence of int)
+        The name and the shape of each parameter, in the order of their entries; they label the dimension ``param``.
     identity : mapping
         Everything that decides the results: the settings, the data digest and the parameter layout.
     attrs : mapping
@@ -580,7 +580,7 @@ class StoreSpec:
     runs: tuple[Run, ...]
     k: int
     num_classes: int
-    param_coords: Mapping[str, NDArray[np.generic]]
+    parameters: Sequence[tuple[str, Sequence[int]]]
     identity: Mapping[str, Any]
     attrs: Mapping[str, Any]
     notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -599,7 +599,7 @@ class StoreSpec:
             grid_axis(self.identity): len(self.grid),
             "mode": self.k,
             "lowest": int(self.identity.get("lowest", 0)),
-            "param": len(self.param_coords["layer"]),
+            "param": sum(math.prod(shape) for _, shape in self.parameters),
             "statistic": sum(math.prod(shape) for _, shape in self.identity.get("statistics", ())),
             "split": len(SPLITS),
             "label": self.num_classes,

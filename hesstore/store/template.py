@@ -15,7 +15,7 @@ from zarr.storage import MemoryStore
 from hesstore.config import fingerprint
 from hesstore.config.l2_grid import AXIS
 from hesstore.store.metadata import document, seal
-from hesstore.store.parameter_coordinates import layer_names, statistic_names
+from hesstore.store.parameter_coordinates import layer_names, parameter_coordinates, statistic_names
 from hesstore.store.schema import (
     REFERENCES,
     SCHEMA_VERSION,
@@ -137,7 +137,7 @@ def coordinates(spec: StoreSpec) -> dict[str, tuple[tuple[str, ...], NDArray[Any
         "mu": (("mu",), np.array(density_grid(), dtype=np.float64)),
         "seed": (("run",), np.array([run.seed for run in spec.runs], dtype=np.int64)),
         "direction": (("run",), np.array([run.direction for run in spec.runs], dtype=object)),
-        **{name: (("param",), values) for name, values in spec.param_coords.items()},
+        **{name: (("param",), values) for name, values in parameter_coordinates(spec.parameters).items()},
         "buffer": (("statistic",), statistic_names(spec.identity.get("statistics", ()))),
     }
     return {name: known[name] for name in coordinate_names(spec.identity) if name not in REFERENCES}

@@ -3,13 +3,18 @@
 Run ``python -m tests.benchmarks.large_networks NAME --rows N``. It prints CPU seconds, because other work on the
 machine changes them less than the time that passes. All products are computed in turn in one process with one thread.
 ``--top K`` adds the top K with the bound on other eigenvalues, and the number of products of ARPACK's ``eigsh``.
+``--plan`` adds the seconds until ``hesstore analyse`` prints its plan, with all cores.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import time
+from pathlib import Path
+from subprocess import PIPE, Popen
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -67,13 +72,16 @@ def network(name: str, rows: int) -> tuple[nn.Module, Tensor, Tensor]:
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--memory-gib", default=1.0, show_default=True)
 @click.option("--top", default=0, help="Number of eigenpairs to find, too.  [default: none]")
-def main(name: str, rows: int, rounds: int, memory_gib: float, top: int) -> None:
+@click.option("--plan", is_flag=True, help="Measure the time until the plan, too.")
+def main(name: str, rows: int, rounds: int, memory_gib: float, top: int, *, plan: bool) -> None:
     """Print the CPU seconds of one product by each package, the best of some rounds.
 
     Before that, it prints the time and the memory that hesstore took with checks, tracing and cached values.
     """
     torch.set_num_threads(1)
     model, x, y = network(name, rows)
+    if plan:
+        print_seconds_to_plan(name, model, rows, memory_gib)
     if top:
         print_top(model, x, y, top, memory_gib)
     v = torch.randn(sum(part.numel() for part in model.parameters()))
@@ -108,6 +116,26 @@ def print_top(model: nn.Module, x: Tensor, y: Tensor, top: int, memory_gib: floa
     found = eigsh(as_scipy(hessian), top, which="LM", tol=1e-3, v0=start)[0]
     values = " ".join(f"{value:.5g}" for value in sorted(found, key=abs, reverse=True))
     sys.stdout.write(f"eigsh, with no bound on others: {hessian.num_matvecs} products: {values}\n")
+
+
+def print_seconds_to_plan(name: str, model: nn.Module, rows: int, memory_gib: float) -> None:
+    """Print the seconds from the start of ``hesstore analyse`` to the last line of its plan."""
+    with TemporaryDirectory() as folder:
+        checkpoint = Path(folder, f"{name}.pth")
+        torch.save(model.state_dict(), checkpoint)
+        settings = ["--k", "5", "--lowest", "0", "--response", "0", "--probes", "0", "--memory-gib", str(memory_gib)]
+        source = ["--model", f"images32:{name}", "--dataset", "images32:load", *settings]
+        command = [sys.executable, "-m", "hesstore", "analyse", str(checkpoint), "-o", f"{folder}/s.zarr", *source]
+        paths = os.pathsep.join([str(ROOT / "docs" / "examples"), os.environ.get("PYTHONPATH", "")])
+        began = time.perf_counter()
+        with Popen(
+            command, env={**os.environ, "PYTHONPATH": paths, "IMAGES_ROWS": str(rows)}, stderr=PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            line = next(line for line in process.stderr if "measured here" in line)
+            took = time.perf_counter() - began
+            process.kill()
+    sys.stdout.write(f"seconds to the plan: {took:.1f} ({line.strip()})\n")
 
 
 if __name__ == "__main__":

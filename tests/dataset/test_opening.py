@@ -13,7 +13,6 @@ import hesstore
 from hesstore.dataset.opening import SweepDataset, headline
 from hesstore.store import Status, SweepStore
 from hesstore.store.import_origin import ORIGIN, Origin
-from hesstore.store.parameter_coordinates import parameter_coordinates
 from tests.support.stores import analysed, fitted, spec
 
 PARAMETERS: list[tuple[str, list[int]]] = [("fc1.weight", [2, 3]), ("fc1.bias", [2]), ("fc2.weight", [2, 2])]
@@ -39,7 +38,7 @@ WHOLE = [
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of two runs; in the second one, one grid point is fitted and one is pending."""
     path: Path = tmp_path_factory.mktemp("opening") / "s.zarr"
-    store = SweepStore.create(path, spec(identity=IDENTITY, param_coords=parameter_coordinates(PARAMETERS)))
+    store = SweepStore.create(path, spec(identity=IDENTITY, parameters=PARAMETERS))
     for run in store.runs:
         for index in range(3 - run.id):
             store.record(run, index, Status.FITTED, fitted(index))

@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from hesstore import plan_sweep
 from hesstore.config import SweepConfig
+from hesstore.curvature import FlatHessian
+from hesstore.curvature.model_check import ModelCheck
 from hesstore.engine import environment, speed_probe, sweep_plan, work_sizes
 from hesstore.engine.experiment import Experiment
 from hesstore.engine.speed_probe import Rates
 from hesstore.engine.sweep import run_sweep
 from hesstore.engine.sweep_plan import Span, SweepPlan
-from hesstore.errors import ConfigError, ConfigMismatchError, StoreError
+from hesstore.errors import ConfigError, ConfigMismatchError, ModelError, StoreError
 from hesstore.store import Run, Status
 from hesstore.store.writing import SweepStore
 from tests.support.sweeps import untimed
@@ -67,8 +70,7 @@ def test_the_plan_of_a_new_sweep(planned: tuple[Path, SweepPlan]) -> None:
     assert plan.fingerprint == store.group.attrs["fingerprint"]
     matvecs = store.entries("matvecs", store.runs[0]).sum()
     assert plan.products.least / 2 < matvecs + 4 * sweep_plan.geometry_products(SweepConfig.from_mapping(TOY))
-    assert plan.disk_now > 0
-    assert plan.disk_now < plan.disk_end.least < plan.disk_end.most
+    assert plan.disk_now == 0 < plan.disk_end.least < plan.disk_end.most  # before the store is made
     end = sum(f.stat().st_size for f in path.rglob("*"))
     assert plan.disk_end.least < end
     assert plan.memory_least == (8 + 3 * 7) * 485 * 4 < plan.memory_free
@@ -200,3 +202,31 @@ def test_counts_of_products() -> None:
     deep = sweep_plan.geometry_products(dataclasses.replace(config, hidden=(8, 8, 8)))
     assert deep == pytest.approx(whole - 7.5 + 17.5)  # its trace is estimated
     assert math.isclose((Span(1, 2) * 3 + 1).most, 7)
+
+
+def test_a_custom_network_is_planned_before_its_class_curvatures_are_checked(
+    toy_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both come before anything is written. The products of check, probe and sweep use one traced program."""
+    traced, events = [], []
+    trace, check = FlatHessian._trace, ModelCheck.check_class_curvatures
+
+    def counted(hessian: FlatHessian, *arguments: Tensor) -> object:
+        traced.append(arguments)
+        return trace(hessian, *arguments)
+
+    def refused(*arguments: object) -> None:
+        check(*arguments)  # type: ignore[arg-type]
+        events.append("checked")
+        raise ModelError("second derivatives that contradict each other")
+
+    monkeypatch.setattr(FlatHessian, "_trace", counted)
+    monkeypatch.setattr(ModelCheck, "check_class_curvatures", refused)
+    monkeypatch.setattr(speed_probe, "BUDGET", dict.fromkeys(speed_probe.BUDGET, 0.02))
+    path = tmp_path / "s.zarr"
+    config = toy_config(model="tests.support.toy:cnn", chunk_rows=100)
+    with pytest.raises(ModelError, match="contradict each other"):
+        run_sweep(config, path, on_plan=lambda plan: events.append(plan.basis[:8]))
+    assert events == ["measured", "checked"]
+    assert not path.exists()
+    assert len(traced) == 1

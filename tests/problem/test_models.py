@@ -7,6 +7,7 @@ from torch import nn
 
 from hesstore.errors import ModelError
 from hesstore.problem.models import MLP, ParameterLayout, build, statistics
+from hesstore.store.parameter_coordinates import parameter_coordinates
 
 
 def test_the_default_network() -> None:
@@ -42,7 +43,7 @@ def test_layout_round_trip() -> None:
 
 def test_coordinates_find_the_parameter() -> None:
     model = build("tests.support.toy:cnn", (), (64,), 10, seed=0)
-    coordinates = model.layout.coordinates()
+    coordinates = parameter_coordinates(zip(model.layout.names, model.layout.shapes, strict=True))
     theta = model.theta()
     state = model.module.state_dict()
     for position in np.random.default_rng(0).integers(0, len(theta), 50):

@@ -461,13 +461,7 @@ def test_a_server_without_conditional_puts_is_refused(monkeypatch: pytest.Monkey
 def test_a_large_object_goes_in_parts_and_reads_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hesstore.store.places.s3_zarr_store.ONE_PUT", 12 << 20)
     number = 4_000_000
-    coordinates = {
-        "layer": np.array(["fc1"] * number, dtype=object),
-        "kind": np.array(["weight"] * number, dtype=object),
-        "out_index": np.zeros(number, dtype=np.int32),
-        "in_index": np.zeros(number, dtype=np.int32),
-    }
-    store = SweepStore.create(URL, spec(param_coords=coordinates))
+    store = SweepStore.create(URL, spec(parameters=[("fc1.weight", (number,))]))
     weights = np.random.default_rng(0).normal(size=number).astype(np.float32)
     store.put_arrays(store.runs[0], 0, Status.FITTED, {"weights": weights})
     assert np.array_equal(store.read("weights", store.runs[0], 0), weights)

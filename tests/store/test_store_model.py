@@ -29,14 +29,12 @@ class Killed(BaseException):
 
 
 def spec(l2: tuple[float, ...], seeds: tuple[int, ...]) -> StoreSpec:
-    names = np.array(["a"] * P, dtype=object)
     return StoreSpec(
         grid=l2,
         runs=tuple(Run(index, seed, "up") for index, seed in enumerate(seeds)),
         k=K,
         num_classes=CLASSES,
-        param_coords={name: names if name in {"layer", "kind"} else np.zeros(P, np.int32) for name in
-                      ("layer", "kind", "out_index", "in_index")},
+        parameters=[("a.a", (P,))],
         identity={"l2": list(l2), "seeds": list(seeds), "k": K, "which": "LM", "solver": "lanczos", "tol": 1e-3,
                   "max_matvecs": 9, "hessian_samples": 0, "direction": "up"},
         attrs={"config": "{}", "environment": "{}", "penalty_scale": 0.5},

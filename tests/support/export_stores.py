@@ -13,7 +13,6 @@ import numpy as np
 from hesstore.config import SweepConfig
 from hesstore.store import Run, Status, StoreSpec, SweepStore
 from hesstore.store.digest import reference_digest
-from hesstore.store.parameter_coordinates import parameter_coordinates
 from hesstore.store.writing import PROMISES
 
 SHAPES = (("fc1.weight", (3, 2)), ("fc1.bias", (3,)), ("fc2.weight", (2, 3)), ("fc2.bias", (2,)))
@@ -51,7 +50,7 @@ def make_store(
         runs=tuple(Run(index, *run) for index, run in enumerate(config.runs())),
         k=k,
         num_classes=classes,
-        param_coords=parameter_coordinates(shapes),
+        parameters=shapes,
         identity={**config.identity(), "data_digest": "0" * 64, "parameters": parameters, **digests},
         references=references,
         attrs={

@@ -131,14 +131,12 @@ IDENTITY = {"k": 1, "lowest": 1, "response": 0.1, "probes": 4, "density": True}
 
 
 def spec(length: int, parameters: int, k: int = 30, classes: int = 10) -> StoreSpec:
-    names = np.array(["x"] * parameters, dtype=object)
-    indices = np.arange(parameters, dtype=np.int32)
     return StoreSpec(
         grid=tuple(np.arange(length) / length),
         runs=(Run(0, 0, "up"),),
         k=k,
         num_classes=classes,
-        param_coords={"layer": names, "kind": names, "out_index": indices, "in_index": indices},
+        parameters=[("x.x", (parameters,))],
         identity=IDENTITY,
         attrs={"config": "{}", "environment": "{}"},
     )

@@ -20,18 +20,12 @@ SIZES = {"mode": K, "split": 2, "label": 2, "other": 2, "sign": 2, "mu": DENSITY
 
 
 def spec(**changes: Any) -> StoreSpec:
-    coordinates = {
-        "layer": np.array(["fc1"] * 8 + ["fc2"] * 4, dtype=object),
-        "kind": np.array((["weight"] * 6 + ["bias"] * 2) + ["weight"] * 3 + ["bias"], dtype=object),
-        "out_index": np.arange(P, dtype=np.int32),
-        "in_index": np.arange(P, dtype=np.int32),
-    }
     values: dict[str, Any] = {
         "grid": (0.0, 0.0006, 0.01),
         "runs": (Run(0, 4, "up"), Run(1, 4, "down")),
         "k": K,
         "num_classes": 2,
-        "param_coords": coordinates,
+        "parameters": (("fc1.weight", (2, 3)), ("fc1.bias", (2,)), ("fc2.weight", (1, 3)), ("fc2.bias", (1,))),
         "identity": IDENTITY,
         "attrs": {"config": json.dumps(SETTINGS), "environment": "{}", "penalty_scale": 0.5},
     }
