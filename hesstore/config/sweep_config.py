@@ -327,6 +327,9 @@ class SweepConfig:
             raise ConfigError("probes: 1 gives no error: give at least 2, or 0 for none")
         if self.operator == "ggn" and self.which == "SA":
             raise ConfigError("which: SA with operator ggn asks for zeros, since G has no negative eigenvalues: use LM")
+        wanted = [name for name in ("density", "blocks") if getattr(self, name) not in {False, "none"}]
+        if not self.k and wanted:
+            raise ConfigError(f"{wanted[0]}: k = 0 analyses nothing: give k of at least 1, or leave {wanted[0]} out")
         if self.max_matvecs <= self.k:
             raise ConfigError(f"max_matvecs: {self.max_matvecs} must be above k = {self.k}")
 

@@ -11,6 +11,7 @@ from hesstore.analysis.selection import loss_unit, matrix_name
 from hesstore.plots import style
 from hesstore.plots.run_data import run_name, run_series
 from hesstore.plots.transition_marks import mark_transitions
+from hesstore.store.identity import identity_of
 from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def blocks(ds: xr.Dataset, run: int = 0) -> Figure:
     """Draw the largest eigenvalue and the trace of the diagonal block of each layer.
 
     The block of a layer is the Hessian with all other parameters fixed. The upper axes show the magnitude of its
-    eigenvalue with the largest magnitude, and that of the whole matrix in black; the lower axes show the traces.
+    eigenvalue with the largest magnitude, and that of the whole matrix in black, unless the store has only the largest
+    or the smallest eigenvalues; the lower axes show the traces.
 
     Parameters
     ----------
@@ -47,9 +49,10 @@ def blocks(ds: xr.Dataset, run: int = 0) -> Figure:
     matrix, unit = matrix_name(ds), f" ({loss_unit(ds)})" if loss_unit(ds) else ""
     style.set_up_grid_axes(upper, ds)
     _draw_layers(upper, part, np.abs(part["block_eigenvalues"].isel(block_mode=0).values))
-    axis = axis_of(ds)
-    largest = np.fmax.reduce(np.abs(part["eigenvalues"].transpose(axis, "mode").values), axis=1)
-    upper.plot(part[axis].values, largest, color=style.INK, linewidth=1, linestyle="--", label="whole matrix")
+    if identity_of(ds.attrs)["which"] == "LM":
+        axis = axis_of(ds)
+        largest = np.fmax.reduce(np.abs(part["eigenvalues"].transpose(axis, "mode").values), axis=1)
+        upper.plot(part[axis].values, largest, color=style.INK, linewidth=1, linestyle="--", label="whole matrix")
     upper.set(ylabel=f"largest |eigenvalue| of the\nlayer's block of the {matrix}{unit}", yscale="log", xlabel="")
     style.draw_legend(upper, "layer")
     _draw_layers(style.set_up_grid_axes(lower, ds), part, part["block_trace"].values)

@@ -15,6 +15,7 @@ import torch
 
 from hesstore.autodiff import trace_gradient
 from hesstore.errors import DivergedError
+from hesstore.linalg.long_sums import lengths
 from hesstore.training.cuda_graph import graph_or_eager
 from hesstore.training.optimizers import GPU_PIECES, SGD, Adam, Optimizer
 
@@ -270,7 +271,7 @@ class Trainer:
             loss = loss_and_gradient(x, y)
             displacement = self._theta if self.center is None else self._theta - self.center
             if includes_penalty:
-                squares = torch.linalg.vector_norm(displacement, dim=1).square_()
+                squares = lengths(displacement).square_()
                 loss = torch.addcmul(loss, squares, self._l2[:, 0], value=scale)
             self._total.add_(loss, alpha=size)
             self._gradient.addcmul_(displacement, self._l2, value=2 * scale)

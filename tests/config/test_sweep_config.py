@@ -173,6 +173,8 @@ def test_switches() -> None:
     ("values", "message"),
     [
         ({"probes": 1}, "probes: 1 gives no error: give at least 2, or 0 for none"),
+        ({"k": 0, "density": True}, "density: k = 0 analyses nothing: give k of at least 1, or leave density out"),
+        ({"k": 0, "blocks": "layer"}, "blocks: k = 0 analyses nothing: give k of at least 1, or leave blocks out"),
         ({"probes": -1}, "probes: -1 is below the least value 0"),
         ({"response": -0.1}, "response: -0.1 is below the least value 0"),
         ({"density_width": 0.01}, "density_width: 0.01 is below the least value 0.06"),

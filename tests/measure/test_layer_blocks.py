@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,9 @@ def test_blocks_are_drawn_and_tabled(store: Path, tmp_path: Path) -> None:
     with hesstore.open(store) as ds:
         texts = [text.get_text() for text in plots.blocks(ds).findobj(Text)]
         assert {"fc1", "fc2", "whole matrix", "layer"} <= set(texts)
+        smallest = {**json.loads(ds.attrs["identity"]), "which": "SA"}
+        figure = plots.blocks(ds.assign_attrs(identity=json.dumps(smallest)))
+        assert "whole matrix" not in {text.get_text() for text in figure.findobj(Text)}
         with pytest.raises(AnalysisError, match=r"block_trace is not in this store: record it with .*--blocks layer"):
             require_variables(ds.drop_vars("block_trace"), "block_trace")
     hesstore.export(store, tmp_path / "csv", style="tidy", only=["blocks", "block_eigenvalues"])
