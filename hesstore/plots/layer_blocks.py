@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import colormaps
 
-from hesstore.analysis.selection import loss_unit, matrix_name
+from hesstore.analysis.selection import loss_unit, matrix_name, setting
 from hesstore.plots import style
 from hesstore.plots.run_data import run_name, run_series
 from hesstore.plots.transition_marks import mark_transitions
-from hesstore.store.identity import identity_of
 from hesstore.store.schema import axis_of
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def blocks(ds: xr.Dataset, run: int = 0) -> Figure:
     matrix, unit = matrix_name(ds), f" ({loss_unit(ds)})" if loss_unit(ds) else ""
     style.set_up_grid_axes(upper, ds)
     _draw_layers(upper, part, np.abs(part["block_eigenvalues"].isel(block_mode=0).values))
-    if identity_of(ds.attrs)["which"] == "LM":
+    if setting(ds, "which") in {None, "LM"}:
         axis = axis_of(ds)
         largest = np.fmax.reduce(np.abs(part["eigenvalues"].transpose(axis, "mode").values), axis=1)
         upper.plot(part[axis].values, largest, color=style.INK, linewidth=1, linestyle="--", label="whole matrix")
