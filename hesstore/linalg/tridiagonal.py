@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from scipy.linalg import eigh_tridiagonal
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The BLAS libraries of this process.
+
+    The threads of SciPy's BLAS wait for more work after each call, on the cores that PyTorch's threads need: with
+    them, a sweep of the quickstart takes half as long again. They are not needed for a small matrix.
+    """
+    return ThreadpoolController()
 
 
 def empty() -> Tensor:
@@ -51,7 +62,7 @@ class Tridiagonal:
         """The Ritz values θ, their coefficients S (one column each), and the residual estimates β_m |s_mi|."""
         if not self.steps:
             return self.alpha, torch.zeros(0, 0, dtype=torch.float64), self.alpha
-        theta, s = map(
-            torch.from_numpy, eigh_tridiagonal(self.alpha.numpy(), self.beta[:-1].numpy(), lapack_driver="stevd")
-        )
+        with _blas().limit(limits=1, user_api="blas"):
+            found = eigh_tridiagonal(self.alpha.numpy(), self.beta[:-1].numpy(), lapack_driver="stevd")
+        theta, s = map(torch.from_numpy, found)
         return theta, s, self.beta[-1] * s[-1].abs()
