@@ -16,7 +16,7 @@ def _blas() -> ThreadpoolController:
     """The BLAS libraries of this process.
 
     The threads of SciPy's BLAS wait for more work after each call, on the cores that PyTorch's threads need: with
-    them, a sweep of the quickstart takes half as long again. They are not needed for a small matrix.
+    those of SciPy 1.18, a sweep of the quickstart takes half as long again. A small matrix does not need them.
     """
     return ThreadpoolController()
 
