@@ -87,7 +87,7 @@ def lanczos(
     TypeError
         If ``operator`` is something else, such as a matrix, or if a number of pairs or products is not whole.
     ValueError
-        If k, ``lowest``, ``max_matvecs`` or ``which`` is out of range.
+        If k, ``lowest``, ``max_matvecs``, ``which``, ``eta`` or ``slack`` is out of range.
     FloatingPointError
         If a product with A is NaN or infinite, or if A is not symmetric.
     """
@@ -96,8 +96,8 @@ def lanczos(
             f"operator: {type(operator).__name__} has no matvec: pass an object with size, dtype, device and matvec, "
             "such as hesstore.Hessian"
         )
-    _check_arguments(operator.size, k, lowest, which, max_matvecs)
     goal = Goal(k=k, which=which, tol=tol, max_matvecs=max_matvecs, eta=eta, slack=slack)
+    _check_arguments(operator.size, goal, lowest)
     rng = generator or torch.Generator().manual_seed(0)
     search = SearchAtBothEnds(operator, goal, rng, lowest, getattr(operator, "images", None), known)
     while search.pairs is None:
@@ -141,12 +141,12 @@ def lanczos_stack(
     ValueError
         As in :func:`lanczos`, or if there are not G generators.
     """
-    _check_arguments(operator.size, k, lowest, which, max_matvecs)
+    goal = Goal(k=k, which=which, tol=tol, max_matvecs=max_matvecs, eta=eta, slack=slack)
+    _check_arguments(operator.size, goal, lowest)
     if len(generators) != operator.copies:
         raise ValueError(
             f"generators: {len(generators)} generators for {operator.copies} matrices: pass one for each matrix"
         )
-    goal = Goal(k=k, which=which, tol=tol, max_matvecs=max_matvecs, eta=eta, slack=slack)
     results: dict[int, EigenPairs | FloatingPointError] = {}
     images = getattr(operator, "each_images", [None] * operator.copies)
     searches = {
@@ -176,7 +176,8 @@ def lanczos_stack(
     return [results[row] for row in sorted(results)]
 
 
-def _check_arguments(size: int, k: int, lowest: int, which: Which, max_matvecs: int) -> None:
+def _check_arguments(size: int, goal: Goal, lowest: int) -> None:
+    k, max_matvecs = goal.k, goal.max_matvecs
     for name, value in (("k", k), ("lowest", lowest), ("max_matvecs", max_matvecs)):
         if not hasattr(value, "__index__"):
             raise TypeError(f"{name}: {value!r} is not a whole number")
@@ -186,4 +187,8 @@ def _check_arguments(size: int, k: int, lowest: int, which: Which, max_matvecs: 
         raise ValueError(f"lowest: {lowest} must be between 0 and the operator's size {size}")
     if max_matvecs < k:
         raise ValueError(f"max_matvecs: {max_matvecs} is below k = {k}: raise max_matvecs or lower k")
-    order(torch.zeros(0), which)  # raises on a bad name before any work
+    if not 0 < goal.eta < 1:
+        raise ValueError(f"eta: {goal.eta} must be above 0 and below 1: it is a probability")
+    if not goal.slack >= 0:
+        raise ValueError(f"slack: {goal.slack} must be at least 0: it is relative to the k-th eigenvalue")
+    order(torch.zeros(0), goal.which)  # raises on a bad name before any work

@@ -199,6 +199,8 @@ class _Operator:
         which: Which = "LM",
         tol: float = 1e-3,
         max_matvecs: int = 2000,
+        slack: float = 3e-3,
+        eta: float = 1e-4,
         lowest: int = 0,
         seed: int = 0,
     ) -> EigenPairs:
@@ -214,6 +216,10 @@ class _Operator:
             Relative residual at which a pair has converged.
         max_matvecs : int
             Maximum number of products.
+        slack : float
+            How far the bound may lie beyond the k-th eigenvalue, relative to it. A wider bound takes fewer products.
+        eta : float
+            The probability with which the bound may be wrong.
         lowest : int
             Number of algebraically smallest pairs to find in addition.
         seed : int
@@ -224,8 +230,17 @@ class _Operator:
         EigenPairs
             The eigenvector i is ``eigenvectors[i]``, so that ``eigenvectors.T`` is (P, k).
         """
-        generator = torch.Generator().manual_seed(seed)
-        return lanczos(self, k, which=which, tol=tol, max_matvecs=max_matvecs, generator=generator, lowest=lowest)
+        return lanczos(
+            self,
+            k,
+            which=which,
+            tol=tol,
+            max_matvecs=max_matvecs,
+            slack=slack,
+            eta=eta,
+            lowest=lowest,
+            generator=torch.Generator().manual_seed(seed),
+        )
 
     def trace(self, num_matvecs: int = 64, *, pairs: EigenPairs | None = None, seed: int = 0) -> Trace:
         """Return the trace, from products with random vectors of signs; exact if P ≤ ``num_matvecs``.
@@ -432,6 +447,8 @@ def top_eigenpairs(
     which: Which = "LM",
     tol: float = 1e-3,
     max_matvecs: int = 2000,
+    slack: float = 3e-3,
+    eta: float = 1e-4,
     lowest: int = 0,
     seed: int = 0,
     **options: Any,
@@ -442,7 +459,7 @@ def top_eigenpairs(
     ----------
     model, x, y, loss
         As in :class:`Hessian`: x and y are tensors or arrays, or x is a Dataset or a DataLoader of both.
-    k, which, tol, max_matvecs, lowest, seed
+    k, which, tol, max_matvecs, slack, eta, lowest, seed
         As in :meth:`Hessian.top_eigenpairs`.
     **options
         Further arguments of :class:`Hessian`.
@@ -457,4 +474,6 @@ def top_eigenpairs(
     (torch.Size([5]), torch.Size([5, 67]))
     """
     hessian = Hessian(model, x, y, loss=loss, **options)
-    return hessian.top_eigenpairs(k, which=which, tol=tol, max_matvecs=max_matvecs, lowest=lowest, seed=seed)
+    return hessian.top_eigenpairs(
+        k, which=which, tol=tol, max_matvecs=max_matvecs, slack=slack, eta=eta, lowest=lowest, seed=seed
+    )

@@ -144,6 +144,10 @@ def test_products_that_are_not_finite_are_refused() -> None:
         (5, {"max_matvecs": 4}, "below k"),
         (5, {"lowest": 21}, "lowest: 21 must be between 0 and"),
         (2, {"which": "BE"}, "LM"),
+        (2, {"eta": 0.0}, "eta: 0.0 must be above 0 and below 1"),
+        (2, {"eta": 1.0}, "eta: 1.0 must be above 0 and below 1"),
+        (2, {"slack": -0.1}, "slack: -0.1 must be at least 0"),
+        (2, {"slack": np.nan}, "slack: nan must be at least 0"),
     ],
 )
 def test_arguments_out_of_range(k: int, options: dict[str, object], message: str) -> None:

@@ -472,3 +472,16 @@ def test_a_transformer() -> None:
     for mu, u in zip(pairs.eigenvalues, pairs.eigenvectors, strict=True):
         product = double_backward(module, x, y, hessian.split(u))
         assert float((product - mu * u).norm()) < 2e-3 * float(mu.abs())
+
+
+def test_a_wider_bound_takes_fewer_products() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 3))
+    x, y = torch.randn(200, 20), torch.arange(200) % 3
+    narrow, wide = (hesstore.top_eigenpairs(model, x, y, k=3, slack=slack) for slack in (3e-3, 1.0))
+    torch.testing.assert_close(wide.eigenvalues, narrow.eigenvalues, rtol=1e-4, atol=0)
+    last = float(narrow.eigenvalues[-1].abs())
+    assert narrow.bound <= 1.003 * last < wide.bound <= 2 * last
+    assert wide.num_matvecs < narrow.num_matvecs
+    likely = hesstore.top_eigenpairs(model, x, y, k=3, eta=0.5)
+    assert likely.num_matvecs < narrow.num_matvecs
