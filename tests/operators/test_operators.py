@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -483,5 +484,9 @@ def test_a_wider_bound_takes_fewer_products() -> None:
     last = float(narrow.eigenvalues[-1].abs())
     assert narrow.bound <= 1.003 * last < wide.bound <= 2 * last
     assert wide.num_matvecs < narrow.num_matvecs
+    alone = hesstore.top_eigenpairs(model, x, y, k=3, slack=math.inf)
+    torch.testing.assert_close(alone.eigenvalues, narrow.eigenvalues, rtol=1e-4, atol=0)
+    assert alone.message == f"{alone.num_matvecs} products, without a bound on further eigenvalues"
+    assert alone.num_matvecs < wide.num_matvecs
     likely = hesstore.top_eigenpairs(model, x, y, k=3, eta=0.5)
     assert likely.num_matvecs < narrow.num_matvecs
