@@ -106,9 +106,9 @@ def page(half_shown: Page) -> Page:
 
 
 def go(page: Page, run: int, l2: str) -> None:
-    """Go to a grid point by the address."""
-    page.evaluate(f"location.hash = '#run={run}&l2={l2}'")
-    until(page, f"document.getElementById('at').textContent.startsWith('At λ = {l2}, run {run} ')")
+    """Go to a grid point by the address, again if the page has just replaced it by that of the grid point before."""
+    shown = f"document.getElementById('at').textContent.startsWith('At λ = {l2}, run {run} ')"
+    until(page, f"(location.hash = '#run={run}&l2={l2}', {shown})")
 
 
 def until(page: Page, expression: str) -> None:
