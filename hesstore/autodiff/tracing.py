@@ -61,7 +61,7 @@ def _traced(trace: Callable[..., fx.GraphModule], *arguments: Tensor) -> fx.Grap
 def _collector_paused() -> Iterator[None]:
     """Pause Python's search for unreachable objects.
 
-    Tracing makes so many objects that all of PyTorch's are searched again and again, for up to a third of its time.
+    Tracing makes so many objects that all of PyTorch's are searched again and again, for about a quarter of its time.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from hesstore.problem.models import Inputs
 
 ROWS = 32
-"""Number of rows on which a network is checked."""
+"""Number of rows on which a network is checked, except for second derivatives if other rows are given for them."""
 
 DIRECTIONS = 4
 """Number of directions along which second derivatives are compared."""
@@ -170,8 +170,7 @@ class ModelCheck:
         ModelError
             If the network can't be used.
         """
-        logits = self.check()
-        return self.warnings(logits)
+        return self.warnings(self.check())
 
     def warnings(self, logits: Tensor) -> list[str]:
         """The warnings about the network, one line each; ``logits`` are its outputs."""
@@ -194,10 +193,11 @@ class ModelCheck:
         ModelError
             If the network can't be used.
         """
-        outputs = self.check_products() if self.is_classifier else self._check_gradient()
         if self.is_classifier:
+            outputs = self.check_products()
             self.check_class_curvatures()
         else:
+            outputs = self._check_gradient()
             self._check_double_backward()
         return outputs
 

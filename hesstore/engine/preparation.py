@@ -184,7 +184,7 @@ def check_network(
     Returns
     -------
     ModelCheck, optional
-        The check of a custom network, of which the class curvatures are left.
+        The check of a custom network. Its class curvatures are not checked yet.
 
     Warns
     -----

@@ -85,9 +85,9 @@ def run_sweep(
     observer : callable, optional
         Called with each :class:`SweepEvent`.
     on_plan : callable, optional
-        Called with the :class:`SweepPlan` before the first grid point. Measuring the speed takes about one second, and
-        three if the number of threads is also to be chosen. It is not measured if complete grid points of the store
-        show it, if nothing is left to do, or with workers, whose speed is not that of this process.
+        Called with the :class:`SweepPlan` before the store is made or changed. Measuring the speed takes about one
+        second, and three if the number of threads is also to be chosen. It is not measured if complete grid points of
+        the store show it, if nothing is left to do, or with workers, whose speed is not that of this process.
     stop : callable, optional
         Called before each grid point. Once it returns True, the grid points that have begun are finished, and no other
         one is begun.
@@ -315,7 +315,7 @@ def _plan(
     grow: bool,
     probing: bool = True,
 ) -> SweepPlan:
-    """The plan of some runs (IDs) of a store, of one that is to grow, or of a new one, which ``store`` is None for."""
+    """The plan of some runs (IDs) of a store, as it is or after it has grown; of a new store if ``store`` is None."""
     effort = Effort()
     if store is None:
         spec = experiment.spec()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 import hesstore
 from hesstore.config import SweepConfig, fingerprint
+from hesstore.curvature import model_check
 from hesstore.curvature.model_check import ModelCheck, check_factory, check_stack
 from hesstore.curvature.model_warnings import (
     KinkFinder,
@@ -167,6 +169,25 @@ def test_refusals(name: str) -> None:
         ModelCheck(FlatModel(make().train(mode=False)), "own:net", *rows(), 10).run()
     assert "\n" not in str(raised.value)
     assert str(raised.value).startswith("model: 'own:net' ")
+
+
+@pytest.mark.parametrize("name", ["straight through", "wrong jvp", "det"])
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_refusals_of_large_networks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer directions are compared."""
+    monkeypatch.setattr(model_check, "LARGE", 0)
+    test_refusals(name)
+
+
+def test_short_steps_are_tried_where_the_loss_bends(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = FlatModel(Between(lambda _, h: torch.sin(3e3 * h)).train(mode=False).double())
+    x, y = rows()
+    check = ModelCheck(model, "own:net", x.double(), y, 10)
+    assert check.run() == []
+    monkeypatch.setattr(model_check, "STEPS", (1e-3, 1e-4))
+    with pytest.raises(ModelError, match="not the slope of its loss"):
+        dataclasses.replace(check).run()
 
 
 ACCEPTED: dict[str, Callable[[], nn.Module]] = {
