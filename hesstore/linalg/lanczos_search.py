@@ -52,6 +52,14 @@ k-th largest magnitude is zero to rounding, where no chain can show more."""
 PROMISING = 10
 """An image is kept if its residual norm with the eigenvalue of its source is within this many tolerances."""
 
+FIRST_CHAIN = 0.1
+"""The part of η that is spent on the bound of the first chain, which seldom decides; the rest is for the others."""
+
+TOO_FAR, MAX_RESTARTS = 30, 8
+"""A locked pair whose residual norm exceeds so many tolerances is not refined: it is a mixture with eigenvectors that
+are not known yet, and a chain that starts from it finds them in fewer products. There are at most so many of these
+chains."""
+
 PATIENCE = 8
 """Locked pairs that have not converged are refined, each time by one product for each pair, until so many times in
 succession have not reduced their residual norms."""
@@ -119,6 +127,7 @@ class LanczosSearch:
         self._extra = self._multiplied = 0  # vectors after the locked ones, and how many of them have products
         # The residual norms of the pairs that are refined: their sum, in tolerances, each time.
         self._misses: list[float] = []
+        self._restarts = 0  # chains that started from locked pairs instead of refining these
         self._next_ending: Ending | None = None  # the ending of the search after refinements
         if known is None or not len(known):
             self._start_chain()
@@ -356,7 +365,8 @@ class LanczosSearch:
 
     def _bound_of_chain(self) -> float:
         """The distance beyond which no eigenvalue but the k outermost lies, with the probability of the chain."""
-        ends = self._ends_of_chain(self._chain, self._complements + 1, self.space.size - len(self._locked))
+        share = (1 - FIRST_CHAIN) / (self._complements * (self._complements + 1))  # 1/1·2 + 1/2·3 + … = 1
+        ends = self._ends_of_chain(self._chain, share, self._locked)
         locked, residual_norms = self._locked.numpy(), self._residual_norms.numpy()
         behind = self._criteria.distance(self._locked).sort(descending=True).values[self.goal.k :]
         least = float(behind[0]) if len(behind) else -math.inf  # the result does not contain the pairs behind the k-th
@@ -366,17 +376,32 @@ class LanczosSearch:
         """The distance beyond which no eigenvalue lies at all, from the first chain."""
         if self._first_chain is None:
             return math.inf
-        return max(end for _, end in self._ends_of_chain(self._first_chain, 1, self.space.size))
+        return max(end for _, end in self._ends_of_chain(self._first_chain, FIRST_CHAIN, empty()))
 
-    def _ends_of_chain(self, chain: Tridiagonal, number: int, size: int) -> list[tuple[int, float]]:
+    def _ends_of_chain(self, chain: Tridiagonal, share: float, locked: Tensor) -> list[tuple[int, float]]:
         """The sign of each end of the spectrum that matters, and the bound there on the space of a chain.
 
-        Over the chains 1, 2, … the probabilities of a wrong bound add up to η.
+        The chain started orthogonal to the ``locked`` pairs. Its bounds are wrong with a probability of at most
+        ``share`` times η; over all chains these add up to η.
         """
-        signs = {"LM": (1, -1), "LA": (1,), "SA": (-1,)}[self.goal.which]
-        delta = smallest_component(size, self.goal.eta / (number * (number + 1)) / len(signs))
         theta, beta = chain.ritz[0].numpy(), chain.beta.numpy()
-        return [(s, upper_bound(s * theta, beta, delta)) for s in signs]
+        size, eta = self.space.size - len(locked), share * self.goal.eta
+        return [
+            (sign, upper_bound(sign * theta, beta, smallest_component(size, part * eta)))
+            for sign, part in self._parts_of_ends(locked)
+        ]
+
+    def _parts_of_ends(self, locked: Tensor) -> list[tuple[int, float]]:
+        """The sign of each end that matters, and its part of the probability that a chain's bound is wrong.
+
+        The end at which most of the outermost ``locked`` pairs lie gets most of it: there the bound has to be close.
+        These pairs are known before the start vector of the chain is drawn.
+        """
+        if self.goal.which != "LM":
+            return [(1 if self.goal.which == "LA" else -1, 1.0)]
+        outermost = locked[self._criteria.order(locked)[: self.goal.k]]
+        positive = (1 + int((outermost > 0).sum())) / (2 + len(outermost))
+        return [(1, positive), (-1, 1 - positive)]
 
     def _end(self, ending: Ending) -> None:
         """End the search, after refining pairs if that is necessary."""
@@ -462,19 +487,26 @@ class LanczosSearch:
         self._check_finite(values)
         self._criteria.grow(values)
         norms = rows.residual_norms(count, values)
-        loose = self._are_loose(values, norms)
-        self._misses.append(float((norms / self._criteria.tolerances(values))[loose].sum()))
+        loose, ratios = self._are_loose(values, norms), norms / self._criteria.tolerances(values)
+        too_far = loose & (ratios > TOO_FAR)
+        may_restart = self._next_ending is None and count >= self.goal.k and self._restarts < MAX_RESTARTS
+        restarts = may_restart and bool(too_far.any())
+        self._misses.append(float(ratios[loose].sum()))
         recent, before = self._misses[-PATIENCE:], self._misses[:-PATIENCE]
-        if count >= self.goal.k and bool(loose.any()) and (not before or min(recent) < min(before)):
+        is_refined = not before or min(recent) < min(before)
+        if count >= self.goal.k and bool(loose.any()) and is_refined and not restarts:
             self._locked, self._residual_norms = values, norms
             residuals = rows.residuals(loose.nonzero()[:, 0].to(self.space.device), values)
             self._add_extra(rows.orthonormal(residuals, count))
             return
-        kept = self._criteria.worth_locking(values, norms, empty())
+        kept = self._criteria.worth_locking(values, norms, values[loose])
         kept[self._criteria.order(values)[: self.goal.k]] = True
         self._locked, self._residual_norms = values[kept], norms[kept]
         rows.keep(kept)
-        if self._next_ending or self._has_close_bound():  # the k-th eigenvalue may have changed
+        if restarts:
+            self._misses, self._restarts = [], self._restarts + 1
+            self._start_from(too_far[kept])
+        elif self._next_ending or self._has_close_bound():  # the k-th eigenvalue may have changed
             self.ending = Ending.COMPLETE if self._has_close_bound() else self._next_ending
             self._chain = Tridiagonal()  # its vectors were overwritten
         else:
