@@ -55,10 +55,10 @@ PROMISING = 10
 FIRST_CHAIN = 0.1
 """The part of η that is spent on the bound of the first chain, which seldom decides; the rest is for the others."""
 
-TOO_FAR, MAX_RESTARTS = 30, 8
-"""A locked pair whose residual norm exceeds so many tolerances is not refined: it is a mixture with eigenvectors that
-are not known yet, and a chain that starts from it finds them in fewer products. There are at most so many of these
-chains."""
+TOO_FAR, MAX_RESTARTS = 0.03, 8
+"""A locked pair with a larger residual norm, relative to its eigenvalue, is not refined: it is a mixture with
+eigenvectors that are not known yet, and a chain that starts from it finds them in fewer products. There are at most so
+many of these chains."""
 
 PATIENCE = 8
 """Locked pairs that have not converged are refined, each time by one product for each pair, until so many times in
@@ -488,18 +488,19 @@ class LanczosSearch:
         self._criteria.grow(values)
         norms = rows.residual_norms(count, values)
         loose, ratios = self._are_loose(values, norms), norms / self._criteria.tolerances(values)
-        too_far = loose & (ratios > TOO_FAR)
+        too_far = loose & (norms > TOO_FAR * values.abs())
         may_restart = self._next_ending is None and count >= self.goal.k and self._restarts < MAX_RESTARTS
         restarts = may_restart and bool(too_far.any())
         self._misses.append(float(ratios[loose].sum()))
         recent, before = self._misses[-PATIENCE:], self._misses[:-PATIENCE]
-        is_refined = not before or min(recent) < min(before)
-        if count >= self.goal.k and bool(loose.any()) and is_refined and not restarts:
+        is_worthwhile = not before or min(recent) < min(before)
+        has_room = count + int(loose.sum()) <= self.space.size
+        if count >= self.goal.k and bool(loose.any()) and is_worthwhile and has_room and not restarts:
             self._locked, self._residual_norms = values, norms
             residuals = rows.residuals(loose.nonzero()[:, 0].to(self.space.device), values)
             self._add_extra(rows.orthonormal(residuals, count))
             return
-        kept = self._criteria.worth_locking(values, norms, values[loose])
+        kept = self._criteria.worth_locking(values, norms, values[loose] if restarts else empty())
         kept[self._criteria.order(values)[: self.goal.k]] = True
         self._locked, self._residual_norms = values[kept], norms[kept]
         rows.keep(kept)
