@@ -111,7 +111,8 @@ def test_a_store_without_bounds_gets_them(store: Path) -> None:
     driven.put_together(driven.runs[0], [Entries(0, Status.COMPLETE, {"eigenvalue_bound": np.inf}, None)])
     report = recheck(store, trust=True, sample=1)
     assert report.problems == []
-    assert [each.text for each in report.spectra] in (["complete"], ["complete to 0.3 %"])
+    (spectrum,) = report.spectra
+    assert re.fullmatch(r"complete( to 0\.([12]\d?|3) %)?", spectrum.text)  # a bound can be closer than necessary
 
 
 def test_weights_that_are_not_those_measured_are_found(store: Path) -> None:
