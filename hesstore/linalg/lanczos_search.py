@@ -487,20 +487,18 @@ class LanczosSearch:
         self._check_finite(values)
         self._criteria.grow(values)
         norms = rows.residual_norms(count, values)
-        loose, ratios = self._are_loose(values, norms), norms / self._criteria.tolerances(values)
+        loose, has_all = self._are_loose(values, norms), count >= self.goal.k
         too_far = loose & (norms > TOO_FAR * values.abs())
-        may_restart = self._next_ending is None and count >= self.goal.k and self._restarts < MAX_RESTARTS
+        may_restart = has_all and self._next_ending is None and self._restarts < MAX_RESTARTS
         restarts = may_restart and bool(too_far.any())
-        self._misses.append(float(ratios[loose].sum()))
-        recent, before = self._misses[-PATIENCE:], self._misses[:-PATIENCE]
-        is_worthwhile = not before or min(recent) < min(before)
-        has_room = count + int(loose.sum()) <= self.space.size
-        if count >= self.goal.k and bool(loose.any()) and is_worthwhile and has_room and not restarts:
+        if has_all and not restarts and self._is_worth_refining(values[loose], norms[loose], count):
             self._locked, self._residual_norms = values, norms
             residuals = rows.residuals(loose.nonzero()[:, 0].to(self.space.device), values)
             self._add_extra(rows.orthonormal(residuals, count))
             return
-        kept = self._criteria.worth_locking(values, norms, values[loose] if restarts else empty())
+        # Without the loose pairs there are fewer than k, so that none behind the k-th would be worth locking.
+        others = values[loose] if restarts else empty()
+        kept = self._criteria.worth_locking(values, norms, others)
         kept[self._criteria.order(values)[: self.goal.k]] = True
         self._locked, self._residual_norms = values[kept], norms[kept]
         rows.keep(kept)
@@ -513,6 +511,13 @@ class LanczosSearch:
         else:
             self._misses = []
             self._start_chain()
+
+    def _is_worth_refining(self, values: Tensor, residual_norms: Tensor, count: int) -> bool:
+        """Whether there are loose pairs, refining them makes progress, and ``count`` vectors leave room for more."""
+        self._misses.append(float((residual_norms / self._criteria.tolerances(values)).sum()))
+        recent, before = self._misses[-PATIENCE:], self._misses[:-PATIENCE]
+        makes_progress = not before or min(recent) < min(before)
+        return 0 < len(values) <= self.space.size - count and makes_progress
 
     # -- checks -------------------------------------------------------------------------------------------
 

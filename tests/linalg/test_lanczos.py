@@ -367,7 +367,7 @@ def test_known_vectors_are_completed() -> None:
 
 
 def test_vectors_far_from_convergence_become_the_start_of_a_chain() -> None:
-    """Six known vectors are hardly more than random; to refine them, each by one product a round, takes 79 products."""
+    """Six known vectors are hardly more than random; to refine them, each by one product a round, takes 77 products."""
     generator = torch.Generator().manual_seed(3)
     eigenvalues = torch.cat([torch.linspace(3, 1.1, 12), torch.rand(5988, generator=generator)]).double()
     known = torch.eye(12, 6000).double()
