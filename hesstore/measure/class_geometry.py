@@ -237,7 +237,8 @@ class ClassGeometry:
 
         for losses in self._split_losses:  # one after the other: a gradient for each class takes much memory
             gradients = losses.gradients(theta)
-            test_gradient = _mean_of_classes(gradients.T, losses.shares.to(theta.dtype))  # the test split is the last
+            if losses is self._split_losses[1]:  # the training gradient is an input
+                test_gradient = _mean_of_classes(gradients.T, losses.shares.to(theta.dtype))
             units = collect(gradients)
             cosines.append(inner_products(units, units))
         objective = slope + inputs.shift * inputs.displacement
