@@ -92,11 +92,13 @@ class SearchAtBothEnds:
             self.pairs = replace(found, lowest=_first(found, self._lowest))
         else:
             self._outermost = found
-            limit = goal.max_matvecs
-            if self._lowest == 1 and self._size > REMEMBERED_SIZE:
-                limit = min(limit, found.num_matvecs + int(FURTHER_PRODUCTS * found.num_matvecs))
             resolution = float(found.eigenvalues[-1].abs().nan_to_num(0.0))
-            self._search.aim(replace(goal, k=self._lowest, which="SA", max_matvecs=limit, resolution=resolution))
+            lowest = replace(goal, k=self._lowest, which="SA", resolution=resolution)
+            if self._lowest == 1 and self._size > REMEMBERED_SIZE:
+                # The pair may take further products. Its bound is the one that the chains have anyway.
+                limit = found.num_matvecs + int(FURTHER_PRODUCTS * found.num_matvecs)
+                lowest = replace(lowest, max_matvecs=min(goal.max_matvecs, limit), bound_steps=0)
+            self._search.aim(lowest)
 
 
 def _first(pairs: EigenPairs, count: int) -> EigenPairs:

@@ -29,6 +29,8 @@ class Goal:
     ----------
     resolution : float
         An eigenvalue of a smaller magnitude has the tolerance and the slack of one of this magnitude.
+    bound_steps : int
+        Steps after which a chain that finds nothing new ends, whatever bound it has reached.
     """
 
     k: int
@@ -38,6 +40,7 @@ class Goal:
     eta: float
     slack: float
     resolution: float = 0.0
+    bound_steps: int = 128
 
 
 class Criteria:

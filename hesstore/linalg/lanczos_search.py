@@ -45,9 +45,9 @@ LOST_ACCURACY = 0.1
 REMEMBERED_SIZE = 4096
 """Up to this P all products are remembered."""
 
-MAX_BOUND_STEPS, ZERO_BOUND_STEPS = 128, 16
-"""Steps after which a chain that finds nothing further out ends, whatever bound it has reached: in general, and if the
-k-th largest magnitude is zero to rounding, where no chain can show more."""
+ZERO_BOUND_STEPS = 16
+"""Steps after which a chain that finds nothing new ends if the k-th largest magnitude is zero to rounding: no chain can
+show more."""
 
 PROMISING = 10
 """An image is kept if its residual norm with the eigenvalue of its source is within this many tolerances."""
@@ -114,7 +114,7 @@ class LanczosSearch:
         self._chain, self._relation = Tridiagonal(), ArnoldiRelation(space)
         self._new_steps = 0  # steps since the last inspection
         self._window = SEARCH_STEPS
-        self._bound = self._free_bound = math.inf
+        self._bound = self._earlier_bound = math.inf  # the second is that of all chains before this one
         self._complements = 0  # chains that started in the complement of locked pairs
         self._first_chain: Tridiagonal | None = None  # from a random vector in the whole space, unless it is invariant
         self._first_product: tuple[Tensor, Tensor] | None = None
@@ -147,15 +147,13 @@ class LanczosSearch:
             return
         self.ending = self._next_ending = None
         self._misses = []
-        self._bound = self._free_bound = self._bound_of_first_chain()
+        self._bound = self._bound_of_first_chain()  # those of other chains were for the other goal
+        self._earlier_bound = self._bound
         self._forget_copies()
-        loose = self._are_loose(self._locked, self._residual_norms)
         if self.num_matvecs >= goal.max_matvecs:
             self.ending = Ending.PRODUCT_LIMIT
-        elif bool(loose.any()):
-            self._start_from(loose)
         elif self._has_close_bound():
-            self.ending = Ending.COMPLETE
+            self._end(Ending.COMPLETE)
         elif self._chain.steps:
             self._decide()
         else:
@@ -256,6 +254,7 @@ class LanczosSearch:
         start, kept = vectors[chosen.to(device)].sum(0), (~chosen).to(device)
         rows.put(0, vectors[kept], products[kept])
         self._locked, self._residual_norms = self._locked[~chosen], self._residual_norms[~chosen]
+        self._bound = self._bound_of_first_chain()  # the others hold for all pairs that were locked
         self._start_chain(start)
 
     def _start_chain(self, start: Tensor | None = None) -> None:
@@ -270,7 +269,7 @@ class LanczosSearch:
         steps = BOUND_STEPS if rows >= self.goal.k else SEARCH_STEPS
         self._window = min(self._chain.steps or steps, steps)
         self._chain, self._relation = Tridiagonal(), ArnoldiRelation(space, rows)
-        self._bound = self._free_bound
+        self._earlier_bound = self._bound
         self._complements += rows > 0 and self._is_random
         self._forget_copies()
 
@@ -320,13 +319,13 @@ class LanczosSearch:
         """End the search, try an image, lock pairs and start another chain, or let the chain grow."""
         chain, criteria = self._chain, self._criteria
         if self._gives_bound:
-            self._bound = min(self._bound_of_chain(), self._free_bound)
+            self._bound = min(self._bound_of_chain(), self._earlier_bound)
             if self._has_close_bound():
                 self._end(Ending.COMPLETE)
                 return
             weakest = criteria.weakest(self._locked)
             is_zero = self.goal.which == "LM" and weakest <= criteria.rounding  # so are all further eigenvalues
-            budget = ZERO_BOUND_STEPS if is_zero else MAX_BOUND_STEPS
+            budget = ZERO_BOUND_STEPS if is_zero else self.goal.bound_steps
             is_over = chain.is_invariant or chain.steps >= budget
             if is_over and not bool(criteria.further_out(chain.ritz[0], weakest).any()):
                 self._end(Ending.LOOSE_BOUND)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -414,6 +415,27 @@ def test_a_limit_on_products_leaves_lowest_pairs_that_are_flagged() -> None:
     assert not bool(pairs.lowest.converged.any())
     assert pairs.lowest.eigenvectors.shape == (2, 400)
     assert pairs.lowest.bound == -torch.inf
+
+
+def test_the_bound_of_one_lowest_pair_of_a_large_matrix_takes_no_products() -> None:
+    outliers, bulk = torch.linspace(1, 2, 12), torch.linspace(-0.1, 0.1, 5987)
+    eigenvalues = torch.cat([outliers, bulk, torch.tensor([-0.15])]).double()
+    pairs = lanczos(ReflectedDiagonal(eigenvalues), 5, lowest=1)
+    assert pairs.lowest is not None
+    assert float(pairs.lowest.eigenvalues) == pytest.approx(-0.15, abs=1e-4)
+    assert bool(pairs.lowest.converged)
+    assert pairs.lowest.num_matvecs == 0
+    assert "not complete to 0.003" in pairs.lowest.message
+    assert -0.3 < pairs.lowest.bound < -0.1
+
+
+def test_more_products_never_make_the_bound_wider() -> None:
+    """Also when a chain has found a copy further out, and another chain, which knows nothing yet, has started."""
+    matrix = symmetric(torch.cat([torch.tensor([3.0, 3.0, 3.0, 2.0]), torch.linspace(-1, 1, 296)]).double())
+    bounds = [lanczos(DenseOperator(matrix), 2, max_matvecs=limit).bound for limit in range(4, 90)]
+    assert bounds[0] == torch.inf
+    assert bounds[-1] < 3.01
+    assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(bounds))
 
 
 def test_lowest_pairs_are_orthonormal_when_the_last_chain_found_some_of_them() -> None:
