@@ -45,6 +45,11 @@ def test_the_import_loads_no_heavy_packages(environment: dict[str, str]) -> None
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
+def test_a_sweep_loads_no_packages_of_the_analyses(environment: dict[str, str]) -> None:
+    code = "import sys, hesstore.engine.sweep; assert not {'xarray', 'pandas', 'dask', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
 def test_every_module_says_what_it_is() -> None:
     for name in modules():
         assert importlib.import_module(name).__doc__, name

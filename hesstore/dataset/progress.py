@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hesstore.analysis.selection import has_analyses
+from hesstore.dataset.class_accuracy import worst_class
 from hesstore.dataset.completeness import SpectrumSettings
 from hesstore.errors import AnalysisError
 from hesstore.store.decoding import decoding
@@ -288,25 +289,6 @@ def _result(point: xr.Dataset, settings: SpectrumSettings | None) -> Result:
         eigenvalue=_finite(float(point["eigenvalues"][0])) if "eigenvalues" in point else None,
         spectrum=spectra[0].text if spectra else None,
     )
-
-
-def worst_class(class_accuracy: NDArray[np.float64]) -> tuple[int, float] | None:
-    """Return the label of the class with the lowest accuracy, and that accuracy.
-
-    Parameters
-    ----------
-    class_accuracy : array
-        (C,) accuracy of each class.
-
-    Returns
-    -------
-    tuple of int and float, or None
-        None if all accuracies are NaN, as an import may have them.
-    """
-    if not np.isfinite(class_accuracy).any():
-        return None
-    label = int(np.nanargmin(class_accuracy))
-    return label, float(class_accuracy[label])
 
 
 def _finite(value: float) -> float | None:

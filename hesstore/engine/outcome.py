@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hesstore.dataset.progress import worst_class
+from hesstore.dataset.class_accuracy import worst_class
 from hesstore.store.schema import Status
 
 if TYPE_CHECKING:

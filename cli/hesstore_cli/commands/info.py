@@ -138,7 +138,7 @@ def _run_facts(run: xr.Dataset, rows: int | None) -> dict[str, Any]:
 
 def _result(point: xr.Dataset, settings: SpectrumSettings | None) -> dict[str, Any]:
     """Return the results at a complete grid point; an import may lack some of them."""
-    from hesstore.dataset.progress import worst_class
+    from hesstore.dataset.class_accuracy import worst_class
     from hesstore.store.schema import axis_of
 
     axis = axis_of(point)
