@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -186,6 +187,26 @@ def test_the_probe_draws_no_random_numbers(toy_config: MakeConfig, *, stacked: b
     assert (torch.get_rng_state() == state).all()
     assert min(dataclasses.astuple(rates)) > 0
     assert speed_probe.measure_rates(experiment, 0, 1).step == 0
+
+
+class SlowTrainer:
+    """Takes steps as slow as those of threads that wait for each other."""
+
+    x = torch.zeros(1)
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    def take_steps(self, count: int) -> None:
+        self.taken.append(count)
+        time.sleep(0.01 * count)
+
+
+def test_slow_training_steps_are_measured_on_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed_probe, "BUDGET", {"step": 0.02})
+    trainer: Any = SlowTrainer()
+    assert 0.01 <= speed_probe._step_seconds(trainer) < 0.1
+    assert trainer.taken == [speed_probe.FEW_STEPS] * 3
 
 
 def test_counts_of_products() -> None:
