@@ -205,7 +205,7 @@ class SlowTrainer:
 def test_slow_training_steps_are_measured_on_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed_probe, "BUDGET", {"step": 0.02})
     trainer: Any = SlowTrainer()
-    assert 0.01 <= speed_probe._step_seconds(trainer) < 0.1
+    assert speed_probe._step_seconds(trainer) >= 0.01
     assert trainer.taken == [speed_probe.FEW_STEPS] * 3
 
 
