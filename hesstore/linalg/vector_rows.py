@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.linalg.long_sums import LONG, inner_products, lengths
+from hesstore.linalg.long_sums import inner_products, lengths, subtract_combination
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 TOGETHER = 2**24
 """The number of entries of residuals that are computed together."""
+
+COLUMNS = 2**14
+"""The number of columns of vectors that are combined together, so that they stay in a processor's cache."""
 
 INDEPENDENT = 0.5
 """A unit vector is independent of others if its component outside their span has at least this length."""
@@ -164,7 +167,7 @@ class VectorRows:
     def _column_blocks(self) -> list[slice]:
         """The columns in blocks, so that rows can be replaced by their combinations without a copy of all of them."""
         size = self._space.size
-        return [slice(first, first + LONG) for first in range(0, size, LONG)]
+        return [slice(first, first + COLUMNS) for first in range(0, size, COLUMNS)]
 
     def _enlarged(self, rows: Tensor, count: int) -> Tensor:
         capacity = len(rows)
@@ -184,5 +187,5 @@ def orthogonalise(w: Tensor, vectors: Tensor) -> Tensor:
     Returns the coefficients (n,) of the vectors, which were subtracted.
     """
     coefficients = inner_products(vectors, w)
-    w.addmv_(vectors.T, coefficients, alpha=-1)
+    subtract_combination(w, coefficients, vectors)
     return coefficients

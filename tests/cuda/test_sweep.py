@@ -74,14 +74,20 @@ OF_EACH_KIND = {
 """Those that run among the checks; the others take as long again."""
 
 
+OF_THE_LAST_BITS = {"digest", "class_identity_error", "matvecs", "solver_message"}
+
+
 def config(settings: Mapping[str, object], device: str) -> SweepConfig:
     return SweepConfig.from_mapping({**SMALL, "device": device, **settings})
 
 
 def assert_equal_results(found: xr.Dataset, expected: xr.Dataset) -> None:
-    """Compare all variables, except for the digests, which cover the last bits."""
+    """Compare all variables, except for those that depend on the last bits.
+
+    A device and the CPU round differently, and so a search may end one or two products earlier.
+    """
     assert set(found) == set(expected)
-    for name in sorted(set(map(str, expected)) - {"digest", "class_identity_error"}):
+    for name in sorted(set(map(str, expected)) - OF_THE_LAST_BITS):
         values, reference = found[name].values, expected[name].values
         if reference.dtype.kind == "f":
             scale = np.nanmax(np.abs(reference), initial=0.0)
@@ -89,6 +95,7 @@ def assert_equal_results(found: xr.Dataset, expected: xr.Dataset) -> None:
         else:
             np.testing.assert_array_equal(values.astype(str), reference.astype(str), err_msg=name)
     assert float(found["class_identity_error"].max()) < 1e-9
+    assert int(abs(found["matvecs"] - expected["matvecs"]).max()) <= 2
 
 
 def compare(tmp_path: Path, settings: Mapping[str, object]) -> None:

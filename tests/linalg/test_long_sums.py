@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from hesstore.linalg import lanczos, long_sums
-from hesstore.linalg.long_sums import LONG, inner_products, lengths
+from hesstore.linalg.long_sums import SHORT, inner_products, lengths, subtract_combination
 from tests.support.operators import ReflectedDiagonal
 
-SIZE = 3_000_001  # blocks, and a rest
+SIZES = [1000, 30_003, 3_000_001]  # as a whole; in pieces, and a rest; in blocks, and a rest
 
 
 @pytest.mark.parametrize("shapes", [((), ()), ((3,), ()), ((3,), (2,)), ((), (2,)), ((0,), ()), ((2,), (0,))])
-@pytest.mark.parametrize("size", [1000, SIZE])
+@pytest.mark.parametrize("size", SIZES)
 def test_inner_products(shapes: tuple[tuple[int, ...], tuple[int, ...]], size: int) -> None:
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.rand(*shape, size, generator=generator) + 0.5 for shape in shapes)
@@ -35,9 +35,21 @@ def test_a_search_with_long_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pairs.converged.all()
     assert pairs.bound < 201
     monkeypatch.setattr(long_sums, "LONG", 2 * len(values))
+    monkeypatch.setattr(long_sums, "SHORT", 2 * len(values))
     assert not lanczos(operator, 5, max_matvecs=24).converged.all()
 
 
 def test_short_vectors_are_summed_as_they_are() -> None:
-    a = torch.rand(3, LONG)
+    a = torch.rand(3, SHORT - 1)
     assert torch.equal(inner_products(a, a[0]), a @ a[0])
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+@pytest.mark.parametrize("size", SIZES)
+def test_subtracting_a_combination(count: int, size: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    vectors, w = torch.rand(count, size, generator=generator), torch.rand(size, generator=generator)
+    coefficients = torch.rand(count, generator=generator)
+    expected = w.double() - coefficients.double() @ vectors.double()
+    subtract_combination(w, coefficients, vectors)
+    torch.testing.assert_close(w.double(), expected, rtol=0, atol=1e-6)
