@@ -323,7 +323,7 @@ def spectrum_products(config: SweepConfig) -> Span:
 
     For k = 30, a spectrum with distinct eigenvalues takes about 145. The bound on further ones takes 35 of these, and
     nearly as many for a small k: the top 5 take 22 to 26 along the quickstart, and 60 with ResNet-18.
-    Along the quickstart, where eigenvalues have near-exact copies, spectra take 58 to 245, and 151 on average. The
+    Along the quickstart, where eigenvalues have near-exact copies, spectra take 97 to 348, and 179 on average. The
     lowest eigenpair takes at most a fifth more. Several of them have no such limit: 10 take up to about 300.
     """
     outermost = Span(15 + 3 * config.k, 30 + 7 * config.k)

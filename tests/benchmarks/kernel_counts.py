@@ -37,8 +37,8 @@ LANCZOS_WAITS = 2.4
 LANCZOS_CHECKS = 0.27
 """Checks of the tridiagonal matrix on the host, for each product and model. They are among the waits."""
 
-GEOMETRY = 3065
-"""Kernels of the class geometry of one grid point: along the eigenvectors (2,301), gradients (148), others (616)."""
+GEOMETRY = 3059
+"""Kernels of the class geometry of one grid point: along the eigenvectors (2,301), gradients (142), others (616)."""
 
 GEOMETRY_WAITS = 29
 """Waits of the host in the class geometry of one grid point."""
