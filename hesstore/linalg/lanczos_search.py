@@ -150,8 +150,11 @@ class LanczosSearch:
         self._bound = self._bound_of_first_chain()  # those of other chains were for the other goal
         self._earlier_bound = self._bound
         self._forget_copies()
+        loose = self._are_loose(self._locked, self._residual_norms)
         if self.num_matvecs >= goal.max_matvecs:
             self.ending = Ending.PRODUCT_LIMIT
+        elif bool(loose.any()) and goal.bound_steps:  # otherwise they are refined, which keeps the bound
+            self._start_from(loose)
         elif self._has_close_bound():
             self._end(Ending.COMPLETE)
         elif self._chain.steps:
