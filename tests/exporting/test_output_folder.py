@@ -261,7 +261,7 @@ def test_the_command(store: Path, tmp_path: Path, run_hesstore: RunHesstore) -> 
 @pytest.mark.slow
 def test_an_interrupted_export_continues(tmp_path: Path, environment: dict[str, str]) -> None:
     shapes = (("fc1.weight", (100, 1000)), ("fc1.bias", (100,)))
-    count = 30  # enough that the signal arrives before the end, even on a busy machine
+    count = 60  # enough that the signal arrives before the end, even on a busy machine
     make_store(tmp_path / "s.zarr", l2=tuple(np.arange(count) / 100), shapes=shapes, classes=3, k=10)
     code = "import sys; from hesstore_cli.main import main; sys.argv[0] = 'hesstore'; main()"
     command = [sys.executable, "-c", code, "export", "s.zarr", "-o", "out", "--only", "eigenvectors"]
