@@ -86,7 +86,7 @@ def run_sweep(
         Called with each :class:`SweepEvent`.
     on_plan : callable, optional
         Called with the :class:`SweepPlan` before the store is made or changed. Measuring the speed takes about one
-        second, and two if the number of threads is also to be chosen. It is not measured if complete grid points of
+        second, and three if the number of threads is also to be chosen. It is not measured if complete grid points of
         the store show it, if nothing is left to do, or with workers, whose speed is not that of this process.
     stop : callable, optional
         Called before each grid point. Once it returns True, the grid points that have begun are finished, and no other

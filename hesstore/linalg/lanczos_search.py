@@ -147,7 +147,7 @@ class LanczosSearch:
             return
         self.ending = self._next_ending = None
         self._misses = []
-        self._bound = self._bound_of_first_chain()  # those of other chains were for the other goal
+        self._bound = self._bound_of_first_chain()  # those of other chains were for the earlier goal
         self._earlier_bound = self._bound
         self._forget_copies()
         loose = self._are_loose(self._locked, self._residual_norms)
@@ -257,7 +257,7 @@ class LanczosSearch:
         start, kept = vectors[chosen.to(device)].sum(0), (~chosen).to(device)
         rows.put(0, vectors[kept], products[kept])
         self._locked, self._residual_norms = self._locked[~chosen], self._residual_norms[~chosen]
-        self._bound = self._bound_of_first_chain()  # the others hold for all pairs that were locked
+        self._bound = self._bound_of_first_chain()  # the other bounds allow for the pairs that are released
         self._start_chain(start)
 
     def _start_chain(self, start: Tensor | None = None) -> None:
