@@ -15,7 +15,6 @@ import torch
 from torch import fx
 from torch.fx.passes.dialect.common.cse_pass import CSEPass
 
-from hesstore.autodiff.constant_columns import VaryingColumns, leave_out_constant_columns
 from hesstore.autodiff.graph_split import split_graph
 from hesstore.autodiff.linear_part import linear_nodes
 from hesstore.autodiff.memory_reuse import reuse_memory
@@ -29,6 +28,7 @@ from hesstore.autodiff.simplify import (
     let_views_copy,
     spell_out_products,
 )
+from hesstore.autodiff.sparse_rows import SparseRows, use_sparse_rows
 from hesstore.autodiff.tracing import decompose_operations, trace_graph
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class LineProgram:
         (\\*L(θ), y) → tuple of the tensors that ``tangent`` needs.
     tangent : GraphModule
         (\\*L(v), \\*primal(…)) → then(f, f′, f″, y); takes only the elements of L(v) that move.
-    takes_varying_columns : bool
-        Whether the program takes x as :class:`~hesstore.autodiff.constant_columns.VaryingColumns`.
+    takes_sparse_rows : bool
+        Whether the program takes x as :class:`~hesstore.autodiff.sparse_rows.SparseRows`.
     prepared : dict
         ``value`` and ``tangent`` for a number of lines together, by name and that number; :meth:`apply` makes them.
     """
@@ -70,18 +70,20 @@ class LineProgram:
     value: fx.GraphModule
     primal: fx.GraphModule
     tangent: fx.GraphModule
-    takes_varying_columns: bool
+    takes_sparse_rows: bool
     prepared: dict[tuple[str, int], fx.GraphModule] = field(default_factory=dict)
 
     def inputs(self, x: Tensor) -> tuple[Tensor, ...]:
         """The inputs of the program for the rows ``x``."""
-        return VaryingColumns.of(x) if self.takes_varying_columns else (x,)
+        return SparseRows.of(x) if self.takes_sparse_rows else (x,)
 
     def through(self, theta: Tensor, inputs: tuple[Tensor, ...], y: Tensor) -> Pencil:
         """The lines through ``theta``, for inputs(x) and y."""
         constants = self.constants(*inputs)
         start = self.linear(theta, *constants)
-        return Pencil(self, constants, start, self.primal(*start, y))
+        has_entries = self.takes_sparse_rows and SparseRows(*inputs).has_entries
+        in_turn = has_entries or bool(changed_in_place(self.linear.graph))
+        return Pencil(self, constants, start, self.primal(*start, y), in_turn)
 
     def apply(self, name: str, count: int, parts: Sequence[Tensor], stacked: Sequence[bool]) -> Any:
         """The result of ``value`` or ``tangent``, its ``name``, for ``count`` lines together, along a first axis.
@@ -101,12 +103,19 @@ class LineProgram:
 
 @dataclass(frozen=True)
 class Pencil:
-    """All lines through one θ, for one x and y; made by :meth:`LineProgram.through`."""
+    """All lines through one θ, for one x and y; made by :meth:`LineProgram.through`.
+
+    Attributes
+    ----------
+    in_turn : bool
+        Whether L(v) must be computed for one v after the other, because an operation cannot serve several.
+    """
 
     program: LineProgram
     constants: tuple[Tensor, ...]
     start: tuple[Tensor, ...]
     primal: tuple[Tensor, ...]
+    in_turn: bool
 
     def value(self) -> Tensor:
         """f(θ, x)."""
@@ -119,7 +128,7 @@ class Pencil:
         if len(v) == 1:
             parts = linear(v[0], *self.constants)
             moving = [part[None] for part, does in zip(parts, moves, strict=True) if does]
-        elif changed_in_place(linear.graph):
+        elif self.in_turn:
             each = zip(*(linear(one, *self.constants) for one in v), strict=True)
             moving = [torch.stack(parts) for parts, does in zip(each, moves, strict=True) if does]
         else:
@@ -193,16 +202,26 @@ def trace_line(
     drop_copies(graph)
     graph.eliminate_dead_code()
     point, rows = _placeholders(graph)
-    takes_varying_columns = leave_out_constant_columns(graph, rows)
+    takes_sparse_rows = _only_linear_part_uses(rows, graph, point) and use_sparse_rows(graph, rows)
     let_views_copy(graph)
-    inputs = VaryingColumns.of(x) if takes_varying_columns else (x,)
+    inputs = SparseRows.of(x) if takes_sparse_rows else (x,)
     constants, rest = split_graph(graph, _of_each_point(graph, point))
     linear, nonlinear = _split_linear_part(rest.graph)
     moves = _moves(linear.graph)
     start, direction = (linear(at, *constants(*inputs)) for at in (theta, torch.zeros_like(theta)))
     moving = [part for part, does in zip(direction, moves, strict=True) if does]
     primal, tangent = _trace_derivatives(nonlinear, then, start, moves, y, moving)
-    return LineProgram(constants, linear, moves, nonlinear, primal, tangent, takes_varying_columns)
+    return LineProgram(constants, linear, moves, nonlinear, primal, tangent, takes_sparse_rows)
+
+
+def _only_linear_part_uses(rows: fx.Node, graph: fx.Graph, point: fx.Node) -> bool:
+    """Whether x, the placeholder ``rows``, occurs only in the part that is linear in θ, which is not differentiated.
+
+    PyTorch has no forward mode for products with sparse rows.
+    """
+    of_each_point, linear = dependents(graph, {point}), linear_nodes(graph, point)
+    of_rows = dependents(graph, {rows}) - of_each_point
+    return all(node in linear for node in of_each_point if not of_rows.isdisjoint(node.all_input_nodes))
 
 
 def _of_each_point(graph: fx.Graph, point: fx.Node) -> set[fx.Node]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.autodiff.constant_columns import plus_rows_times, rows_times
 from hesstore.autodiff.simplify import changed_in_place, dependents
+from hesstore.autodiff.sparse_rows import plus_rows_times, rows_times, times_rows
 
 if TYPE_CHECKING:
     from torch import fx
@@ -39,6 +39,7 @@ _OF_FIRST_ARGUMENT = {
     aten._unsafe_view.default,  # noqa: SLF001
 }
 _PRODUCTS = {aten.bmm.default, aten.mm.default, aten.mul.Tensor}
+_WITH_ROWS = {rows_times, times_rows}
 _SUMS_WITH_PRODUCT = {aten.addmm.default, aten.baddbmm.default}
 
 
@@ -72,10 +73,10 @@ def _is_linear(node: fx.Node, linear: set[fx.Node], depends: set[fx.Node]) -> bo
         return not node.kwargs and depends.issuperset(args)
     if target is aten.convolution.default:
         return args[0] not in depends and args[1] in depends and (args[2] is None or args[2] in depends)
-    if target is rows_times:
-        return moving == [args[3]]
+    if target in _WITH_ROWS:
+        return moving == [args[0]]
     if target is plus_rows_times:
-        return moving == [args[3], args[4]]
+        return moving == [args[0], args[1]]
     return False
 
 

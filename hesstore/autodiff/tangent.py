@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hesstore.autodiff.constant_columns import VaryingColumns, leave_out_constant_columns
 from hesstore.autodiff.graph_split import split_graph
 from hesstore.autodiff.simplify import dependents, simplify
+from hesstore.autodiff.sparse_rows import SparseRows, use_sparse_rows
 from hesstore.autodiff.tracing import trace_graph
 
 if TYPE_CHECKING:
@@ -34,19 +34,19 @@ class TangentProgram:
         (θ, \\*inputs(x), y) → tuple of the tensors that ``tangent`` needs.
     tangent : GraphModule
         (v, \\*primal(…)) → the result, such as the directional derivative.
-    takes_varying_columns : bool
-        Whether the programs take x as :class:`~hesstore.autodiff.constant_columns.VaryingColumns`.
+    takes_sparse_rows : bool
+        Whether the programs take x as :class:`~hesstore.autodiff.sparse_rows.SparseRows`.
     """
 
     primal: fx.GraphModule
     tangent: fx.GraphModule
-    takes_varying_columns: bool
+    takes_sparse_rows: bool
 
     def inputs(self, x: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The inputs of the programs for the rows ``x``."""
         if isinstance(x, tuple):
             return x
-        return VaryingColumns.of(x) if self.takes_varying_columns else (x,)
+        return SparseRows.of(x) if self.takes_sparse_rows else (x,)
 
 
 def trace_tangent(
@@ -96,5 +96,5 @@ def trace_linear(
     _, rows, *_, direction = (node for node in graph.nodes if node.op == "placeholder")
     graph.eliminate_dead_code()
     simplify(graph, {direction})
-    takes_varying_columns = not several and leave_out_constant_columns(graph, rows)
-    return TangentProgram(*split_graph(graph, dependents(graph, {direction})), takes_varying_columns)
+    takes_sparse_rows = not several and use_sparse_rows(graph, rows)
+    return TangentProgram(*split_graph(graph, dependents(graph, {direction})), takes_sparse_rows)

@@ -20,8 +20,8 @@ The fast versions work in four steps:
    short last chunk has its due weight.
 2. The sum over the rows, such as d/dt ∇(Σ ℓₙ)(θ + t v), is traced once for each chunk size as a graph of tensor
    operations (``autodiff/tracing.py``), which ``autodiff/simplify.py`` rewrites to do less work.
-3. Constant columns of x, such as the border pixels of digits, are left out of the matrix products
-   (``autodiff/constant_columns.py``). The rows are sorted so that each chunk has many of them.
+3. Matrix products leave out the background of x, such as the blank pixels of digits (``autodiff/sparse_rows.py``). The
+   rows are sorted so that each chunk has much of it.
 4. The graph is split where operations first use v (``autodiff/tangent.py``, ``autodiff/graph_split.py``). The values
    that do not depend on v are computed once at each θ and cached as far as memory allows; each product computes only
    the rest.

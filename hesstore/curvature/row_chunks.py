@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
-from hesstore.autodiff import constant_columns
+from hesstore.autodiff import sparse_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,8 +20,8 @@ class RowProgram(Protocol):
     """A program that was traced for a number of rows."""
 
     @property
-    def takes_varying_columns(self) -> bool:
-        """Whether the program takes rows without their constant columns."""
+    def takes_sparse_rows(self) -> bool:
+        """Whether the program takes rows as :class:`~hesstore.autodiff.sparse_rows.SparseRows`."""
         ...
 
     def inputs(self, x: Any) -> tuple[Tensor, ...]:
@@ -42,7 +42,7 @@ def split_into_chunks(
     """Split rows into chunks of at most ``max_rows`` rows: (program, inputs, labels) of each.
 
     ``programs`` holds the program for each number of rows; programs that are missing are made by ``trace`` and added.
-    If the programs can leave out constant columns, the rows are first sorted so that chunks have many of them.
+    If the programs can leave out the background of the rows, these are first sorted so that chunks have much of it.
     """
     programs = {} if programs is None else programs
 
@@ -52,9 +52,9 @@ def split_into_chunks(
         return programs[len(labels)]
 
     size = even_chunk_rows(len(y), max_rows)
-    if program_for(first_rows(x, size), y[:size]).takes_varying_columns:
-        rows: Any = x  # one tensor, because programs of several do not take varying columns
-        order = constant_columns.row_order(rows, y)
+    if program_for(first_rows(x, size), y[:size]).takes_sparse_rows:
+        rows: Any = x  # one tensor, because programs of several do not take sparse rows
+        order = sparse_rows.row_order(rows, y)
         x, y = rows[order], y[order]
     chunks = []
     for rows, labels in split_rows(x, y, size):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hesstore.autodiff import constant_columns, trace_tangent
+from hesstore.autodiff import sparse_rows, trace_tangent
 from hesstore.problem.models import build
 from tests.support import toy
 
@@ -18,7 +18,7 @@ def test_the_default_network_has_no_avoidable_work() -> None:
     targets = [node.target for node in program.tangent.graph.nodes if node.op == "call_function"]
     assert not {aten.alias.default, aten._to_copy.default, aten.zeros.default, aten.add.Tensor} & set(targets)
     assert sum(target in {aten.mm.default, aten.addmm.default} for target in targets) == 12
-    assert targets.count(constant_columns.plus_rows_times) == targets.count(constant_columns.times_rows) == 1
+    assert targets.count(sparse_rows.plus_rows_times) == targets.count(sparse_rows.times_rows) == 1
 
 
 def test_in_place_operations_are_left_as_they_are() -> None:

@@ -159,11 +159,12 @@ def programs(draw: st.DrawFn) -> Program:
 
 @st.composite
 def inputs(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
-    """θ (P,), x (n, f) with any number of constant columns, and y (n,), in float64."""
-    n, f = draw(st.integers(2, 5)), draw(st.integers(1, 5))
+    """θ (P,), x (n, f) with columns that are constant, or nearly, and y (n,), in float64."""
+    n, f = draw(st.sampled_from([2, 5, 10])), draw(st.integers(1, 5))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
     theta = torch.randn(PARAMETERS, generator=generator, dtype=torch.float64)
     x = torch.randn(n, f, generator=generator, dtype=torch.float64)
     constant = draw(st.lists(st.integers(0, f - 1), unique=True))
-    x[:, constant] = x[:1, constant]
+    first = draw(st.sampled_from([0, 1]))  # in a column that is nearly constant, the first row has another value
+    x[first:, constant] = x[-1:, constant]
     return theta, x, torch.arange(n, dtype=torch.float64) % 3
