@@ -1,7 +1,7 @@
 """Operations of a traced graph that write their result over an operand that nothing else uses.
 
-Elementwise operations on large tensors are as slow as memory, and a new tensor for each result adds to that. The
-results are the same bits.
+Elementwise operations on large tensors are as slow as memory, and a new tensor for each result adds to that. A sum with
+a matrix product that makes a new tensor first copies the term. The results are the same bits.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.autodiff.simplify import are_alike, changed_in_place
+from hesstore.autodiff.simplify import are_alike
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -23,6 +23,7 @@ _IN_PLACE = {
     aten.add.Tensor: aten.add_.Tensor,
     aten.addcmul.default: aten.addcmul_.default,
     aten.addmm.default: aten.addmm_.default,
+    aten.baddbmm.default: aten.baddbmm_.default,
     aten.mul.Tensor: aten.mul_.Tensor,
     aten.sigmoid.default: aten.sigmoid_.default,
     aten.sub.Tensor: aten.sub_.Tensor,
@@ -35,10 +36,8 @@ _COMMUTE = {aten.add.Tensor, aten.mul.Tensor}
 def reuse_memory(graph: fx.Graph, nodes: AbstractSet[fx.Node]) -> None:
     """Let operations among ``nodes`` write over an operand among ``nodes`` that is new and has no other use.
 
-    A graph with other in-place operations stays as it is.
+    An operation that changes a tensor in place, or a view of it, is a use.
     """
-    if changed_in_place(graph):
-        return
     new = {node for node in nodes if node.target in _MAKE_NEW_TENSORS}
     for node in graph.nodes:
         if node not in new or node.target not in _IN_PLACE:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hesstore.autodiff.graph_split import split_graph
+from hesstore.autodiff.memory_reuse import reuse_memory
 from hesstore.autodiff.simplify import dependents, simplify
 from hesstore.autodiff.sparse_rows import SparseRows, use_sparse_rows
 from hesstore.autodiff.tracing import trace_graph
@@ -97,4 +98,6 @@ def trace_linear(
     graph.eliminate_dead_code()
     simplify(graph, {direction})
     takes_sparse_rows = not several and use_sparse_rows(graph, rows)
-    return TangentProgram(*split_graph(graph, dependents(graph, {direction})), takes_sparse_rows)
+    late = dependents(graph, {direction})
+    reuse_memory(graph, late)
+    return TangentProgram(*split_graph(graph, late), takes_sparse_rows)
