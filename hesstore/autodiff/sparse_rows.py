@@ -36,13 +36,18 @@ the same time. In other precisions, and on a GPU, only constant columns are left
 """
 
 
+_LARGEST_BACKGROUND = 4
+"""The magnitude of a background up to which a column is stored entry by entry, relative to the largest entry of each
+row with an entry there: the background and the difference of an entry from it must not cancel for the most part."""
+
+
 class SparseRows(NamedTuple):
     """Rows x (n, f) as the sum of a background, dense columns, and entries of sparse columns.
 
     Attributes
     ----------
     background : Tensor
-        (1, f) The most frequent value of each column, which is assumed to be the median; zero for dense columns.
+        (1, f) The value of each column that seems to be the most frequent one; zero for dense columns.
     dense : Tensor
         (n, d) The dense columns.
     dense_columns : Tensor
@@ -76,10 +81,12 @@ class SparseRows(NamedTuple):
     def of(cls, x: Tensor) -> SparseRows:
         """Split ``x`` (n, …), flattened to (n, f)."""
         flat = x.flatten(1)
-        background = flat.median(0).values
+        background = _background(flat)
         differs = flat != background
         share = differs.sum(0) / len(flat)
         is_dense = share > (_MOST_ENTRIES.get(x.dtype, 0.0) if x.device.type == "cpu" else 0.0)
+        row_scales = flat.abs().amax(1, keepdim=True)
+        is_dense |= (differs & (background.abs() > _LARGEST_BACKGROUND * row_scales)).any(0)
         dense_columns = is_dense.nonzero()[:, 0]
         sparse_columns = (~is_dense & (share > 0)).nonzero()[:, 0]
         of_sparse = (flat - background)[:, sparse_columns]
@@ -91,6 +98,11 @@ class SparseRows(NamedTuple):
             *_entries(of_sparse),
             *_entries(of_sparse.t()),
         )
+
+
+def _background(flat: Tensor) -> Tensor:
+    """The median of each column over some hundred rows. Any values would do; the most frequent ones save most."""
+    return flat[:: max(1, len(flat) // 256)].median(0).values
 
 
 def _entries(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -107,7 +119,7 @@ def row_order(x: Tensor, y: Tensor) -> Tensor:
     the background.
     """
     flat = x.flatten(1)
-    entries = (flat != flat.median(0).values).sum(1)
+    entries = (flat != _background(flat)).sum(1)
     by_entries = entries.argsort(stable=True)
     if y.dim() > 1 or y.is_floating_point():
         return by_entries

@@ -51,10 +51,25 @@ def test_nothing_is_lost_and_each_column_is_stored_in_one_way(x: Tensor) -> None
     assert torch.allclose(whole(parts), x)
     share = (x != x.median(0).values).double().mean(0)
     most = 0.4 if x.dtype == torch.float32 else 0.1
-    assert parts.dense_columns.tolist() == (share > most).nonzero()[:, 0].tolist()
-    assert parts.sparse_columns.tolist() == ((share > 0) & (share <= most)).nonzero()[:, 0].tolist()
-    entries = int((share[parts.sparse_columns] * len(x)).sum().round())
+    dense, sparse = parts.dense_columns.tolist(), parts.sparse_columns.tolist()
+    assert sorted(dense + sparse) == share.nonzero()[:, 0].tolist()
+    assert set(dense) >= set((share > most).nonzero()[:, 0].tolist())
+    entries = int((share[sparse] * len(x)).sum().round())
     assert len(parts.row_values) == len(parts.column_values) == entries
+
+
+@pytest.mark.parametrize(("background", "is_sparse"), [(0.0, True), (-0.4, True), (3.0, True), (1e9, False)])
+def test_columns_with_few_entries_are_sparse_unless_their_background_is_far_away(
+    background: float, *, is_sparse: bool
+) -> None:
+    """In float32, 1e9 + (1 - 1e9) is zero."""
+    x = torch.ones(20, 3)
+    x[2:, 1] = background
+    parts = SparseRows.of(x)
+    assert (parts.sparse_columns.tolist() == [1]) is is_sparse
+    b = torch.tensor([[1.0], [1.0], [0.5]])
+    assert torch.allclose(sparse_rows.rows_times(b, *parts), x @ b, rtol=1e-6)
+    assert torch.allclose(sparse_rows.rows_times(b, *parts)[:2], torch.tensor(2.5), rtol=1e-6)
 
 
 @given(matrices(), st.integers(1, 4))
