@@ -160,7 +160,7 @@ def test_seeds_that_agree_find_weak_transitions_together() -> None:
     assert not analysis.transitions(opposite, "loss", threshold=threshold).sizes["transition"]
 
 
-@pytest.mark.parametrize("runs", [2, 3])
+@pytest.mark.parametrize("runs", [2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("trials", [30, pytest.param(150, marks=pytest.mark.slow)])
 def test_noise_in_several_runs_has_no_transition(runs: int, trials: int) -> None:
     """Normal and autocorrelated noise around a trend that all runs have in common."""

@@ -201,6 +201,7 @@ def test_all_grid_points_and_settings_that_count(run_hesstore: RunHesstore, tmp_
     assert {"tol", "probes", "density_steps"} < ignored_settings({**config, "k": 0})
 
 
+@pytest.mark.slow
 def test_narrow_terminals_break_no_word(
     run_hesstore: RunHesstore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,7 +182,8 @@ def test_a_store_that_is_moved_during_a_read(
     assert watcher.read_again(before).progress.finished == before.progress.finished + 1
 
 
-@pytest.mark.parametrize("options", [[], pytest.param(["--json"], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--json"]])
 def test_watching_in_a_pipe(store: SweepStore, run_hesstore: RunHesstore, tmp_path: Path, options: list[str]) -> None:
     """One line per change until the end, even if the store is missing for a moment."""
 

@@ -92,7 +92,9 @@ def test_every_figure_has_labels(ds: xr.Dataset, kind: str) -> None:
         assert shared or axes.get_xlabel() or axes.get_label() == "<colorbar>", axes
 
 
-@pytest.mark.parametrize("kind", ["hysteresis", "tracks", "classes"])
+@pytest.mark.parametrize(
+    "kind", ["tracks", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("hysteresis", "classes"))]
+)
 def test_the_same_figure_has_the_same_bytes(ds: xr.Dataset, kind: str, tmp_path: Path) -> None:
     for name in ("a.svg", "b.svg"):
         plots.save(plots.KINDS[kind](ds), tmp_path / name)

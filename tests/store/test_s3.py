@@ -199,6 +199,7 @@ def test_other_objects_are_not_overwritten(keys: list[str]) -> None:
     assert sorted(contents()) == sorted(keys)
 
 
+@pytest.mark.slow
 def test_a_store_is_removed_for_a_new_one(toy_config: MakeConfig) -> None:
     """The objects of other stores, and a store whose run is held, stay."""
     fits = toy_config(k=0, l2="0")
@@ -577,6 +578,7 @@ def test_one_thread_renews_all_claims(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [key for key in contents() if ".claim" in key]
 
 
+@pytest.mark.slow
 def test_status_asks_the_bucket(run_hesstore: RunHesstore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The holder of a run is read from its claim, and nothing is written."""
     store = SweepStore.create(URL, spec())

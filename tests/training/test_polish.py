@@ -62,7 +62,7 @@ def test_it_ends_at_the_minimum_that_scipy_finds(reference: float) -> None:
         assert found.value == pytest.approx(expected.fun, rel=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float64, marks=pytest.mark.slow), torch.float32])
 def test_a_network_ends_at_a_stationary_point_below_its_start(dtype: torch.dtype) -> None:
     tol = 1e-7 if dtype == torch.float64 else 1e-3
     network = build("mlp", (6, 5), (5,), 3, seed=0)
