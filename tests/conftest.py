@@ -31,6 +31,11 @@ hypothesis.settings.register_profile("untimed", deadline=None)  # an example may
 hypothesis.settings.load_profile("untimed")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are processors, because some tests wait for processes that they start."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def unflushed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Waiting for the disk is half the time of a small sweep, and no test can cut the power."""
