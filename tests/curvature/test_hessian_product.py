@@ -95,6 +95,18 @@ def test_products_with_constant_columns(constant: int) -> None:
     assert_equal_to_rounding(operator.matvec(v), hessian_product(model, theta, x, y, v))
 
 
+def test_products_with_digits_skip_the_background() -> None:
+    model, x, y = problem("mlp")
+    theta = model.theta()
+    operator = FlatHessian(model, x, y, chunk_rows=ROWS).at(theta)
+    (chunk,) = operator._chunks
+    rows = SparseRows(*chunk.inputs)
+    assert rows.has_entries
+    assert 0 < len(rows.dense_columns) < x.shape[1] - len(rows.sparse_columns)  # the others are constant
+    (v,) = directions(model, 1)
+    assert_equal_to_rounding(operator.matvec(v), hessian_product(model, theta, x, y, v))
+
+
 @pytest.mark.parametrize(
     "name",
     [
