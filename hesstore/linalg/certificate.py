@@ -4,12 +4,17 @@ Let M be a symmetric operator on a space of d dimensions and q a vector drawn un
 steps of Lanczos from q, let T have the eigenvalues θᵢ (Ritz values) and the off-diagonal β₁ … β_m, where the last one
 leads out of the Krylov space. The next Lanczos vector is p(M) q with the polynomial
 
-    p(x) = Π (x − θᵢ) / Π βⱼ.
+    p_m(x) = Π (x − θᵢ) / Π βⱼ,
 
-It has unit length. So an eigenvalue λ of M with the unit eigenvector u satisfies |p(λ)| |u·q| ≤ 1. With probability at
-least 1 − η, |u·q| > δ = η √(π / 2d). Outside the Ritz values |p| grows without limit. Therefore the largest eigenvalue
-of M lies, with that probability, below the t > max θ with p(t) = 1/δ. The probability is that of drawing q: it holds
-for all numbers of steps together.
+and likewise with p_j(x) for the vectors before it. They are orthonormal. So an eigenvalue λ of M with the unit
+eigenvector u satisfies K(λ) (u·q)² ≤ 1 (Bessel's inequality), where
+
+    K(x) = Σ p_j(x)² over j = 0 … m = p_m(x)² (1 + Σ eᵢ² / (x − θᵢ)²)
+
+and eᵢ = β_m |s_mi| are the residual norms of the Ritz pairs: (p_0 … p_{m−1}) solves (x − T) p = β_m p_m(x) e_m. With
+probability at least 1 − η, |u·q| > δ = η √(π / 2d). Beyond the Ritz values K grows without limit. Therefore the largest
+eigenvalue of M lies, with that probability, below the t > max θ with K(t) = 1/δ². The probability is that of drawing q:
+it holds for all numbers of steps together.
 
 A is the operator of interest, and k approximate eigenpairs (μᵢ, vᵢ) with residual norms rᵢ are already known. If M is A
 restricted to the complement of their span, then A has no eigenvalue above x other than those near the μᵢ above x, where
@@ -19,7 +24,8 @@ restricted to the complement of their span, then A has no eigenvalue above x oth
 This follows from Sylvester's law of inertia: the Schur complement of the known pairs in A − x is negative definite.
 
 Source: van Dorsselaer, Hochstenbach & van der Vorst, *Computing probabilistic bounds for extreme eigenvalues of
-symmetric matrices with the Lanczos method*, SIAM J. Matrix Anal. Appl. 22 (2000), 837–852.
+symmetric matrices with the Lanczos method*, SIAM J. Matrix Anal. Appl. 22 (2000), 837–852. Their bound has p_m² in the
+place of K, and is wider.
 """
 
 from __future__ import annotations
@@ -57,15 +63,29 @@ def smallest_component(size: int, eta: float) -> float:
     return eta * math.sqrt(math.pi / (2 * size))
 
 
-def upper_bound(ritz_values: Array, beta: Array, delta: float) -> float:
+def log_growth(ritz_values: Array, residual_norms: Array, beta: Array, x: float) -> float:
+    """The logarithm of √K(x) for m Lanczos steps, where x lies above all Ritz values and no β is zero.
+
+    Parameters
+    ----------
+    ritz_values, residual_norms : ndarray
+        (m,) θ, the eigenvalues of T, and e, the residual norms of the Ritz pairs.
+    beta : ndarray
+        (m,) the off-diagonal of T, and last the length of the vector that leads out of the Krylov space.
+    x : float
+        The place.
+    """
+    gaps = x - ritz_values
+    return float(np.log(gaps / beta).sum() + np.log1p(np.square(residual_norms / gaps).sum()) / 2)
+
+
+def upper_bound(ritz_values: Array, residual_norms: Array, beta: Array, delta: float) -> float:
     """The bound t on the largest eigenvalue, from a chain of m Lanczos steps with a random start vector.
 
     Parameters
     ----------
-    ritz_values : ndarray
-        (m,) θ, the eigenvalues of T.
-    beta : ndarray
-        (m,) the off-diagonal of T, and last the length of the vector that leads out of the Krylov space.
+    ritz_values, residual_norms, beta : ndarray
+        (m,) θ, e and β, see :func:`log_growth`.
     delta : float
         δ, see :func:`smallest_component`.
 
@@ -78,13 +98,12 @@ def upper_bound(ritz_values: Array, beta: Array, delta: float) -> float:
     top = float(ritz_values.max())
     if not (beta > 0).all():
         return top
-    required = float(np.log(beta).sum()) - math.log(delta)
 
     def excess(step: float) -> float:
-        return float(np.log(top - ritz_values + step).sum()) - required
+        return log_growth(ritz_values - top, residual_norms, beta, step) + math.log(delta)
 
     high = float(beta[-1])
-    while excess(high) < 0:  # log p increases with the step
+    while excess(high) < 0:  # K increases with the step
         high *= 2
     return top + _bisect(excess, 0.0, high)
 

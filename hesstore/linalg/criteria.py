@@ -100,10 +100,10 @@ class Criteria:
         """Which eigenvalues lie further out than the distance ``weakest``, by more than their tolerance."""
         return self.distance(values) > weakest + self.tolerances(values)
 
-    def is_close(self, bound: float, weakest: float) -> bool:
-        """Whether a bound on further eigenvalues lies within the slack beyond the k-th one."""
+    def limit(self, weakest: float) -> float:
+        """The largest bound on further eigenvalues that lies within the slack beyond the k-th one, ``weakest``."""
         magnitude = max(abs(weakest), self.goal.resolution / self.unit)
-        return bound <= weakest + max(self.goal.slack * magnitude, self.rounding)
+        return weakest + max(self.goal.slack * magnitude, self.rounding)
 
     def worth_locking(self, values: Tensor, residual_norms: Tensor, others: Tensor) -> Tensor:
         """Which Ritz pairs to lock: the converged ones, and others that make the next bound easier.

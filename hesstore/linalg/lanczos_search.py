@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hesstore.linalg.arnoldi_relation import ArnoldiRelation
-from hesstore.linalg.certificate import bound_outside, smallest_component, upper_bound
+from hesstore.linalg.certificate import bound_outside, log_growth, smallest_component, upper_bound
 from hesstore.linalg.copy_search import CopySearch
 from hesstore.linalg.criteria import Criteria
 from hesstore.linalg.eigenpairs import EigenPairs, eigenpairs, padded
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from hesstore.linalg.operators import Images, VectorSpace
 
 SEARCH_STEPS, BOUND_STEPS = 4, 2
-"""Steps between two inspections of T, in the first chain and in a complement: an inspection waits for the device."""
+"""Steps between two inspections of T, which wait for the device: in general, and in a complement while its Ritz values
+lie beyond the bound that is needed."""
 
 LOST_ACCURACY = 0.1
 """If orthogonalisation shrinks a vector below this fraction of its length, it needs a second pass."""
@@ -52,8 +53,11 @@ show more."""
 PROMISING = 10
 """An image is kept if its residual norm with the eigenvalue of its source is within this many tolerances."""
 
-FIRST_CHAIN = 0.1
+FIRST_CHAIN = 0.02
 """The part of η that is spent on the bound of the first chain, which seldom decides; the rest is for the others."""
+
+CUBES = 1.2021
+"""Slightly more than ζ(3), the sum of 1/c³ over all positive integers c."""
 
 TOO_FAR, MAX_RESTARTS = 0.03, 8
 """A locked pair with a larger residual norm, relative to its eigenvalue, is not refined: it is a mixture with
@@ -122,7 +126,7 @@ class LanczosSearch:
         self._memory = KnownProducts(space.size, space.dtype, space.device) if small else None
         self._copies = CopySearch(images, generator, space) if images is not None and images.levels else None
         self._image: Tensor | None = None  # a vector that may belong to a copy; the chain waits for its product
-        self._asked = 0  # pairs of the chain whose images have been asked for
+        self._asked = empty()  # the Ritz values of the pairs of the chain whose images have been asked for
         self._least = -math.inf  # the distance beyond which copies are wanted
         self._extra = self._multiplied = 0  # vectors after the locked ones, and how many of them have products
         # The residual norms of the pairs that are refined: their sum, in tolerances, each time.
@@ -333,6 +337,7 @@ class LanczosSearch:
             if is_over and not bool(criteria.further_out(chain.ritz[0], weakest).any()):
                 self._end(Ending.LOOSE_BOUND)
                 return
+            self._window = self._steps_to_inspection(criteria.limit(weakest))
         if self._copies and self._find_image(self._copies):
             return
         if chain.is_invariant or self._has_converged():
@@ -350,7 +355,7 @@ class LanczosSearch:
     def _has_close_bound(self) -> bool:
         """Whether all wanted pairs are locked, and the bound on others is close enough."""
         has_all = len(self._locked) >= self.goal.k
-        return has_all and self._criteria.is_close(self._bound, self._criteria.weakest(self._locked))
+        return has_all and self._bound <= self._criteria.limit(self._criteria.weakest(self._locked))
 
     def _has_converged(self) -> bool:
         """Whether all Ritz pairs of the chain that belong to the k outermost have converged, and there are such."""
@@ -367,8 +372,7 @@ class LanczosSearch:
 
     def _bound_of_chain(self) -> float:
         """The distance beyond which no eigenvalue but the k outermost lies, with the probability of the chain."""
-        share = (1 - FIRST_CHAIN) / (self._complements * (self._complements + 1))  # 1/1·2 + 1/2·3 + … = 1
-        ends = self._ends_of_chain(self._chain, share, self._locked)
+        ends = self._ends_of_chain(self._chain, self._share_of_chain, self._locked)
         locked, residual_norms = self._locked.numpy(), self._residual_norms.numpy()
         behind = self._criteria.distance(self._locked).sort(descending=True).values[self.goal.k :]
         least = float(behind[0]) if len(behind) else -math.inf  # the result does not contain the pairs behind the k-th
@@ -380,18 +384,38 @@ class LanczosSearch:
             return math.inf
         return max(end for _, end in self._ends_of_chain(self._first_chain, FIRST_CHAIN, empty()))
 
+    def _steps_to_inspection(self, limit: float) -> int:
+        """About half of the steps that the chain needs until its bound is below ``limit``, at its mean rate so far."""
+        theta, _, estimates = self._chain.ritz
+        steps, left = self._chain.steps, 1.0
+        for sign, delta in self._smallest_components(self._share_of_chain, self._locked):
+            if limit <= float((sign * theta).max()):
+                return BOUND_STEPS
+            growth = log_growth((sign * theta).numpy(), estimates.numpy(), self._chain.beta.numpy(), limit)
+            left = max(left, steps * (-math.log(delta) / max(growth, 1.0) - 1) / 2)
+        return min(int(left), SEARCH_STEPS)
+
     def _ends_of_chain(self, chain: Tridiagonal, share: float, locked: Tensor) -> list[tuple[int, float]]:
         """The sign of each end of the spectrum that matters, and the bound there on the space of a chain.
 
         The chain started orthogonal to the ``locked`` pairs. Its bounds are wrong with a probability of at most
         ``share`` times η; over all chains these add up to η.
         """
-        theta, beta = chain.ritz[0].numpy(), chain.beta.numpy()
-        size, eta = self.space.size - len(locked), share * self.goal.eta
+        theta, _, estimates = chain.ritz
         return [
-            (sign, upper_bound(sign * theta, beta, smallest_component(size, part * eta)))
-            for sign, part in self._parts_of_ends(locked)
+            (sign, upper_bound((sign * theta).numpy(), estimates.numpy(), chain.beta.numpy(), delta))
+            for sign, delta in self._smallest_components(share, locked)
         ]
+
+    @property
+    def _share_of_chain(self) -> float:
+        """The part of η that is spent on the bound of this chain: few searches need a second one in a complement."""
+        return (1 - FIRST_CHAIN) / (CUBES * self._complements**3)
+
+    def _smallest_components(self, share: float, locked: Tensor) -> list[tuple[int, float]]:
+        """The sign of each end that matters, and δ there for a chain in the complement of the ``locked`` pairs."""
+        size, eta = self.space.size - len(locked), share * self.goal.eta
+        return [(sign, smallest_component(size, part * eta)) for sign, part in self._parts_of_ends(locked)]
 
     def _parts_of_ends(self, locked: Tensor) -> list[tuple[int, float]]:
         """The sign of each end that matters, and its part of the probability that a chain's bound is wrong.
@@ -422,7 +446,7 @@ class LanczosSearch:
         return self._copies.values if self._copies else empty()
 
     def _forget_copies(self) -> None:
-        self._asked = 0
+        self._asked = empty()
         if self._copies:
             rows = len(self._locked)
             self._copies.restart(self._rows.vectors(rows), self._rows.products(rows))
@@ -434,10 +458,12 @@ class LanczosSearch:
         outward = criteria.order(theta)
         converged = (criteria.have_converged(theta, estimates) & (theta.abs() > PROMISING * criteria.rounding))[outward]
         count = int(converged.long().cumprod(0).sum())
-        if count > self._asked:
-            asked = outward[self._asked : count]
-            copies.add(theta[asked], criteria.distance(theta[asked]), *self._ritz_vectors(s[:, asked]))
-            self._asked = count
+        if count > len(self._asked):
+            # A chain can find a second vector of an eigenvalue, among the values whose images have been asked for.
+            outermost = theta[outward[:count]]
+            new = outward[:count][_without_nearest(outermost, self._asked)]
+            copies.add(theta[new], criteria.distance(theta[new]), *self._ritz_vectors(s[:, new]))
+            self._asked = outermost
         known, least = torch.cat([self._locked, copies.values, theta[outward[:count]]]), -math.inf
         if len(known) >= self.goal.k:  # copies of the k-th would change nothing
             kth = known[criteria.order(known)[self.goal.k - 1]]
@@ -591,6 +617,14 @@ class LanczosSearch:
             ),
         )
         return padded(pairs, self.goal.k)
+
+
+def _without_nearest(values: Tensor, earlier: Tensor) -> Tensor:
+    """Which of ``values`` are left if each of the ``earlier`` ones, which are fewer, takes away the nearest one."""
+    left = torch.ones(len(values), dtype=torch.bool)
+    for value in earlier:
+        left[(values - value).abs().where(left, torch.inf).argmin()] = False
+    return left
 
 
 def _power_of_two(product: Tensor) -> float:

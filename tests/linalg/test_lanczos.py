@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hesstore.linalg import EigenPairs, lanczos, lanczos_stack
+from hesstore.linalg.copy_search import CopySearch
 from hesstore.linalg.criteria import Goal
 from hesstore.linalg.eigenpairs import Which, order, tolerances
 from hesstore.linalg.lanczos_search import LanczosSearch
@@ -466,3 +467,35 @@ def test_images_that_are_no_vectors_are_not_used(factor: float) -> None:
     expected = lanczos(operator, 5)
     operator.images = SimpleNamespace(levels=2, images=lambda v, *_: v * factor)  # type: ignore[attr-defined]
     assert torch.equal(lanczos(operator, 5).eigenvectors, expected.eigenvectors)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_images_of_each_eigenvector_are_taken_once(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when rounding brings a chain to a second vector of an eigenvalue, far out, after those further in."""
+    copies = slice(2, 5)
+    eigenvalues = torch.cat(
+        [torch.tensor([40.0, 30.0, 3.0, 3.0, 3.0]), 2.5 * 0.97 ** torch.arange(40), torch.linspace(0.5, 0, 4955)]
+    )
+
+    def images(vectors: Tensor, _level: int, generator: torch.Generator) -> Tensor:
+        turned = vectors.clone()
+        for row in turned:
+            row[copies] = torch.linalg.qr(torch.randn(3, 3, generator=generator)).Q @ row[copies]
+        return turned
+
+    taken: list[Tensor] = []
+    add = CopySearch.add
+
+    def record(self: CopySearch, values: Tensor, distances: Tensor, vectors: Tensor, products: Tensor) -> None:
+        taken.extend(vectors.clone())
+        add(self, values, distances, vectors, products)
+
+    monkeypatch.setattr(CopySearch, "add", record)
+    operator = ReflectedDiagonal(eigenvalues)
+    operator.images = SimpleNamespace(levels=1, images=images)  # type: ignore[attr-defined]
+    pairs = lanczos(operator, 20, generator=torch.Generator().manual_seed(seed))
+    assert torch.allclose(pairs.eigenvalues.float(), eigenvalues[:20], atol=1e-4)
+    vectors = torch.stack(taken)
+    assert int((vectors[:, copies].norm(dim=1) > 0.9).sum()) > 1  # a chain found a second vector by itself
+    overlaps = (vectors @ vectors.T).abs().fill_diagonal_(0)
+    assert float(overlaps.max()) < 0.9
