@@ -385,15 +385,19 @@ class LanczosSearch:
         return max(end for _, end in self._ends_of_chain(self._first_chain, FIRST_CHAIN, empty()))
 
     def _steps_to_inspection(self, limit: float) -> int:
-        """About half of the steps that the chain needs until its bound is below ``limit``, at its mean rate so far."""
+        """About half of the steps that the chain needs until its bound is below ``limit``, at its mean rate so far.
+
+        A long chain, whose T takes longer to inspect, makes at least one step in a hundred.
+        """
         theta, _, estimates = self._chain.ritz
-        steps, left = self._chain.steps, 1.0
+        steps = self._chain.steps
+        left = max(1.0, steps / 100)
         for sign, delta in self._smallest_components(self._share_of_chain, self._locked):
             if limit <= float((sign * theta).max()):
                 return BOUND_STEPS
             growth = log_growth((sign * theta).numpy(), estimates.numpy(), self._chain.beta.numpy(), limit)
             left = max(left, steps * (-math.log(delta) / max(growth, 1.0) - 1) / 2)
-        return min(int(left), SEARCH_STEPS)
+        return int(min(left, max(SEARCH_STEPS, steps / 100)))
 
     def _ends_of_chain(self, chain: Tridiagonal, share: float, locked: Tensor) -> list[tuple[int, float]]:
         """The sign of each end of the spectrum that matters, and the bound there on the space of a chain.
