@@ -124,6 +124,7 @@ class LanczosSearch:
         self._first_product: tuple[Tensor, Tensor] | None = None
         small = space.size <= REMEMBERED_SIZE
         self._memory = KnownProducts(space.size, space.dtype, space.device) if small else None
+        self._free_steps = 0  # steps that took a product from the memory
         self._copies = CopySearch(images, generator, space) if images is not None and images.levels else None
         self._image: Tensor | None = None  # a vector that may belong to a copy; the chain waits for its product
         self._asked = empty()  # the Ritz values of the pairs of the chain whose images have been asked for
@@ -188,18 +189,30 @@ class LanczosSearch:
         self._find_wanted()
 
     def _find_wanted(self) -> None:
-        """Set the vector whose product is needed next. Products that follow from known ones are used immediately."""
-        memory = self._memory
+        """Set the vector whose product is needed next. Products that follow from known ones are used immediately.
+
+        If more than P steps have used those, and the whole matrix may be known, random directions complete it: chains
+        within a large null space, for example, could go on for minutes without a new product.
+        """
+        memory, size = self._memory, self.space.size
         while memory is not None and self.ending is None:
             if memory.is_whole:
                 self._solve(memory)
                 return
-            direction = memory.new_direction(self._next_vector)
+            completes = self._free_steps > size and self.goal.max_matvecs >= size
+            direction = memory.new_direction(self._random_vector() if completes else self._next_vector)
             if direction is not None:
                 self.wanted = direction
                 return
-            self._advance(memory.product(self._next_vector))
+            if not completes:
+                self._free_steps += 1
+                self._advance(memory.product(self._next_vector))
         self.wanted = self._next_vector
+
+    def _random_vector(self) -> Tensor:
+        """A random vector of the space; its precision before rounding is float64."""
+        vector = torch.randn(self.space.size, generator=self.generator, dtype=torch.float64)
+        return vector.to(self.space.device, self.space.dtype)
 
     @property
     def _next_vector(self) -> Tensor:
@@ -268,9 +281,7 @@ class LanczosSearch:
         """Start a chain from the component of a vector, by default a random one, orthogonal to the locked ones."""
         rows, space = len(self._locked), self.space
         self._is_random = start is None
-        if start is None:
-            start = torch.randn(space.size, generator=self.generator, dtype=torch.float64)
-        w = start.to(space.device, space.dtype)
+        w = self._random_vector() if start is None else start.to(space.device, space.dtype)
         self._rows.put(rows, self._rows.unit(w, rows)[None])
         # Invariant spaces of few dimensions tend to follow each other: inspect the next chain as soon.
         steps = BOUND_STEPS if rows >= self.goal.k else SEARCH_STEPS

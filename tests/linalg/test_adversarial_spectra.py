@@ -136,6 +136,15 @@ def test_a_chain_does_not_outgrow_its_space() -> None:
     assert pairs.num_matvecs <= case.operator.size
 
 
+def test_a_search_in_a_large_null_space_ends_with_the_whole_matrix() -> None:
+    """The rank is below k, and nearly all steps of a chain in the null space need no product."""
+    case = draw("low rank", 79)
+    pairs = case.search()
+    assert not lacking(case, pairs)
+    assert pairs.num_matvecs == case.operator.size
+    assert "whole matrix" in pairs.message
+
+
 @pytest.mark.slow
 def test_the_spectra_are_hard() -> None:
     """A search that accepts any bound lacks eigenvalues in many of them, and the comparison notices it."""
