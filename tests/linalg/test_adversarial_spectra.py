@@ -21,8 +21,8 @@ from hesstore.linalg.eigenpairs import Which, absolute_tolerance, distance, tole
 from tests.support.adversarial_spectra import FAMILIES
 from tests.support.operators import ReflectedDiagonal
 
-CASES, LARGE_CASES, SOME_CASES, QUICK_CASES = 80, 1, 12, 4
-"""Cases of each family: all; those with more parameters than are remembered; in the slow test; in the quick test."""
+CASES, LARGE_CASES, QUICK_CASES = 80, 1, 4
+"""Cases of each family: in the slow test; there also with more parameters than are remembered; in the quick test."""
 
 SLACK = 3e-3
 
@@ -110,12 +110,6 @@ def wrong_answers(cases: list[Case], **options: float) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
-def test_no_answer_lacks_more_than_it_says_in_some_cases(name: str) -> None:
-    assert not wrong_answers([draw(name, seed) for seed in range(SOME_CASES)])
-
-
-@pytest.mark.bench
 @pytest.mark.parametrize("name", FAMILIES)
 def test_no_answer_lacks_more_than_it_says(name: str) -> None:
     cases = [draw(name, seed) for seed in range(CASES)]
