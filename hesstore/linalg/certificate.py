@@ -73,7 +73,7 @@ def log_growth(ritz_values: Array, residual_norms: Array, beta: Array, x: float)
     beta : ndarray
         (m,) the off-diagonal of T, and last the length of the vector that leads out of the Krylov space.
     x : float
-        The place.
+        The argument of K.
     """
     gaps = x - ritz_values
     return float(np.log(gaps / beta).sum() + np.log1p(np.square(residual_norms / gaps).sum()) / 2)

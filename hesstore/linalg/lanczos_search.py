@@ -348,7 +348,8 @@ class LanczosSearch:
             if is_over and not bool(criteria.further_out(chain.ritz[0], weakest).any()):
                 self._end(Ending.LOOSE_BOUND)
                 return
-            self._window = self._steps_to_inspection(criteria.limit(weakest))
+            if not chain.is_invariant:
+                self._window = self._steps_to_inspection(criteria.limit(weakest))
         if self._copies and self._find_image(self._copies):
             return
         if chain.is_invariant or self._has_converged():
