@@ -8,7 +8,7 @@ contains one copy of each eigenvalue, and only those that its start vector has a
 found from images of the pairs that have converged (:mod:`~hesstore.linalg.copy_search`). All these pairs are locked,
 and a new chain starts from a random vector in their complement. It ends in one of two ways. Either it has found pairs
 that lie further out than the k locked ones: then these are locked too, and another chain follows. Or its bound
-(:mod:`~hesstore.linalg.certificate`) shows that no further ones exist.
+(:mod:`~hesstore.linalg.chain_bound`) shows that no further ones exist.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hesstore.linalg.arnoldi_relation import ArnoldiRelation
-from hesstore.linalg.certificate import bound_outside, log_growth, smallest_component, upper_bound
+from hesstore.linalg.chain_bound import ChainBound, part_of_eta
 from hesstore.linalg.copy_search import CopySearch
 from hesstore.linalg.criteria import Criteria
 from hesstore.linalg.eigenpairs import EigenPairs, eigenpairs, padded
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from hesstore.linalg.operators import Images, VectorSpace
 
 SEARCH_STEPS, BOUND_STEPS = 4, 2
-"""Steps between two inspections of T, which wait for the device: in general, and in a complement while its Ritz values
-lie beyond the bound that is needed."""
+"""Steps between two inspections of T, which wait for the device: the most while there is little news; and those of a
+chain in a complement at its start, and as long as it has found something beyond the bound that is needed."""
 
 LOST_ACCURACY = 0.1
 """If orthogonalisation shrinks a vector below this fraction of its length, it needs a second pass."""
@@ -52,12 +52,6 @@ show more."""
 
 PROMISING = 10
 """An image is kept if its residual norm with the eigenvalue of its source is within this many tolerances."""
-
-FIRST_CHAIN = 0.02
-"""The part of η that is spent on the bound of the first chain, which seldom decides; the rest is for the others."""
-
-CUBES = 1.2021
-"""Slightly more than ζ(3), the sum of 1/c³ over all positive integers c."""
 
 TOO_FAR, MAX_RESTARTS = 0.03, 8
 """A locked pair with a larger residual norm, relative to its eigenvalue, is not refined: it is a mixture with
@@ -337,7 +331,8 @@ class LanczosSearch:
         """End the search, try an image, lock pairs and start another chain, or let the chain grow."""
         chain, criteria = self._chain, self._criteria
         if self._gives_bound:
-            self._bound = min(self._bound_of_chain(), self._earlier_bound)
+            of_chain = self._bound_of_chain()
+            self._bound = min(of_chain.bound, self._earlier_bound)
             if self._has_close_bound():
                 self._end(Ending.COMPLETE)
                 return
@@ -349,7 +344,7 @@ class LanczosSearch:
                 self._end(Ending.LOOSE_BOUND)
                 return
             if not chain.is_invariant:
-                self._window = self._steps_to_inspection(criteria.limit(weakest))
+                self._window = self._steps_to_inspection(of_chain.steps_until(criteria.limit(weakest)))
         if self._copies and self._find_image(self._copies):
             return
         if chain.is_invariant or self._has_converged():
@@ -382,68 +377,27 @@ class LanczosSearch:
         converged = criteria.have_converged(theta, estimates)
         return bool(needed.any()) and bool(converged[needed].all())
 
-    def _bound_of_chain(self) -> float:
-        """The distance beyond which no eigenvalue but the k outermost lies, with the probability of the chain."""
-        ends = self._ends_of_chain(self._chain, self._share_of_chain, self._locked)
-        locked, residual_norms = self._locked.numpy(), self._residual_norms.numpy()
-        behind = self._criteria.distance(self._locked).sort(descending=True).values[self.goal.k :]
-        least = float(behind[0]) if len(behind) else -math.inf  # the result does not contain the pairs behind the k-th
-        return max(bound_outside(max(end, least), s * locked, residual_norms) for s, end in ends)
+    def _bound_of_chain(self) -> ChainBound:
+        """What the chain says of eigenvalues other than the locked ones."""
+        eta = part_of_eta(self._complements) * self.goal.eta
+        return ChainBound(self._chain, self.space.size, self._locked, self._residual_norms, self._criteria, eta)
 
     def _bound_of_first_chain(self) -> float:
         """The distance beyond which no eigenvalue lies at all, from the first chain."""
         if self._first_chain is None:
             return math.inf
-        return max(end for _, end in self._ends_of_chain(self._first_chain, FIRST_CHAIN, empty()))
+        eta = part_of_eta(0) * self.goal.eta
+        return ChainBound(self._first_chain, self.space.size, empty(), empty(), self._criteria, eta).bound
 
-    def _steps_to_inspection(self, limit: float) -> int:
-        """About half of the steps that the chain needs until its bound is below ``limit``, at its mean rate so far.
+    def _steps_to_inspection(self, steps_left: float) -> int:
+        """The steps until the next inspection of a chain in a complement, if its bound needs ``steps_left`` steps more.
 
-        A long chain, whose T takes longer to inspect, makes at least one step in a hundred.
+        They are half of these. A long chain, whose T takes longer to inspect, makes at least one step in a hundred.
         """
-        theta, _, estimates = self._chain.ritz
-        steps = self._chain.steps
-        left = max(1.0, steps / 100)
-        for sign, delta in self._smallest_components(self._share_of_chain, self._locked):
-            if limit <= float((sign * theta).max()):
-                return BOUND_STEPS
-            growth = log_growth((sign * theta).numpy(), estimates.numpy(), self._chain.beta.numpy(), limit)
-            left = max(left, steps * (-math.log(delta) / max(growth, 1.0) - 1) / 2)
-        return int(min(left, max(SEARCH_STEPS, steps / 100)))
-
-    def _ends_of_chain(self, chain: Tridiagonal, share: float, locked: Tensor) -> list[tuple[int, float]]:
-        """The sign of each end of the spectrum that matters, and the bound there on the space of a chain.
-
-        The chain started orthogonal to the ``locked`` pairs. Its bounds are wrong with a probability of at most
-        ``share`` times η; over all chains these add up to η.
-        """
-        theta, _, estimates = chain.ritz
-        return [
-            (sign, upper_bound((sign * theta).numpy(), estimates.numpy(), chain.beta.numpy(), delta))
-            for sign, delta in self._smallest_components(share, locked)
-        ]
-
-    @property
-    def _share_of_chain(self) -> float:
-        """The part of η that is spent on the bound of this chain: few searches need a second one in a complement."""
-        return (1 - FIRST_CHAIN) / (CUBES * self._complements**3)
-
-    def _smallest_components(self, share: float, locked: Tensor) -> list[tuple[int, float]]:
-        """The sign of each end that matters, and δ there for a chain in the complement of the ``locked`` pairs."""
-        size, eta = self.space.size - len(locked), share * self.goal.eta
-        return [(sign, smallest_component(size, part * eta)) for sign, part in self._parts_of_ends(locked)]
-
-    def _parts_of_ends(self, locked: Tensor) -> list[tuple[int, float]]:
-        """The sign of each end that matters, and its part of the probability that a chain's bound is wrong.
-
-        The end at which most of the outermost ``locked`` pairs lie gets most of it: there the bound has to be close.
-        These pairs are known before the start vector of the chain is drawn.
-        """
-        if self.goal.which != "LM":
-            return [(1 if self.goal.which == "LA" else -1, 1.0)]
-        outermost = locked[self._criteria.order(locked)[: self.goal.k]]
-        positive = (1 + int((outermost > 0).sum())) / (2 + len(outermost))
-        return [(1, positive), (-1, 1 - positive)]
+        if steps_left == math.inf:
+            return BOUND_STEPS
+        part = self._chain.steps / 100
+        return int(min(max(1.0, part, steps_left / 2), max(SEARCH_STEPS, part)))
 
     def _end(self, ending: Ending) -> None:
         """End the search, after refining pairs if that is necessary."""
