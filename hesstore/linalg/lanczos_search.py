@@ -185,8 +185,8 @@ class LanczosSearch:
     def _find_wanted(self) -> None:
         """Set the vector whose product is needed next. Products that follow from known ones are used immediately.
 
-        If more than P steps have used those, and the whole matrix may be known, random directions complete it: chains
-        within a large null space, for example, could go on for minutes without a new product.
+        Chains within a large null space, for example, could go on for minutes without a new product. So after P steps
+        of that kind, random directions complete the matrix, if the limit on products allows this.
         """
         memory, size = self._memory, self.space.size
         while memory is not None and self.ending is None:
@@ -204,7 +204,7 @@ class LanczosSearch:
         self.wanted = self._next_vector
 
     def _random_vector(self) -> Tensor:
-        """A random vector of the space; its precision before rounding is float64."""
+        """A random vector. It is drawn in float64, so that it is the same in each precision, to rounding."""
         vector = torch.randn(self.space.size, generator=self.generator, dtype=torch.float64)
         return vector.to(self.space.device, self.space.dtype)
 
@@ -590,7 +590,7 @@ class LanczosSearch:
 
 
 def _without_nearest(values: Tensor, earlier: Tensor) -> Tensor:
-    """Which of ``values`` are left if each of the ``earlier`` ones, which are fewer, takes away the nearest one."""
+    """Which of ``values`` (n,) are left if each of the ``earlier`` ones (m < n,) takes away the nearest one."""
     left = torch.ones(len(values), dtype=torch.bool)
     for value in earlier:
         left[(values - value).abs().where(left, torch.inf).argmin()] = False
