@@ -8,7 +8,8 @@ lines together, or one line if there are many rows: then its values stay in the 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,10 +55,8 @@ class LineProgram:
         Whether each element of L(θ) depends on θ, in which it is linear.
     value : GraphModule
         L(θ) → f.
-    primal : GraphModule
-        (\\*L(θ), y) → tuple of the tensors that ``tangent`` needs.
-    tangent : GraphModule
-        (\\*L(v), \\*primal(…)) → then(f, f′, f″, y); takes only the elements of L(v) that move.
+    derivatives : _Derivatives
+        What traces ``primal`` and ``tangent`` when they are first used.
     takes_sparse_rows : bool
         Whether the program takes x as :class:`~hesstore.autodiff.sparse_rows.SparseRows`.
     prepared : dict
@@ -68,10 +67,19 @@ class LineProgram:
     linear: fx.GraphModule
     moves: tuple[bool, ...]
     value: fx.GraphModule
-    primal: fx.GraphModule
-    tangent: fx.GraphModule
+    derivatives: _Derivatives
     takes_sparse_rows: bool
     prepared: dict[tuple[str, int], fx.GraphModule] = field(default_factory=dict)
+
+    @property
+    def primal(self) -> fx.GraphModule:
+        """(\\*L(θ), y) → tuple of the tensors that ``tangent`` needs."""
+        return self.derivatives.programs[0]
+
+    @property
+    def tangent(self) -> fx.GraphModule:
+        """(\\*L(v), \\*primal(…)) → then(f, f′, f″, y); takes only the elements of L(v) that move."""
+        return self.derivatives.programs[1]
 
     def inputs(self, x: Tensor) -> tuple[Tensor, ...]:
         """The inputs of the program for the rows ``x``."""
@@ -83,7 +91,7 @@ class LineProgram:
         start = self.linear(theta, *constants)
         has_entries = self.takes_sparse_rows and SparseRows(*inputs).has_entries
         in_turn = has_entries or bool(changed_in_place(self.linear.graph))
-        return Pencil(self, constants, start, self.primal(*start, y), in_turn)
+        return Pencil(self, constants, start, y, in_turn)
 
     def apply(self, name: str, count: int, parts: Sequence[Tensor], stacked: Sequence[bool]) -> Any:
         """The result of ``value`` or ``tangent``, its ``name``, for ``count`` lines together, along a first axis.
@@ -107,6 +115,8 @@ class Pencil:
 
     Attributes
     ----------
+    y : Tensor
+        The last argument of ``then``.
     in_turn : bool
         Whether L(v) must be computed for one v after the other, because an operation cannot serve several.
     """
@@ -114,8 +124,14 @@ class Pencil:
     program: LineProgram
     constants: tuple[Tensor, ...]
     start: tuple[Tensor, ...]
-    primal: tuple[Tensor, ...]
+    y: Tensor
     in_turn: bool
+
+    @cached_property
+    def primal(self) -> tuple[Tensor, ...]:
+        """The values for the derivatives along all lines."""
+        result: tuple[Tensor, ...] = self.program.primal(*self.start, self.y)
+        return result
 
     def value(self) -> Tensor:
         """f(θ, x)."""
@@ -127,10 +143,10 @@ class Pencil:
         linear, moves = self.program.linear, self.program.moves
         if len(v) == 1:
             parts = linear(v[0], *self.constants)
-            moving = [part[None] for part, does in zip(parts, moves, strict=True) if does]
+            moving: list[Tensor | list[Tensor]] = [part[None] for part, does in zip(parts, moves, strict=True) if does]
         elif self.in_turn:
             each = zip(*(linear(one, *self.constants) for one in v), strict=True)
-            moving = [torch.stack(parts) for parts, does in zip(each, moves, strict=True) if does]
+            moving = [list(parts) for parts, does in zip(each, moves, strict=True) if does]
         else:
             inputs, outputs = (0, *(None for _ in self.constants)), tuple(0 if does else None for does in moves)
             together: Any = torch.func.vmap(linear, inputs, outputs)  # type: ignore[arg-type]  # None: shared
@@ -139,10 +155,9 @@ class Pencil:
 
     def derivatives(self, lines: Lines) -> tuple[Tensor, ...]:
         """The value of then(f, f′, f″, y) for the derivatives along each of the lines, stacked along a first axis."""
-        stacked = [True] * len(lines.direction) + [False] * len(self.primal)
-        result: tuple[Tensor, ...] = self.program.apply(
-            "tangent", lines.count, [*lines.direction, *self.primal], stacked
-        )
+        direction = [_stacked(each) for each in lines.direction]
+        stacked = [True] * len(direction) + [False] * len(self.primal)
+        result: tuple[Tensor, ...] = self.program.apply("tangent", lines.count, [*direction, *self.primal], stacked)
         return result
 
 
@@ -156,15 +171,15 @@ class Lines:
     ----------
     start : tuple of Tensor
         L(θ).
-    direction : tuple of Tensor
-        The elements of L(v) that move, those of all v stacked along a first axis.
+    direction : tuple of Tensor or list of Tensor
+        The elements of L(v) that move, for all v: stacked along a first axis, or listed if they were computed in turn.
     count : int
         The number of lines.
     """
 
     program: LineProgram
     start: tuple[Tensor, ...]
-    direction: tuple[Tensor, ...]
+    direction: tuple[Tensor | list[Tensor], ...]
     count: int
 
     def __getitem__(self, index: slice) -> Lines:
@@ -172,18 +187,37 @@ class Lines:
         count = len(range(self.count)[index])
         return Lines(self.program, self.start, tuple(part[index] for part in self.direction), count)
 
+    def stacked(self) -> Lines:
+        """The same lines with all elements stacked, which serves several lines in a pass sooner."""
+        return replace(self, direction=tuple(_stacked(each) for each in self.direction))
+
     def values(self, index: Tensor, t: Tensor) -> Tensor:
         """The values f(θ + t v, x), stacked along a first axis, for the lines ``index`` (n,) and their t (n,)."""
         moves, direction, parts = self.program.moves, iter(self.direction), []
         for part, does in zip(self.start, moves, strict=True):
             if does:
                 along, by = next(direction), t.view(-1, *(1 for _ in part.shape))
-                chosen = along if self.count == 1 else along.index_select(0, index)
-                parts.append(torch.addcmul(part, chosen, by))
+                parts.append(torch.addcmul(part, _stacked(along) if self.count == 1 else _chosen(along, index), by))
             else:
                 parts.append(part)
         result: Tensor = self.program.apply("value", len(t), parts, moves)
         return result
+
+
+def _stacked(each: Tensor | list[Tensor]) -> Tensor:
+    """Tensors that are stacked or listed, stacked along a first axis; a single one is not copied."""
+    if isinstance(each, list):
+        return each[0][None] if len(each) == 1 else torch.stack(each)
+    return each
+
+
+def _chosen(each: Tensor | list[Tensor], index: Tensor) -> Tensor:
+    """Those of several tensors with the indices ``index`` (n,), stacked; a single one is not copied on a CPU."""
+    if isinstance(each, list):
+        return _stacked([each[place] for place in index.tolist()])
+    if index.device.type == "cpu" and len(index) == 1:  # on a GPU, the host would wait for an index
+        return each[int(index) : int(index) + 1]
+    return each.index_select(0, index)
 
 
 def trace_line(
@@ -209,9 +243,9 @@ def trace_line(
     linear, nonlinear = _split_linear_part(rest.graph)
     moves = _moves(linear.graph)
     start, direction = (linear(at, *constants(*inputs)) for at in (theta, torch.zeros_like(theta)))
-    moving = [part for part, does in zip(direction, moves, strict=True) if does]
-    primal, tangent = _trace_derivatives(nonlinear, then, start, moves, y, moving)
-    return LineProgram(constants, linear, moves, nonlinear, primal, tangent, takes_sparse_rows)
+    moving = tuple(part for part, does in zip(direction, moves, strict=True) if does)
+    derivatives = _Derivatives(nonlinear, then, moves, start, moving, y)
+    return LineProgram(constants, linear, moves, nonlinear, derivatives, takes_sparse_rows)
 
 
 def _only_linear_part_uses(rows: fx.Node, graph: fx.Graph, point: fx.Node) -> bool:
@@ -251,47 +285,67 @@ def _moves(linear: fx.Graph) -> tuple[bool, ...]:
     return tuple(part in depends for part in parts)
 
 
-def _trace_derivatives(
-    f: Callable[..., Tensor],
-    then: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]],
-    start: Sequence[Tensor],
-    moves: Sequence[bool],
-    y: Tensor,
-    direction: Sequence[Tensor],
-) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """Trace then(f, f′, f″, y) for f along the line from ``start``, split into its primal and its tangent part."""
+@dataclass(frozen=True)
+class _Derivatives:
+    """The derivatives then(f, f′, f″, y) along lines, and their programs, which are traced when they are first used.
 
-    def derivatives(*arguments: Tensor) -> tuple[Tensor, ...]:
-        start, y, direction = arguments[: len(moves)], arguments[len(moves)], arguments[len(moves) + 1 :]
+    Attributes
+    ----------
+    f : callable
+        \\*L(θ) → f.
+    then : callable
+        (f, f′, f″, y) → a tuple of tensors.
+    moves : tuple of bool
+        Whether each element of L(θ) depends on θ.
+    start, direction, y : tuple of Tensor, and Tensor
+        L(θ), the elements of L(v) that move, and y, to trace with.
+    """
+
+    f: Callable[..., Tensor]
+    then: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]]
+    moves: tuple[bool, ...]
+    start: tuple[Tensor, ...]
+    direction: tuple[Tensor, ...]
+    y: Tensor
+
+    @cached_property
+    def programs(self) -> tuple[fx.GraphModule, fx.GraphModule]:
+        """The primal and the tangent part."""
+        start = self.start
+
+        def directions(graph: fx.Graph) -> set[fx.Node]:
+            return set(_placeholders(graph)[len(start) + 1 :])
+
+        graph = trace_graph(self._compute, *start, self.y, *self.direction)
+        graph.eliminate_dead_code()
+        graph = _merge_repetitions(graph)  # each of the two derivatives computes the first one
+        drop_neutral(graph)
+        spell_out_products(graph, directions(graph))
+        move_row_dots(graph, directions(graph))
+        graph = _merge_repetitions(graph)  # those that were hidden by zeros
+        merge_row_dots(graph, directions(graph))
+        gather_and_fuse(graph, directions(graph))
+        return split_graph(graph, dependents(graph, directions(graph)))
+
+    def _compute(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        """The derivatives, for the arguments (\\*start, y, \\*direction)."""
+        count = len(self.moves)
+        start, y, direction = arguments[:count], arguments[count], arguments[count + 1 :]
 
         def moved(*parts: Tensor) -> Tensor:
             left = iter(parts)
-            return f(*(next(left) if does else part for part, does in zip(start, moves, strict=True)))
+            return self.f(*(next(left) if does else part for part, does in zip(start, self.moves, strict=True)))
 
         def first(*parts: Tensor) -> Any:
             return torch.func.jvp(moved, parts, direction)
 
-        moving = tuple(part for part, does in zip(start, moves, strict=True) if does)
+        moving = tuple(part for part, does in zip(start, self.moves, strict=True) if does)
         if not moving:
-            value = f(*start)
-            return then(value, torch.zeros_like(value), torch.zeros_like(value), y)
+            value = self.f(*start)
+            return self.then(value, torch.zeros_like(value), torch.zeros_like(value), y)
         nested: Any = torch.func.jvp(first, moving, direction)
         (value, slope), (_, curvature) = nested
-        return then(value, slope, curvature, y)
-
-    def directions(graph: fx.Graph) -> set[fx.Node]:
-        return set(_placeholders(graph)[len(start) + 1 :])
-
-    graph = trace_graph(derivatives, *start, y, *direction)
-    graph.eliminate_dead_code()
-    graph = _merge_repetitions(graph)  # each of the two derivatives computes the first one
-    drop_neutral(graph)
-    spell_out_products(graph, directions(graph))
-    move_row_dots(graph, directions(graph))
-    graph = _merge_repetitions(graph)  # those that were hidden by zeros
-    merge_row_dots(graph, directions(graph))
-    gather_and_fuse(graph, directions(graph))
-    return split_graph(graph, dependents(graph, directions(graph)))
+        return self.then(value, slope, curvature, y)
 
 
 def _for_one(one: fx.GraphModule) -> fx.GraphModule:

@@ -8,7 +8,7 @@ out of ℓ″.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hesstore.autodiff import LineProgram
+    from hesstore.curvature.row_chunks import RowChunk
     from hesstore.problem.models import FlatModel
 
+
+SAMPLE_ROWS = 128
+"""The number of rows in a sample of a data set."""
 
 LEAST_LINES = 4
 """The least number of lines in a pass with several lines. One line at a time is faster than two or three."""
@@ -134,12 +138,12 @@ class ClassLosses:
             torch.zeros(*shape, classes, dtype=torch.float64, device=theta.device)
             for shape in ((count, 2), (len(known),), ())
         )
-        for program, inputs, labels in self.chunks:
+        for program, inputs, labels, _ in self.chunks:
             pencil, together = program.through(theta, inputs, labels), self.lines_together(len(labels))
             membership = self.membership(labels)
             start += row_hits(pencil.value(), labels).to(torch.float64) @ membership
             for group in groups_of_lines(count, together):
-                lines = pencil.along(directions[group])
+                lines = pencil.along(directions[group]).stacked()
                 sums[group] += pencil.derivatives(lines)[0].to(torch.float64) @ membership
                 steps_of = range(bounds[group.start], bounds[group.stop])
                 for part in groups_of_lines(len(steps_of), together):
@@ -161,8 +165,8 @@ class ClassLosses:
         return count if count >= LEAST_LINES else 1
 
     @cached_property
-    def chunks(self) -> list[tuple[LineProgram, tuple[Tensor, ...], Tensor]]:
-        """The rows in chunks: (program, its inputs, labels) of each; :func:`split_into_chunks` orders the rows."""
+    def chunks(self) -> list[RowChunk[LineProgram]]:
+        """The rows in chunks; :func:`split_into_chunks` orders them."""
         theta, derivatives = self.model.theta().to(self.x), self._derivatives
         return split_into_chunks(
             lambda x, y: trace_line(self.model.logits, derivatives, theta, x, y),
@@ -171,6 +175,21 @@ class ClassLosses:
             self.chunk_rows,
             self.programs,
         )
+
+    @property
+    def order(self) -> Tensor:
+        """(N,) The indices of the rows in the order of the chunks."""
+        return torch.cat([chunk.rows for chunk in self.chunks])
+
+    @cached_property
+    def sample(self) -> Sample:
+        """A sample of at most :data:`SAMPLE_ROWS` rows, with all classes in proportion."""
+        order = self.order
+        by_class = self.y[order].argsort(stable=True)
+        count = min(len(order), SAMPLE_ROWS)
+        places = by_class[torch.arange(count, device=order.device) * len(order) // count]
+        losses = replace(self, x=self.x[order[places]], y=self.y[order[places]])
+        return Sample(losses, places[losses.order])
 
     @property
     def _derivatives(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -183,17 +202,10 @@ class ClassLosses:
     def gradients(self, theta: Tensor) -> Tensor:
         """(C, P) the gradients ∇E_c at ``theta`` (P,), one row for each class; NaN for a class without rows."""
         gradients = theta.new_empty(self.num_classes, len(theta))
-        gradient = torch.func.grad(self.model.loss_sum)
         for group, passes in self._class_groups:
-            total = torch.zeros(len(gradients[group]), len(theta), dtype=torch.float64, device=theta.device)
-            for labels, rows, y in passes:
-                x = self.x[rows]
-                if self._is_batchable and len(labels) > 1:
-                    each = torch.func.vmap(gradient, (None, 0, 0))(theta, x, y)
-                else:
-                    each = torch.stack([gradient(theta, *batch) for batch in zip(x, y, strict=True)])
-                total.index_add_(0, labels - group.start, each.to(torch.float64))
-            gradients[group] = total.div_(self.counts[group, None])  # 0/0 is NaN
+            sums = [self._gradient_sums(theta, rows, labels) for rows, labels in passes]
+            total = sums[0] if len(sums) == 1 else sum(each.to(torch.float64) for each in sums)
+            torch.div(total, self.counts[group, None].to(total), out=gradients[group])  # 0/0 is NaN
         return gradients
 
     @cached_property
@@ -206,32 +218,64 @@ class ClassLosses:
             return False
         return True
 
+    def _gradient_sums(self, theta: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
+        """(c, P) the gradients of the summed losses of c classes, from indices and labels (c, n) of rows of each."""
+        gradient, x = torch.func.grad(self.model.loss_sum), self.x[rows]
+        if self._is_batchable and len(labels) > 1:
+            each: Tensor = torch.func.vmap(gradient, (None, 0, 0))(theta, x, labels)
+            return each
+        return torch.stack([gradient(theta, *batch) for batch in zip(x, labels, strict=True)])
+
     @cached_property
-    def _class_groups(self) -> list[tuple[slice, list[tuple[Tensor, Tensor, Tensor]]]]:
-        """Groups of classes whose gradients take at most :data:`GRADIENT_BYTES`, and the passes over their rows."""
+    def _class_groups(self) -> list[tuple[slice, list[tuple[Tensor, Tensor]]]]:
+        """Neighbouring classes that are computed together, and the passes over their rows.
+
+        Only a class that has more rows than fit in a pass is computed alone, in several passes.
+        """
+        sizes, groups, first = self.counts.to(torch.int64).tolist(), [], 0
         most = max(1, GRADIENT_BYTES // (torch.float64.itemsize * self.model.layout.size))
-        groups = [slice(first, first + most) for first in range(0, self.num_classes, most)]
-        return [(group, self._passes(group)) for group in groups]
+        while first < len(sizes):
+            last = first + 1
+            while last < min(len(sizes), first + most) and _padded(sizes[first : last + 1]) <= self.chunk_rows:
+                last += 1
+            groups.append((slice(first, last), self._passes(slice(first, last), max(sizes[first:last]))))
+            first = last
+        return groups
 
-    def _passes(self, classes: slice) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """The rows of some classes in passes: the classes (c,), the indices (c, n) of rows of each, and labels (c, n).
+    def _passes(self, classes: slice, most: int) -> list[tuple[Tensor, Tensor]]:
+        """The indices (c, n) of rows of each of some classes, and their labels, for each pass.
 
-        Where a class has fewer rows, other rows fill the place, with a label that losses ignore.
+        Where a class has fewer rows than ``most``, the largest number, other rows fill the place, with a label that
+        losses ignore.
         """
         counts = self.counts.to(torch.int64)
-        first, sizes = counts.cumsum(0) - counts, counts.tolist()
-        order, passes, done = self.y.argsort(stable=True), [], 0
-        chosen = torch.arange(self.num_classes, device=self.y.device)[classes]
-        most = max(sizes[classes])
-        while done < most:
-            labels = chosen[counts[classes] > done]
-            place = done + torch.arange(max(1, self.chunk_rows // len(labels)), device=self.y.device)
-            place = place[: most - done]
-            rows = order[(first[labels, None] + place).clamp_max(len(order) - 1)]
-            y = torch.where(place < counts[labels, None], labels[:, None], IGNORED)
-            passes.append((labels, rows, y))
-            done += len(place)
-        return passes
+        first, device = counts.cumsum(0) - counts, counts.device
+        order, place = self.y.argsort(stable=True), torch.arange(max(1, most), device=device)
+        rows = order[(first[classes, None] + place).clamp_max(len(order) - 1)]
+        label = torch.arange(self.num_classes, device=device)[classes, None]
+        labels = torch.where(place < counts[classes, None], label, IGNORED)
+        size = max(1, self.chunk_rows // len(rows))
+        return list(zip(torch.split(rows, size, 1), torch.split(labels, size, 1), strict=True))
+
+
+def _padded(sizes: list[int]) -> int:
+    """The number of rows of some classes if each has as many as the largest."""
+    return len(sizes) * max(sizes)
+
+
+class Sample(NamedTuple):
+    """Some of the rows of a data set.
+
+    Attributes
+    ----------
+    losses : ClassLosses
+        Their losses.
+    places : Tensor
+        (n,) Their places among all rows in the order of the chunks of the data set, in the order of their own chunks.
+    """
+
+    losses: ClassLosses
+    places: Tensor
 
 
 def row_hits(logits: Tensor, y: Tensor) -> Tensor:

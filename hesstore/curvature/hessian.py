@@ -276,7 +276,7 @@ class FlatHessian:
         max_rows = _rows_per_copy(self._chunk_rows, len(theta)) if theta.dim() == 2 else self._chunk_rows
         programs = self._programs.setdefault(theta.shape, {})
         chunks = split_into_chunks(partial(self._trace, theta), self._x, self._y, max_rows, programs)
-        return [_Chunk(program, inputs, labels) for program, inputs, labels in chunks]
+        return [_Chunk(chunk.program, chunk.inputs, chunk.labels) for chunk in chunks]
 
     def at(
         self, theta: Tensor, *, cache_bytes: float = float("inf"), on_product: Callable[[], object] | None = None

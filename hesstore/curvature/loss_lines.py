@@ -1,4 +1,4 @@
-"""The mean loss E along straight lines θ + t v: its derivatives by class, its rise, and that with linearised logits."""
+"""The mean loss E along straight lines θ + t v: its derivatives by class, its rise, and estimates of the rise."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _LOGITS_PER_PASS = 4
 
 
 class LossLines:
-    """The mean loss E over a data set along θ + t v, for m directions v.
+    """The rise of the mean loss E over a data set along θ + t v, for m directions v.
 
     The part of the network that is linear in θ is computed once for each v and kept, so that a value of E costs only
-    the rest; see :func:`line_bytes` for the memory.
+    the rest; see :func:`line_bytes` for the memory. An estimate costs less still: it is the rise with linearised logits
+    over all rows, plus the mean of what these leave out over a sample of the rows.
 
     Parameters
     ----------
@@ -44,52 +45,90 @@ class LossLines:
     @torch.no_grad()
     def __init__(self, losses: ClassLosses, theta: Tensor, directions: Tensor) -> None:
         classes, rows = losses.num_classes, len(losses.y)
-        self._chunks: list[tuple[Lines, Tensor]] = []
-        self._losses, self._rows, self._dtype = losses, rows, theta.dtype
+        lines_of_chunks: list[tuple[Lines, Tensor]] = []
         logits = theta.new_empty(classes, rows)
         slopes = theta.new_empty(len(directions), classes, rows)
         sums = torch.zeros(len(directions), 2, classes, dtype=torch.float64, device=theta.device)
         first = 0
-        for program, inputs, labels in losses.chunks:
+        for program, inputs, labels, _ in losses.chunks:
             pencil = program.through(theta, inputs, labels)
             last = first + len(labels)
             logits[:, first:last] = pencil.value().t()
             membership = losses.membership(labels)
-            lines = pencil.along(directions)
-            for group in groups_of_lines(len(directions), losses.lines_together(len(labels))):
+            lines, together = pencil.along(directions), losses.lines_together(len(labels))
+            if together > 1:
+                lines = lines.stacked()
+            for group in groups_of_lines(len(directions), together):
                 of_rows, slopes[group, :, first:last] = pencil.derivatives(lines[group])
                 sums[group] += of_rows.to(torch.float64) @ membership
-            self._chunks.append((lines, labels))
+            lines_of_chunks.append((lines, labels))
             first = last
         self.derivatives = Derivatives(*(sums / losses.counts).unbind(1))  # 0/0 is NaN
-        labels = torch.cat([labels for _, labels in self._chunks])
+        self._rows = _Rises(losses, lines_of_chunks, logits, slopes)
+        part, places = losses.sample
+        lines_of_chunks = [
+            (program.through(theta, inputs, labels).along(directions).stacked(), labels)
+            for program, inputs, labels, _ in part.chunks
+        ]
+        self._sample = _Rises(part, lines_of_chunks, logits[:, places], slopes[:, :, places])
+
+    @torch.no_grad()
+    def measured(self, index: Tensor, t: Tensor) -> Tensor:
+        """(n,) E(θ + t v) − E(θ), float64, for the directions v with the indices ``index`` (n,) and their t (n,)."""
+        return self._rows.measured(*self._on_device(index, t))
+
+    @torch.no_grad()
+    def estimated(self, index: Tensor, t: Tensor) -> Tensor:
+        """Estimates of them."""
+        lines = self._on_device(index, t)
+        return self._rows.linearised(*lines) + self._sample.measured(*lines) - self._sample.linearised(*lines)
+
+    @torch.no_grad()
+    def linearised(self, index: Tensor, t: Tensor) -> Tensor:
+        """The same for a network whose logits are z + t z′, with z′ their derivative along v at θ."""
+        return self._rows.linearised(*self._on_device(index, t))
+
+    def _on_device(self, index: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        index, t = torch.stack([index.to(t.dtype), t]).to(self.derivatives.slope.device)  # one transfer
+        return index.to(torch.int64), t
+
+
+class _Rises:
+    """The rises over some rows, of the network and of the one with linearised logits.
+
+    Parameters
+    ----------
+    losses : ClassLosses
+        The losses of the rows.
+    chunks : list of (Lines, Tensor)
+        The lines and the labels of each chunk.
+    logits, slopes : Tensor
+        (C, N) the logits at θ; (m, C, N) their derivatives along each direction, in the order of the chunks.
+    """
+
+    def __init__(self, losses: ClassLosses, chunks: list[tuple[Lines, Tensor]], logits: Tensor, slopes: Tensor) -> None:
+        rows = len(losses.y)
+        labels = torch.cat([labels for _, labels in chunks])
         together = losses.lines_together(rows // _LOGITS_PER_PASS)
+        self._losses, self._chunks, self._num_rows, self._dtype = losses, chunks, rows, logits.dtype
         self._linearised = losses.row_losses.linearised(logits, slopes, labels, together)
 
-    @torch.no_grad()
-    def rises(self, index: Tensor, t: Tensor) -> Tensor:
-        """(n,) E(θ + t v) − E(θ), float64, for the directions v with the indices ``index`` (n,) and their t (n,)."""
+    def measured(self, index: Tensor, t: Tensor) -> Tensor:
         total, lengths = torch.zeros_like(t), t.to(self._dtype)
-        is_on_host = index.device.type == "cpu"  # on a GPU, the host would wait for an index
         for lines, labels in self._chunks:
             for group in groups_of_lines(len(t), self._losses.lines_together(len(labels))):
-                place = index[group]
-                is_view = is_on_host and len(place) == 1  # of one line; several lines are copied
-                chosen = lines[int(place) : int(place) + 1] if is_view else lines
-                losses = self._losses.row_losses.values(chosen.values(place, lengths[group]), labels)
+                losses = self._losses.row_losses.values(lines.values(index[group], lengths[group]), labels)
                 total[group] += losses.sum(1, dtype=torch.float64)
-        return total / self._rows - self._linearised.loss
+        return total / self._num_rows - self._linearised.loss
 
-    @torch.no_grad()
-    def linearised_rises(self, index: Tensor, t: Tensor) -> Tensor:
-        """The same for a network whose logits are z + t z′, with z′ their derivative along v at θ."""
+    def linearised(self, index: Tensor, t: Tensor) -> Tensor:
         return self._linearised.rises(index, t)
 
 
 @torch.no_grad()
 def line_bytes(losses: ClassLosses, theta: Tensor) -> int:
-    """The number of bytes that :class:`LossLines` keeps for each direction."""
-    program, inputs, labels = losses.chunks[0]
+    """The number of bytes that :class:`LossLines` keeps for each direction, without those of the sample."""
+    program, inputs, labels, _ = losses.chunks[0]
     constants = program.constants(*inputs)
     resident = {_storage(tensor) for tensor in (theta, *inputs, *constants)}
     parts = {_storage(part): part for part in program.linear(theta, *constants)}

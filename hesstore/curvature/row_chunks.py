@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 
@@ -32,14 +32,35 @@ class RowProgram(Protocol):
 Program = TypeVar("Program", bound=RowProgram)
 
 
+class RowChunk(NamedTuple, Generic[Program]):
+    """A chunk of the rows of a data set.
+
+    Attributes
+    ----------
+    program : RowProgram
+        The program for its number of rows.
+    inputs : tuple of Tensor
+        What the program takes for the inputs of the rows.
+    labels : Tensor
+        Their labels or other targets.
+    rows : Tensor
+        (n,) Their indices in the data set.
+    """
+
+    program: Program
+    inputs: tuple[Tensor, ...]
+    labels: Tensor
+    rows: Tensor
+
+
 def split_into_chunks(
     trace: Callable[[Any, Tensor], Program],
     x: Inputs,
     y: Tensor,
     max_rows: int,
     programs: dict[int, Program] | None = None,
-) -> list[tuple[Program, tuple[Tensor, ...], Tensor]]:
-    """Split rows into chunks of at most ``max_rows`` rows: (program, inputs, labels) of each.
+) -> list[RowChunk[Program]]:
+    """Split rows into chunks of at most ``max_rows`` rows.
 
     ``programs`` holds the program for each number of rows; programs that are missing are made by ``trace`` and added.
     If the programs can leave out the background of the rows, these are first sorted so that chunks have much of it.
@@ -51,15 +72,15 @@ def split_into_chunks(
             programs[len(labels)] = trace(rows, labels)
         return programs[len(labels)]
 
-    size = even_chunk_rows(len(y), max_rows)
+    size, order = even_chunk_rows(len(y), max_rows), torch.arange(len(y), device=y.device)
     if program_for(first_rows(x, size), y[:size]).takes_sparse_rows:
         rows: Any = x  # one tensor, because programs of several do not take sparse rows
         order = sparse_rows.row_order(rows, y)
         x, y = rows[order], y[order]
     chunks = []
-    for rows, labels in split_rows(x, y, size):
+    for (rows, labels), indices in zip(split_rows(x, y, size), torch.split(order, size), strict=True):
         program = program_for(rows, labels)
-        chunks.append((program, program.inputs(rows), labels))
+        chunks.append(RowChunk(program, program.inputs(rows), labels, indices))
     return chunks
 
 

@@ -48,9 +48,6 @@ Values = dict[str, "NDArray[np.float64] | float"]
 """Values of the store's variables at one grid point, by name."""
 
 
-SAMPLE_ROWS = 128
-"""The number of rows on which the search for a step evaluates the network."""
-
 LINE_BYTES = 2**29
 """The memory for what is kept of each row along the eigenvectors; those that do not fit are computed later."""
 
@@ -160,11 +157,6 @@ class ClassGeometry:
         has_all_rows = self.rows[0] is self.data.train.x
         return train if has_all_rows else replace(train, x=self.data.train.x, y=self.data.train.y), test
 
-    @cached_property
-    def _sample(self) -> ClassLosses:
-        """A sample of the rows over which H is taken."""
-        return sample_of(self._hessian_losses[0])
-
     def _directions(self, inputs: GridPointInputs) -> Values:
         """Slopes, curvatures and responses by class along each eigenvector."""
         theta, vectors = inputs.theta, inputs.pairs.eigenvectors
@@ -204,10 +196,10 @@ class ClassGeometry:
         for vectors, eigenvalues in zip(
             torch.split(pairs.eigenvectors, count), torch.split(pairs.eigenvalues, count), strict=True
         ):
-            rises = Rises(*(LossLines(losses, theta, vectors) for losses in (train, self._sample)))
-            slope, curvature = rises.rows.derivatives
+            lines = LossLines(train, theta, vectors)
+            slope, curvature = lines.derivatives
             steps, measured = find_steps(
-                rises,
+                lines,
                 _mean_of_classes(slope, train.shares),
                 eigenvalues,
                 self.config.response,
@@ -332,39 +324,6 @@ class ClassGeometry:
         if self.config.blocks == "none":
             return {}
         return {**layer_blocks(inputs.hessian(), self.rows_of_layers, self.config, inputs.generator("blocks"))}
-
-
-def sample_of(losses: ClassLosses) -> ClassLosses:
-    """:data:`SAMPLE_ROWS` rows of a data set, with all classes in proportion, for the search for steps."""
-    order = losses.y.argsort(stable=True)
-    count = min(len(order), SAMPLE_ROWS)
-    chosen = order[torch.arange(count, device=order.device) * len(order) // count]
-    return replace(losses, x=losses.x[chosen], y=losses.y[chosen])
-
-
-@dataclass(frozen=True)
-class Rises:
-    """The rise of the training loss along directions, as :class:`~hesstore.measure.class_response.LossRises`.
-
-    The estimate is the rise with linearised logits over all rows, plus the mean over the sample of what the linearised
-    logits leave out.
-    """
-
-    rows: LossLines
-    sample: LossLines
-
-    def measured(self, index: Tensor, t: Tensor) -> Tensor:
-        """The rises (n,) over all rows, in nat, for n directions and as many t."""
-        return self.rows.rises(*self._on_device(index, t))
-
-    def estimated(self, index: Tensor, t: Tensor) -> Tensor:
-        """The estimates of them."""
-        lines = self._on_device(index, t)
-        return self.rows.linearised_rises(*lines) + self.sample.rises(*lines) - self.sample.linearised_rises(*lines)
-
-    def _on_device(self, index: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        index, t = torch.stack([index.to(t.dtype), t]).to(self.rows.derivatives.slope.device)  # one transfer
-        return index.to(torch.int64), t
 
 
 def _numpy(tensor: Tensor) -> NDArray[np.float64]:

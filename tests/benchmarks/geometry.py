@@ -23,7 +23,6 @@ from hesstore.curvature import (
     hessian_trace,
 )
 from hesstore.linalg import EigenPairs, Kernel, lanczos, moments, spectral_density
-from hesstore.measure.class_geometry import Rises, sample_of
 from hesstore.measure.class_response import find_steps
 from hesstore.store.schema import LONGEST_STEP
 from tests.benchmarks.accuracy import relative_error
@@ -89,9 +88,9 @@ class TimedParts:
         The same passes compute slopes, curvatures and accuracies.
         """
         theta, vectors = self.problem.theta, self.pairs.eigenvectors
-        rises = Rises(*(LossLines(losses, theta, vectors) for losses in (self.losses, sample_of(self.losses))))
-        slope = rises.rows.derivatives.slope @ self.losses.shares
-        steps, measured = find_steps(rises, slope, self.pairs.eigenvalues, RISE, LONGEST_STEP * float(theta.norm()))
+        lines = LossLines(self.losses, theta, vectors)
+        slope = lines.derivatives.slope @ self.losses.shares
+        steps, measured = find_steps(lines, slope, self.pairs.eigenvalues, RISE, LONGEST_STEP * float(theta.norm()))
         self.test_losses.along_with_accuracies(theta, vectors, steps.signed)
         return torch.stack([steps.length, measured])
 

@@ -35,8 +35,8 @@ COUNTS = {
     "an epoch": (162, 1),
     "the metrics": (43, 2),
     "the gradient": (25, 0),
-    "the class geometry": (1245, 26),
-    "an analysis with 16 products": (2285, 43),
+    "the class geometry": (1134, 26),
+    "an analysis with 16 products": (2174, 43),
 }
 """(kernels, waits) of each part. Those of a grid point are its epochs, its metrics and its analysis."""
 

@@ -128,12 +128,15 @@ def test_accuracies_after_steps(chunk_rows: int, device: torch.device) -> None:
 
 @pytest.mark.parametrize("chunk_rows", [64, 1000])
 def test_losses_along_lines(chunk_rows: int, device: torch.device) -> None:
-    """The rises are those of the loss at moved weights, of the network and of the one with linearised logits."""
+    """The rises are those of the loss at moved weights, of the network and of the one with linearised logits.
+
+    Estimates add to the latter what it leaves out on a sample of the rows, which has all classes in proportion.
+    """
     model, x, y, v = digit_lines()
     theta = model.theta() * 3
 
-    def loss(logits: Tensor) -> float:
-        return float(nn.functional.cross_entropy(logits.double(), y))
+    def loss(logits: Tensor, rows: slice | Tensor = slice(None)) -> float:
+        return float(nn.functional.cross_entropy(logits[rows].double(), y[rows]))
 
     start = model.logits(theta, x)
     slopes = [torch.func.jvp(lambda at: model.logits(at, x), (theta,), (u,))[1] for u in v]
@@ -145,11 +148,17 @@ def test_losses_along_lines(chunk_rows: int, device: torch.device) -> None:
     model.module.to("cpu")
     steps = [(index, t) for t in (-4.0, 0.5, 20.0) for index in range(len(v))]
     index, t = (torch.tensor(each).to(device) for each in zip(*steps, strict=True))
-    rises, linearised = (rise(index, t.double()).cpu() for rise in (lines.rises, lines.linearised_rises))
+    functions = lines.measured, lines.linearised, lines.estimated
+    rises, linearised, estimates = (rise(index, t.double()).cpu() for rise in functions)
+    sample = losses.order[losses.sample.places].cpu()
+    assert len(set(sample.tolist())) == 128
+    assert float((y[sample].bincount() - y.bincount() * 128 / len(y)).abs().max()) < 1
     for place, (which, length) in enumerate(steps):
         moved, linear = model.logits(theta + length * v[which], x), start + length * slopes[which]
         assert float(rises[place]) == pytest.approx(loss(moved) - loss(start), rel=1e-5, abs=1e-6)
         assert float(linearised[place]) == pytest.approx(loss(linear) - loss(start), rel=1e-4, abs=1e-5)
+        left_out = loss(moved, sample) - loss(linear, sample)
+        assert float(estimates[place]) == pytest.approx(loss(linear) - loss(start) + left_out, rel=1e-4, abs=1e-5)
 
 
 def test_the_memory_of_lines() -> None:

@@ -72,7 +72,7 @@ def test_classes_along_lines(model: FlatModel, chunk_rows: int) -> None:
     start = model.logits(theta, X)
     slopes = [torch.func.jvp(lambda at: model.logits(at, X), (theta,), (u,))[1] for u in v]
     for which, length, rise, linear in zip(
-        index.tolist(), t.tolist(), lines.rises(index, t), lines.linearised_rises(index, t), strict=True
+        index.tolist(), t.tolist(), lines.measured(index, t), lines.linearised(index, t), strict=True
     ):
         before = nn.MSELoss()(start, targets)
         moved = mse(model)(theta + length * v[which]) - before
