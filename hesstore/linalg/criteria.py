@@ -17,8 +17,15 @@ if TYPE_CHECKING:
 MARGIN = 0.7
 """Fraction of the tolerance at which a search accepts a pair: later pairs add to its residual."""
 
-COUPLING_SHARE = 0.75
-"""Fraction of slack and tolerance that may be spent on locking pairs that have not converged."""
+COUPLING_SHARE = 0.5
+"""Fraction of the slack that may be spent on locking pairs that have not converged."""
+
+COUPLING_TOLERANCES = 1.5
+"""How many tolerances may be spent on it. Pairs that are found later get only a part of this as a residual."""
+
+NEAR = 0.5
+"""A pair that has not converged is worth locking only at more than this fraction of the distance of the k-th one. Those
+farther in do not slow the next chain down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +116,10 @@ class Criteria:
         """Which Ritz pairs to lock: the converged ones, and others that make the next bound easier.
 
         A locked pair with residual norm r that lies behind the k-th raises the bound x by r² / (x − μ), see
-        :mod:`~hesstore.linalg.certificate`, and adds as much to the residual norms of pairs that are found later. In
-        return the complement no longer contains it, and its chain converges in fewer steps. So pairs are locked, the
-        cheapest first, until this cost reaches a fraction of the slack, or of the tolerance if that is smaller.
+        :mod:`~hesstore.linalg.certificate`, and adds up to as much to the residual norms of pairs that are found later.
+        In return the complement no longer contains it, and its chain converges in fewer steps. The gain is the larger
+        the nearer the pair is to the k-th. So pairs are chosen from there inwards, as far as a fraction of the slack
+        pays for them.
 
         Parameters
         ----------
@@ -125,10 +133,14 @@ class Criteria:
         if len(found) < self.goal.k:
             return converged
         weakest = self.weakest(found)
-        allowed = min(self.goal.slack, self.goal.tol) * abs(weakest)
-        behind = self.distance(values) < weakest
-        cost = torch.where(behind, residual_norms.square() / (weakest + allowed - self.distance(values)), torch.inf)
-        cheapest = cost.argsort()
+        allowed = min(COUPLING_SHARE * self.goal.slack, COUPLING_TOLERANCES * self.goal.tol) * abs(weakest)
+        distance = self.distance(values)
+        behind = distance < weakest
         chosen = converged & ~behind
-        chosen[cheapest[cost[cheapest].cumsum(0) <= COUPLING_SHARE * allowed]] = True
+        candidates = behind & (converged | (distance > NEAR * weakest))
+        costs = (residual_norms.square() / (weakest + allowed - distance)).tolist()
+        for index in distance.argsort(descending=True).tolist():
+            if candidates[index] and costs[index] <= allowed:
+                chosen[index] = True
+                allowed -= costs[index]
         return chosen
