@@ -23,9 +23,9 @@ COUPLING_SHARE = 0.5
 COUPLING_TOLERANCES = 1.5
 """How many tolerances may be spent on it. Pairs that are found later get only a part of this as a residual."""
 
-NEAR = 0.5
-"""A pair that has not converged is worth locking only at more than this fraction of the distance of the k-th one. Those
-farther in do not slow the next chain down."""
+NEAR, SMALL_COST = 0.5, 0.01
+"""Pairs at less than this fraction of the distance of the k-th one do not slow the next chain down. Before they have
+converged, they are worth locking only for this fraction of what may be spent, which is for pairs at the other end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,7 @@ class Criteria:
         :mod:`~hesstore.linalg.certificate`, and adds up to as much to the residual norms of pairs that are found later.
         In return the complement no longer contains it, and its chain converges in fewer steps. The gain is the larger
         the nearer the pair is to the k-th. So pairs are chosen from there inwards, as far as a fraction of the slack
-        pays for them.
+        pays for them, after those far from it that cost little.
 
         Parameters
         ----------
@@ -137,10 +137,11 @@ class Criteria:
         distance = self.distance(values)
         behind = distance < weakest
         chosen = converged & ~behind
-        candidates = behind & (converged | (distance > NEAR * weakest))
-        costs = (residual_norms.square() / (weakest + allowed - distance)).tolist()
-        for index in distance.argsort(descending=True).tolist():
-            if candidates[index] and costs[index] <= allowed:
+        cost = residual_norms.square() / (weakest + allowed - distance)
+        near = distance > NEAR * weakest
+        candidates = behind & (near | (cost <= SMALL_COST * allowed))
+        for index in distance.where(near, torch.inf).argsort(descending=True).tolist():
+            if candidates[index] and float(cost[index]) <= allowed:
                 chosen[index] = True
-                allowed -= costs[index]
+                allowed -= float(cost[index])
         return chosen
