@@ -17,11 +17,8 @@ if TYPE_CHECKING:
 MARGIN = 0.7
 """Fraction of the tolerance at which a search accepts a pair: later pairs add to its residual."""
 
-COUPLING_SHARE = 0.5
-"""Fraction of the slack that may be spent on locking pairs that have not converged."""
-
-COUPLING_TOLERANCES = 1.5
-"""How many tolerances may be spent on it. Pairs that are found later get only a part of this as a residual."""
+COUPLING_SHARE = 1 / 3
+"""Fraction of the slack that may be spent on locking pairs that have not converged, if that is below the tolerance."""
 
 NEAR, SMALL_COST = 0.5, 0.01
 """Pairs at less than this fraction of the distance of the k-th one do not slow the next chain down. Before they have
@@ -118,8 +115,8 @@ class Criteria:
         A locked pair with residual norm r that lies behind the k-th raises the bound x by r² / (x − μ), see
         :mod:`~hesstore.linalg.certificate`, and adds up to as much to the residual norms of pairs that are found later.
         In return the complement no longer contains it, and its chain converges in fewer steps. The gain is the larger
-        the nearer the pair is to the k-th. So pairs are chosen from there inwards, as far as a fraction of the slack
-        pays for them, after those far from it that cost little.
+        the nearer the pair is to the k-th. So pairs are chosen from there inwards, as far as a fraction of the slack,
+        or the tolerance, pays for them, after those far from it that cost little.
 
         Parameters
         ----------
@@ -133,7 +130,7 @@ class Criteria:
         if len(found) < self.goal.k:
             return converged
         weakest = self.weakest(found)
-        allowed = min(COUPLING_SHARE * self.goal.slack, COUPLING_TOLERANCES * self.goal.tol) * abs(weakest)
+        allowed = min(COUPLING_SHARE * self.goal.slack, self.goal.tol) * abs(weakest)
         distance = self.distance(values)
         behind = distance < weakest
         chosen = converged & ~behind
