@@ -203,8 +203,11 @@ class ClassLosses:
         """(C, P) the gradients ∇E_c at ``theta`` (P,), one row for each class; NaN for a class without rows."""
         gradients = theta.new_empty(self.num_classes, len(theta))
         for group, passes in self._class_groups:
-            sums = [self._gradient_sums(theta, rows, labels) for rows, labels in passes]
-            total = sums[0] if len(sums) == 1 else sum(each.to(torch.float64) for each in sums)
+            total = self._gradient_sums(theta, *passes[0])
+            if len(passes) > 1:
+                total = total.to(torch.float64)
+                for rows, labels in passes[1:]:
+                    total += self._gradient_sums(theta, rows, labels)
             torch.div(total, self.counts[group, None].to(total), out=gradients[group])  # 0/0 is NaN
         return gradients
 
