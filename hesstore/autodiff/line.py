@@ -55,8 +55,8 @@ class LineProgram:
         Whether each element of L(θ) depends on θ, in which it is linear.
     value : GraphModule
         L(θ) → f.
-    derivatives : _Derivatives
-        What traces ``primal`` and ``tangent`` when they are first used.
+    derivative_programs : _DerivativePrograms
+        Traces ``primal`` and ``tangent`` when they are first used.
     takes_sparse_rows : bool
         Whether the program takes x as :class:`~hesstore.autodiff.sparse_rows.SparseRows`.
     prepared : dict
@@ -67,19 +67,19 @@ class LineProgram:
     linear: fx.GraphModule
     moves: tuple[bool, ...]
     value: fx.GraphModule
-    derivatives: _Derivatives
+    derivative_programs: _DerivativePrograms
     takes_sparse_rows: bool
     prepared: dict[tuple[str, int], fx.GraphModule] = field(default_factory=dict)
 
     @property
     def primal(self) -> fx.GraphModule:
         """(\\*L(θ), y) → tuple of the tensors that ``tangent`` needs."""
-        return self.derivatives.programs[0]
+        return self.derivative_programs.traced[0]
 
     @property
     def tangent(self) -> fx.GraphModule:
         """(\\*L(v), \\*primal(…)) → then(f, f′, f″, y); takes only the elements of L(v) that move."""
-        return self.derivatives.programs[1]
+        return self.derivative_programs.traced[1]
 
     def inputs(self, x: Tensor) -> tuple[Tensor, ...]:
         """The inputs of the program for the rows ``x``."""
@@ -129,7 +129,7 @@ class Pencil:
 
     @cached_property
     def primal(self) -> tuple[Tensor, ...]:
-        """The values for the derivatives along all lines."""
+        """The values that the derivatives along all lines share, computed when they are first needed."""
         result: tuple[Tensor, ...] = self.program.primal(*self.start, self.y)
         return result
 
@@ -188,7 +188,7 @@ class Lines:
         return Lines(self.program, self.start, tuple(part[index] for part in self.direction), count)
 
     def stacked(self) -> Lines:
-        """The same lines with all elements stacked, which serves several lines in a pass sooner."""
+        """The same lines with all elements stacked, so that passes with several lines do not stack them each time."""
         return replace(self, direction=tuple(_stacked(each) for each in self.direction))
 
     def values(self, index: Tensor, t: Tensor) -> Tensor:
@@ -244,8 +244,8 @@ def trace_line(
     moves = _moves(linear.graph)
     start, direction = (linear(at, *constants(*inputs)) for at in (theta, torch.zeros_like(theta)))
     moving = tuple(part for part, does in zip(direction, moves, strict=True) if does)
-    derivatives = _Derivatives(nonlinear, then, moves, start, moving, y)
-    return LineProgram(constants, linear, moves, nonlinear, derivatives, takes_sparse_rows)
+    derivative_programs = _DerivativePrograms(nonlinear, then, moves, start, moving, y)
+    return LineProgram(constants, linear, moves, nonlinear, derivative_programs, takes_sparse_rows)
 
 
 def _only_linear_part_uses(rows: fx.Node, graph: fx.Graph, point: fx.Node) -> bool:
@@ -286,8 +286,8 @@ def _moves(linear: fx.Graph) -> tuple[bool, ...]:
 
 
 @dataclass(frozen=True)
-class _Derivatives:
-    """The derivatives then(f, f′, f″, y) along lines, and their programs, which are traced when they are first used.
+class _DerivativePrograms:
+    """The programs for then(f, f′, f″, y), traced when they are first used: not every data set needs derivatives.
 
     Attributes
     ----------
@@ -309,8 +309,8 @@ class _Derivatives:
     y: Tensor
 
     @cached_property
-    def programs(self) -> tuple[fx.GraphModule, fx.GraphModule]:
-        """The primal and the tangent part."""
+    def traced(self) -> tuple[fx.GraphModule, fx.GraphModule]:
+        """``primal`` and ``tangent`` of :class:`LineProgram`."""
         start = self.start
 
         def directions(graph: fx.Graph) -> set[fx.Node]:

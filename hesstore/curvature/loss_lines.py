@@ -74,18 +74,18 @@ class LossLines:
 
     @torch.no_grad()
     def measured(self, index: Tensor, t: Tensor) -> Tensor:
-        """(n,) E(θ + t v) − E(θ), float64, for the directions v with the indices ``index`` (n,) and their t (n,)."""
+        """Return (n,) E(θ + t v) − E(θ), float64, for directions v given by ``index`` (n,) and their t (n,)."""
         return self._rows.measured(*self._on_device(index, t))
 
     @torch.no_grad()
     def estimated(self, index: Tensor, t: Tensor) -> Tensor:
-        """Estimates of them."""
+        """Estimates (n,) of what :meth:`measured` returns, for the same arguments."""
         lines = self._on_device(index, t)
         return self._rows.linearised(*lines) + self._sample.measured(*lines) - self._sample.linearised(*lines)
 
     @torch.no_grad()
     def linearised(self, index: Tensor, t: Tensor) -> Tensor:
-        """The same for a network whose logits are z + t z′, with z′ their derivative along v at θ."""
+        """(n,) the rises for the logits z + t z′, with z and z′ the logits and their derivative along v at θ."""
         return self._rows.linearised(*self._on_device(index, t))
 
     def _on_device(self, index: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,6 +114,7 @@ class _Rises:
         self._linearised = losses.row_losses.linearised(logits, slopes, labels, together)
 
     def measured(self, index: Tensor, t: Tensor) -> Tensor:
+        """The rises (n,) of the network; both arguments (n,) are on the device of the lines."""
         total, lengths = torch.zeros_like(t), t.to(self._dtype)
         for lines, labels in self._chunks:
             for group in groups_of_lines(len(t), self._losses.lines_together(len(labels))):
@@ -122,6 +123,7 @@ class _Rises:
         return total / self._num_rows - self._linearised.loss
 
     def linearised(self, index: Tensor, t: Tensor) -> Tensor:
+        """The rises (n,) with linearised logits."""
         return self._linearised.rises(index, t)
 
 

@@ -18,11 +18,14 @@ MARGIN = 0.7
 """Fraction of the tolerance at which a search accepts a pair: later pairs add to its residual."""
 
 COUPLING_SHARE = 1 / 3
-"""Fraction of the slack that may be spent on locking pairs that have not converged, if that is below the tolerance."""
+"""Fraction of the slack that may be spent on locking pairs that have not converged; never more than the tolerance."""
 
-NEAR, SMALL_COST = 0.5, 0.01
-"""Pairs at less than this fraction of the distance of the k-th one do not slow the next chain down. Before they have
-converged, they are worth locking only for this fraction of what may be spent, which is for pairs at the other end."""
+NEAR = 0.5
+"""Pairs at less than this fraction of the distance of the k-th one do not slow the next chain down."""
+
+SMALL_COST = 0.01
+"""Such pairs are locked before they have converged only if each costs at most this fraction of what may be spent. That
+is for pairs at the other end of the spectrum, which a later search may want."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +117,9 @@ class Criteria:
 
         A locked pair with residual norm r that lies behind the k-th raises the bound x by r² / (x − μ), see
         :mod:`~hesstore.linalg.certificate`, and adds up to as much to the residual norms of pairs that are found later.
-        In return the complement no longer contains it, and its chain converges in fewer steps. The gain is the larger
-        the nearer the pair is to the k-th. So pairs are chosen from there inwards, as far as a fraction of the slack,
-        or the tolerance, pays for them, after those far from it that cost little.
+        In return the complement no longer contains it, and its chain converges in fewer steps. The nearer the pair is
+        to the k-th, the larger is the gain. So pairs are chosen from the k-th inwards until :data:`COUPLING_SHARE` of
+        the slack, or the tolerance if it is smaller, is spent. Pairs far from the k-th must cost very little.
 
         Parameters
         ----------
