@@ -35,27 +35,16 @@ class ArnoldiRelation:
 
     def __init__(self, space: VectorSpace, locked: int = 0) -> None:
         self._space, self._locked = space, locked
-        self._steps = 0
-        self._coefficients = self._zeros(0)
+        self._products: list[tuple[Tensor, Tensor]] = []
 
-    def add_product(self, row: int) -> Tensor:
-        """Add a product; return a view of its coefficients, zeros (row + 2,), which the caller sets.
+    def add_product(self, coefficients: Tensor, beta: Tensor) -> None:
+        """Add the product of the last vector: the coefficients of all vectors so far, and β, that of the next one."""
+        self._products.append((coefficients, beta))
 
-        The coefficients are those of all vectors up to the next one, and ``row`` is the row of the vector that was
-        multiplied.
-        """
-        if self._steps == len(self._coefficients):
-            larger = self._zeros(max(32, 2 * self._steps))
-            larger[: self._steps, : self._coefficients.shape[1]] = self._coefficients
-            self._coefficients = larger
-        self._steps += 1
-        return self._coefficients[self._steps - 1, : row + 2]
-
-    def last_diagonals(self, steps: int) -> tuple[Tensor, Tensor]:
-        """The α and β (steps,) of the last steps, on the host in float64."""
-        first = self._steps - steps
-        recent = self._coefficients[first : self._steps, self._locked + first :].to("cpu", torch.float64)
-        return recent.diagonal(), recent.diagonal(1)
+    def last_diagonals(self, steps: int) -> list[Tensor]:
+        """The α of the last steps, and then their β, each without a dimension."""
+        recent = self._products[len(self._products) - steps :]
+        return [coefficients[-1] for coefficients, _ in recent] + [beta for _, beta in recent]
 
     def products(self, mix: Tensor) -> Tensor:
         """The coefficients of all vectors in the products of combinations of the vectors of the chain.
@@ -70,8 +59,9 @@ class ArnoldiRelation:
         Tensor
             (n, locked + steps + 1) in float64.
         """
-        steps = mix.shape[1]
-        return mix @ self._coefficients[:steps, : self._locked + steps + 1].double()
-
-    def _zeros(self, steps: int) -> Tensor:
-        return torch.zeros(steps, self._locked + steps + 1, dtype=self._space.dtype, device=self._space.device)
+        steps, device = mix.shape[1], self._space.device
+        parts = [part for coefficients, beta in self._products[:steps] for part in (coefficients, beta[None])]
+        entries = torch.cat(parts).double() if parts else torch.zeros(0, dtype=torch.float64, device=device)
+        matrix = torch.zeros(steps, self._locked + steps + 1, dtype=torch.float64, device=device)
+        is_known = torch.ones_like(matrix, dtype=torch.bool).tril_(self._locked + 1)
+        return mix @ matrix.masked_scatter_(is_known, entries)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hesstore.linalg.criteria import Goal
     from hesstore.linalg.eigenpairs import EigenPairs
     from hesstore.linalg.operators import Images, VectorSpace
+    from hesstore.linalg.vector_rows import VectorRows
 
 FURTHER_PRODUCTS = 0.2
 """Maximum number of products for one lowest pair of a large matrix, as a fraction of those for the outermost pairs."""
@@ -40,9 +41,13 @@ class SearchAtBothEnds:
         Maps that nearly commute with A.
     known : Tensor, optional
         (n, P) approximate eigenvectors with which the first search begins.
+    rows : VectorRows, optional
+        Where the vectors are kept; memory of its own by default.
 
     Attributes
     ----------
+    search : LanczosSearch
+        The search whose goal is that of one of the two, and then of the other.
     pairs : EigenPairs or None
         The result of both searches; None until they have ended.
     """
@@ -55,16 +60,17 @@ class SearchAtBothEnds:
         lowest: int = 0,
         images: Images | None = None,
         known: Tensor | None = None,
+        rows: VectorRows | None = None,
     ) -> None:
         self._lowest, self._size = lowest, space.size
         self.pairs: EigenPairs | None = None
         self._outermost: EigenPairs | None = None  # the result of the first search while the second one runs
-        self._search = LanczosSearch(space, goal, generator, images, known)
+        self.search = LanczosSearch(space, goal, generator, images, known, rows)
 
     @property
     def wanted(self) -> Tensor:
         """(P,) the unit vector whose product with A is needed next."""
-        return self._search.wanted
+        return self.search.wanted
 
     def take(self, product: Tensor) -> None:
         """Take the product of A with the vector that was :attr:`wanted`; the tensor may be changed in place.
@@ -74,18 +80,31 @@ class SearchAtBothEnds:
         FloatingPointError
             If a product is NaN or infinite, or if A is not symmetric.
         """
-        self._search.take(product)
-        if self._search.ending is not None and self._outermost is None:
-            self._end_first(self._search.result())
-        if self._search.ending is not None and self._outermost is not None:
-            found = self._search.result()
+        self.search.take(product)
+        self._proceed()
+
+    def begin_step(self, product: Tensor) -> None:
+        """Begin a step of :attr:`search` that the caller takes; see :meth:`LanczosSearch.begin_step`."""
+        self.search.begin_step(product)
+
+    def inspect(self, diagonals: Tensor) -> None:
+        """Inspect the chain of :attr:`search`, which has taken steps by itself; see :meth:`LanczosSearch.inspect`."""
+        self.search.inspect(diagonals)
+        self._proceed()
+
+    def _proceed(self) -> None:
+        """Go on to the second search if the first one has ended, and to the result if both have."""
+        if self.search.ending is not None and self._outermost is None:
+            self._end_first(self.search.result())
+        if self.search.ending is not None and self._outermost is not None:
+            found = self.search.result()
             further = found.num_matvecs - self._outermost.num_matvecs
             lowest = replace(found, num_matvecs=further)
             self.pairs = replace(self._outermost, num_matvecs=found.num_matvecs, lowest=lowest)
 
     def _end_first(self, found: EigenPairs) -> None:
         """End the search for the outermost pairs, and begin the one for the lowest pairs if there is one."""
-        goal = self._search.goal
+        goal = self.search.goal
         if not self._lowest:
             self.pairs = found
         elif goal.which == "SA" and self._lowest <= goal.k:
@@ -98,7 +117,7 @@ class SearchAtBothEnds:
                 # The pair may take further products. Its bound is the one that the chains have anyway.
                 limit = found.num_matvecs + int(FURTHER_PRODUCTS * found.num_matvecs)
                 lowest = replace(lowest, max_matvecs=min(goal.max_matvecs, limit), bound_steps=0)
-            self._search.aim(lowest)
+            self.search.aim(lowest)
 
 
 def _first(pairs: EigenPairs, count: int) -> EigenPairs:

@@ -26,7 +26,9 @@ import torch
 from hesstore.linalg.both_ends import SearchAtBothEnds
 from hesstore.linalg.criteria import Goal
 from hesstore.linalg.eigenpairs import EigenPairs, Which, order
+from hesstore.linalg.lanczos_search import REMEMBERED_SIZE
 from hesstore.linalg.operators import SymmetricOperator
+from hesstore.linalg.search_stack import SearchStack, SteppingTogether
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,33 +149,9 @@ def lanczos_stack(
         raise ValueError(
             f"generators: {len(generators)} generators for {operator.copies} matrices: pass one for each matrix"
         )
-    results: dict[int, EigenPairs | FloatingPointError] = {}
-    images = getattr(operator, "each_images", [None] * operator.copies)
-    searches = {
-        row: SearchAtBothEnds(operator, goal, generator, lowest, maps)
-        for row, (generator, maps) in enumerate(zip(generators, images, strict=True))
-    }
-    rows = list(searches)  # the matrices that the stack holds now, in its order
-    nothing = torch.zeros(operator.size, dtype=operator.dtype, device=operator.device)
-    while searches:
-        if 2 * len(searches) <= len(rows):
-            operator = operator.subset([place for place, row in enumerate(rows) if row in searches])
-            rows = list(searches)
-        wanted = [searches[row].wanted if row in searches else nothing for row in rows]
-        for row, product in zip(rows, operator.matvec(torch.stack(wanted)), strict=True):
-            if row not in searches:
-                continue
-            search = searches[row]
-            try:
-                search.take(product)
-            except FloatingPointError as error:
-                results[row] = error
-            else:
-                if search.pairs is None:
-                    continue
-                results[row] = search.pairs
-            del searches[row]  # this frees its vectors
-    return [results[row] for row in sorted(results)]
+    steps_together = operator.device.type != "cpu" and operator.size > REMEMBERED_SIZE
+    kind = SteppingTogether if steps_together else SearchStack
+    return kind(operator, goal, generators, lowest).solve()
 
 
 def _check_arguments(size: int, goal: Goal, lowest: int) -> None:

@@ -1,7 +1,8 @@
 """The search behind :func:`~hesstore.linalg.lanczos.lanczos`: chains of Lanczos vectors, and locked pairs.
 
 A search knows nothing of the operator. :attr:`LanczosSearch.wanted` is the vector whose product it needs next, and
-:meth:`LanczosSearch.take` takes the product. So many searches can share one operator.
+:meth:`LanczosSearch.take` takes the product. So many searches can share one operator, and those whose chains grow can
+take a step together (:mod:`~hesstore.linalg.search_stack`).
 
 The first chain starts from a random vector and ends when its pairs among the k outermost have converged. A chain
 contains one copy of each eigenvalue, and only those that its start vector has a component along. Other copies may be
@@ -26,9 +27,10 @@ from hesstore.linalg.criteria import Criteria
 from hesstore.linalg.eigenpairs import EigenPairs, eigenpairs, padded
 from hesstore.linalg.endings import Ending, ending_message
 from hesstore.linalg.known_products import KnownProducts
-from hesstore.linalg.long_sums import inner_products, lengths
+from hesstore.linalg.lanczos_step import next_vector
+from hesstore.linalg.long_sums import inner_products
 from hesstore.linalg.tridiagonal import Tridiagonal, empty
-from hesstore.linalg.vector_rows import VectorRows, orthogonalise
+from hesstore.linalg.vector_rows import VectorRows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,9 +41,6 @@ if TYPE_CHECKING:
 SEARCH_STEPS, BOUND_STEPS = 4, 2
 """Steps between two inspections of T, which wait for the device: the most while there is little news; and those of a
 chain in a complement at its start, and as long as it has found something beyond the bound that is needed."""
-
-LOST_ACCURACY = 0.1
-"""If orthogonalisation shrinks a vector below this fraction of its length, it needs a second pass."""
 
 REMEMBERED_SIZE = 4096
 """Up to this P all products are remembered."""
@@ -84,11 +83,11 @@ class LanczosSearch:
         Maps that nearly commute with A.
     known : Tensor, optional
         (n, P) approximate eigenvectors, which are multiplied with A and locked before the first chain starts.
+    rows : VectorRows, optional
+        Where the vectors are kept; memory of its own by default.
 
     Attributes
     ----------
-    wanted : Tensor
-        (P,) the unit vector whose product with A is needed next.
     num_matvecs : int
         Number of products so far.
     ending : Ending or None
@@ -102,12 +101,13 @@ class LanczosSearch:
         generator: torch.Generator,
         images: Images | None = None,
         known: Tensor | None = None,
+        rows: VectorRows | None = None,
     ) -> None:
         self.space, self.generator = space, generator
         self.num_matvecs = 0
         self.ending: Ending | None = None
         self._criteria = Criteria(goal, space.dtype)
-        self._rows = VectorRows(space)
+        self._rows = rows or VectorRows(space)
         self._locked, self._residual_norms = empty(), empty()
         self._chain, self._relation = Tridiagonal(), ArnoldiRelation(space)
         self._new_steps = 0  # steps since the last inspection
@@ -118,6 +118,7 @@ class LanczosSearch:
         self._first_product: tuple[Tensor, Tensor] | None = None
         small = space.size <= REMEMBERED_SIZE
         self._memory = KnownProducts(space.size, space.dtype, space.device) if small else None
+        self._direction: Tensor | None = None  # with such a memory, the vector whose product is needed next
         self._free_steps = 0  # steps that took a product from the memory
         self._copies = CopySearch(images, generator, space) if images is not None and images.levels else None
         self._image: Tensor | None = None  # a vector that may belong to a copy; the chain waits for its product
@@ -132,7 +133,6 @@ class LanczosSearch:
             self._start_chain()
         else:
             self._add_extra(torch.linalg.qr(known.double().T)[0].T.to(space.dtype))
-        self.wanted = self._next_vector
 
     @property
     def goal(self) -> Goal:
@@ -160,9 +160,14 @@ class LanczosSearch:
             self._decide()
         else:
             self._start_chain()
-        self._find_wanted()
+        self._find_direction()
 
     # -- products -----------------------------------------------------------------------------------------
+
+    @property
+    def wanted(self) -> Tensor:
+        """(P,) the unit vector whose product with A is needed next."""
+        return self._next_vector if self._direction is None else self._direction
 
     def take(self, product: Tensor) -> None:
         """Take the product of A with the vector that was :attr:`wanted`; the tensor may be changed in place.
@@ -173,17 +178,26 @@ class LanczosSearch:
             If a product is NaN or infinite, or if A is not symmetric.
         """
         if not self.num_matvecs:
-            self._criteria.unit = _power_of_two(product)
+            self.set_unit(float(product.abs().max()))
         self.num_matvecs += 1
-        product.div_(self._criteria.unit)
+        product.div_(self.unit)
         if self._memory is None:
             self._advance(product)
         else:
             self._memory.add(self.wanted, product)
-        self._find_wanted()
+            self._find_direction()
 
-    def _find_wanted(self) -> None:
-        """Set the vector whose product is needed next. Products that follow from known ones are used immediately.
+    @property
+    def unit(self) -> float:
+        """The unit of all products and eigenvalues: they are divided by it, so that A has a norm of about 1."""
+        return self._criteria.unit
+
+    def set_unit(self, largest: float) -> None:
+        """Choose the unit, from the largest magnitude of an entry of the first product."""
+        self._criteria.unit = 2.0 ** round(math.log2(largest)) if 0 < largest < math.inf else 1.0
+
+    def _find_direction(self) -> None:
+        """Find the vector whose product is needed next, if products are remembered; use those that follow from them.
 
         Chains within a large null space, for example, could go on for minutes without a new product. So after P steps
         of that kind, random directions complete the matrix, if the limit on products allows this.
@@ -194,14 +208,12 @@ class LanczosSearch:
                 self._solve(memory)
                 return
             completes = self._free_steps > size and self.goal.max_matvecs >= size
-            direction = memory.new_direction(self._random_vector() if completes else self._next_vector)
-            if direction is not None:
-                self.wanted = direction
+            self._direction = memory.new_direction(self._random_vector() if completes else self._next_vector)
+            if self._direction is not None:
                 return
             if not completes:
                 self._free_steps += 1
                 self._advance(memory.product(self._next_vector))
-        self.wanted = self._next_vector
 
     def _random_vector(self) -> Tensor:
         """A random vector. It is drawn in float64, so that it is the same in each precision, to rounding."""
@@ -211,26 +223,32 @@ class LanczosSearch:
     @property
     def _next_vector(self) -> Tensor:
         """The vector whose product the search needs next, known or not."""
-        return self._rows.vectors(self._row + 1)[-1] if self._image is None else self._image
+        return self._rows.vectors(self.row + 1)[-1] if self._image is None else self._image
 
     @property
-    def _row(self) -> int:
+    def row(self) -> int:
         """The row of the next vector."""
         return len(self._locked) + self._multiplied + self._chain.steps + self._new_steps
 
     def _advance(self, product: Tensor) -> None:
         """Use the product of the next vector."""
-        is_last = self.num_matvecs == self.goal.max_matvecs
         if self._extra:
-            self._take_extra(product, is_last=is_last)
+            self._take_extra(product)
+            self._end_at_limit()
         elif self._copies and self._image is not None:
             self._take_image(self._copies, self._image, product)
+            self._end_at_limit()
         else:
             self._step(product)
-            if self._new_steps == self._window or is_last:
-                self._update_chain()
-                self._decide()
-        if is_last and self.ending is None:
+            if self.is_due:
+                self.inspect(torch.stack(self.last_diagonals).to("cpu", torch.float64))
+
+    @property
+    def _is_at_limit(self) -> bool:
+        return self.num_matvecs == self.goal.max_matvecs
+
+    def _end_at_limit(self) -> None:
+        if self._is_at_limit and self.ending is None:
             self.ending = self._next_ending or Ending.PRODUCT_LIMIT
 
     def _solve(self, memory: KnownProducts) -> None:
@@ -250,13 +268,13 @@ class LanczosSearch:
         self._chain, self._extra, self._multiplied = Tridiagonal(), len(vectors), 0
         self._rows.put(len(self._locked), vectors)
 
-    def _take_extra(self, product: Tensor, *, is_last: bool) -> None:
+    def _take_extra(self, product: Tensor) -> None:
         """Take the product of such a vector; after the last one, lock the best pairs on the span of all."""
         self._check_finite(product.abs().max())
-        self._rows.put_products(self._row, product[None])
+        self._rows.put_products(self.row, product[None])
         self._multiplied += 1
-        if self._multiplied == self._extra or is_last:
-            rows, self._extra, self._multiplied = self._row, 0, 0
+        if self._multiplied == self._extra or self._is_at_limit:
+            rows, self._extra, self._multiplied = self.row, 0, 0
             self._lock(rows)
 
     # -- one chain ----------------------------------------------------------------------------------------
@@ -276,7 +294,7 @@ class LanczosSearch:
         rows, space = len(self._locked), self.space
         self._is_random = start is None
         w = self._random_vector() if start is None else start.to(space.device, space.dtype)
-        self._rows.put(rows, self._rows.unit(w, rows)[None])
+        self._rows.put_start(rows, self._rows.unit(w, rows))
         # Invariant spaces of few dimensions tend to follow each other: inspect the next chain as soon.
         steps = BOUND_STEPS if rows >= self.goal.k else SEARCH_STEPS
         self._window = min(self._chain.steps or steps, steps)
@@ -285,37 +303,86 @@ class LanczosSearch:
         self._complements += rows > 0 and self._is_random
         self._forget_copies()
 
+    @property
+    def is_stepping(self) -> bool:
+        """Whether the next product makes the chain grow by one step, with a vector that is kept in :attr:`row`."""
+        return self._memory is None and not self._extra and self._image is None
+
     def _step(self, w: Tensor) -> None:
-        """Compute the next vector from A q = ``w``, in place, without waiting for a GPU."""
-        rows, row, tiny = self._rows, self._row, torch.finfo(self.space.dtype).tiny
-        rows.reserve(row + 2)
-        vectors = rows.vectors(row + 2)
-        if row == len(self._locked):
-            self._compare_with_first_product(vectors[row], w)
-        coefficients = self._relation.add_product(row)
-        if w.device.type == "cpu":
-            # Without its components along the last two vectors, which are large, the full pass is a second pass.
-            last = slice(max(len(self._locked), row - 1), row + 1)
-            coefficients[last] += orthogonalise(w, vectors[last])
-            before = float(lengths(w))
-        coefficients[:-1] += orthogonalise(w, vectors[:-1])
-        beta = lengths(w)
-        w /= beta.clamp_min(tiny)
-        if w.device.type != "cpu" or float(beta) < LOST_ACCURACY * before:  # a GPU does not wait for the answer
-            coefficients[:-1].addcmul_(beta, orthogonalise(w, vectors[:-1]))
-            kept = lengths(w)
-            w /= kept.clamp_min(tiny)
-            beta *= kept
-        coefficients[-1], vectors[-1] = beta, w
+        """Compute the next vector from A q = ``w``, in place."""
+        row = self.row
+        self._compare_products(w)
+        self._rows.reserve(row + 2)
+        coefficients, beta = next_vector(w, self._rows.vectors(row + 1), len(self._locked))
+        self._rows.put(row + 1, w[None])
+        self.end_step(coefficients, beta)
+
+    def begin_step(self, product: Tensor) -> None:
+        """Begin a step that the caller takes, with the product of the vector in :attr:`row`, divided by the unit.
+
+        Raises
+        ------
+        FloatingPointError
+            If A is not symmetric.
+        """
+        self.num_matvecs += 1
+        self._compare_products(product)
+
+    def _compare_products(self, product: Tensor) -> None:
+        """Check that u·Av = v·Au, if ``product`` is that of v, which starts a chain; u started the first one.
+
+        Both are random.
+        """
+        if self.row > len(self._locked):
+            return
+        v = self._next_vector
+        if self._first_product is None:
+            self._first_product = v.clone(), product.clone()
+        else:
+            u, product_of_u = self._first_product
+            self._check_symmetry(abs(float(inner_products(u, product)) - float(inner_products(v, product_of_u))))
+
+    def end_step(self, coefficients: Tensor, beta: Tensor) -> None:
+        """End a step, whose next vector is in the row after :attr:`row`.
+
+        Parameters
+        ----------
+        coefficients : Tensor
+            (row + 1,) the coefficients of all vectors in the product.
+        beta : Tensor
+            That of the next vector.
+        """
+        self._relation.add_product(coefficients, beta)
         self._new_steps += 1
 
-    def _update_chain(self) -> None:
+    @property
+    def is_due(self) -> bool:
+        """Whether T must be inspected before the next product."""
+        return self._new_steps == self._window or self._is_at_limit
+
+    @property
+    def last_diagonals(self) -> list[Tensor]:
+        """The α since the last inspection, and then the β: what the next one needs, on the device."""
+        return self._relation.last_diagonals(self._new_steps)
+
+    def inspect(self, diagonals: Tensor) -> None:
+        """Inspect T and decide how to go on; ``diagonals`` are those of :attr:`last_diagonals`, on the host in float64.
+
+        Raises
+        ------
+        FloatingPointError
+            If they are not finite.
+        """
+        self._update_chain(*diagonals.chunk(2))
+        self._decide()
+        self._end_at_limit()
+
+    def _update_chain(self, alpha: Tensor, beta: Tensor) -> None:
         """Append the new steps to T. A chain ends at the first β that is rounding, which becomes zero.
 
         A chain that gives a bound continues: behind a small β there may be a component of its start vector that is just
         as small, and its eigenvalue shows in the steps that follow. No chain is longer than its space has dimensions.
         """
-        alpha, beta = self._relation.last_diagonals(self._new_steps)
         self._new_steps = 0
         self._check_finite(torch.cat([alpha, beta]))
         self._criteria.grow(torch.cat([alpha, beta]))
@@ -525,14 +592,6 @@ class LanczosSearch:
                 f"a product with the operator is not finite (product {self.num_matvecs} or before)"
             )
 
-    def _compare_with_first_product(self, v: Tensor, product: Tensor) -> None:
-        """Check that u·Av = v·Au, where v starts this chain and u started the first one: both are random."""
-        if self._first_product is None:
-            self._first_product = v.clone(), product.clone()
-        else:
-            u, product_of_u = self._first_product
-            self._check_symmetry(abs(float(inner_products(u, product)) - float(inner_products(v, product_of_u))))
-
     def _check_symmetry(self, difference: float) -> None:
         if difference > ASYMMETRY * torch.finfo(self.space.dtype).eps * self._criteria.scale:
             raise FloatingPointError(
@@ -595,9 +654,3 @@ def _without_nearest(values: Tensor, earlier: Tensor) -> Tensor:
     for value in earlier:
         left[(values - value).abs().where(left, torch.inf).argmin()] = False
     return left
-
-
-def _power_of_two(product: Tensor) -> float:
-    """The power of two nearest to the largest entry of a product; 1 if that is zero or not finite."""
-    largest = float(product.abs().max())
-    return 2.0 ** round(math.log2(largest)) if 0 < largest < math.inf else 1.0

@@ -72,6 +72,25 @@ def subtract_combination(w: Tensor, coefficients: Tensor, vectors: Tensor) -> No
     w[whole:].addmv_(vectors[:, whole:].T, coefficients, alpha=-1)
 
 
+def inner_products_each(vectors: Tensor, w: Tensor) -> Tensor:
+    """The inner products (G, n) of the ``vectors`` (G, n, P) of several stacks with a vector ``w`` (G, P) of each."""
+    if len(w) > 1 and not _block(w):
+        return torch.bmm(vectors, w[:, :, None])[:, :, 0]
+    return torch.stack([inner_products(*each) for each in zip(vectors, w, strict=True)])
+
+
+def subtract_combinations(w: Tensor, coefficients: Tensor, vectors: Tensor) -> None:
+    """Subtract from each row of ``w`` (G, P), in place, the combination of its ``vectors`` (G, n, P).
+
+    The coefficients have the shape (G, n).
+    """
+    if len(w) > 1 and not _block(w):
+        w[:, None].baddbmm_(coefficients[:, None], vectors, alpha=-1)
+    else:  # long vectors keep a device busy one after the other
+        for each in zip(w, coefficients, vectors, strict=True):
+            subtract_combination(*each)
+
+
 def _block(vectors: Tensor) -> int:
     """The length of the blocks in which a sum over entries of ``vectors`` is taken; 0 if it is taken as a whole."""
     size = vectors.shape[-1]

@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.linalg.long_sums import inner_products, lengths, subtract_combination
+from hesstore.linalg.long_sums import (
+    inner_products,
+    inner_products_each,
+    lengths,
+    subtract_combination,
+    subtract_combinations,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from hesstore.linalg.operators import VectorSpace
+    from hesstore.linalg.vector_stack import VectorStack
 
 
 TOGETHER = 2**24
@@ -31,10 +38,12 @@ class VectorRows:
     ----------
     space : VectorSpace
         Size, precision and device of the vectors.
+    stack : VectorStack, optional
+        The stack that the vectors, but not the products, are a part of.
     """
 
-    def __init__(self, space: VectorSpace) -> None:
-        self._space = space
+    def __init__(self, space: VectorSpace, stack: VectorStack | None = None) -> None:
+        self._space, self._stack = space, stack
         self._vectors, self._products = self._empty(0), self._empty(0)
 
     def vectors(self, count: int) -> Tensor:
@@ -47,7 +56,14 @@ class VectorRows:
 
     def reserve(self, count: int) -> None:
         """Make room for ``count`` vectors."""
-        self._vectors = self._enlarged(self._vectors, count)
+        if self._stack is None:
+            self._vectors = self._enlarged(self._vectors, count)
+        else:
+            self._stack.reserve(count)
+
+    def move(self, vectors: Tensor) -> None:
+        """Use other memory (R, P), which has a copy of the vectors."""
+        self._vectors = vectors
 
     def put(self, first: int, vectors: Tensor, products: Tensor | None = None) -> None:
         """Put vectors (n, P), and their products if these are known, into the rows from ``first`` on."""
@@ -62,6 +78,12 @@ class VectorRows:
         last = first + len(products)
         self._products = self._enlarged(self._products, last)
         self._products[first:last] = products
+
+    def put_start(self, row: int, vector: Tensor) -> None:
+        """Put the first vector of a chain (P,) into a row. In a stack, the rows after it become zero."""
+        self.put(row, vector[None])
+        if self._stack is not None:
+            self._vectors[row + 1 :] = 0
 
     def append_independent(self, count: int, vectors: Tensor, products: Tensor) -> int:
         """Append the component of each of ``vectors`` outside the first ``count`` rows; return the new count.
@@ -188,4 +210,14 @@ def orthogonalise(w: Tensor, vectors: Tensor) -> Tensor:
     """
     coefficients = inner_products(vectors, w)
     subtract_combination(w, coefficients, vectors)
+    return coefficients
+
+
+def orthogonalise_each(w: Tensor, vectors: Tensor) -> Tensor:
+    """Apply :func:`orthogonalise` to each row of ``w`` (G, P), against its own ``vectors`` (G, n, P).
+
+    Returns the coefficients (G, n).
+    """
+    coefficients = inner_products_each(vectors, w)
+    subtract_combinations(w, coefficients, vectors)
     return coefficients

@@ -1,0 +1,84 @@
+"""The vectors of several searches in one tensor, so that one operation can use those of all searches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from hesstore.linalg.vector_rows import VectorRows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hesstore.linalg.operators import VectorSpace
+
+MORE_ROWS = 64
+"""By so many rows a stack grows: twice as many as before would take most of a GPU's memory while they are copied."""
+
+
+class VectorStack:
+    """Rows of vectors for G searches, with the same room for each.
+
+    Parameters
+    ----------
+    space : VectorSpace
+        Size, precision and device of the vectors.
+    copies : int
+        G, the number of searches.
+
+    Attributes
+    ----------
+    rows : list of VectorRows
+        The rows of each search.
+    """
+
+    def __init__(self, space: VectorSpace, copies: int) -> None:
+        self._vectors = torch.zeros(copies, 0, space.size, dtype=space.dtype, device=space.device)
+        self.rows = [VectorRows(space, self) for _ in range(copies)]
+
+    def vectors(self, count: int) -> Tensor:
+        """(G, count, P) the first vectors of each search."""
+        return self._vectors[:, :count]
+
+    def reserve(self, count: int) -> None:
+        """Make room for ``count`` vectors of each search."""
+        copies, capacity, size = self._vectors.shape
+        if count > capacity:
+            larger = self._vectors.new_zeros(copies, max(count, capacity + MORE_ROWS), size)
+            larger[:, :capacity] = self._vectors
+            self._use(larger)
+
+    def keep(self, places: list[int]) -> None:
+        """Keep the searches at some of the places, in this order."""
+        self.rows = [self.rows[place] for place in places]
+        self._use(torch.stack([self._vectors[place] for place in places]))
+
+    def take(self, rows: list[int]) -> Tensor:
+        """(G, P) a copy of the vector of each search in the given row."""
+        return self._flat.index_select(0, self._indices(dict(enumerate(rows))))
+
+    def put(self, rows: dict[int, int], vectors: Tensor) -> None:
+        """Put, for the searches at the places that are keys, their vectors among ``vectors`` (G, P) into the rows."""
+        if len(rows) < len(vectors):
+            vectors = vectors.index_select(0, on_device(list(rows), vectors.device))
+        self._flat.index_copy_(0, self._indices(rows), vectors)
+
+    @property
+    def _flat(self) -> Tensor:
+        return self._vectors.flatten(0, 1)
+
+    def _indices(self, rows: dict[int, int]) -> Tensor:
+        capacity = self._vectors.shape[1]
+        return on_device([place * capacity + row for place, row in rows.items()], self._vectors.device)
+
+    def _use(self, vectors: Tensor) -> None:
+        self._vectors = vectors
+        for rows, part in zip(self.rows, vectors, strict=True):
+            rows.move(part)
+
+
+def on_device(values: list[int] | list[float], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Numbers as a tensor on the device, without waiting for it."""
+    tensor = torch.tensor(values, dtype=dtype)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
