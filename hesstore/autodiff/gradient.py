@@ -15,7 +15,7 @@ import torch
 from torch import fx
 
 from hesstore.autodiff.graph_split import split_graph
-from hesstore.autodiff.simplify import drop_copies
+from hesstore.autodiff.simplify import changed_in_place, drop_copies
 from hesstore.autodiff.tracing import trace_graph
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class GradientProgram:
     Attributes
     ----------
     views : GraphModule
-        (θ, g) → the views of θ and of the gradient vector g that ``evaluate`` needs.
+        (θ, g) → the views of θ and of the gradient vector g, and the constants, that ``evaluate`` needs.
     evaluate : GraphModule
         (x, y, \\*views) → f; writes ∂f/∂θ to g.
     """
@@ -83,7 +83,7 @@ def trace_gradient(
     if theta.is_cuda:
         _transpose_small_weights(graph)
     _write_gradient(graph, parameters)
-    early = _views(graph)
+    early = _views(graph) | _constants(graph)
     late = {node for node in graph.nodes if node not in early}
     return GradientProgram(*split_graph(graph, late, writes_to_early=True))
 
@@ -170,6 +170,27 @@ _UNDOES: dict[Any, Callable[[fx.Graph, fx.Node, fx.Node], fx.Node]] = {
     aten.transpose.int: _undo_transpose,
 }
 """For views and copies: what makes a view of a piece of the gradient to which their argument can be written."""
+
+
+def _constants(graph: fx.Graph) -> set[fx.Node]:
+    """The derivative of f by itself, which is 1, and what depends on nothing else, such as 1/n for a mean over n.
+
+    Tracing notes ones that are like the value of f. They are replaced by ones of its shape, which need no value.
+    """
+    constants: set[fx.Node] = set()
+    changed = changed_in_place(graph)
+    for node in graph.nodes:
+        if node.target is aten.ones_like.default:
+            value = node.meta["val"]
+            options = {"dtype": value.dtype, "device": value.device}
+            with graph.inserting_before(node):
+                ones = graph.call_function(aten.ones.default, (list(value.shape),), options)
+            node.replace_all_uses_with(ones)
+            constants.add(ones)
+        elif node.all_input_nodes and constants.issuperset(node.all_input_nodes):
+            constants.add(node)
+    graph.eliminate_dead_code()
+    return set() if changed & constants else constants & set(graph.nodes)
 
 
 def _views(graph: fx.Graph) -> set[fx.Node]:

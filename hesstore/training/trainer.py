@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 STEPS_PER_GRAPH = 8
 """Number of training steps that a GPU takes for each launch of the host."""
 
+GATHERED_BYTES = 2**26
+"""Up to so many bytes of inputs, one kernel gathers the rows of several steps."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
@@ -251,23 +254,26 @@ class Trainer:
 
     def _make_eager_steps(self, size: int) -> Callable[[Tensor], None]:
         """Return the same as a function that launches each kernel, for any number of steps."""
-        step = self._make_eager_step(size)
+        step, shape = self._make_step(size), (self.copies, size)
+        together = max(1, GATHERED_BYTES // (self.copies * size * self.x[0].nbytes))
 
         def steps(batches: Tensor) -> None:
-            for batch in batches.unbind():
-                step(batch)
+            for first in range(0, len(batches), together):
+                rows = batches[first : first + together].reshape(-1)
+                x = self.x.index_select(0, rows).view(-1, *shape, *self.x.shape[1:])
+                y = self.y.index_select(0, rows).view(-1, *shape)
+                for batch in zip(x.unbind(), y.unbind(), strict=True):
+                    step(*batch)
 
         return steps
 
-    def _make_eager_step(self, size: int) -> Callable[[Tensor], None]:
-        """Return the step for ``size`` rows of each model; it takes their indices (G, size)."""
+    def _make_step(self, size: int) -> Callable[[Tensor, Tensor], None]:
+        """Return the step for ``size`` rows of each model; it takes their inputs (G, size, …) and labels (G, size)."""
         loss_and_gradient = self._bind_gradient(size)
-        scale, shape = self.settings.penalty_scale, (self.copies, size, *self.x.shape[1:])
+        scale = self.settings.penalty_scale
         includes_penalty = self.settings.stop_on == "objective"
 
-        def step(batch: Tensor) -> None:
-            rows = batch.reshape(-1)
-            x, y = self.x.index_select(0, rows).view(shape), self.y.index_select(0, rows).view(shape[:2])
+        def step(x: Tensor, y: Tensor) -> None:
             loss = loss_and_gradient(x, y)
             displacement = self._theta if self.center is None else self._theta - self.center
             if includes_penalty:

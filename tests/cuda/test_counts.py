@@ -20,20 +20,21 @@ from hesstore.curvature import FlatHessian, gradient
 from hesstore.engine.experiment import Analysis, Experiment
 from hesstore.measure.class_geometry import GridPointInputs
 from hesstore.store.schema import Point, Run
+from hesstore.training.trainer import STEPS_PER_GRAPH
 from tests.support import device_work
 from tests.support.device_work import BATCH
 from tests.support.stand_in_device import Machine
 from tests.support.toy import TOY
 
 COUNTS = {
-    "a step": (32, 0),  # of a network whose weights are all small
-    "a step of a stack": (35, 0),
+    "eight steps": (234, 0),  # of a network whose weights are all small
+    "eight steps of a stack": (242, 0),
     "a product": (37, 0),
     "a product of two chunks": (74, 0),
     "a product of a stack": (32, 0),
     "16 Lanczos steps without their products": (260, 4),
     "16 Lanczos steps of a stack without their products": (244, 4),  # however many models it has
-    "an epoch": (162, 1),
+    "an epoch": (157, 1),
     "the metrics": (43, 2),
     "the gradient": (25, 0),
     "the class geometry": (1134, 26),
@@ -47,10 +48,10 @@ STEPS = 16
 Part = Callable[[], object]
 
 
-def step(copies: int) -> Part:
-    run = device_work.make_trainer(DEVICE, copies)._make_eager_step(BATCH)
-    batch = torch.zeros(copies, BATCH, dtype=torch.int64, device=DEVICE)
-    return lambda: run(batch)
+def steps(copies: int) -> Part:
+    run = device_work.make_trainer(DEVICE, copies)._make_eager_steps(BATCH)
+    batches = torch.zeros(STEPS_PER_GRAPH, copies, BATCH, dtype=torch.int64, device=DEVICE)
+    return lambda: run(batches)
 
 
 def product(chunk_rows: int, copies: int) -> Part:
@@ -111,14 +112,14 @@ def count(machine: Machine, part: Part) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("a step", partial(step, 1)),
-        ("a step of a stack", partial(step, 2)),
+        ("eight steps", partial(steps, 1)),
+        ("eight steps of a stack", partial(steps, 2)),
         ("a product", partial(product, 48, 1)),
         ("a product of two chunks", partial(product, 24, 1)),
         ("a product of a stack", partial(product, 96, 2)),
     ],
 )
-def test_a_step_and_a_product(machine: Machine, name: str, part: Callable[[], Part]) -> None:
+def test_steps_and_a_product(machine: Machine, name: str, part: Callable[[], Part]) -> None:
     with torch.no_grad():
         assert count(machine, part()) == COUNTS[name]
 
