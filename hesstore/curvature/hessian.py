@@ -39,6 +39,7 @@ import torch
 from hesstore.autodiff import trace_linear, trace_tangent
 from hesstore.curvature.clone_units import CloneUnits, HiddenLayer, find_hidden_layers
 from hesstore.curvature.row_chunks import first_rows, split_into_chunks, split_rows
+from hesstore.linalg.aligned_rows import in_aligned_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -292,6 +293,7 @@ class FlatHessian:
         self, theta: Tensor, *, cache_bytes: float = float("inf"), on_product: Callable[[], object] | None = None
     ) -> HessianStack:
         """H at each row of ``theta`` (G, P), as one operator; ``cache_bytes`` is the limit for all rows together."""
+        theta = in_aligned_rows(theta)
         return HessianStack(theta, self._chunks_at(theta, cache_bytes), self, cache_bytes, on_product)
 
     def part_at(self, theta: Tensor, *, cache_bytes: float, seconds: float) -> tuple[HessianOperator, float]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from hesstore.linalg.aligned_rows import row_length
 from hesstore.linalg.vector_rows import VectorRows
 
 if TYPE_CHECKING:
@@ -34,48 +35,49 @@ class VectorStack:
     """
 
     def __init__(self, space: VectorSpace, copies: int) -> None:
-        self._vectors = torch.zeros(copies, 0, space.size, dtype=space.dtype, device=space.device)
+        self._size = space.size
+        self._memory = torch.zeros(copies, 0, row_length(space.size), dtype=space.dtype, device=space.device)
         self.rows = [VectorRows(space, self) for _ in range(copies)]
 
     def vectors(self, count: int) -> Tensor:
         """(G, count, P) the first vectors of each search."""
-        return self._vectors[:, :count]
+        return self._memory[:, :count, : self._size]
 
     def reserve(self, count: int) -> None:
         """Make room for ``count`` vectors of each search."""
-        copies, capacity, size = self._vectors.shape
+        copies, capacity, length = self._memory.shape
         if count > capacity:
-            larger = self._vectors.new_zeros(copies, max(count, capacity + MORE_ROWS), size)
-            larger[:, :capacity] = self._vectors
+            larger = self._memory.new_zeros(copies, max(count, capacity + MORE_ROWS), length)
+            larger[:, :capacity] = self._memory
             self._use(larger)
 
     def keep(self, places: list[int]) -> None:
         """Keep the searches at some of the places, in this order."""
         self.rows = [self.rows[place] for place in places]
-        self._use(torch.stack([self._vectors[place] for place in places]))
+        self._use(torch.stack([self._memory[place] for place in places]))
 
     def take(self, rows: list[int]) -> Tensor:
         """(G, P) a copy of the vector of each search in the given row."""
-        return self._flat.index_select(0, self._indices(dict(enumerate(rows))))
+        return self._flat.index_select(0, self._indices(dict(enumerate(rows))))[:, : self._size]
 
     def put(self, rows: dict[int, int], vectors: Tensor) -> None:
         """Put, for the searches at the places that are keys, their vectors among ``vectors`` (G, P) into the rows."""
         if len(rows) < len(vectors):
             vectors = vectors.index_select(0, on_device(list(rows), vectors.device))
-        self._flat.index_copy_(0, self._indices(rows), vectors)
+        self._flat[:, : self._size].index_copy_(0, self._indices(rows), vectors)
 
     @property
     def _flat(self) -> Tensor:
-        return self._vectors.flatten(0, 1)
+        return self._memory.flatten(0, 1)
 
     def _indices(self, rows: dict[int, int]) -> Tensor:
-        capacity = self._vectors.shape[1]
-        return on_device([place * capacity + row for place, row in rows.items()], self._vectors.device)
+        capacity = self._memory.shape[1]
+        return on_device([place * capacity + row for place, row in rows.items()], self._memory.device)
 
-    def _use(self, vectors: Tensor) -> None:
-        self._vectors = vectors
-        for rows, part in zip(self.rows, vectors, strict=True):
-            rows.move(part)
+    def _use(self, memory: Tensor) -> None:
+        self._memory = memory
+        for rows, part in zip(self.rows, memory, strict=True):
+            rows.move(part[:, : self._size])
 
 
 def on_device(values: list[int] | list[float], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch.optim.adam import adam
 
+from hesstore.linalg.aligned_rows import row_length
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -22,9 +24,6 @@ A fused kernel of PyTorch gives each thread block 65,536 values of one tensor, a
 to its header ``MultiTensorApply.cuh``. A small network as one tensor would thus occupy two blocks of a device that runs
 more than a hundred at the same time.
 """
-
-ALIGNMENT = 64
-"""The length of a piece is a multiple of this number of values, because kernels read several neighbours together."""
 
 
 class Optimizer(Protocol):
@@ -97,7 +96,7 @@ class Adam:
 
 def _cut(values: Tensor, pieces: int) -> list[Tensor]:
     """At most ``pieces`` views of a contiguous tensor, of aligned and, apart from the last, equal lengths."""
-    length = math.ceil(values.numel() / pieces / ALIGNMENT) * ALIGNMENT
+    length = row_length(math.ceil(values.numel() / pieces))
     return list(torch.split(values.view(-1), length))
 
 

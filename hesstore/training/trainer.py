@@ -15,6 +15,7 @@ import torch
 
 from hesstore.autodiff import trace_gradient
 from hesstore.errors import DivergedError
+from hesstore.linalg.aligned_rows import row_length
 from hesstore.linalg.long_sums import lengths
 from hesstore.training.cuda_graph import graph_or_eager
 from hesstore.training.optimizers import GPU_PIECES, SGD, Adam, Optimizer
@@ -115,11 +116,14 @@ class Trainer:
         center: Tensor | None = None,
     ) -> None:
         self.model, self.x, self.y, self.settings, self.copies, self.center = model, x, y, settings, copies, center
-        self._theta = model.theta().repeat(copies, 1)
-        self._gradient = torch.zeros_like(self._theta)
+        theta = model.theta()
+        length = row_length(len(theta)) if copies > 1 else len(theta)
+        whole_theta, whole_gradient = (theta.new_zeros(copies, length) for _ in range(2))
+        self._theta, self._gradient = whole_theta[:, : len(theta)], whole_gradient[:, : len(theta)]
+        self._theta[:] = theta
         self._l2 = torch.zeros(copies, 1, dtype=x.dtype, device=x.device)
         self._total = torch.zeros(copies, dtype=torch.float64, device=x.device)
-        self._optimizer = _make_optimizer(self._theta, self._gradient, settings)
+        self._optimizer = _make_optimizer(whole_theta, whole_gradient, settings)
         self._together = STEPS_PER_GRAPH if x.is_cuda and len(y) >= STEPS_PER_GRAPH * settings.batch_size else 1
         self._steps: dict[tuple[int, int], Callable[[Tensor], None]] = {}  # by number of steps and size of the batch
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hesstore.training.optimizers import ALIGNMENT, GPU_PIECES, Adam
+from hesstore.linalg.aligned_rows import ALIGNMENT
+from hesstore.training.optimizers import GPU_PIECES, Adam
 
 
 @pytest.mark.parametrize("shape", [(1, 7), (1, 1182), (3, 5001)])
