@@ -4,26 +4,28 @@ The model counts operations, bytes to and from memory, kernels, and waits of the
 
     kernels · (seconds per kernel)  +  max(operations / rate, bytes / bandwidth)  +  waits · (seconds per wait).
 
-The numbers of kernels and waits were counted (:mod:`tests.benchmarks.kernel_counts`). The seconds per kernel and per
-wait, and the rates, are assumptions with two ends, which give a range.
+The kernels and waits are counted on a stand-in device (:mod:`tests.benchmarks.kernel_counts`). The seconds per kernel
+and per wait, and the rates, are assumptions with two ends, which give a range.
 
 The kernels of a training step are in a CUDA graph; Python launches all others. With G stacked models, operations and
 bytes grow G-fold. The number of kernels of a training step stays the same. That of a Hessian product grows with the
-number of row chunks into which the stack is cut. That of Lanczos grows G-fold, because each model has its own vectors,
-and so does the class geometry, which is computed for one grid point at a time. A continuation fits one grid point after
-the other and has G = 1; its analyses run at the same time as its fits. Independent grid points are stacked. The model
-assumes that storing overlaps with all other work, and that nothing else overlaps.
+number of row chunks into which the stack is cut. Lanczos steps are taken together; what ends a chain, and the class
+geometry, are computed for one grid point at a time. A continuation fits one grid point after the other and has G = 1;
+its analyses run at the same time as its fits. Independent grid points are stacked. The model assumes that storing
+overlaps with all other work, and that nothing else overlaps.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from tests.benchmarks import kernel_counts
+import torch
+
 from tests.benchmarks.h100_assumptions import FAST, SLOW, Assumptions, Workload, described_assumptions
+from tests.benchmarks.kernel_counts import Work, count_kernels
 from tests.benchmarks.operation_counts import gradient_flop, hvp_flop, num_parameters
 from tests.benchmarks.result_tables import Table
 
@@ -57,7 +59,7 @@ def step_cost(work: Workload, a: Assumptions, models: int) -> Cost:
     """Return the cost of one training step of ``models`` stacked models, each with its own batch."""
     batch = work.batch * (a.input_accesses * work.widths[0] + a.unit_accesses * work.units)
     values = a.parameter_accesses * num_parameters(work.widths) + batch
-    kernels = kernel_counts.STEP if models == 1 else kernel_counts.STACKED_STEP
+    kernels = (work.counts.step if models == 1 else work.counts.stacked_step).kernels
     flop = models * gradient_flop(work.widths, work.batch)
     return Cost(flop, models * FLOAT * values, kernels, in_graph=True)
 
@@ -69,7 +71,7 @@ def product_cost(work: Workload, a: Assumptions, models: int) -> Cost:
     """
     values = work.rows * (2 * work.widths[0] + a.unit_accesses * work.units)
     chunks = math.ceil(work.rows / max(1, a.rows_at_once // models))
-    kernels = kernel_counts.PRODUCT if models == 1 else kernel_counts.STACKED_PRODUCT
+    kernels = (work.counts.product if models == 1 else work.counts.stacked_product).kernels
     return Cost(models * hvp_flop(work.widths, work.rows), models * FLOAT * values, chunks * kernels)
 
 
@@ -81,8 +83,9 @@ def passes_cost(work: Workload, a: Assumptions, models: int) -> Cost:
     rows_read = 2 * work.rows + seen
     values = rows_read * (2 * work.widths[0] + a.unit_accesses * work.units)
     chunks = math.ceil(work.rows / max(1, a.rows_at_once // models))
-    kernels = kernel_counts.PRIMAL + kernel_counts.GRADIENT + kernel_counts.METRICS
-    return Cost(models * flop, models * FLOAT * values, chunks * kernels)
+    parts = work.counts.primal, work.counts.gradient, work.counts.metrics
+    kernels, waits = (sum(getattr(part, name) for part in parts) for name in ("kernels", "waits"))
+    return Cost(models * flop, models * FLOAT * values, chunks * kernels, waits)
 
 
 def lanczos_cost(work: Workload, a: Assumptions, models: int) -> Cost:
@@ -95,12 +98,14 @@ def lanczos_cost(work: Workload, a: Assumptions, models: int) -> Cost:
     against = a.gram_schmidt_passes * m * (m + 1) // 2
     flop = 4 * against * p + 2 * 2 * work.k * m * p
     values = 2 * against * p + 2 * (m + work.k) * p
+    counts = work.counts
+    shared, own = (counts.lanczos, Work(0)) if models == 1 else (counts.stacked_lanczos, counts.lanczos_of_each)
     return Cost(
         models * flop,
         models * FLOAT * values,
-        models * m * kernel_counts.LANCZOS,
-        models * m * kernel_counts.LANCZOS_WAITS,
-        models * m * kernel_counts.LANCZOS_CHECKS * a.check_seconds,
+        m * (shared.kernels + models * own.kernels),
+        m * (shared.waits + models * own.waits),
+        models * m * counts.checks * a.check_seconds,
     )
 
 
@@ -110,8 +115,8 @@ def geometry_cost(work: Workload, a: Assumptions, models: int) -> Cost:
     return Cost(
         models * work.geometry_products * product.flop,
         models * work.geometry_products * product.bytes,
-        models * kernel_counts.GEOMETRY,
-        models * kernel_counts.GEOMETRY_WAITS,
+        models * work.counts.geometry.kernels,
+        models * work.counts.geometry.waits,
     )
 
 
@@ -180,8 +185,15 @@ STACKS = {"continuation": (1,), "independent": (8, 32, 64)}
 
 def run(settings: Settings) -> Iterator[Table]:
     """Yield the assumptions, the sizes, the cost of each piece of work, and the predicted time of the experiment."""
-    most = Workload(widths=(784, *settings.hidden, 10), k=settings.k)
-    given = Workload(widths=most.widths, k=settings.k, epochs=settings.epochs)
+    if torch.cuda.is_available():
+        note = (
+            "kernels are counted on a stand-in device, which can't take the place of this machine's: use the part gpu"
+        )
+        yield Table("h100: no prediction on a machine with a GPU", [], [note])
+        return
+    counts = count_kernels(settings.hidden, settings.k)
+    most = Workload(counts=counts, widths=(784, *settings.hidden, 10), k=settings.k)
+    given = replace(most, epochs=settings.epochs)
     yield Table(f"h100: {WARNING}: assumptions", described_assumptions())
     yield Table(f"h100: {WARNING}: sizes", most.described())
     yield costs(given)
@@ -247,7 +259,7 @@ def _range(fast: float, slow: float) -> str:
 
 def _notes(work: Workload) -> list[str]:
     chain = work.grid_points * work.epochs * work.steps_per_epoch
-    least, most = (chain * kernel_counts.STEP * a.kernel_graph / 60 for a in (FAST, SLOW))
+    least, most = (chain * work.counts.step.kernels * a.kernel_graph / 60 for a in (FAST, SLOW))
     chained = (
         f"a continuation of {work.epochs:g} epochs has {chain:,.0f} sequential steps; their kernels alone take "
         f"{least:.0f} to {most:.0f} min, however fast the GPU computes"

@@ -18,7 +18,6 @@ from tests.benchmarks import (
     geometry,
     gpu,
     h100,
-    kernel_counts,
     original_method,
     overlap,
     product,
@@ -30,6 +29,7 @@ from tests.benchmarks.command_line import PARTS, benchmark
 from tests.benchmarks.digit_problem import ROWS_VARIABLE, Problem, digits, normalised, trained
 from tests.benchmarks.h100_assumptions import Assumptions, Workload
 from tests.benchmarks.hessian_products import HESSTORE, IMPLEMENTATIONS, Implementation, Product, random_vector
+from tests.benchmarks.kernel_counts import KernelCounts, Work
 from tests.benchmarks.operation_counts import gradient_flop, hvp_flop, num_parameters
 from tests.benchmarks.reference import complete_eigenvalues, num_missing
 from tests.benchmarks.result_tables import Table
@@ -186,32 +186,42 @@ def test_digits() -> None:
     assert x.max() == pytest.approx((pixel / 255 - 0.1307) / 0.3081, rel=1e-6)
 
 
-def test_prediction_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+COUNTS = KernelCounts(
+    step=Work(10), stacked_step=Work(12), product=Work(20), stacked_product=Work(18), primal=Work(10),
+    gradient=Work(15), metrics=Work(5, 2), lanczos=Work(5, 2), stacked_lanczos=Work(4, 1), lanczos_of_each=Work(3, 0.5),
+    checks=0.5, geometry=Work(50, 3),
+)  # fmt: skip
+
+
+def test_prediction_by_hand() -> None:
     """Compare with numbers computed by hand for a network 2→3, 4 rows and batches of 2.
 
     There are 3 grid points in stacks of 2 and 1. The rates are 1 operation and 2 bytes per second.
     """
     work = Workload(
-        grid_points=3, rows=4, test_rows=2, batch=2, epochs=5, widths=(2, 3), k=1, products=2, geometry_products=1.5
+        counts=COUNTS,
+        grid_points=3,
+        rows=4,
+        test_rows=2,
+        batch=2,
+        epochs=5,
+        widths=(2, 3),
+        k=1,
+        products=2,
+        geometry_products=1.5,
     )
     a = Assumptions(
         peak_flops=2, flop_share=0.5, peak_bandwidth=4, bandwidth_share=0.5, kernel_eager=100, kernel_graph=10,
         wait_seconds=1000, check_seconds=7, parameter_accesses=1, input_accesses=1, unit_accesses=1, cached_per_unit=1,
         gram_schmidt_passes=1, rows_at_once=4, store_seconds=11,
     )  # fmt: skip
-    counts = {
-        "STEP": 10, "STACKED_STEP": 12, "PRODUCT": 20, "STACKED_PRODUCT": 18, "PRIMAL": 10, "GRADIENT": 15,
-        "METRICS": 5, "LANCZOS": 5, "LANCZOS_WAITS": 2, "LANCZOS_CHECKS": 0.5, "GEOMETRY": 50, "GEOMETRY_WAITS": 3,
-    }  # fmt: skip
-    for name, count in counts.items():
-        monkeypatch.setattr(kernel_counts, name, count)
     found = h100.predict(work, a, models=1)
     # Step: 2·2·(2·2·3) = 48 operations; 4·(9 + 2·(2 + 3)) = 76 bytes: 38 s. Operations decide.
     assert found.fit == 5 * 2 * 3 * (10 * 10 + 48)
     # Product: 2·4·(2·2·3) = 96 operations; 4·4·(4 + 3) = 112 bytes: 56 s.
     assert found.products == 2 * 3 * (20 * 100 + 96)
     # Two gradients of 96 operations and 2·6·6 forward; 4·(8 + 6)·(4 + 3) = 392 bytes: 196 s.
-    assert found.passes == 3 * (30 * 100 + 2 * 96 + 72)
+    assert found.passes == 3 * (30 * 100 + 2 * 96 + 72 + 2 * 1000)
     # P = 9: 4·3·9 + 4·1·2·9 = 180 operations; 4·(2·3·9 + 2·3·9) = 432 bytes: 216 s.
     assert found.lanczos == 3 * (2 * 5 * 100 + 216 + 2 * 2 * 1000 + 2 * 0.5 * 7)
     assert found.geometry == 3 * (50 * 100 + 1.5 * 96 + 3 * 1000)
@@ -219,8 +229,10 @@ def test_prediction_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     stacked = h100.predict(work, a, models=2)
     assert stacked.fit == 5 * 2 * ((12 * 10 + 2 * 48) + (10 * 10 + 48))
     assert stacked.products == 2 * ((2 * 18 * 100 + 2 * 96) + (20 * 100 + 96))
-    assert stacked.passes == (2 * 30 * 100 + 2 * (2 * 96 + 72)) + (30 * 100 + 2 * 96 + 72)
-    assert (stacked.lanczos, stacked.geometry) == (found.lanczos, found.geometry)
+    assert stacked.passes == (2 * 30 * 100 + 2 * (2 * 96 + 72) + 2000) + (30 * 100 + 2 * 96 + 72 + 2000)
+    of_two = 2 * ((4 + 2 * 3) * 100 + (1 + 2 * 0.5) * 1000) + 2 * 216 + 2 * 2 * 0.5 * 7
+    assert stacked.lanczos == of_two + found.lanczos / 3
+    assert stacked.geometry == found.geometry
     assert found.storing == 33
     analyses = found.passes + found.products + found.lanczos + found.geometry
     assert found.total == max(found.fit, analyses)
@@ -230,13 +242,14 @@ def test_prediction_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert h100.resident_gib(work, a, 2) * 2**30 == 4 * (8 + 2 * (4 * 3 + (2 + 3) * 9))
 
 
-def test_the_chain_of_a_continuation_is_counted_in_full() -> None:
+def test_the_chain_of_a_continuation_is_counted_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(h100, "count_kernels", lambda *_: replace(COUNTS, step=Work(25)))
     *_, table = h100.run(Settings(epochs=22))
     rows = {(row["path"], row["G"], row["epochs"]): row for row in table.rows}
     assert rows["continuation", 1, 50]["sequential steps"] == 451 * 50 * 938
     assert rows["independent", 64, 22]["sequential steps"] == math.ceil(451 / 64) * 22 * 938
     low, high = map(float, str(rows["continuation", 1, 22]["total, min"]).split(" to "))
-    assert 12 < low < high < 60
+    assert 10 < low < high < 60
     assert all(h100.WARNING in title for title in (table.title, *(t.title for t in h100.run(Settings()))))
 
 
@@ -294,7 +307,8 @@ def test_one_grid_point_and_the_time_shares_of_a_sweep(monkeypatch: pytest.Monke
     assert [row["result"] for row in codecs.rows] == ["right"] * 4
 
 
-def test_command_line(tmp_path: Path) -> None:
+def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(h100, "count_kernels", lambda *_: COUNTS)
     file = tmp_path / "results.json"
     done = CliRunner().invoke(benchmark, ["h100", "--json", str(file)], catch_exceptions=False)
     assert done.exit_code == 0

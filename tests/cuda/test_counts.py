@@ -21,6 +21,7 @@ from hesstore.engine.experiment import Analysis, Experiment
 from hesstore.measure.class_geometry import GridPointInputs
 from hesstore.store.schema import Point, Run
 from hesstore.training.trainer import STEPS_PER_GRAPH
+from tests.benchmarks.kernel_counts import count_kernels
 from tests.support import device_work
 from tests.support.device_work import BATCH
 from tests.support.stand_in_device import Machine
@@ -150,3 +151,20 @@ def test_a_grid_point(machine: Machine) -> None:
         "an analysis with 16 products": lambda: at.analyse([theta], [point]),
     }
     assert {name: count(machine, part) for name, part in parts.items()} == {name: COUNTS[name] for name in parts}
+
+
+def test_the_prediction_for_a_gpu_has_the_same_counts() -> None:
+    found = count_kernels((10, 8), 3, 200)
+    for name, work in (
+        ("a product", found.product), ("a product of a stack", found.stacked_product), ("the gradient", found.gradient),
+        ("the metrics", found.metrics),
+    ):  # fmt: skip
+        assert (work.kernels, work.waits) == COUNTS[name]
+    for steps, ours in (("eight steps", found.step), ("eight steps of a stack", found.stacked_step)):
+        assert ours.kernels == COUNTS[steps][0] / 8 - 3  # without the norm of the weights
+    for steps, ours in (("", found.lanczos), (" of a stack", found.stacked_lanczos)):
+        kernels, waits = COUNTS[f"16 Lanczos steps{steps} without their products"]
+        assert kernels / 16 < ours.kernels < 1.5 * kernels / 16  # the rest is the end of each chain
+        assert waits / 16 < ours.waits < 1
+    assert found.lanczos_of_each.kernels < found.lanczos.kernels / 4
+    assert found.geometry.kernels > COUNTS["the class geometry"][0]
