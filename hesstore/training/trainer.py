@@ -266,26 +266,27 @@ class Trainer:
                 rows = batches[first : first + together].reshape(-1)
                 x = self.x.index_select(0, rows).view(-1, *shape, *self.x.shape[1:])
                 y = self.y.index_select(0, rows).view(-1, *shape)
-                for batch in zip(x.unbind(), y.unbind(), strict=True):
-                    step(*batch)
+                losses = [step(*batch) for batch in zip(x.unbind(), y.unbind(), strict=True)]
+                loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum(0, dtype=torch.float64)
+                self._total.add_(loss, alpha=size)
 
         return steps
 
-    def _make_step(self, size: int) -> Callable[[Tensor, Tensor], None]:
-        """Return the step for ``size`` rows of each model; it takes their inputs (G, size, …) and labels (G, size)."""
+    def _make_step(self, size: int) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the step for ``size`` rows of each model: inputs (G, size, …), labels (G, size) ↦ losses (G,)."""
         loss_and_gradient = self._bind_gradient(size)
         scale = self.settings.penalty_scale
         includes_penalty = self.settings.stop_on == "objective"
 
-        def step(x: Tensor, y: Tensor) -> None:
+        def step(x: Tensor, y: Tensor) -> Tensor:
             loss = loss_and_gradient(x, y)
             displacement = self._theta if self.center is None else self._theta - self.center
             if includes_penalty:
                 squares = lengths(displacement).square_()
                 loss = torch.addcmul(loss, squares, self._l2[:, 0], value=scale)
-            self._total.add_(loss, alpha=size)
             self._gradient.addcmul_(displacement, self._l2, value=2 * scale)
             self._optimizer.step()
+            return loss
 
         return step
 
