@@ -153,6 +153,7 @@ def test_a_grid_point(machine: Machine) -> None:
     assert {name: count(machine, part) for name, part in parts.items()} == {name: COUNTS[name] for name in parts}
 
 
+@pytest.mark.slow
 def test_the_prediction_for_a_gpu_has_the_same_counts() -> None:
     found = count_kernels((10, 8), 3, 200)
     for name, work in (

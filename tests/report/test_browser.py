@@ -27,7 +27,7 @@ from tests.support.report_pages import HALF_L2, HOSTILE, hostile
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]  # the numbers of a page are tested without a browser, too
 
 OPTIONS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
@@ -412,7 +412,6 @@ def test_a_narrow_window_and_paper(page: Page) -> None:
     assert page.evaluate("getComputedStyle(document.querySelector('.xtick text')).fill") == ink
 
 
-@pytest.mark.slow
 def test_stores_that_lack_variables(browser: Browser, tmp_path: Path) -> None:
     uncounted = store(1, k=1, runs=((0, "up"),))
     uncounted["confusion"].values[:] = -1
@@ -441,7 +440,6 @@ def test_stores_that_lack_variables(browser: Browser, tmp_path: Path) -> None:
             assert "epochs" not in dict(cells(page, "record"))
 
 
-@pytest.mark.slow
 def test_texts_of_a_store_run_nothing_on_a_phone(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "hostile.html"
     report(hostile(), path, title=HOSTILE)
