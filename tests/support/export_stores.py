@@ -48,7 +48,7 @@ def make_store(
     arguments = (l2, seeds, direction, k, lowest, penalty, shapes, classes, statuses, values, seed, has_center)
     first = Path(_MADE.name) / hashlib.sha256(repr(arguments).encode()).hexdigest()
     if first.exists():
-        shutil.copytree(first, path)
+        shutil.copytree(first, path.with_name("copying")).rename(path)  # others see the whole store, as always
         return SweepStore.open(path)
     config = SweepConfig.from_mapping(
         {"l2": list(l2), "seeds": list(seeds), "direction": direction, "k": k, "lowest": lowest, "penalty": penalty}
