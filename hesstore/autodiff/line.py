@@ -192,7 +192,15 @@ class Lines:
         return replace(self, direction=tuple(_stacked(each) for each in self.direction))
 
     def values(self, index: Tensor, t: Tensor) -> Tensor:
-        """The values f(θ + t v, x), stacked along a first axis, for the lines ``index`` (n,) and their t (n,)."""
+        """The values f(θ + t v, x), stacked along a first axis, for the lines ``index`` (n,) and their t (n,).
+
+        On a GPU, values that are not used make n a power of two: each n needs its own program, and a few launches more
+        take longer.
+        """
+        count = len(t)
+        unused = (1 << (count - 1).bit_length()) - count if t.is_cuda else 0
+        if unused:
+            index, t = (torch.nn.functional.pad(each, (0, unused)) for each in (index, t))
         moves, direction, parts = self.program.moves, iter(self.direction), []
         for part, does in zip(self.start, moves, strict=True):
             if does:
@@ -201,7 +209,7 @@ class Lines:
             else:
                 parts.append(part)
         result: Tensor = self.program.apply("value", len(t), parts, moves)
-        return result
+        return result[:count]
 
 
 def _stacked(each: Tensor | list[Tensor]) -> Tensor:

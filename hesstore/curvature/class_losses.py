@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ import torch
 from hesstore.autodiff import trace_line
 from hesstore.curvature.row_chunks import split_into_chunks
 from hesstore.curvature.row_losses import RowLosses, row_losses
+from hesstore.linalg.transfers import to_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +133,7 @@ class ClassLosses:
         lengths = steps.to("cpu", torch.float64).flatten()
         known = lengths.isfinite().nonzero()[:, 0]  # counted through the steps of all directions
         bounds = torch.searchsorted(known, each * torch.arange(count + 1)).tolist()  # of those of each direction
-        places, t = torch.stack([known.to(torch.float64), lengths[known]]).to(theta.device)  # one transfer
+        places, t = to_device(torch.stack([known.to(torch.float64), lengths[known]]), theta.device)  # one transfer
         places, t = places.to(torch.int64), t.to(theta.dtype)
         index = places // max(1, each)
         sums, after, start = (
@@ -145,10 +147,9 @@ class ClassLosses:
             for group in groups_of_lines(count, together):
                 lines = pencil.along(directions[group]).stacked()
                 sums[group] += pencil.derivatives(lines)[0].to(torch.float64) @ membership
-                steps_of = range(bounds[group.start], bounds[group.stop])
-                for part in groups_of_lines(len(steps_of), together):
-                    some = steps_of[part]
-                    at = slice(some.start, some.stop)
+                first, last = bounds[group.start], bounds[group.stop]
+                for part in groups_of_points(t[first:last], together):
+                    at = slice(first + part.start, first + part.stop)
                     hits = row_hits(lines.values(index[at] - group.start, t[at]), labels)
                     after[at] += hits.to(torch.float64) @ membership
         changes = steps.new_full((count * each, classes), torch.nan, dtype=torch.float64, device=theta.device)
@@ -287,13 +288,24 @@ def row_hits(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def groups_of_lines(count: int, most: int) -> list[slice]:
-    """Split ``count`` lines into groups of at most ``most``.
+    """Split ``count`` lines into as few groups as possible of at most ``most``, whose sizes differ by 1 or less.
 
-    Their sizes are powers of two, so that few sizes occur: each needs its own program.
+    Each size needs its own program, and the number of lines is the same for all grid points.
     """
-    groups, first = [], 0
-    while first < count:
-        last = first + 2 ** (min(count - first, most).bit_length() - 1)
-        groups.append(slice(first, last))
-        first = last
+    parts = -(-count // most)
+    bounds = [count * part // parts for part in range(parts + 1)]
+    return [slice(*each) for each in pairwise(bounds)]
+
+
+def groups_of_points(t: Tensor, most: int) -> list[slice]:
+    """Split points on lines, with their ``t`` (n,), into groups of at most ``most``.
+
+    Their number varies, so the sizes are powers of two: each needs its own program. On a GPU the last group may have
+    any size, because :meth:`~hesstore.autodiff.line.Lines.values` fills it up.
+    """
+    groups, first, largest = [], 0, 2 ** (most.bit_length() - 1)
+    while (left := len(t) - first) > 0:
+        size = largest if t.is_cuda else 2 ** (min(left, most).bit_length() - 1)
+        groups.append(slice(first, first + min(left, size)))
+        first += size
     return groups

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.curvature.class_losses import Derivatives, groups_of_lines
+from hesstore.curvature.class_losses import Derivatives, groups_of_lines, groups_of_points
+from hesstore.linalg.transfers import to_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,7 +90,8 @@ class LossLines:
         return self._rows.linearised(*self._on_device(index, t))
 
     def _on_device(self, index: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        index, t = torch.stack([index.to(t.dtype), t]).to(self.derivatives.slope.device)  # one transfer
+        both = torch.stack([index.to(t.dtype), t])  # one transfer
+        index, t = to_device(both, self.derivatives.slope.device)
         return index.to(torch.int64), t
 
 
@@ -117,7 +119,7 @@ class _Rises:
         """The rises (n,) of the network; both arguments (n,) are on the device of the lines."""
         total, lengths = torch.zeros_like(t), t.to(self._dtype)
         for lines, labels in self._chunks:
-            for group in groups_of_lines(len(t), self._losses.lines_together(len(labels))):
+            for group in groups_of_points(t, self._losses.lines_together(len(labels))):
                 losses = self._losses.row_losses.values(lines.values(index[group], lengths[group]), labels)
                 total[group] += losses.sum(1, dtype=torch.float64)
         return total / self._num_rows - self._linearised.loss

@@ -13,7 +13,8 @@ import torch
 
 from hesstore.linalg.both_ends import SearchAtBothEnds
 from hesstore.linalg.lanczos_step import next_vectors
-from hesstore.linalg.vector_stack import VectorStack, on_device
+from hesstore.linalg.transfers import to_device
+from hesstore.linalg.vector_stack import VectorStack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -128,7 +129,7 @@ class SteppingTogether(SearchStack):
         super()._keep(places)
         self._vectors.keep(places)
         if self._units is not None:
-            self._units = self._units.index_select(0, on_device(places, self._units.device))
+            self._units = self._units.index_select(0, to_device(torch.tensor(places), self._units.device))
 
     @property
     def _chains(self) -> dict[int, LanczosSearch]:
@@ -167,7 +168,8 @@ class SteppingTogether(SearchStack):
         searches = [search.search for search in self._searches.values()]
         for search, largest in zip(searches, products.abs().amax(1).tolist(), strict=True):
             search.set_unit(largest)
-        return on_device([search.unit for search in searches], products.device, products.dtype)[:, None]
+        units = torch.tensor([[search.unit] for search in searches], dtype=products.dtype)
+        return to_device(units, products.device)
 
     def _step(self, products: Tensor, chains: dict[int, LanczosSearch]) -> None:
         """Let chains grow by one step. Whatever is computed at other places is not used."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hesstore.linalg.aligned_rows import row_length
+from hesstore.linalg.transfers import to_device
 from hesstore.linalg.vector_rows import VectorRows
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class VectorStack:
     def put(self, rows: dict[int, int], vectors: Tensor) -> None:
         """Put, for the searches at the places that are keys, their vectors among ``vectors`` (G, P) into the rows."""
         if len(rows) < len(vectors):
-            vectors = vectors.index_select(0, on_device(list(rows), vectors.device))
+            vectors = vectors.index_select(0, to_device(torch.tensor(list(rows)), vectors.device))
         self._flat[:, : self._size].index_copy_(0, self._indices(rows), vectors)
 
     @property
@@ -72,15 +73,10 @@ class VectorStack:
 
     def _indices(self, rows: dict[int, int]) -> Tensor:
         capacity = self._memory.shape[1]
-        return on_device([place * capacity + row for place, row in rows.items()], self._memory.device)
+        indices = [place * capacity + row for place, row in rows.items()]
+        return to_device(torch.tensor(indices), self._memory.device)
 
     def _use(self, memory: Tensor) -> None:
         self._memory = memory
         for rows, part in zip(self.rows, memory, strict=True):
             rows.move(part[:, : self._size])
-
-
-def on_device(values: list[int] | list[float], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """Numbers as a tensor on the device, without waiting for it."""
-    tensor = torch.tensor(values, dtype=dtype)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -17,6 +17,7 @@ from hesstore.autodiff import trace_gradient
 from hesstore.errors import DivergedError
 from hesstore.linalg.aligned_rows import row_length
 from hesstore.linalg.long_sums import lengths
+from hesstore.linalg.transfers import to_device
 from hesstore.training.cuda_graph import graph_or_eager
 from hesstore.training.optimizers import GPU_PIECES, SGD, Adam, Optimizer
 
@@ -223,10 +224,7 @@ class Trainer:
         """Draw (G, N) the order of the rows in the next epoch of each model."""
         orders = [torch.randperm(len(self.y), generator=rng) for rng in rngs]
         orders += orders[-1:] * (self.copies - len(orders))
-        stacked = torch.stack(orders)
-        if self.x.is_cuda:
-            stacked = stacked.pin_memory()  # a copy from other memory waits for the device
-        return stacked.to(self.x.device, non_blocking=True)
+        return to_device(torch.stack(orders), self.x.device)
 
     def _train_epoch(self, order: Tensor) -> None:
         """Take the steps of one epoch, and sum the losses in ``_total``."""
