@@ -60,7 +60,8 @@ class LineProgram:
     takes_sparse_rows : bool
         Whether the program takes x as :class:`~hesstore.autodiff.sparse_rows.SparseRows`.
     prepared : dict
-        ``value`` and ``tangent`` for a number of lines together, by name and that number; :meth:`apply` makes them.
+        ``primal``, ``value`` and ``tangent`` for several points or lines together, by name, number and which arguments
+        are stacked; :meth:`apply` makes them.
     """
 
     constants: fx.GraphModule
@@ -69,7 +70,7 @@ class LineProgram:
     value: fx.GraphModule
     derivative_programs: _DerivativePrograms
     takes_sparse_rows: bool
-    prepared: dict[tuple[str, int], fx.GraphModule] = field(default_factory=dict)
+    prepared: dict[tuple[Any, ...], fx.GraphModule] = field(default_factory=dict)
 
     @property
     def primal(self) -> fx.GraphModule:
@@ -86,19 +87,33 @@ class LineProgram:
         return SparseRows.of(x) if self.takes_sparse_rows else (x,)
 
     def through(self, theta: Tensor, inputs: tuple[Tensor, ...], y: Tensor) -> Pencil:
-        """The lines through ``theta``, for inputs(x) and y."""
+        """The lines through ``theta`` (P,), or through each of several points (G, P), for inputs(x) and y."""
         constants = self.constants(*inputs)
-        start = self.linear(theta, *constants)
         has_entries = self.takes_sparse_rows and SparseRows(*inputs).has_entries
         in_turn = has_entries or bool(changed_in_place(self.linear.graph))
-        return Pencil(self, constants, start, y, in_turn)
+        if theta.dim() == 1:
+            return Pencil(self, constants, self.linear(theta, *constants), y, in_turn, None)
+        start = tuple(map(_stacked, self.linear_parts(theta, constants, in_turn=in_turn)))
+        return Pencil(self, constants, start, y, in_turn, len(theta))
+
+    def linear_parts(self, v: Tensor, constants: tuple[Tensor, ...], *, in_turn: bool) -> list[Tensor | list[Tensor]]:
+        """L(v) for each row of ``v`` (m, P): the elements that move are stacked or, if computed in turn, listed."""
+        if len(v) == 1:
+            parts = self.linear(v[0], *constants)
+            return [part[None] if does else part for part, does in zip(parts, self.moves, strict=True)]
+        if in_turn:
+            each = zip(*(self.linear(one, *constants) for one in v), strict=True)
+            return [list(parts) if does else parts[0] for parts, does in zip(each, self.moves, strict=True)]
+        inputs, outputs = (0, *(None for _ in constants)), tuple(0 if does else None for does in self.moves)
+        together: Any = torch.func.vmap(self.linear, inputs, outputs)  # type: ignore[arg-type]  # None: shared
+        return list(together(v, *constants))
 
     def apply(self, name: str, count: int, parts: Sequence[Tensor], stacked: Sequence[bool]) -> Any:
-        """The result of ``value`` or ``tangent``, its ``name``, for ``count`` lines together, along a first axis.
+        """The result of a program, given by its ``name``, for ``count`` points or lines together, along a first axis.
 
-        The arguments ``parts`` are those of one line; some are stacked along a first axis, those of all lines.
+        The arguments ``parts`` are those of one of them; some are stacked along a first axis, those of all.
         """
-        key = name, count
+        key = name, count, *stacked
         if key not in self.prepared:
             one: fx.GraphModule = getattr(self, name)
             self.prepared[key] = _for_one(one) if count == 1 else _for_several(one, count, parts, stacked)
@@ -111,14 +126,18 @@ class LineProgram:
 
 @dataclass(frozen=True)
 class Pencil:
-    """All lines through one θ, for one x and y; made by :meth:`LineProgram.through`.
+    """All lines through one θ, or through each of several, for one x and y; made by :meth:`LineProgram.through`.
 
     Attributes
     ----------
+    start : tuple of Tensor
+        L(θ). With several θ, the elements that move are stacked along a first axis.
     y : Tensor
         The last argument of ``then``.
     in_turn : bool
         Whether L(v) must be computed for one v after the other, because an operation cannot serve several.
+    points : int or None
+        G, the number of points θ; None for a single one, without an axis.
     """
 
     program: LineProgram
@@ -126,38 +145,39 @@ class Pencil:
     start: tuple[Tensor, ...]
     y: Tensor
     in_turn: bool
+    points: int | None
 
     @cached_property
     def primal(self) -> tuple[Tensor, ...]:
         """The values that the derivatives along all lines share, computed when they are first needed."""
-        result: tuple[Tensor, ...] = self.program.primal(*self.start, self.y)
+        program, start = self.program, self.start
+        result: tuple[Tensor, ...]
+        if self.points is None:
+            result = program.primal(*start, self.y)
+        else:
+            result = program.apply("primal", self.points, [*start, self.y], [*program.moves, False])
         return result
 
     def value(self) -> Tensor:
-        """f(θ, x)."""
-        result: Tensor = self.program.value(*self.start)
+        """f(θ, x), or that of each point along a first axis."""
+        program, start = self.program, self.start
+        result: Tensor = (
+            program.value(*start) if self.points is None else program.apply("value", self.points, start, program.moves)
+        )
         return result
 
-    def along(self, v: Tensor) -> Lines:
-        """The lines θ + t v for each row of ``v`` (m, P)."""
-        linear, moves = self.program.linear, self.program.moves
-        if len(v) == 1:
-            parts = linear(v[0], *self.constants)
-            moving: list[Tensor | list[Tensor]] = [part[None] for part, does in zip(parts, moves, strict=True) if does]
-        elif self.in_turn:
-            each = zip(*(linear(one, *self.constants) for one in v), strict=True)
-            moving = [list(parts) for parts, does in zip(each, moves, strict=True) if does]
-        else:
-            inputs, outputs = (0, *(None for _ in self.constants)), tuple(0 if does else None for does in moves)
-            together: Any = torch.func.vmap(linear, inputs, outputs)  # type: ignore[arg-type]  # None: shared
-            moving = [part for part, does in zip(together(v, *self.constants), moves, strict=True) if does]
-        return Lines(self.program, self.start, tuple(moving), len(v))
+    def along(self, v: Tensor, point: Tensor | None = None) -> Lines:
+        """The lines θ + t v for each row of ``v`` (m, P); ``point`` (m,) has the index of the θ of each, if several."""
+        parts = self.program.linear_parts(v, self.constants, in_turn=self.in_turn)
+        moving = tuple(part for part, does in zip(parts, self.program.moves, strict=True) if does)
+        return Lines(self.program, self.start, moving, len(v), point)
 
     def derivatives(self, lines: Lines) -> tuple[Tensor, ...]:
         """The value of then(f, f′, f″, y) for the derivatives along each of the lines, stacked along a first axis."""
-        direction = [_stacked(each) for each in lines.direction]
-        stacked = [True] * len(direction) + [False] * len(self.primal)
-        result: tuple[Tensor, ...] = self.program.apply("tangent", lines.count, [*direction, *self.primal], stacked)
+        direction, point = [_stacked(each) for each in lines.direction], lines.point
+        primal = self.primal if point is None else [part.index_select(0, point) for part in self.primal]
+        stacked = [True] * len(direction) + [point is not None] * len(primal)
+        result: tuple[Tensor, ...] = self.program.apply("tangent", lines.count, [*direction, *primal], stacked)
         return result
 
 
@@ -170,22 +190,25 @@ class Lines:
     Attributes
     ----------
     start : tuple of Tensor
-        L(θ).
+        As in :class:`Pencil`.
     direction : tuple of Tensor or list of Tensor
         The elements of L(v) that move, for all v: stacked along a first axis, or listed if they were computed in turn.
     count : int
         The number of lines.
+    point : Tensor or None
+        (count,) The index of the θ of each line, if there are several θ.
     """
 
     program: LineProgram
     start: tuple[Tensor, ...]
     direction: tuple[Tensor | list[Tensor], ...]
     count: int
+    point: Tensor | None
 
     def __getitem__(self, index: slice) -> Lines:
         """Some neighbouring lines."""
-        count = len(range(self.count)[index])
-        return Lines(self.program, self.start, tuple(part[index] for part in self.direction), count)
+        count, point = len(range(self.count)[index]), None if self.point is None else self.point[index]
+        return Lines(self.program, self.start, tuple(part[index] for part in self.direction), count, point)
 
     def stacked(self) -> Lines:
         """The same lines with all elements stacked, so that passes with several lines do not stack them each time."""
@@ -201,11 +224,14 @@ class Lines:
         unused = (1 << (count - 1).bit_length()) - count if t.is_cuda else 0
         if unused:
             index, t = (torch.nn.functional.pad(each, (0, unused)) for each in (index, t))
+        point = None if self.point is None else self.point.index_select(0, index)
         moves, direction, parts = self.program.moves, iter(self.direction), []
         for part, does in zip(self.start, moves, strict=True):
             if does:
-                along, by = next(direction), t.view(-1, *(1 for _ in part.shape))
-                parts.append(torch.addcmul(part, _stacked(along) if self.count == 1 else _chosen(along, index), by))
+                along = next(direction)
+                chosen = _stacked(along) if self.count == 1 else _chosen(along, index)
+                start = part if point is None else part.index_select(0, point)
+                parts.append(torch.addcmul(start, chosen, t.view(-1, *(1 for _ in chosen.shape[1:]))))
             else:
                 parts.append(part)
         result: Tensor = self.program.apply("value", len(t), parts, moves)

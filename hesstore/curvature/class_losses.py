@@ -44,7 +44,7 @@ IGNORED = -100
 
 
 class Derivatives(NamedTuple):
-    """The first and second derivatives of each class's mean loss along m directions, (m, C) each, in float64.
+    """The first and second derivatives of each class's mean loss along m directions, (…, m, C) each, in float64.
 
     They are NaN for a class without rows.
     """
@@ -106,8 +106,8 @@ class ClassLosses:
         return self.counts / len(self.y)
 
     def along(self, theta: Tensor, directions: Tensor) -> Derivatives:
-        """The derivatives at ``theta`` (P,) along each row of ``directions`` (m, P)."""
-        return self.along_with_accuracies(theta, directions, directions.new_empty(len(directions), 0))[0]
+        """The derivatives at ``theta`` (P,) along each row of ``directions`` (m, P); or at several points, (G, …)."""
+        return self.along_with_accuracies(theta, directions, directions.new_empty(*directions.shape[:-1], 0))[0]
 
     @torch.no_grad()
     def along_with_accuracies(self, theta: Tensor, directions: Tensor, steps: Tensor) -> tuple[Derivatives, Tensor]:
@@ -116,7 +116,7 @@ class ClassLosses:
         Parameters
         ----------
         theta : Tensor
-            (P,) the weights.
+            (P,) the weights; or (G, P) those of several points, and all that follows has a first axis for them, too.
         directions : Tensor
             (m, P) the directions v.
         steps : Tensor
@@ -129,7 +129,9 @@ class ClassLosses:
         Tensor
             (m, s, C) the changes, in float64; NaN for a class without rows, and where the step is NaN.
         """
-        classes, (count, each) = self.num_classes, steps.shape
+        classes, shape, point = self.num_classes, steps.shape, points_of(directions)
+        directions, steps = directions.flatten(0, -2), steps.flatten(0, -2)
+        count, each = steps.shape
         lengths = steps.to("cpu", torch.float64).flatten()
         known = lengths.isfinite().nonzero()[:, 0]  # counted through the steps of all directions
         bounds = torch.searchsorted(known, each * torch.arange(count + 1)).tolist()  # of those of each direction
@@ -138,14 +140,14 @@ class ClassLosses:
         index = places // max(1, each)
         sums, after, start = (
             torch.zeros(*shape, classes, dtype=torch.float64, device=theta.device)
-            for shape in ((count, 2), (len(known),), ())
+            for shape in ((count, 2), (len(known),), theta.shape[:-1])
         )
         for program, inputs, labels, _ in self.chunks:
             pencil, together = program.through(theta, inputs, labels), self.lines_together(len(labels))
             membership = self.membership(labels)
             start += row_hits(pencil.value(), labels).to(torch.float64) @ membership
             for group in groups_of_lines(count, together):
-                lines = pencil.along(directions[group]).stacked()
+                lines = pencil.along(directions[group], None if point is None else point[group]).stacked()
                 sums[group] += pencil.derivatives(lines)[0].to(torch.float64) @ membership
                 first, last = bounds[group.start], bounds[group.stop]
                 for part in groups_of_points(t[first:last], together):
@@ -153,8 +155,10 @@ class ClassLosses:
                     hits = row_hits(lines.values(index[at] - group.start, t[at]), labels)
                     after[at] += hits.to(torch.float64) @ membership
         changes = steps.new_full((count * each, classes), torch.nan, dtype=torch.float64, device=theta.device)
-        changes[places] = (after - start) / self.counts
-        return Derivatives(*(sums / self.counts).unbind(1)), changes.view(count, each, classes)  # 0/0 is NaN
+        before = start if point is None else start[point[index]]
+        changes[places] = (after - before) / self.counts
+        derivatives = (sums / self.counts).view(*shape[:-1], 2, classes)  # 0/0 is NaN
+        return Derivatives(*derivatives.unbind(-2)), changes.view(*shape, classes)
 
     def membership(self, labels: Tensor) -> Tensor:
         """(n, C) 1 for the class of each of the labels (n,), and 0 for the others, in float64."""
@@ -285,6 +289,17 @@ class Sample(NamedTuple):
 def row_hits(logits: Tensor, y: Tensor) -> Tensor:
     """(…, n) 1 for each row that is classified correctly, and 0 for the others."""
     return (logits.argmax(-1) == y).to(logits.dtype)
+
+
+def points_of(directions: Tensor) -> Tensor | None:
+    """The index of the point of each of the ``directions`` (G, m, P), one after the other; None for one point, (m, P).
+
+    It is a tensor (G m,) on their device.
+    """
+    if directions.dim() == 2:
+        return None
+    points, each, _ = directions.shape
+    return torch.arange(points, device=directions.device).repeat_interleave(each)
 
 
 def groups_of_lines(count: int, most: int) -> list[slice]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.curvature.class_losses import Derivatives, groups_of_lines, groups_of_points
+from hesstore.curvature.class_losses import Derivatives, groups_of_lines, groups_of_points, points_of
 from hesstore.linalg.transfers import to_device
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ class LossLines:
     losses : ClassLosses
         The network and the data set.
     theta : Tensor
-        (P,) the weights.
+        (P,) the weights; or (G, P) those of several points.
     directions : Tensor
-        (m, P) the directions.
+        (m, P) the directions; or (G, m, P) those at each point, which are counted through.
 
     Attributes
     ----------
     derivatives : Derivatives
-        The derivatives by class at θ.
+        The derivatives by class at θ, (m, C) or (G m, C).
     """
 
     derivatives: Derivatives
@@ -46,17 +46,18 @@ class LossLines:
     @torch.no_grad()
     def __init__(self, losses: ClassLosses, theta: Tensor, directions: Tensor) -> None:
         classes, rows = losses.num_classes, len(losses.y)
+        point, directions = points_of(directions), directions.flatten(0, -2)
         lines_of_chunks: list[tuple[Lines, Tensor]] = []
-        logits = theta.new_empty(classes, rows)
+        logits = theta.new_empty(*theta.shape[:-1], classes, rows)
         slopes = theta.new_empty(len(directions), classes, rows)
         sums = torch.zeros(len(directions), 2, classes, dtype=torch.float64, device=theta.device)
         first = 0
         for program, inputs, labels, _ in losses.chunks:
             pencil = program.through(theta, inputs, labels)
             last = first + len(labels)
-            logits[:, first:last] = pencil.value().t()
+            logits[..., first:last] = pencil.value().mT
             membership = losses.membership(labels)
-            lines, together = pencil.along(directions), losses.lines_together(len(labels))
+            lines, together = pencil.along(directions, point), losses.lines_together(len(labels))
             if together > 1:
                 lines = lines.stacked()
             for group in groups_of_lines(len(directions), together):
@@ -65,13 +66,13 @@ class LossLines:
             lines_of_chunks.append((lines, labels))
             first = last
         self.derivatives = Derivatives(*(sums / losses.counts).unbind(1))  # 0/0 is NaN
-        self._rows = _Rises(losses, lines_of_chunks, logits, slopes)
+        self._rows = _Rises(losses, lines_of_chunks, logits, slopes, point)
         part, places = losses.sample
         lines_of_chunks = [
-            (program.through(theta, inputs, labels).along(directions).stacked(), labels)
+            (program.through(theta, inputs, labels).along(directions, point).stacked(), labels)
             for program, inputs, labels, _ in part.chunks
         ]
-        self._sample = _Rises(part, lines_of_chunks, logits[:, places], slopes[:, :, places])
+        self._sample = _Rises(part, lines_of_chunks, logits[..., places], slopes[:, :, places], point)
 
     @torch.no_grad()
     def measured(self, index: Tensor, t: Tensor) -> Tensor:
@@ -105,15 +106,25 @@ class _Rises:
     chunks : list of (Lines, Tensor)
         The lines and the labels of each chunk.
     logits, slopes : Tensor
-        (C, N) the logits at θ; (m, C, N) their derivatives along each direction, in the order of the chunks.
+        (C, N) or (G, C, N) the logits at θ; (m, C, N) their derivatives along each direction, in the order of the
+        chunks.
+    point : Tensor or None
+        (m,) the index of the θ of each direction, if there are several.
     """
 
-    def __init__(self, losses: ClassLosses, chunks: list[tuple[Lines, Tensor]], logits: Tensor, slopes: Tensor) -> None:
+    def __init__(
+        self,
+        losses: ClassLosses,
+        chunks: list[tuple[Lines, Tensor]],
+        logits: Tensor,
+        slopes: Tensor,
+        point: Tensor | None,
+    ) -> None:
         rows = len(losses.y)
         labels = torch.cat([labels for _, labels in chunks])
         together = losses.lines_together(rows // _LOGITS_PER_PASS)
         self._losses, self._chunks, self._num_rows, self._dtype = losses, chunks, rows, logits.dtype
-        self._linearised = losses.row_losses.linearised(logits, slopes, labels, together)
+        self._linearised = losses.row_losses.linearised(logits, slopes, labels, together, point)
 
     def measured(self, index: Tensor, t: Tensor) -> Tensor:
         """The rises (n,) of the network; both arguments (n,) are on the device of the lines."""
@@ -122,7 +133,7 @@ class _Rises:
             for group in groups_of_points(t, self._losses.lines_together(len(labels))):
                 losses = self._losses.row_losses.values(lines.values(index[group], lengths[group]), labels)
                 total[group] += losses.sum(1, dtype=torch.float64)
-        return total / self._num_rows - self._linearised.loss
+        return total / self._num_rows - self._linearised.loss(index)
 
     def linearised(self, index: Tensor, t: Tensor) -> Tensor:
         """The rises (n,) with linearised logits."""

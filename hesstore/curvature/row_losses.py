@@ -25,15 +25,11 @@ if TYPE_CHECKING:
 
 
 class LinearisedLoss(Protocol):
-    """The mean loss of rows whose outputs are z + t z′.
+    """The mean loss of rows whose outputs are z + t z′."""
 
-    Attributes
-    ----------
-    loss : Tensor
-        The mean loss at t = 0, float64.
-    """
-
-    loss: Tensor
+    def loss(self, index: Tensor) -> Tensor:
+        """Return the mean loss at t = 0, float64, for the directions with the indices ``index`` (n,)."""
+        ...
 
     def rises(self, index: Tensor, t: Tensor) -> Tensor:
         """Return (n,) its rise, float64, for the directions with the indices ``index`` (n,) and their t (n,)."""
@@ -55,17 +51,21 @@ class RowLosses(Protocol):
         """Return the terms of z′ᵀ(∂²ℓ/∂z∂z)z′, whose sum over rows and outputs is that of vᵀGv; (n, C) each."""
         ...
 
-    def linearised(self, outputs: Tensor, slopes: Tensor, y: Tensor, together: int) -> LinearisedLoss:
+    def linearised(
+        self, outputs: Tensor, slopes: Tensor, y: Tensor, together: int, point: Tensor | None
+    ) -> LinearisedLoss:
         """Return the mean loss with linearised outputs.
 
         Parameters
         ----------
         outputs, slopes : Tensor
-            (C, N) the outputs; (m, C, N) their derivatives along each direction.
+            (C, N) the outputs, or (G, C, N) those at several points; (m, C, N) their derivatives along each direction.
         y : Tensor
             (N,) the labels.
         together : int
             Maximum number of lines in a pass.
+        point : Tensor or None
+            (m,) the index of the point of each direction, if there are several.
         """
         ...
 
@@ -99,28 +99,36 @@ class CrossEntropyRows:
         p = torch.softmax(outputs, 1)
         return p * (slope - (p * slope).sum(1, keepdim=True)).square()
 
-    def linearised(self, outputs: Tensor, slopes: Tensor, y: Tensor, together: int) -> LinearisedLoss:
+    def linearised(
+        self, outputs: Tensor, slopes: Tensor, y: Tensor, together: int, point: Tensor | None
+    ) -> LinearisedLoss:
         """Return the mean loss with linearised outputs."""
-        return _LinearisedCrossEntropy(outputs, slopes, y, together)
+        return _LinearisedCrossEntropy(outputs, slopes, y, together, point)
 
 
 class _LinearisedCrossEntropy:
     """The mean cross-entropy with linearised logits."""
 
-    def __init__(self, logits: Tensor, slopes: Tensor, y: Tensor, together: int) -> None:
-        self._logits, self._slopes, self._together = logits, slopes, together
-        self._label_slopes = _mean(slopes.gather(1, y.expand(len(slopes), 1, len(y)))[:, 0])
-        self._normaliser = _mean(logits.logsumexp(0))
-        self.loss = self._normaliser - _mean(logits.gather(0, y[None])[0])
+    def __init__(self, logits: Tensor, slopes: Tensor, y: Tensor, together: int, point: Tensor | None) -> None:
+        self._logits, self._slopes, self._together, self._point = logits, slopes, together, point
+        self._label_slopes = _mean(_of_labels(slopes, y))
+        self._normaliser = _mean(logits.logsumexp(-2))
+        self._loss = self._normaliser - _mean(_of_labels(logits, y))
+
+    def loss(self, index: Tensor) -> Tensor:
+        """Return the losses."""
+        return _at(self._loss, self._point, index)
 
     def rises(self, index: Tensor, t: Tensor) -> Tensor:
         """Return the rises."""
         means = []
         parts = zip(torch.split(index, self._together), torch.split(t.to(self._logits), self._together), strict=True)
         for some, lengths in parts:
-            logits = torch.addcmul(self._logits, self._slopes[some], lengths[:, None, None])
+            start = _at(self._logits, self._point, some)
+            logits = torch.addcmul(start, self._slopes[some], lengths[:, None, None])
             means.append(_mean(logits.logsumexp(1)))
-        return torch.cat(means) - self._normaliser - t * self._label_slopes[index]
+        normaliser = _at(self._normaliser, self._point, index)
+        return torch.cat(means) - normaliser - t * self._label_slopes[index]
 
 
 class SquaredErrorRows:
@@ -140,19 +148,30 @@ class SquaredErrorRows:
         """Return (2/C) z′ⱼ²."""
         return slope.square() * (2 / outputs.shape[1])
 
-    def linearised(self, outputs: Tensor, slopes: Tensor, y: Tensor, together: int) -> LinearisedLoss:  # noqa: ARG002
+    def linearised(
+        self,
+        outputs: Tensor,
+        slopes: Tensor,
+        y: Tensor,
+        together: int,  # noqa: ARG002
+        point: Tensor | None,
+    ) -> LinearisedLoss:
         """Return the mean loss with linearised outputs, which is a quadratic function of t."""
-        return _LinearisedSquaredError(outputs, slopes, y)
+        return _LinearisedSquaredError(outputs, slopes, y, point)
 
 
 class _LinearisedSquaredError:
     """The mean squared error with linearised outputs."""
 
-    def __init__(self, outputs: Tensor, slopes: Tensor, y: Tensor) -> None:
+    def __init__(self, outputs: Tensor, slopes: Tensor, y: Tensor, point: Tensor | None) -> None:
         error = outputs - one_hot(outputs.mT, y).mT
-        self.loss = _mean(error.square().mean(0))
-        self._slope = 2 * _mean((error * slopes).mean(1))
+        self._point, self._loss = point, _mean(error.square().mean(-2))
+        self._slope = 2 * _mean((error if point is None else error[point]).mul(slopes).mean(1))
         self._half_curvature = _mean(slopes.square().mean(1))
+
+    def loss(self, index: Tensor) -> Tensor:
+        """Return the losses."""
+        return _at(self._loss, self._point, index)
 
     def rises(self, index: Tensor, t: Tensor) -> Tensor:
         """Return the rises."""
@@ -161,3 +180,13 @@ class _LinearisedSquaredError:
 
 def _mean(values: Tensor) -> Tensor:
     return values.mean(-1, dtype=torch.float64)
+
+
+def _of_labels(values: Tensor, y: Tensor) -> Tensor:
+    """(…, N) of values (…, C, N) those of the labels (N,)."""
+    return values.gather(-2, y.expand(*values.shape[:-2], 1, len(y))).squeeze(-2)
+
+
+def _at(values: Tensor, point: Tensor | None, index: Tensor) -> Tensor:
+    """The values of the point of each direction ``index`` (n,), stacked; those of the single point without an axis."""
+    return values if point is None else values.index_select(0, point.index_select(0, index))
