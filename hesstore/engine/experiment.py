@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -30,7 +30,7 @@ from hesstore.store.schema import Point, Run, StoreSpec, l2_at
 from hesstore.training import Fit, FitSettings, Objective, Trainer, polish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     import numpy as np
@@ -377,44 +377,55 @@ class Experiment:
             generators=[_generator(point, "lanczos") for point in points],
             **self._solver_options(),
         )
-        return [
-            pairs
-            if isinstance(pairs, FloatingPointError)
-            else self._add_geometry(theta, point, slope, pairs, cache(partial(self._hessian_at, theta, on_product)))
-            for theta, point, slope, pairs in zip(thetas, points, gradients, spectra, strict=True)
-        ]
+        return self._add_geometry(thetas, points, gradients, spectra, partial(self._hessian_at, on_product=on_product))
 
     def _analyse_one(
         self, theta: Tensor, point: Point, on_product: Callable[[], object] | None
     ) -> Analysis | FloatingPointError:
         solve = {"lanczos": linalg.lanczos, "eigsh": linalg.eigsh}[self.config.solver]
         slope = gradient(self.model, theta, *self.data.train, self.sizes.chunk_rows)
-        operator = self._hessian_at(theta, on_product)
+        operator = self._hessian_at(theta, on_product=on_product)
         try:
             pairs = solve(operator, generator=_generator(point, "lanczos"), **self._solver_options())
         except FloatingPointError as error:
             return error
-        return self._add_geometry(theta, point, slope, pairs, lambda: operator)
+        (found,) = self._add_geometry([theta], [point], [slope], [pairs], lambda _: operator)
+        return found
 
-    def _hessian_at(self, theta: Tensor, on_product: Callable[[], object] | None) -> HessianOperator:
+    def _hessian_at(self, theta: Tensor, *, on_product: Callable[[], object] | None) -> HessianOperator:
         return self.hessian.at(theta, cache_bytes=self.sizes.cache_bytes, on_product=on_product)
 
     def _add_geometry(
         self,
-        theta: Tensor,
-        point: Point,
-        slope: Tensor,
-        pairs: linalg.EigenPairs,
-        hessian: Callable[[], HessianOperator],
-    ) -> Analysis | FloatingPointError:
-        """The analysis of one grid point from its gradient and eigenpairs; ``hessian`` makes H there if needed."""
-        shift = 2 * self.config.penalty_scale * self.l2_at(point)
-        displacement = self.displacement(theta)
-        inputs = GridPointInputs(theta, displacement, shift, slope, pairs, hessian, partial(_generator, point))
-        try:
-            return Analysis(slope, pairs, self.geometry.at(inputs))
-        except FloatingPointError as error:
-            return error
+        thetas: Sequence[Tensor],
+        points: Sequence[Point],
+        gradients: Iterable[Tensor],
+        spectra: Sequence[linalg.EigenPairs | FloatingPointError],
+        hessian_at: Callable[[Tensor], HessianOperator],
+    ) -> list[Analysis | FloatingPointError]:
+        """The analyses of grid points from their gradients and eigenpairs; ``hessian_at`` makes H at θ if needed."""
+        inputs = {
+            place: GridPointInputs(
+                theta,
+                self.displacement(theta),
+                2 * self.config.penalty_scale * self.l2_at(point),
+                slope,
+                pairs,
+                partial(hessian_at, theta),
+                partial(_generator, point),
+            )
+            for place, (theta, point, slope, pairs) in enumerate(zip(thetas, points, gradients, spectra, strict=True))
+            if isinstance(pairs, linalg.EigenPairs)
+        }
+        found: dict[int, Analysis | FloatingPointError] = {
+            place: pairs for place, pairs in enumerate(spectra) if isinstance(pairs, FloatingPointError)
+        }
+        for (place, own), values in zip(inputs.items(), self.geometry.at_each(list(inputs.values())), strict=True):
+            if isinstance(values, FloatingPointError):
+                found[place] = values
+            else:
+                found[place] = Analysis(own.gradient, own.pairs, values)
+        return [found[place] for place in range(len(thetas))]
 
     def _solver_options(self) -> dict[str, Any]:
         config = self.config

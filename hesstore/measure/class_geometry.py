@@ -9,8 +9,9 @@ docs/class-geometry.md.
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -30,10 +31,10 @@ from hesstore.linalg.long_sums import inner_products
 from hesstore.measure.class_response import Steps, find_steps
 from hesstore.measure.layer_blocks import layer_blocks
 from hesstore.store.parameter_coordinates import layer_of
-from hesstore.store.schema import DENSITY_SCALE, LONGEST_STEP, density_grid
+from hesstore.store.schema import DENSITY_SCALE, LONGEST_STEP, SIGNS, density_grid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -122,13 +123,29 @@ class ClassGeometry:
         FloatingPointError
             If a product with H is NaN or infinite.
         """
-        return {
-            **self._directions(inputs),
-            **self._gradients(inputs),
-            **self._curvature(inputs),
-            **self._density(inputs),
-            **self._blocks(inputs),
-        }
+        (found,) = self.at_each([inputs])
+        if isinstance(found, FloatingPointError):
+            raise found
+        return found
+
+    def at_each(self, inputs: Sequence[GridPointInputs]) -> list[Values | FloatingPointError]:
+        """The same at several grid points, which share passes through the network along their eigenvectors.
+
+        If a product with H was NaN or infinite, the error takes the place of the values of that grid point.
+        """
+        found: list[Values | FloatingPointError] = []
+        together = self._points_together(inputs)
+        for first in range(0, len(inputs), together):
+            group = inputs[first : first + together]
+            for point, values in zip(group, self._directions(group), strict=True):
+                own = point._replace(hessian=cache(point.hessian))  # its memory is freed before the next one's
+                try:
+                    others = [part(own) for part in (self._gradients, self._curvature, self._density, self._blocks)]
+                except FloatingPointError as error:
+                    found.append(error)
+                else:
+                    found.append(dict(ChainMap(*others, values)))
+        return found
 
     @property
     def _is_of_ggn(self) -> bool:
@@ -157,53 +174,70 @@ class ClassGeometry:
         has_all_rows = self.rows[0] is self.data.train.x
         return train if has_all_rows else replace(train, x=self.data.train.x, y=self.data.train.y), test
 
-    def _directions(self, inputs: GridPointInputs) -> Values:
-        """Slopes, curvatures and responses by class along each eigenvector."""
-        theta, vectors = inputs.theta, inputs.pairs.eigenvectors
+    def _points_together(self, inputs: Sequence[GridPointInputs]) -> int:
+        """The number of grid points whose lines are computed together; 1 if a pass has a single line anyway."""
+        train, _ = self._hessian_losses
+        if len(inputs) == 1 or train.lines_together(len(train.y)) == 1:
+            return 1
+        lines = max(1, len(inputs[0].pairs.eigenvectors))
+        return max(1, LINE_BYTES // line_bytes(train, inputs[0].theta) // lines)
+
+    def _directions(self, group: Sequence[GridPointInputs]) -> list[Values]:
+        """Slopes, curvatures and responses by class along each eigenvector, of each of some grid points."""
+        theta, vectors = (
+            parts[0] if len(group) == 1 else torch.stack(parts)
+            for parts in ([each.theta for each in group], [each.pairs.eigenvectors for each in group])
+        )
         train, test = self._hessian_losses
+        responses: dict[str, Tensor] = {}
         if self.config.response:
-            derivatives, steps, rises = self._steps(inputs)
-            test_derivatives, changes = test.along_with_accuracies(theta, vectors, steps.signed)
-            responses: Values = {
-                "class_response": _numpy(changes),
-                "response_step": _numpy(steps.length),
-                "predicted_rise": _numpy(steps.predicted),
-                "measured_rise": _numpy(rises),
+            of_lines, steps, rises = self._steps(group, theta, vectors)
+            signed = steps.signed.view(*vectors.shape[:-1], len(SIGNS))
+            test_derivatives, changes = test.along_with_accuracies(theta, vectors, signed)
+            responses = {
+                "class_response": changes.flatten(0, -3),
+                "response_step": steps.length,
+                "predicted_rise": steps.predicted,
+                "measured_rise": rises,
             }
         else:
-            derivatives, test_derivatives = (losses.along(theta, vectors) for losses in (train, test))
-            responses = {}
-        shares = train.shares
-        curvature = _mean_of_classes(derivatives.curvature, shares).cpu()
-        both = [torch.stack(each, 1) for each in zip(derivatives, test_derivatives, strict=True)]
-        slopes, curvatures = _numpy(torch.stack(both))
-        return {
-            "class_slope": slopes,
-            "class_curvature": curvatures,
-            "class_identity_error": _identity_error(curvature, inputs.pairs.eigenvalues),
-            **responses,
-        }
+            of_lines, test_derivatives = (losses.along(theta, vectors) for losses in (train, test))
+        both = zip(of_lines, test_derivatives, strict=True)
+        slopes, curvatures = (torch.stack([part.flatten(0, -2) for part in parts], 1) for parts in both)
+        found = {"class_slope": slopes, "class_curvature": curvatures, **responses}  # one line after the other
+        arrays = {name: np.split(_numpy(values), len(group)) for name, values in found.items()}
+        means = _mean_of_classes(curvatures[:, 0], train.shares).cpu().chunk(len(group))
+        return [
+            {name: values[place] for name, values in arrays.items()}
+            | {"class_identity_error": _identity_error(mean, each.pairs.eigenvalues)}
+            for place, (each, mean) in enumerate(zip(group, means, strict=True))
+        ]
 
-    def _steps(self, inputs: GridPointInputs) -> tuple[Derivatives, Steps, Tensor]:
+    def _steps(
+        self, group: Sequence[GridPointInputs], theta: Tensor, vectors: Tensor
+    ) -> tuple[Derivatives, Steps, Tensor]:
         """The derivatives by class along each eigenvector, the steps along ± it, and the measured rises (m, 2).
 
-        They are computed for as many eigenvectors together as fit in :data:`LINE_BYTES`.
+        The eigenvectors of several grid points are counted through. Those of a single one are computed for as many
+        together as fit in :data:`LINE_BYTES`.
         """
-        theta, pairs = inputs.theta, inputs.pairs
         train, _ = self._hessian_losses
-        count = max(1, LINE_BYTES // line_bytes(train, theta))
+        eigenvalues = torch.cat([each.pairs.eigenvalues for each in group])
+        longest = torch.tensor([LONGEST_STEP * _norm(each.theta) for each in group], dtype=torch.float64)
+        parts = [(vectors, eigenvalues)]
+        if len(group) == 1:
+            count = max(1, LINE_BYTES // line_bytes(train, theta))
+            parts = list(zip(torch.split(vectors, count), torch.split(eigenvalues, count), strict=True))
         found = []
-        for vectors, eigenvalues in zip(
-            torch.split(pairs.eigenvectors, count), torch.split(pairs.eigenvalues, count), strict=True
-        ):
-            lines = LossLines(train, theta, vectors)
+        for some, values in parts:
+            lines = LossLines(train, theta, some)
             slope, curvature = lines.derivatives
             steps, measured = find_steps(
                 lines,
                 _mean_of_classes(slope, train.shares),
-                eigenvalues,
+                values,
                 self.config.response,
-                LONGEST_STEP * _norm(theta),
+                longest.repeat_interleave(len(values) // len(group)),
             )
             found.append((slope, curvature, *steps, measured))
         slope, curvature, length, predicted, measured = (torch.cat(parts) for parts in zip(*found, strict=True))

@@ -75,7 +75,7 @@ class Steps(NamedTuple):
         return _signed(self.length)
 
 
-def choose_steps(slope: Tensor, curvature: Tensor, rise: float, longest: float) -> Steps:
+def choose_steps(slope: Tensor, curvature: Tensor, rise: float, longest: float | Tensor) -> Steps:
     """Choose the shortest steps ε along −v and +v at which the quadratic model of the loss has risen by ``rise``.
 
     The steps solve ±ε v·∇E + ½ ε² vᵀHv = rise. They are at most ``longest``, also along a flat direction and where the
@@ -87,21 +87,23 @@ def choose_steps(slope: Tensor, curvature: Tensor, rise: float, longest: float) 
         (m,) float64: v·∇E and vᵀHv. If one is NaN, the step is NaN.
     rise : float
         The rise of the loss in nats, above 0.
-    longest : float
-        The maximum length of a step.
+    longest : float or Tensor
+        The maximum length of a step; (m,) if each direction has its own.
     """
     s = _signed(slope[:, None])
-    mu = curvature[:, None]
+    mu, limit = curvature[:, None], torch.as_tensor(longest, dtype=slope.dtype).expand(len(slope))[:, None]
     root = (s.square() + 2 * mu * rise).sqrt()  # NaN where the model never rises by so much
     rising = 2 * rise / (s + root)
     falling = (root - s) / mu  # the same root, without cancellation if s < 0; it requires mu > 0
     length = torch.where(s >= 0, rising, torch.where(mu > 0, falling, torch.nan))
-    length = torch.where(length.isfinite(), length, longest).clamp_max(longest)
+    length = torch.where(length.isfinite(), length, limit).clamp_max(limit)
     length = torch.where((s + mu).isfinite(), length, torch.nan)  # such as for an eigenpair that was not found
     return _with_prediction(length, slope, curvature)
 
 
-def find_steps(rises: LossRises, slope: Tensor, curvature: Tensor, rise: float, longest: float) -> tuple[Steps, Tensor]:
+def find_steps(
+    rises: LossRises, slope: Tensor, curvature: Tensor, rise: float, longest: float | Tensor
+) -> tuple[Steps, Tensor]:
     """Find steps along −v and +v at which the loss has risen by ``rise``, to within :data:`RISE_TOLERANCE`.
 
     Parameters
@@ -120,7 +122,8 @@ def find_steps(rises: LossRises, slope: Tensor, curvature: Tensor, rise: float, 
     """
     slope, curvature = slope.cpu(), curvature.cpu()
     first = choose_steps(slope, curvature, rise, longest).length.flatten().tolist()
-    found = _answer([_find_step(start, rise, longest) for start in first], rises)
+    limits = torch.as_tensor(longest, dtype=slope.dtype).expand(len(slope)).repeat_interleave(len(SIGNS)).tolist()
+    found = _answer([_find_step(start, rise, limit) for start, limit in zip(first, limits, strict=True)], rises)
     length, measured = torch.tensor(found, dtype=torch.float64).reshape(-1, 2, 2).unbind(2)
     return _with_prediction(length, slope, curvature), measured
 

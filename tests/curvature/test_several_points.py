@@ -1,4 +1,4 @@
-"""Lines through several points, which share the passes through the network: what they give equals that of each point."""
+"""Lines through several points, which share passes through the network: they give what those of each point give."""
 
 from __future__ import annotations
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,15 @@ import xarray as xr
 from torch import Tensor, nn
 
 import hesstore
+from hesstore import linalg
 from hesstore.config import SweepConfig
+from hesstore.curvature import line_bytes
+from hesstore.engine.experiment import Analysis, Experiment
 from hesstore.engine.sweep import run_sweep
 from hesstore.measure import class_geometry
+from hesstore.measure.class_geometry import ClassGeometry, GridPointInputs, Values
 from hesstore.problem.models import FlatModel, build
-from hesstore.store.schema import GEOMETRY, LONGEST_STEP, RISE_TOLERANCE, variables
+from hesstore.store.schema import GEOMETRY, LONGEST_STEP, RISE_TOLERANCE, Point, Run, variables
 from tests.support import toy
 from tests.support.toy import TOY
 
@@ -239,3 +244,46 @@ def test_a_subset_of_rows_for_the_spectrum(toy_config: MakeConfig, tmp_path: Pat
     assert float(point["gradient_norm"].sel(split="train")) == pytest.approx(
         float(np.linalg.norm(point["gradient"])), rel=1e-6
     )
+
+
+@pytest.mark.parametrize("response", [0.0, 0.1])
+def test_grid_points_together_have_the_values_that_each_has_alone(
+    response: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are computed in groups of two; products failed for the second one, and then for the last one."""
+    at = Experiment.prepare(SweepConfig.from_mapping({**CONFIG, "response": response, "chunk_rows": 8192, "models": 5}))
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(5, at.model.layout.size, generator=generator, dtype=torch.float64)
+    thetas, points = list(at.model.theta() + noise), [Point(Run(0, 0, "up"), 0, L2)] * 5
+    alone = [at.analyse([theta], [point]) for theta, point in zip(thetas, points, strict=True)]
+    bytes_of_line = line_bytes(at.geometry.training_losses, thetas[0])
+    monkeypatch.setattr(class_geometry, "LINE_BYTES", 2 * at.config.k * bytes_of_line)
+    groups, failed = [], FloatingPointError("a product is not finite")
+    solve, directions, curvature = linalg.lanczos_stack, ClassGeometry._directions, ClassGeometry._curvature
+
+    def solve_all_but_one(*arguments: Any, **options: Any) -> list[linalg.EigenPairs | FloatingPointError]:
+        first, _, *others = solve(*arguments, **options)
+        return [first, failed, *others]
+
+    def record(self: ClassGeometry, group: Sequence[GridPointInputs]) -> list[Values]:
+        groups.append(len(group))
+        return directions(self, group)
+
+    def fail_for_last(self: ClassGeometry, inputs: GridPointInputs) -> Values:
+        if inputs.theta is thetas[-1]:
+            raise failed
+        return curvature(self, inputs)
+
+    monkeypatch.setattr(linalg, "lanczos_stack", solve_all_but_one)
+    monkeypatch.setattr(ClassGeometry, "_directions", record)
+    monkeypatch.setattr(ClassGeometry, "_curvature", fail_for_last)
+    together = at.analyse(thetas, points)
+    assert groups == [2, 2]
+    assert together[1] is together[4] is failed
+    for place in (0, 2, 3):
+        found, (expected,) = together[place], alone[place]
+        assert isinstance(found, Analysis)
+        assert isinstance(expected, Analysis)
+        assert set(found.geometry) == set(expected.geometry)
+        for name, values in expected.geometry.items():
+            np.testing.assert_allclose(found.geometry[name], values, rtol=1e-7, atol=1e-9, err_msg=name)
