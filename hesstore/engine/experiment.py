@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hesstore import linalg
-from hesstore.curvature import FlatHessian, HessianOperator, error_and_gradient, gradient, model_check
+from hesstore.curvature import FlatHessian, error_and_gradient, gradient, model_check
 from hesstore.engine import environment, preparation
 from hesstore.engine.collection import settings_identity, without_training
 from hesstore.engine.devices import resolve_device
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hesstore.config import SweepConfig
-    from hesstore.curvature.hessian import TangentPrograms
+    from hesstore.curvature import HessianOperator
+    from hesstore.curvature.hessian import HessianStack, TangentPrograms
     from hesstore.engine.collection import Collection
     from hesstore.engine.environment import Environment
     from hesstore.engine.speed_probe import Rates
@@ -377,23 +378,22 @@ class Experiment:
             generators=[_generator(point, "lanczos") for point in points],
             **self._solver_options(),
         )
-        return self._add_geometry(thetas, points, gradients, spectra, partial(self._hessian_at, on_product=on_product))
+        options: dict[str, Any] = {"cache_bytes": self.sizes.cache_bytes, "on_product": on_product}
+        hessian_at, hessians = partial(self.hessian.at, **options), partial(self.hessian.at_each, **options)
+        return self._add_geometry(thetas, points, gradients, spectra, hessian_at, hessians)
 
     def _analyse_one(
         self, theta: Tensor, point: Point, on_product: Callable[[], object] | None
     ) -> Analysis | FloatingPointError:
         solve = {"lanczos": linalg.lanczos, "eigsh": linalg.eigsh}[self.config.solver]
         slope = gradient(self.model, theta, *self.data.train, self.sizes.chunk_rows)
-        operator = self._hessian_at(theta, on_product=on_product)
+        operator = self.hessian.at(theta, cache_bytes=self.sizes.cache_bytes, on_product=on_product)
         try:
             pairs = solve(operator, generator=_generator(point, "lanczos"), **self._solver_options())
         except FloatingPointError as error:
             return error
         (found,) = self._add_geometry([theta], [point], [slope], [pairs], lambda _: operator)
         return found
-
-    def _hessian_at(self, theta: Tensor, *, on_product: Callable[[], object] | None) -> HessianOperator:
-        return self.hessian.at(theta, cache_bytes=self.sizes.cache_bytes, on_product=on_product)
 
     def _add_geometry(
         self,
@@ -402,8 +402,12 @@ class Experiment:
         gradients: Iterable[Tensor],
         spectra: Sequence[linalg.EigenPairs | FloatingPointError],
         hessian_at: Callable[[Tensor], HessianOperator],
+        hessians: Callable[[Tensor], HessianStack] | None = None,
     ) -> list[Analysis | FloatingPointError]:
-        """The analyses of grid points from their gradients and eigenpairs; ``hessian_at`` makes H at θ if needed."""
+        """The analyses of grid points from their gradients and eigenpairs.
+
+        For further products with H, ``hessian_at`` makes it at one θ (P,), and ``hessians`` at several (G, P).
+        """
         inputs = {
             place: GridPointInputs(
                 theta,
@@ -420,7 +424,8 @@ class Experiment:
         found: dict[int, Analysis | FloatingPointError] = {
             place: pairs for place, pairs in enumerate(spectra) if isinstance(pairs, FloatingPointError)
         }
-        for (place, own), values in zip(inputs.items(), self.geometry.at_each(list(inputs.values())), strict=True):
+        geometries = self.geometry.at_each(list(inputs.values()), hessians)
+        for (place, own), values in zip(inputs.items(), geometries, strict=True):
             if isinstance(values, FloatingPointError):
                 found[place] = values
             else:

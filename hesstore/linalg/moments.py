@@ -18,12 +18,14 @@ import torch
 
 from hesstore.linalg.intervals import half_width, standard_error
 from hesstore.linalg.long_sums import inner_products
+from hesstore.linalg.product_steps import with_products
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from hesstore.linalg.eigenpairs import EigenPairs
     from hesstore.linalg.operators import SymmetricOperator
+    from hesstore.linalg.product_steps import ProductSteps
 
 
 @dataclass(frozen=True)
@@ -120,26 +122,36 @@ def moments(
     FloatingPointError
         If a product with A is NaN or infinite.
     """
+    return with_products(moments_steps(pairs, probes, generator, exact_trace), operator.matvec)
+
+
+def moments_steps(
+    pairs: EigenPairs, probes: int, generator: torch.Generator, exact_trace: float | None = None
+) -> ProductSteps[Moments]:
+    """The same by products that are computed elsewhere."""
     if probes < 1:
         raise ValueError(f"probes: {probes} is below the smallest number, 1")
     pairs = pairs.found
-    values, residuals = pairs.eigenvalues, pairs.residual_norms
-    samples = _samples(operator, pairs.eigenvectors, probes, generator).cpu()
+    values, residuals, basis = pairs.eigenvalues, pairs.residual_norms, pairs.eigenvectors
+    found = []
+    for probe in _probes(basis, probes, generator):
+        product, z = (yield probe).to(torch.float64), probe.to(torch.float64)
+        found.append(torch.stack([z @ product, product @ product]))
+    samples = torch.stack(found).cpu()
     if not bool(samples.isfinite().all()):
         raise FloatingPointError("a product with a random vector is NaN or infinite")
     known = float(values.sum()), float((values.square() + residuals.square()).sum())
-    return Moments(operator.size, known, samples, exact_trace)
+    return Moments(basis.shape[1], known, samples, exact_trace)
 
 
-def _samples(operator: SymmetricOperator, basis: Tensor, probes: int, generator: torch.Generator) -> Tensor:
-    """(n, 2) zᵀPAPz and ‖APz‖² of n probes z."""
-    signs = [torch.randint(2, (operator.size,), generator=generator, dtype=torch.int8) for _ in range(probes)]
-    z = (2 * torch.stack(signs) - 1).to(operator.device).to(operator.dtype)
+def _probes(basis: Tensor, probes: int, generator: torch.Generator) -> Tensor:
+    """(n, P) P z of n vectors z of random signs, where the rows of ``basis`` are V."""
+    size = basis.shape[1]
+    signs = [torch.randint(2, (size,), generator=generator, dtype=torch.int8) for _ in range(probes)]
+    z = (2 * torch.stack(signs) - 1).to(basis.device).to(basis.dtype)
     for _ in range(2):  # one pass leaves rounding errors of the size of ‖z‖ = √P
         z.addmm_(inner_products(z, basis), basis, alpha=-1)
-    products = [operator.matvec(each).to(torch.float64) for each in z]
-    pairs = [(each.to(torch.float64) @ product, product @ product) for each, product in zip(z, products, strict=True)]
-    return torch.stack([torch.stack(pair) for pair in pairs])
+    return z
 
 
 def trace(

@@ -9,7 +9,6 @@ docs/class-geometry.md.
 from __future__ import annotations
 
 import math
-from collections import ChainMap
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,6 +27,8 @@ from hesstore.curvature import (
     scalar_curvature,
 )
 from hesstore.linalg.long_sums import inner_products
+from hesstore.linalg.moments import moments_steps
+from hesstore.linalg.product_steps import with_products, with_products_of_each
 from hesstore.measure.class_response import Steps, find_steps
 from hesstore.measure.layer_blocks import layer_blocks
 from hesstore.store.parameter_coordinates import layer_of
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hesstore.config import SweepConfig
-    from hesstore.linalg import EigenPairs, SymmetricOperator
+    from hesstore.linalg import EigenPairs, OperatorStack, SymmetricOperator
+    from hesstore.linalg.product_steps import ProductSteps
     from hesstore.problem.models import FlatModel
     from hesstore.problem.seeds import Purpose
     from hesstore.problem.training_data import ClassificationData
@@ -128,24 +130,47 @@ class ClassGeometry:
             raise found
         return found
 
-    def at_each(self, inputs: Sequence[GridPointInputs]) -> list[Values | FloatingPointError]:
-        """The same at several grid points, which share passes through the network along their eigenvectors.
+    def at_each(
+        self, inputs: Sequence[GridPointInputs], hessians: Callable[[Tensor], OperatorStack] | None = None
+    ) -> list[Values | FloatingPointError]:
+        """The same at several grid points, which share passes through the network and products with H.
 
-        If a product with H was NaN or infinite, the error takes the place of the values of that grid point.
+        Parameters
+        ----------
+        inputs : sequence of GridPointInputs
+            The results at each grid point.
+        hessians : callable, optional
+            Returns H at each of the weights (G, P). Without it, products are not shared.
+
+        Returns
+        -------
+        list
+            The values at each grid point, or the error if a product with H was NaN or infinite.
         """
         found: list[Values | FloatingPointError] = []
         together = self._points_together(inputs)
         for first in range(0, len(inputs), together):
             group = inputs[first : first + together]
-            for point, values in zip(group, self._directions(group), strict=True):
-                own = point._replace(hessian=cache(point.hessian))  # its memory is freed before the next one's
-                try:
-                    others = [part(own) for part in (self._gradients, self._curvature, self._density, self._blocks)]
-                except FloatingPointError as error:
-                    found.append(error)
-                else:
-                    found.append(dict(ChainMap(*others, values)))
+            curvatures: Sequence[Values | FloatingPointError | None] = [None] * len(group)
+            if len(group) > 1 and hessians is not None and self.config.probes:
+                stack = hessians(torch.stack([each.theta for each in group]))
+                curvatures = with_products_of_each([self._curvature(each) for each in group], stack)
+            found += map(self._complete, group, self._directions(group), curvatures)
         return found
+
+    def _complete(
+        self, inputs: GridPointInputs, directions: Values, curvature: Values | FloatingPointError | None
+    ) -> Values | FloatingPointError:
+        """All values at one grid point, or the error; ``curvature`` has those of :meth:`_curvature`, if known."""
+        own = inputs._replace(hessian=cache(inputs.hessian))  # its memory is freed before that of the next one is taken
+        try:
+            if curvature is None:
+                curvature = with_products(self._curvature(own), lambda v: own.hessian().matvec(v))
+            if isinstance(curvature, FloatingPointError):
+                return curvature
+            return {**directions, **self._gradients(own), **curvature, **self._density(own), **self._blocks(own)}
+        except FloatingPointError as error:
+            return error
 
     @property
     def _is_of_ggn(self) -> bool:
@@ -298,14 +323,13 @@ class ClassGeometry:
             else hessian_trace(layers, self.model, theta, *self.rows, max(1, self.chunk_rows // 4))
         )
 
-    def _curvature(self, inputs: GridPointInputs) -> Values:
+    def _curvature(self, inputs: GridPointInputs) -> ProductSteps[Values]:
         """The trace and the Frobenius norm of H, and the scalar curvature, with their errors."""
         if not self.config.probes:
             return {}
-        operator = inputs.hessian()
         trace = self._exact_trace(inputs.theta)
         probes = probes_used(self.config, exact_trace=trace is not None)
-        moments = linalg.moments(operator, inputs.pairs, probes, inputs.generator("trace"), trace)
+        moments = yield from moments_steps(inputs.pairs, probes, inputs.generator("trace"), trace)
         estimates: Values = {
             "trace": moments.trace,
             "trace_error": moments.trace_error,
@@ -315,8 +339,8 @@ class ClassGeometry:
         if self._is_of_ggn:  # the scalar curvature of a graph follows from its Hessian
             return estimates
         objective = inputs.gradient + inputs.shift * inputs.displacement
-        scalar = scalar_curvature(moments, objective, operator.matvec(objective), inputs.shift)
-        of_loss = scalar_curvature(moments, inputs.gradient, operator.matvec(inputs.gradient))
+        scalar = scalar_curvature(moments, objective, (yield objective), inputs.shift)
+        of_loss = scalar_curvature(moments, inputs.gradient, (yield inputs.gradient))
         return {
             **estimates,
             "scalar_curvature": scalar.value,

@@ -91,7 +91,8 @@ def choose_steps(slope: Tensor, curvature: Tensor, rise: float, longest: float |
         The maximum length of a step; (m,) if each direction has its own.
     """
     s = _signed(slope[:, None])
-    mu, limit = curvature[:, None], torch.as_tensor(longest, dtype=slope.dtype).expand(len(slope))[:, None]
+    mu = curvature[:, None]
+    limit = torch.as_tensor(longest, dtype=slope.dtype, device=slope.device).expand(len(slope))[:, None]
     root = (s.square() + 2 * mu * rise).sqrt()  # NaN where the model never rises by so much
     rising = 2 * rise / (s + root)
     falling = (root - s) / mu  # the same root, without cancellation if s < 0; it requires mu > 0

@@ -30,6 +30,15 @@ SWEEP: Mapping[str, object] = {"path": "independent", "models": 2, "device": "cu
 LONG_SWEEPS: dict[str, Mapping[str, object]] = {  # each optional result of a sweep belongs into one of these
     "the sizes that are chosen for a GPU": {"models": 0, "chunk_rows": 0, "l2": "0,0.001,0.01"},
     "analyses in a stack": {"models": 2, "l2": "0,0.001,0.01"},
+    "Lanczos steps of a stack taken together": {  # the networks are larger than those whose products are remembered
+        "hidden": "60,60",
+        "path": "independent",
+        "models": 3,
+        "l2": "0,0.001,0.01",
+        "chunk_rows": 4096,
+        **EVERYTHING,
+        "density": False,
+    },
     "both directions and two seeds": {"direction": "both", "seeds": "0,1", "models": 4},
     "density, responses and traces": EVERYTHING,
     "the second device": {"device": "cuda:1", **EVERYTHING},
@@ -64,6 +73,7 @@ LONG_SWEEPS: dict[str, Mapping[str, object]] = {  # each optional result of a sw
 
 OF_EACH_KIND = {
     "the sizes that are chosen for a GPU",
+    "Lanczos steps of a stack taken together",
     "both directions and two seeds",
     "the second device",
     "another solver and several lowest pairs",

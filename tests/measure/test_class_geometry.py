@@ -19,6 +19,7 @@ from hesstore.config import SweepConfig
 from hesstore.curvature import line_bytes
 from hesstore.engine.experiment import Analysis, Experiment
 from hesstore.engine.sweep import run_sweep
+from hesstore.linalg.product_steps import ProductSteps
 from hesstore.measure import class_geometry
 from hesstore.measure.class_geometry import ClassGeometry, GridPointInputs, Values
 from hesstore.problem.models import FlatModel, build
@@ -269,10 +270,11 @@ def test_grid_points_together_have_the_values_that_each_has_alone(
         groups.append(len(group))
         return directions(self, group)
 
-    def fail_for_last(self: ClassGeometry, inputs: GridPointInputs) -> Values:
+    def fail_for_last(self: ClassGeometry, inputs: GridPointInputs) -> ProductSteps[Values]:
         if inputs.theta is thetas[-1]:
+            yield inputs.theta
             raise failed
-        return curvature(self, inputs)
+        return (yield from curvature(self, inputs))
 
     monkeypatch.setattr(linalg, "lanczos_stack", solve_all_but_one)
     monkeypatch.setattr(ClassGeometry, "_directions", record)
