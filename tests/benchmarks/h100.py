@@ -10,9 +10,9 @@ and per wait, and the rates, are assumptions with two ends, which give a range.
 The kernels of a training step are in a CUDA graph; Python launches all others. With G stacked models, operations and
 bytes grow G-fold. The number of kernels of a training step stays the same. That of a Hessian product grows with the
 number of row chunks into which the stack is cut. Lanczos steps are taken together; what ends a chain, and the class
-geometry, are computed for one grid point at a time. A continuation fits one grid point after the other and has G = 1;
-its analyses run at the same time as its fits. Independent grid points are stacked. The model assumes that storing
-overlaps with all other work, and that nothing else overlaps.
+geometry of so many rows, are computed for one grid point at a time. A continuation fits one grid point after the other
+and has G = 1; its analyses run at the same time as its fits. Independent grid points are stacked. The model assumes
+that storing overlaps with all other work, and that nothing else overlaps.
 """
 
 from __future__ import annotations
