@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from hesstore.linalg.aligned_rows import row_length
 from hesstore.linalg.long_sums import (
     inner_products,
     inner_products_each,
@@ -200,7 +201,9 @@ class VectorRows:
         return larger
 
     def _empty(self, count: int) -> Tensor:
-        return torch.empty(count, self._space.size, dtype=self._space.dtype, device=self._space.device)
+        space, size = self._space, self._space.size
+        length = size if space.device.type == "cpu" else row_length(size)
+        return torch.empty(count, length, dtype=space.dtype, device=space.device)[:, :size]
 
 
 def orthogonalise(w: Tensor, vectors: Tensor) -> Tensor:
