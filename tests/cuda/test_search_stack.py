@@ -13,6 +13,7 @@ from hesstore.linalg import EigenPairs, lanczos_stack
 from hesstore.linalg.copy_search import CopySearch
 from hesstore.linalg.eigenpairs import Which
 from hesstore.linalg.lanczos_search import REMEMBERED_SIZE
+from hesstore.linalg.vector_rows import VectorRows
 from tests.support.stand_in_device import Machine
 
 SIZE, DEVICE, K = REMEMBERED_SIZE + 400, "cuda:0", 6
@@ -122,3 +123,11 @@ def test_the_searches_of_a_stack_find_the_pairs_of_each_matrix(
     assert not limited.converged.all()
     assert (stack.sizes[0], len(stack.sizes)) == (7, 60)
     assert stack.sizes[-1] <= 3  # reduced when searches ended
+
+
+def test_each_vector_of_one_search_starts_at_an_aligned_address(machine: Machine) -> None:
+    rows = VectorRows(Diagonals(torch.ones(1, 61, device=DEVICE), torch.zeros(1, 1, device=DEVICE)))
+    rows.put(0, torch.arange(122.0, device=DEVICE).view(2, 61), torch.ones(2, 61, device=DEVICE))
+    for each in (rows.vectors(2), rows.products(2)):
+        assert (each.shape, each.stride()) == ((2, 61), (64, 1))
+    assert rows.vectors(2).flatten().tolist() == list(range(122))
