@@ -41,13 +41,13 @@ class GradientProgram:
 
     Attributes
     ----------
-    views : GraphModule
+    early : GraphModule
         (θ, g) → the views of θ and of the gradient vector g, and the constants, that ``evaluate`` needs.
     evaluate : GraphModule
-        (x, y, \\*views) → f; writes ∂f/∂θ to g.
+        (x, y, \\*early(…)) → f; writes ∂f/∂θ to g.
     """
 
-    views: fx.GraphModule
+    early: fx.GraphModule
     evaluate: fx.GraphModule
 
     def bind(self, theta: Tensor, gradient: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
@@ -55,10 +55,10 @@ class GradientProgram:
 
         Each call overwrites ``gradient`` with the gradient.
         """
-        views = self.views(theta, gradient)
+        early = self.early(theta, gradient)
 
         def value_and_gradient(x: Tensor, y: Tensor) -> Tensor:
-            value: Tensor = self.evaluate(x, y, *views)
+            value: Tensor = self.evaluate(x, y, *early)
             return value
 
         return value_and_gradient

@@ -139,8 +139,8 @@ class ClassLosses:
         places, t = places.to(torch.int64), t.to(theta.dtype)
         index = places // max(1, each)
         sums, after, start = (
-            torch.zeros(*shape, classes, dtype=torch.float64, device=theta.device)
-            for shape in ((count, 2), (len(known),), theta.shape[:-1])
+            torch.zeros(*axes, classes, dtype=torch.float64, device=theta.device)
+            for axes in ((count, 2), (len(known),), theta.shape[:-1])
         )
         for program, inputs, labels, _ in self.chunks:
             pencil, together = program.through(theta, inputs, labels), self.lines_together(len(labels))
@@ -150,7 +150,7 @@ class ClassLosses:
                 lines = pencil.along(directions[group], None if point is None else point[group]).stacked()
                 sums[group] += pencil.derivatives(lines)[0].to(torch.float64) @ membership
                 first, last = bounds[group.start], bounds[group.stop]
-                for part in groups_of_points(t[first:last], together):
+                for part in groups_of_values(t[first:last], together):
                     at = slice(first + part.start, first + part.stop)
                     hits = row_hits(lines.values(index[at] - group.start, t[at]), labels)
                     after[at] += hits.to(torch.float64) @ membership
@@ -307,13 +307,15 @@ def groups_of_lines(count: int, most: int) -> list[slice]:
 
     Each size needs its own program, and the number of lines is the same for all grid points.
     """
+    if not count:
+        return []
     parts = -(-count // most)
     bounds = [count * part // parts for part in range(parts + 1)]
     return [slice(*each) for each in pairwise(bounds)]
 
 
-def groups_of_points(t: Tensor, most: int) -> list[slice]:
-    """Split points on lines, with their ``t`` (n,), into groups of at most ``most``.
+def groups_of_values(t: Tensor, most: int) -> list[slice]:
+    """Split values along lines, given by their ``t`` (n,), into groups of at most ``most``.
 
     Their number varies, so the sizes are powers of two: each needs its own program. On a GPU the last group may have
     any size, because :meth:`~hesstore.autodiff.line.Lines.values` fills it up.

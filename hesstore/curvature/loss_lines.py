@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hesstore.curvature.class_losses import Derivatives, groups_of_lines, groups_of_points, points_of
+from hesstore.curvature.class_losses import Derivatives, groups_of_lines, groups_of_values, points_of
 from hesstore.linalg.transfers import to_device
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class _Rises:
         """The rises (n,) of the network; both arguments (n,) are on the device of the lines."""
         total, lengths = torch.zeros_like(t), t.to(self._dtype)
         for lines, labels in self._chunks:
-            for group in groups_of_points(t, self._losses.lines_together(len(labels))):
+            for group in groups_of_values(t, self._losses.lines_together(len(labels))):
                 losses = self._losses.row_losses.values(lines.values(index[group], lengths[group]), labels)
                 total[group] += losses.sum(1, dtype=torch.float64)
         return total / self._num_rows - self._linearised.loss(index)

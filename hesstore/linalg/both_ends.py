@@ -1,7 +1,7 @@
 """A search at both ends of a spectrum: the k outermost eigenpairs, then the lowest ones.
 
-It has the protocol of :class:`~hesstore.linalg.lanczos_search.LanczosSearch`, so that many of them can share one
-operator. With ``lowest`` = 0 it is that search alone.
+It is used as a :class:`~hesstore.linalg.lanczos_search.LanczosSearch`, so that many of them can share one operator.
+With ``lowest`` = 0 it is that search alone. A caller that takes the steps itself works with the search that goes on.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def with_products_of_each(steps: Sequence[ProductSteps[_T]], operator: OperatorS
             except StopIteration as end:
                 results[place] = end.value
             except FloatingPointError as error:
-                results[place] = error
+                results[place] = error.with_traceback(None)  # which would keep the matrices
         products = {}
         if vectors:
             nothing = torch.zeros_like(next(iter(vectors.values())))

@@ -103,7 +103,7 @@ class SearchStack:
         try:
             act(search, values)
         except FloatingPointError as error:
-            self._results[matrix] = error
+            self._results[matrix] = error.with_traceback(None)  # which would keep the memory of all searches
         else:
             if search.pairs is None:
                 return
@@ -122,7 +122,7 @@ class SteppingTogether(SearchStack):
 
     def __init__(self, operator: OperatorStack, goal: Goal, generators: Sequence[torch.Generator], lowest: int) -> None:
         self._vectors = VectorStack(operator, operator.copies)
-        super().__init__(operator, goal, generators, lowest, self._vectors.rows)
+        super().__init__(operator, goal, generators, lowest, self._vectors.make_rows())
         self._units: Tensor | None = None  # (G, 1)
 
     def _keep(self, places: list[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,17 +29,18 @@ class VectorStack:
         Size, precision and device of the vectors.
     copies : int
         G, the number of searches.
-
-    Attributes
-    ----------
-    rows : list of VectorRows
-        The rows of each search.
     """
 
     def __init__(self, space: VectorSpace, copies: int) -> None:
-        self._size = space.size
+        self._space, self._size = space, space.size
         self._memory = torch.zeros(copies, 0, row_length(space.size), dtype=space.dtype, device=space.device)
-        self.rows = [VectorRows(space, self) for _ in range(copies)]
+        self._rows: list[weakref.ref[VectorRows]] = []  # a search that has ended frees its own
+
+    def make_rows(self) -> list[VectorRows]:
+        """The rows of each search; to be called once."""
+        rows = [VectorRows(self._space, self) for _ in range(len(self._memory))]
+        self._rows = [weakref.ref(each) for each in rows]
+        return rows
 
     def vectors(self, count: int) -> Tensor:
         """(G, count, P) the first vectors of each search."""
@@ -54,7 +56,7 @@ class VectorStack:
 
     def keep(self, places: list[int]) -> None:
         """Keep the searches at some of the places, in this order."""
-        self.rows = [self.rows[place] for place in places]
+        self._rows = [self._rows[place] for place in places]
         self._use(torch.stack([self._memory[place] for place in places]))
 
     def take(self, rows: list[int]) -> Tensor:
@@ -78,5 +80,7 @@ class VectorStack:
 
     def _use(self, memory: Tensor) -> None:
         self._memory = memory
-        for rows, part in zip(self.rows, memory, strict=True):
-            rows.move(part[:, : self._size])
+        for reference, part in zip(self._rows, memory, strict=True):
+            rows = reference()
+            if rows is not None:
+                rows.move(part[:, : self._size])

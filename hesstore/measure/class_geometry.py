@@ -153,8 +153,8 @@ class ClassGeometry:
             group = inputs[first : first + together]
             curvatures: Sequence[Values | FloatingPointError | None] = [None] * len(group)
             if len(group) > 1 and hessians is not None and self.config.probes:
-                stack = hessians(torch.stack([each.theta for each in group]))
-                curvatures = with_products_of_each([self._curvature(each) for each in group], stack)
+                steps = [self._curvature(each) for each in group]
+                curvatures = with_products_of_each(steps, hessians(torch.stack([each.theta for each in group])))
             found += map(self._complete, group, self._directions(group), curvatures)
         return found
 
@@ -170,7 +170,7 @@ class ClassGeometry:
                 return curvature
             return {**directions, **self._gradients(own), **curvature, **self._density(own), **self._blocks(own)}
         except FloatingPointError as error:
-            return error
+            return error.with_traceback(None)  # which would keep H
 
     @property
     def _is_of_ggn(self) -> bool:
@@ -200,12 +200,13 @@ class ClassGeometry:
         return train if has_all_rows else replace(train, x=self.data.train.x, y=self.data.train.y), test
 
     def _points_together(self, inputs: Sequence[GridPointInputs]) -> int:
-        """The number of grid points whose lines are computed together; 1 if a pass has a single line anyway."""
-        train, _ = self._hessian_losses
-        if len(inputs) == 1 or train.lines_together(len(train.y)) == 1:
+        """The number of grid points that share passes and products; 1 if the rows of a single one fill a pass."""
+        train, test = self._hessian_losses
+        most = train.lines_together(max(len(train.y), len(test.y)))
+        if len(inputs) == 1 or most == 1:
             return 1
         lines = max(1, len(inputs[0].pairs.eigenvectors))
-        return max(1, LINE_BYTES // line_bytes(train, inputs[0].theta) // lines)
+        return max(1, min(most, LINE_BYTES // line_bytes(train, inputs[0].theta) // lines))
 
     def _directions(self, group: Sequence[GridPointInputs]) -> list[Values]:
         """Slopes, curvatures and responses by class along each eigenvector, of each of some grid points."""

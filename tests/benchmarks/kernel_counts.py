@@ -1,7 +1,8 @@
 """The kernels and waits of hesstore's work on a GPU, counted on a stand-in device.
 
-They do not depend on the sizes of layers, nor on the number of rows as long as these pass through the network in one
-chunk. Views and allocations are not counted. The prediction for an H100 computes with these numbers.
+They do not depend on the number of rows as long as these pass through the network in one chunk, and hardly on the sizes
+of layers: a step takes one kernel more for each small weight, and searches of very small or very large networks are of
+another kind. Views and allocations are not counted. The prediction for an H100 computes with these numbers.
 """
 
 from __future__ import annotations

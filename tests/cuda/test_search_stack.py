@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ from hesstore.linalg.copy_search import CopySearch
 from hesstore.linalg.eigenpairs import Which
 from hesstore.linalg.lanczos_search import REMEMBERED_SIZE
 from hesstore.linalg.vector_rows import VectorRows
+from hesstore.linalg.vector_stack import VectorStack
 from tests.support.stand_in_device import Machine
 
 SIZE, DEVICE, K = REMEMBERED_SIZE + 400, "cuda:0", 6
@@ -123,6 +126,31 @@ def test_the_searches_of_a_stack_find_the_pairs_of_each_matrix(
     assert not limited.converged.all()
     assert (stack.sizes[0], len(stack.sizes)) == (7, 60)
     assert stack.sizes[-1] <= 3  # reduced when searches ended
+
+
+def test_the_vectors_of_a_stack_are_freed_when_its_searches_have_ended(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without Python's search for cycles, which memory of a device does not start; one search ended by an error."""
+    made, make_rows = [], VectorStack.make_rows
+
+    def record(self: VectorStack) -> list[VectorRows]:
+        made.append(weakref.ref(self))
+        return make_rows(self)
+
+    monkeypatch.setattr(VectorStack, "make_rows", record)
+    diagonals = spectra()[[1, 3]].to(DEVICE)
+    gc.disable()
+    try:
+        found = lanczos_stack(
+            Diagonals(diagonals, torch.zeros_like(diagonals[:, :1]), each_images=[None, None]),
+            K,
+            generators=[torch.Generator().manual_seed(seed) for seed in range(2)],
+        )
+        assert [each() for each in made] == [None]
+    finally:
+        gc.enable()
+    assert [type(each) for each in found] == [EigenPairs, FloatingPointError]
 
 
 def test_each_vector_of_one_search_starts_at_an_aligned_address(machine: Machine) -> None:

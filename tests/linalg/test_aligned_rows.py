@@ -16,12 +16,13 @@ def test_each_vector_of_a_stack_starts_at_an_aligned_address() -> None:
     model = device_work.make_model("cpu")
     hessian = FlatHessian(model, *device_work.make_rows("cpu")).at_each(model.theta().repeat(3, 1))
     stack = VectorStack(hessian, 3)
+    rows_of_each = stack.make_rows()
     stack.reserve(2)
     vectors = torch.arange(3.0 * hessian.size, dtype=hessian.dtype).view(3, -1)
     stack.put({0: 1, 1: 0, 2: 1}, vectors)
     taken = stack.take([1, 0, 1])
     assert torch.equal(taken, vectors)
-    assert torch.equal(stack.rows[2].vectors(2)[1], vectors[2])
+    assert torch.equal(rows_of_each[2].vectors(2)[1], vectors[2])
     trainer = device_work.make_trainer("cpu", 3)
     for rows in (hessian.theta, taken, *stack.vectors(2), trainer._theta, trainer._gradient):
         assert rows.shape[1] * rows.element_size() % READ_TOGETHER  # this size is not aligned by itself
