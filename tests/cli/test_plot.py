@@ -30,7 +30,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", plots.KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in {"bands", "summary"} else pytest.mark.slow) for kind in plots.KINDS]
+)
 def test_every_kind(run_hesstore: RunHesstore, swept: Path, tmp_path: Path, kind: str) -> None:
     done = run_hesstore("plot", kind, swept, "-o", f"{kind}.svg")
     assert done.returncode == 0, done.stderr

@@ -22,8 +22,9 @@ NETWORKS: dict[str, Callable[[], FlatModel]] = {
 }
 
 
-@pytest.mark.parametrize("chunk_rows", [32, 32 * 5, 4096], ids="{} rows".format)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "chunk_rows"), [*((name, 32 * 5) for name in NETWORKS), ("dense", 32), ("dense", 4096)]
+)
 def test_each_point_has_the_values_that_it_has_alone(name: str, chunk_rows: int) -> None:
     torch.manual_seed(0)
     model, generator = NETWORKS[name](), torch.Generator().manual_seed(1)
