@@ -92,7 +92,7 @@ def assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
 
 @pytest.mark.filterwarnings("ignore:numpy.ndarray size changed:RuntimeWarning")
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("compress", [None, "gz"])
+@pytest.mark.parametrize("compress", [None, pytest.param("gz", marks=pytest.mark.slow)])
 def test_xarray_reads_the_contents_of_the_store(swept: Path, tmp_path: Path, engine: str, compress: str | None) -> None:
     path = tmp_path / "new folder" / "s.nc"
     assert export_netcdf(swept, path, compress=compress) == (path,)

@@ -94,7 +94,7 @@ def test_degenerate_spectra(name: str, k: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("k", [5, 12, 30])
+@pytest.mark.parametrize("k", [5, 12, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_cluster_that_contains_the_kth_eigenvalue(k: int, dtype: torch.dtype) -> None:
     """A spectrum as of a partly collapsed network: a few large eigenvalues, dozens of copies, and a dense bulk."""
     cluster = torch.cat([torch.full((20,), 0.32), torch.full((20,), 0.31), torch.full((20,), -0.305)])

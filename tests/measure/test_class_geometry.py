@@ -247,7 +247,7 @@ def test_a_subset_of_rows_for_the_spectrum(toy_config: MakeConfig, tmp_path: Pat
     )
 
 
-@pytest.mark.parametrize("response", [0.0, 0.1])
+@pytest.mark.parametrize("response", [pytest.param(0.0, marks=pytest.mark.slow), 0.1])
 def test_grid_points_together_have_the_values_that_each_has_alone(
     response: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,7 +80,12 @@ def dense(operator: Any) -> Tensor:
     return matrix
 
 
-@pytest.mark.parametrize("name", CASES)
+OF_EACH_KIND = {"parametrizations", "batch norm", "several inputs by name", "frozen parameters"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in OF_EACH_KIND else pytest.mark.slow) for name in CASES]
+)
 def test_the_hessian_and_its_gauss_newton_part(name: str) -> None:
     module, x, y, pick = problem(name)
     loss = nn.functional.cross_entropy

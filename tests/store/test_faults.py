@@ -85,7 +85,9 @@ def test_a_growth_through_faults_is_that_without(proxy: FaultyProxy, tmp_path: P
     assert all(grown.place.fetch(key) == local.place.fetch(key) for key in keys)
 
 
-@pytest.mark.parametrize("method", ["fetch", "names", "missing"])
+@pytest.mark.parametrize(
+    "method", ["fetch", *(pytest.param(name, marks=pytest.mark.slow) for name in ("names", "missing"))]
+)
 def test_a_server_that_stays_away_is_one_line(proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     SweepStore.create(URL, spec())
     place = locate(URL)

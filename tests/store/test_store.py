@@ -338,7 +338,7 @@ def test_a_store_that_cannot_be_written_names_the_first_cause(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
-@pytest.mark.parametrize("written", [1, 2])
+@pytest.mark.parametrize("written", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_two_ends_in_a_row_leave_what_reads(
     store: SweepStore, path: Path, monkeypatch: pytest.MonkeyPatch, written: int, error: BaseException
 ) -> None:
