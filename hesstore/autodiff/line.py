@@ -217,8 +217,8 @@ class Lines:
     def values(self, index: Tensor, t: Tensor) -> Tensor:
         """The values f(θ + t v, x), stacked along a first axis, for the lines ``index`` (n,) and their t (n,).
 
-        On a GPU, values that are not used make n a power of two: each n needs its own program, and a few launches more
-        take longer.
+        Each n needs its own program. On a GPU, n is therefore filled up to a power of two, with values that are not
+        used; splitting it into several powers of two would take longer, because of the launches.
         """
         count = len(t)
         unused = (1 << (count - 1).bit_length()) - count if t.is_cuda else 0

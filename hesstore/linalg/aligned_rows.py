@@ -1,7 +1,9 @@
 """Memory in which each of several long vectors starts at an aligned address.
 
-The rows of a (G, P) tensor of float32 start at multiples of 4 P bytes. Kernels of a GPU read 16 bytes at a time only
-from multiples of 16, and so not from the rows of a network with P = 118,282.
+The rows of a (G, P) tensor of float32 start at multiples of 4 P bytes. A thread of a GPU can read 16 bytes at a time
+only from an address that is a multiple of 16. For P = 118,282, every second row starts at another one.
+
+Source: NVIDIA, *CUDA C++ Programming Guide*, Device Memory Accesses.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One Lanczos step: from the product of the last vector of a chain to the next vector.
 
 Gram–Schmidt subtracts from the product w = A q its components along all vectors so far. Where w is nearly in their
-span, what is left has lost accuracy, and a second pass restores it. On a CPU, the length of what is left decides. A GPU
-would have to be waited for, so there both passes are always taken.
+span, what is left has lost accuracy, and a second pass restores it. On a CPU, there is a second pass if what is left is
+short. On a GPU the host would have to wait for that length, so there are always two passes.
 
 Source: Giraud, Langou, Rozložník & van den Eshof, *Rounding error analysis of the classical Gram–Schmidt
 orthogonalization process*, Numerische Mathematik 101 (2005): two passes suffice.
@@ -54,7 +54,7 @@ def next_vector(w: Tensor, vectors: Tensor, locked: int) -> tuple[Tensor, Tensor
 
 
 def next_vectors(w: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Do the same for G chains side by side, in place, without waiting for the device.
+    """Make the products of the last vectors of G chains their next vectors, in place, without waiting for the device.
 
     Parameters
     ----------

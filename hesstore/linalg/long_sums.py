@@ -73,16 +73,16 @@ def subtract_combination(w: Tensor, coefficients: Tensor, vectors: Tensor) -> No
 
 
 def inner_products_each(vectors: Tensor, w: Tensor) -> Tensor:
-    """The inner products (G, n) of the ``vectors`` (G, n, P) of several stacks with a vector ``w`` (G, P) of each."""
+    """The inner products (G, n): in row g, those of ``vectors`` g (n, P) with ``w`` g (P,)."""
     if len(w) > 1 and not _block(w):
         return torch.bmm(vectors, w[:, :, None])[:, :, 0]
     return torch.stack([inner_products(*each) for each in zip(vectors, w, strict=True)])
 
 
 def subtract_combinations(w: Tensor, coefficients: Tensor, vectors: Tensor) -> None:
-    """Subtract from each row of ``w`` (G, P), in place, the combination of its ``vectors`` (G, n, P).
+    """Apply :func:`subtract_combination` to each row of ``w`` (G, P), in place.
 
-    The coefficients have the shape (G, n).
+    Each row has its own ``coefficients`` (G, n) and ``vectors`` (G, n, P).
     """
     if len(w) > 1 and not _block(w):
         w[:, None].baddbmm_(coefficients[:, None], vectors, alpha=-1)

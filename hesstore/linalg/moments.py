@@ -128,7 +128,7 @@ def moments(
 def moments_steps(
     pairs: EigenPairs, probes: int, generator: torch.Generator, exact_trace: float | None = None
 ) -> ProductSteps[Moments]:
-    """The same by products that are computed elsewhere."""
+    """Compute :func:`moments`, with the same arguments and errors, by products that are asked for one by one."""
     if probes < 1:
         raise ValueError(f"probes: {probes} is below the smallest number, 1")
     pairs = pairs.found

@@ -1,8 +1,9 @@
 """Searches in several matrices whose products are computed together.
 
-On a GPU each kernel takes a few microseconds to launch, however little it does. So all chains that grow there take
-their steps together: one product, one Gram–Schmidt, and one look at the diagonals of T for all that are to be
-inspected. Small matrices, of which all products are remembered, and those on a CPU take their steps one by one.
+On a GPU each kernel takes a few microseconds to launch, however little it does. Therefore all chains that grow there
+take a step together: one product, one Gram–Schmidt, and one copy of the diagonals of T to the host for all chains that
+are due. On a CPU, each chain takes its steps by itself. So does that of a small matrix, because its search remembers
+all products and needs no new one for most steps.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
 
 class SearchStack:
-    """A search in each matrix of a stack, one by one.
+    """A search in each matrix of a stack; each takes its steps by itself.
 
-    A matrix has a place in the stack, which it keeps after the end of its search until half of the searches have ended.
+    A matrix keeps its place in the stack after its search has ended, until half of the searches have ended.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ class SearchStack:
 
 
 class SteppingTogether(SearchStack):
-    """A search in each matrix of a stack on a GPU: chains that grow take their steps together.
+    """A search in each matrix of a stack; the chains that grow take their steps together.
 
     Parameters
     ----------

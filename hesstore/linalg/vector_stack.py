@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hesstore.linalg.operators import VectorSpace
 
 MORE_ROWS = 64
-"""By so many rows a stack grows: twice as many as before would take most of a GPU's memory while they are copied."""
+"""The number of rows by which a stack grows. Doubling them would take three times the memory while they are copied."""
 
 
 class VectorStack:

@@ -7,12 +7,11 @@ the table to update when a change of the engine needs more or fewer; the numbers
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor
 
 from hesstore import linalg
 from hesstore.config import SweepConfig
@@ -24,6 +23,7 @@ from hesstore.training.trainer import STEPS_PER_GRAPH
 from tests.benchmarks.kernel_counts import count_kernels
 from tests.support import device_work
 from tests.support.device_work import BATCH
+from tests.support.operators import DiagonalStack
 from tests.support.stand_in_device import Machine
 from tests.support.toy import TOY
 
@@ -62,41 +62,14 @@ def product(chunk_rows: int, copies: int) -> Part:
     return lambda: operator.matvec(operator.theta)
 
 
-@dataclass(frozen=True)
-class Diagonal:
-    """A diagonal matrix, or a stack of them. A product takes one kernel."""
-
-    diagonal: Tensor
-
-    @property
-    def copies(self) -> int:
-        return len(self.diagonal)
-
-    @property
-    def size(self) -> int:
-        return self.diagonal.shape[-1]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.diagonal.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.diagonal.device
-
-    def matvec(self, v: Tensor) -> Tensor:
-        return self.diagonal * v
-
-    def subset(self, rows: list[int]) -> Diagonal:
-        return Diagonal(self.diagonal[rows])
-
-
 def search(steps: int, copies: int = 1) -> Part:
     """Searches in matrices with evenly spaced eigenvalues, which a few steps do not find."""
-    diagonal = torch.linspace(1, 2, 5000, dtype=torch.float64, device=DEVICE)
+    stack = DiagonalStack(torch.linspace(1, 2, 5000, dtype=torch.float64, device=DEVICE).repeat(copies, 1))
     if copies == 1:
-        return lambda: linalg.lanczos(Diagonal(diagonal), 3, tol=1e-12, max_matvecs=steps)
-    stack = Diagonal(diagonal.repeat(copies, 1))
+        one = SimpleNamespace(
+            size=stack.size, dtype=stack.dtype, device=stack.device, matvec=lambda v: stack.matvec(v[None])[0]
+        )
+        return lambda: linalg.lanczos(one, 3, tol=1e-12, max_matvecs=steps)
     return lambda: linalg.lanczos_stack(
         stack, 3, tol=1e-12, max_matvecs=steps, generators=[torch.Generator().manual_seed(0) for _ in range(copies)]
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import weakref
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +16,7 @@ from hesstore.linalg.eigenpairs import Which
 from hesstore.linalg.lanczos_search import REMEMBERED_SIZE
 from hesstore.linalg.vector_rows import VectorRows
 from hesstore.linalg.vector_stack import VectorStack
+from tests.support.operators import DiagonalStack
 from tests.support.stand_in_device import Machine
 
 SIZE, DEVICE, K = REMEMBERED_SIZE + 400, "cuda:0", 6
@@ -24,44 +24,27 @@ COPIES = slice(0, 4)
 """The entries of the first matrix with equal eigenvalues."""
 
 
-@dataclass
-class Diagonals:
-    """Diagonal matrices, apart from a part that is not symmetric; records the number of vectors in each product."""
+class SkewStack(DiagonalStack):
+    """Diagonal matrices, plus ``skew`` (G, 1) times a cyclic shift, which is not symmetric; with images of each."""
 
-    diagonals: Tensor
-    skew: Tensor
-    sizes: list[int] = field(default_factory=list)
-    each_images: list[SimpleNamespace | None] = field(default_factory=list)
-
-    @property
-    def copies(self) -> int:
-        return len(self.diagonals)
-
-    @property
-    def size(self) -> int:
-        return self.diagonals.shape[1]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.diagonals.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.diagonals.device
+    def __init__(self, diagonals: Tensor, skew: Tensor, each_images: list[SimpleNamespace | None]) -> None:
+        super().__init__(diagonals)
+        self.skew, self.each_images = skew, each_images
 
     def matvec(self, v: Tensor) -> Tensor:
-        self.sizes.append(len(v))
-        return self.diagonals * v + self.skew * v.roll(1, 1)
+        return super().matvec(v) + self.skew * v.roll(1, 1)
 
-    def subset(self, rows: list[int]) -> Diagonals:
-        diagonals, skew = (torch.stack([part[row] for row in rows]) for part in (self.diagonals, self.skew))
-        return Diagonals(diagonals, skew, self.sizes)
+    def subset(self, rows: list[int]) -> SkewStack:
+        diagonals, skew = (torch.stack([each[row] for row in rows]) for each in (self.diagonals, self.skew))
+        part = SkewStack(diagonals, skew, [self.each_images[row] for row in rows])
+        part.products = self.products
+        return part
 
 
 def spectra() -> Tensor:
     """The eigenvalues of seven matrices whose searches end at different times."""
     outer = [
-        [7, 7, 7, 7, -3, 2, 1, 0.5],  # copies, some of which are found from images
+        [7, 7, 7, 7, -3, 2, 1, 0.5],  # a chain finds one of the four copies, and images of it lead to the others
         [9, 8, 7, -7, 6, 5, -5, 0.2],
         [1e6, 2e5, 1e5, 1e5, 1e5, -1e5, 1e3, 1],  # in another unit
         [torch.nan] * 8,
@@ -102,8 +85,8 @@ def test_the_searches_of_a_stack_find_the_pairs_of_each_matrix(
     diagonals = spectra() * (-1 if which == "SA" else 1)
     skew = torch.zeros(len(diagonals), 1, dtype=torch.float64)
     skew[4] = 1e-7
-    stack = Diagonals(diagonals.to(DEVICE), skew.to(DEVICE))
-    stack.each_images = [SimpleNamespace(levels=1, images=turned), *[None] * (stack.copies - 1)]
+    images = [SimpleNamespace(levels=1, images=turned), *[None] * (len(diagonals) - 1)]
+    stack = SkewStack(diagonals.to(DEVICE), skew.to(DEVICE), images)
     starts = [torch.Generator().manual_seed(seed) for seed in range(stack.copies)]
     found = lanczos_stack(stack, K, which=which, tol=1e-6, max_matvecs=60, lowest=2, generators=starts)
     *ended, limited = found
@@ -124,8 +107,8 @@ def test_the_searches_of_a_stack_find_the_pairs_of_each_matrix(
     assert isinstance(limited, EigenPairs)
     assert limited.num_matvecs == 60
     assert not limited.converged.all()
-    assert (stack.sizes[0], len(stack.sizes)) == (7, 60)
-    assert stack.sizes[-1] <= 3  # reduced when searches ended
+    assert (stack.products[0], len(stack.products)) == (7, 60)
+    assert stack.products[-1] <= 3  # reduced when searches ended
 
 
 def test_the_vectors_of_a_stack_are_freed_when_its_searches_have_ended(
@@ -143,7 +126,7 @@ def test_the_vectors_of_a_stack_are_freed_when_its_searches_have_ended(
     gc.disable()
     try:
         found = lanczos_stack(
-            Diagonals(diagonals, torch.zeros_like(diagonals[:, :1]), each_images=[None, None]),
+            DiagonalStack(diagonals),
             K,
             generators=[torch.Generator().manual_seed(seed) for seed in range(2)],
         )
@@ -154,7 +137,7 @@ def test_the_vectors_of_a_stack_are_freed_when_its_searches_have_ended(
 
 
 def test_each_vector_of_one_search_starts_at_an_aligned_address(machine: Machine) -> None:
-    rows = VectorRows(Diagonals(torch.ones(1, 61, device=DEVICE), torch.zeros(1, 1, device=DEVICE)))
+    rows = VectorRows(DiagonalStack(torch.ones(1, 61, device=DEVICE)))
     rows.put(0, torch.arange(122.0, device=DEVICE).view(2, 61), torch.ones(2, 61, device=DEVICE))
     for each in (rows.vectors(2), rows.products(2)):
         assert (each.shape, each.stride()) == ((2, 61), (64, 1))

@@ -84,3 +84,53 @@ class ReflectedDiagonal:
 
     def _reflect(self, v: Tensor) -> Tensor:
         return v if self.direction is None else v - 2 * self.direction.dot(v) * self.direction
+
+
+class DiagonalStack:
+    """Diagonal matrices whose products are computed together, by one kernel.
+
+    Parameters
+    ----------
+    diagonals : Tensor
+        (G, P) the diagonals.
+
+    Attributes
+    ----------
+    products : list of int
+        The number of vectors in each product, those of subsets included.
+    """
+
+    def __init__(self, diagonals: Tensor) -> None:
+        self.diagonals = diagonals
+        self.products: list[int] = []
+
+    @property
+    def copies(self) -> int:
+        """G, the number of matrices."""
+        return len(self.diagonals)
+
+    @property
+    def size(self) -> int:
+        """P, the number of rows of each."""
+        return self.diagonals.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the matrices."""
+        return self.diagonals.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the matrices."""
+        return self.diagonals.device
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """The product of each matrix with its row of ``v`` (G, P)."""
+        self.products.append(len(v))
+        return self.diagonals * v
+
+    def subset(self, rows: list[int]) -> DiagonalStack:
+        """Some of the matrices."""
+        part = DiagonalStack(torch.stack([self.diagonals[row] for row in rows]))
+        part.products = self.products
+        return part
